@@ -1,0 +1,3 @@
+//! Weir.
+
+pub mod decision;
