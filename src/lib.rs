@@ -1,3 +1,5 @@
 //! Weir.
 
+pub mod counters;
 pub mod decision;
+pub mod ledger;

@@ -56,7 +56,10 @@ impl Usd {
         let too_large = || format!("{text:?} is too large");
         let whole: i64 = whole.parse().map_err(|_| too_large())?;
         let fraction: i64 = format!("{fraction:0<9}").parse().map_err(|_| too_large())?;
-        let nanos = whole.checked_mul(NANOS_PER_USD).and_then(|n| n.checked_add(fraction)).ok_or_else(too_large)?;
+        let nanos = whole
+            .checked_mul(NANOS_PER_USD)
+            .and_then(|n| n.checked_add(fraction))
+            .ok_or_else(too_large)?;
         Ok(Usd(if negative { -nanos } else { nanos }))
     }
 }
@@ -78,7 +81,11 @@ impl fmt::Debug for Usd {
 
 impl Serialize for Usd {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if to.is_human_readable() { to.collect_str(self) } else { to.serialize_i64(self.0) }
+        if to.is_human_readable() {
+            to.collect_str(self)
+        } else {
+            to.serialize_i64(self.0)
+        }
     }
 }
 
@@ -123,14 +130,43 @@ mod tests {
 
     #[test]
     fn usd_refuses_what_is_not_a_plain_decimal() {
-        for text in ["", "-", ".", "1.", ".5", "1e3", "+1", " 1", "1 ", "NaN", "inf", "0x1", "1,5", "0.0000000001", "9223372036.854775808", "1_000", "--1"] {
+        for text in [
+            "",
+            "-",
+            ".",
+            "1.",
+            ".5",
+            "1e3",
+            "+1",
+            " 1",
+            "1 ",
+            "NaN",
+            "inf",
+            "0x1",
+            "1,5",
+            "0.0000000001",
+            "9223372036.854775808",
+            "1_000",
+            "--1",
+        ] {
             assert!(Usd::parse(text).is_err(), "{text:?} was accepted");
         }
     }
 
     #[test]
     fn ties_go_to_the_even_neighbour() {
-        for (numerator, denominator, expected) in [(5, 2, 2), (7, 2, 4), (-5, 2, -2), (-7, 2, -4), (1, 3, 0), (2, 3, 1), (-1, 3, 0), (-2, 3, -1), (0, 7, 0), (6, 3, 2)] {
+        for (numerator, denominator, expected) in [
+            (5, 2, 2),
+            (7, 2, 4),
+            (-5, 2, -2),
+            (-7, 2, -4),
+            (1, 3, 0),
+            (2, 3, 1),
+            (-1, 3, 0),
+            (-2, 3, -1),
+            (0, 7, 0),
+            (6, 3, 2),
+        ] {
             assert_eq!(half_even(numerator, denominator), expected, "{numerator}/{denominator}");
         }
     }

@@ -47,7 +47,9 @@ impl Timestamp {
 
     /// Reads RFC 3339, with any offset.
     pub fn parse(text: &str) -> Result<Self, String> {
-        text.parse::<jiff::Timestamp>().map(Self::from_jiff).map_err(|_| format!("{text:?} is not a time such as \"2025-11-21T09:30:00Z\" (RFC 3339)"))
+        text.parse::<jiff::Timestamp>()
+            .map(Self::from_jiff)
+            .map_err(|_| format!("{text:?} is not a time such as \"2025-11-21T09:30:00Z\" (RFC 3339)"))
     }
 }
 
@@ -65,7 +67,11 @@ impl fmt::Debug for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if to.is_human_readable() { to.collect_str(self) } else { to.serialize_i64(self.0) }
+        if to.is_human_readable() {
+            to.collect_str(self)
+        } else {
+            to.serialize_i64(self.0)
+        }
     }
 }
 

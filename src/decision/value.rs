@@ -3,6 +3,7 @@
 //! Types of this folder refuse bad values in their own `Deserialize`, so that nothing invalid can be built. serde knows one kind of
 //! error; the marker is how the API finds out, without parsing prose, which of the two answers the caller gets.
 
+use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use std::fmt;
 
@@ -16,6 +17,9 @@ pub fn unacceptable<E: de::Error>(why: impl fmt::Display) -> E {
 
 /// Reads a JSON integer that lies in `min..=max`. 5.5, -0, 1e3 and "5" have the wrong shape; an integer outside is unacceptable.
 pub fn integer<'de, D: Deserializer<'de>>(from: D, what: &'static str, min: i64, max: i64) -> Result<i64, D::Error> {
+    if !from.is_human_readable() {
+        return IntegerVisitor { what, min, max }.visit_i64(i64::deserialize(from)?);
+    }
     from.deserialize_any(IntegerVisitor { what, min, max })
 }
 
@@ -39,7 +43,11 @@ impl Visitor<'_> for IntegerVisitor {
     }
 
     fn visit_i64<E: de::Error>(self, v: i64) -> Result<i64, E> {
-        if (self.min..=self.max).contains(&v) { Ok(v) } else { Err(self.outside()) }
+        if (self.min..=self.max).contains(&v) {
+            Ok(v)
+        } else {
+            Err(self.outside())
+        }
     }
 
     fn visit_u64<E: de::Error>(self, v: u64) -> Result<i64, E> {
@@ -59,7 +67,11 @@ impl Visitor<'_> for IntegerVisitor {
 }
 
 /// Reads text and makes it a `T`, or says why it is unacceptable.
-pub fn text<'de, D: Deserializer<'de>, T>(from: D, what: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, D::Error> {
+pub fn text<'de, D: Deserializer<'de>, T>(
+    from: D,
+    what: &'static str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, D::Error> {
     struct TextVisitor<F> {
         what: &'static str,
         parse: F,

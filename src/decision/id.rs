@@ -1,0 +1,262 @@
+//! Names and ids. Names that callers choose are checked once, when they are read; ids that Weir makes bear a prefix.
+//!
+//! A reservation's id is made from its workspace and idempotency key, so an answer that got lost is simply asked for again.
+
+use super::value;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The most characters of a name that a caller chooses.
+pub const NAME_CHARS_MAX: usize = 128;
+/// The most characters of a request id or an idempotency key.
+pub const REQUEST_ID_CHARS_MAX: usize = 255;
+
+fn check_name(text: &str) -> Result<(), String> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:/@|+=~-".contains(&b);
+    if text.is_empty() || text.len() > NAME_CHARS_MAX {
+        return Err(format!("must have 1 to {NAME_CHARS_MAX} characters"));
+    }
+    if !text.bytes().all(allowed) {
+        return Err("may only have letters, digits and ._:/@|+=~-".to_owned());
+    }
+    if text == "." || text == ".." {
+        return Err("must not be \".\" or \"..\"".to_owned());
+    }
+    Ok(())
+}
+
+fn check_request_id(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > REQUEST_ID_CHARS_MAX {
+        return Err(format!("must have 1 to {REQUEST_ID_CHARS_MAX} characters"));
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("may only have visible ASCII characters, without spaces".to_owned());
+    }
+    Ok(())
+}
+
+macro_rules! text_newtypes {
+    ($($(#[$doc:meta])* $name:ident, $what:literal, $check:path;)*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            pub fn parse(text: &str) -> Result<Self, String> {
+                $check(text)?;
+                Ok(Self(text.into()))
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                value::text(from, $what, Self::parse)
+            }
+        }
+    )* };
+}
+
+text_newtypes! {
+    /// The customer tenant whose money is spent.
+    WorkspaceId, "a workspace id", check_name;
+    /// A person inside a workspace.
+    UserId, "a user id", check_name;
+    /// A part of the product that makes LLM calls.
+    Feature, "a feature", check_name;
+    /// A priced model of the catalogue, or the name under which a caller asks for one.
+    ModelId, "a model id", check_name;
+    /// A class of models: `frontier`, `mid`, `fast`, or another name that the catalogue declares.
+    Tier, "a tier", check_name;
+    /// Whoever serves a model.
+    Provider, "a provider", check_name;
+    /// What a workspace bought.
+    PlanId, "a plan id", check_name;
+    /// A ceiling on a counter.
+    BudgetId, "a budget id", check_name;
+    /// One attempt at a request, named by the caller.
+    RequestId, "a request id", check_request_id;
+}
+
+/// How many bits of a reservation id name the slot of its workspace.
+const SLOT_BITS: u32 = 24;
+
+/// An identified hold: a UUIDv8 of workspace and idempotency key whose first 24 bits name the workspace's slot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReservationId(u128);
+
+impl ReservationId {
+    pub fn derive(workspace: &WorkspaceId, key: &RequestId) -> Self {
+        let mut hash = Sha256::new();
+        hash.update([workspace.as_str().len() as u8]); // A name has at most 128 characters, so its length keeps both parts apart.
+        hash.update(workspace.as_str());
+        hash.update(key.as_str());
+        let digest = hash.finalize();
+        let mut bytes = [0u8; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        bytes[..3].copy_from_slice(&slot(workspace).to_be_bytes()[1..]);
+        Self(Uuid::new_v8(bytes).as_u128())
+    }
+
+    /// The slot of the workspace: stores find a reservation by it when only the id is known.
+    pub const fn slot(self) -> u32 {
+        (self.0 >> (128 - SLOT_BITS)) as u32
+    }
+
+    pub const fn as_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+}
+
+/// The slot of a workspace: 24 bits of its hash.
+pub fn slot(workspace: &WorkspaceId) -> u32 {
+    let digest = Sha256::digest(workspace.as_str());
+    u32::from_be_bytes([0, digest[0], digest[1], digest[2]])
+}
+
+/// A recorded use in the ledger.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId(u128);
+
+/// One answer of authorize.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DecisionId(u128);
+
+impl EntryId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
+impl DecisionId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
+macro_rules! prefixed {
+    ($($name:ident, $prefix:literal, $what:literal;)*) => { $(
+        impl $name {
+            /// Reads the id as it was given out; anything else is no id of ours.
+            pub fn parse(text: &str) -> Result<Self, String> {
+                let unknown = || concat!("is not an id that Weir made; it begins with ", $prefix).to_owned();
+                let hex = text.strip_prefix($prefix).ok_or_else(unknown)?;
+                let lower = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+                if hex.len() != 32 || !hex.bytes().all(lower) {
+                    return Err(unknown());
+                }
+                u128::from_str_radix(hex, 16).map(Self).map_err(|_| unknown())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{:032x}"), self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                if to.is_human_readable() { to.collect_str(self) } else { to.serialize_u128(self.0) }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                if !from.is_human_readable() {
+                    return u128::deserialize(from).map(Self);
+                }
+                value::text(from, $what, Self::parse)
+            }
+        }
+    )* };
+}
+
+prefixed! {
+    ReservationId, "rsv_", "a reservation id";
+    EntryId, "ent_", "an entry id";
+    DecisionId, "dec_", "a decision id";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_the_contract_allows() {
+        for good in ["a", "ws_456", "usr:1/2@x|y+z=~-.", &"x".repeat(128)] {
+            assert!(WorkspaceId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a b", "ä", "a\0", "a*", "a\n", &"x".repeat(129)] {
+            assert!(WorkspaceId::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(RequestId::parse("any!visible{ascii}").is_ok());
+        assert!(RequestId::parse("with space").is_err());
+    }
+
+    #[test]
+    fn a_reservation_id_is_made_of_workspace_and_key_and_names_the_slot() {
+        let id = |ws: &str, key: &str| ReservationId::derive(&WorkspaceId::parse(ws).expect(ws), &RequestId::parse(key).expect(key));
+        assert_eq!(id("a", "k"), id("a", "k"));
+        assert_ne!(id("a", "k"), id("a", "l"));
+        assert_ne!(id("ab", "c"), id("a", "bc"));
+        assert_eq!(id("a", "k").slot(), slot(&WorkspaceId::parse("a").expect("a")));
+        let uuid = Uuid::from_u128(id("a", "k").0);
+        assert_eq!((uuid.get_version_num(), uuid.get_variant()), (8, uuid::Variant::RFC4122));
+    }
+
+    #[test]
+    fn made_ids_are_read_only_as_they_were_written() {
+        let id = EntryId::from_uuid(Uuid::from_u128(7));
+        assert_eq!(EntryId::parse(&id.to_string()), Ok(id));
+        for bad in [
+            "",
+            "ent_",
+            "rsv_00000000000000000000000000000007",
+            "ent_+0000000000000000000000000000007",
+            "ent_0000000000000000000000000000000A",
+        ] {
+            assert!(EntryId::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

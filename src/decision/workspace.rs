@@ -1,0 +1,133 @@
+//! A workspace as decisions see it: plan, seats, status, calendar, overrides. Changing any of them never moves a counter.
+
+use super::id::{BudgetId, PlanId, WorkspaceId};
+use super::money::Usd;
+use super::period::{Calendar, Period};
+use super::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The most seats of a workspace.
+pub const SEATS_MAX: i64 = 1_000_000;
+/// The most overrides of one workspace.
+pub const OVERRIDES_MAX: usize = 64;
+/// How many changes of seats are remembered; more in one period forget the oldest, in the workspace's disfavour by that one change.
+const SEAT_CHANGES_MAX: usize = 64;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    #[default]
+    Active,
+    Suspended,
+}
+
+/// A customer tenant.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Workspace {
+    pub id: WorkspaceId,
+    /// `None`: the default plan of the policy, if it names one.
+    pub plan_id: Option<PlanId>,
+    pub seats: Seats,
+    pub status: Status,
+    pub calendar: Calendar,
+    pub stripe_customer_id: Option<String>,
+    pub revenue_usd: Option<Usd>,
+    pub overrides: BTreeMap<BudgetId, Override>,
+    /// Rises with each change; what `ETag` shows.
+    pub version: u32,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// A change of one workspace's limits that ends by itself.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Override {
+    pub soft: Option<i64>,
+    pub hard: Option<i64>,
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Override {
+    pub fn in_force(&self, at: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| at < end)
+    }
+}
+
+/// How many seats, and how many there were: more count at once, fewer with the next period.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Seats {
+    now: i64,
+    /// Earlier numbers, each with the moment at which it ended; oldest first.
+    earlier: Vec<(i64, Timestamp)>,
+}
+
+impl Seats {
+    pub fn new(seats: i64) -> Self {
+        Self {
+            now: seats,
+            earlier: Vec::new(),
+        }
+    }
+
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    pub fn change(&mut self, seats: i64, at: Timestamp) {
+        if seats == self.now {
+            return;
+        }
+        self.earlier.push((self.now, at));
+        if self.earlier.len() > SEAT_CHANGES_MAX {
+            self.earlier.remove(0);
+        }
+        self.now = seats;
+    }
+
+    /// The most seats that there were at any moment of `period`.
+    pub fn within(&self, period: Period) -> i64 {
+        let touched = self.earlier.iter().filter(|(_, ended)| *ended > period.start);
+        touched.map(|(seats, _)| *seats).fold(self.now, i64::max)
+    }
+}
+
+impl Workspace {
+    /// A workspace that nobody has described yet: the default plan, one seat, UTC.
+    pub fn unknown(id: WorkspaceId, now: Timestamp) -> Self {
+        Self {
+            id,
+            plan_id: None,
+            seats: Seats::new(1),
+            status: Status::Active,
+            calendar: Calendar::default(),
+            stripe_customer_id: None,
+            revenue_usd: None,
+            overrides: BTreeMap::new(),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_seats_count_at_once_and_fewer_with_the_next_period() {
+        let at = |seconds| Timestamp::from_micros(0).plus_seconds(seconds);
+        let period = |from, to| Period {
+            start: at(from),
+            end: at(to),
+        };
+        let mut seats = Seats::new(5);
+        seats.change(10, at(150));
+        assert_eq!(seats.within(period(100, 200)), 10);
+        seats.change(3, at(160));
+        assert_eq!(seats.within(period(100, 200)), 10, "fewer wait for the period's end");
+        assert_eq!(seats.within(period(200, 300)), 3);
+        assert_eq!(seats.now(), 3);
+    }
+}
