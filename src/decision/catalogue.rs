@@ -1,6 +1,6 @@
 //! The catalogue: which models exist, what they can, what they cost and since when. Knows nothing of plans.
 
-use super::amount::{Amounts, Ratio};
+use super::amount::{Amounts, COUNT_MAX, Ratio};
 use super::id::{ModelId, Provider, Tier};
 use super::price::{CostTooLarge, Mode, Price};
 use super::time::Timestamp;
@@ -42,14 +42,41 @@ pub struct CreditRates {
 impl CreditRates {
     /// The credits of an entry, rounded up once.
     pub fn of(&self, pools: &Pools) -> i64 {
-        let input = i128::from(pools.total()) - i128::from(pools.output_side());
-        let sum = input * i128::from(self.input) + i128::from(pools.output_side()) * i128::from(self.output);
-        let denominator = TOKENS_PER_CREDIT_RATE * i128::from(Ratio::DENOMINATOR);
+        let (sum, _, denominator) = self.line(pools);
         i64::try_from((sum + denominator - 1).div_euclid(denominator)).unwrap_or(i64::MAX)
+    }
+
+    /// The credits of `pools` and `n` output tokens more as `(base + per_output × n) / denominator`, to be rounded up.
+    pub fn line(&self, pools: &Pools) -> (i128, i128, i128) {
+        let input = i128::from(pools.total()) - i128::from(pools.output_side());
+        let base = input * i128::from(self.input) + i128::from(pools.output_side()) * i128::from(self.output);
+        (
+            base,
+            i128::from(self.output),
+            TOKENS_PER_CREDIT_RATE * i128::from(Ratio::DENOMINATOR),
+        )
     }
 }
 
 impl Model {
+    /// A model that the catalogue does not list, served at the default price: nothing is known of it but its name.
+    pub fn unlisted(id: ModelId) -> Self {
+        Self {
+            id,
+            provider: Provider::unknown(),
+            tier: Tier::unknown(),
+            family: String::new(),
+            aliases: Vec::new(),
+            max_input_tokens: COUNT_MAX,
+            max_output_tokens: COUNT_MAX,
+            downgrades: Vec::new(),
+            fallbacks: Vec::new(),
+            token_factor: Ratio::DENOMINATOR,
+            prices: Vec::new(),
+            credits: None,
+        }
+    }
+
     /// The price in force at `at`; `None` before the first one.
     pub fn price_at(&self, at: Timestamp) -> Option<&Arc<Price>> {
         self.prices.iter().rev().find(|price| price.effective_from <= at)

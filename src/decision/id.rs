@@ -108,6 +108,20 @@ text_newtypes! {
     RequestId, "a request id", check_request_id;
 }
 
+impl Tier {
+    /// Of a model that the catalogue does not list.
+    pub fn unknown() -> Self {
+        Self("unknown".into())
+    }
+}
+
+impl Provider {
+    /// Of a model that the catalogue does not list.
+    pub fn unknown() -> Self {
+        Self("unknown".into())
+    }
+}
+
 /// How many bits of a reservation id name the slot of its workspace.
 const SLOT_BITS: u32 = 24;
 

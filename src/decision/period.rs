@@ -60,3 +60,12 @@ impl Period {
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Calendar {}
+
+impl Calendar {
+    pub fn period(&self, _kind: PeriodKind, _at: Timestamp) -> Period {
+        Period {
+            start: Timestamp::MIN,
+            end: Timestamp::MAX,
+        }
+    }
+}

@@ -111,7 +111,7 @@ impl Cap {
         }
     }
 
-    fn amounts(&self, output: i64, requests: i64) -> Amounts {
+    pub fn amounts(&self, output: i64, requests: i64) -> Amounts {
         Amounts {
             tokens: self.tokens.at(output),
             usd: self.usd.at(output),

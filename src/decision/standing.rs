@@ -37,7 +37,7 @@ pub struct Standing {
     /// Rises with each write; a write names the revision that it was decided on, and is refused if it is not the current one.
     pub revision: i64,
     pub end: Option<End>,
-    /// The entry that was recorded, if any; for one that was corrected later, the first.
+    /// The entry that the last write recorded, if any: the one to answer the same report with.
     pub entry: Option<Entry>,
     /// Of the report that was recorded, so that the same one again is answered alike.
     pub fingerprint: Option<u128>,

@@ -153,6 +153,9 @@ pub trait Ledger: Send + Sync {
     /// The policy in force.
     async fn policy(&self) -> Result<PolicyState, LedgerError>;
 
+    /// The policy as it was at `version`; `None`: there never was one of that number.
+    async fn policy_at(&self, version: i64) -> Result<Option<PolicyState>, LedgerError>;
+
     /// The number of the policy in force, cheap enough to ask each second.
     async fn policy_version(&self) -> Result<i64, LedgerError>;
 

@@ -1,0 +1,452 @@
+//! The ladder: every way to serve a request, best first, as rungs that a store can take without knowing of plans.
+//!
+//! The questions before the budgets have a fixed order: suspended, plan, feature, model, price, context, budget. The first that is
+//! answered with no is the refusal. What is left compiles to rungs:
+//!
+//! 1. the asked model, whole answer; budgets that would downgrade or defer still under soft, the others under hard
+//! 2. each downgrade, whole answer, under hard
+//! 3. the asked model in the provider's batch, where the caller can wait
+//! 4. the asked model under hard, where (1) waited at a soft limit: a soft limit alone never denies
+//! 5. the asked model, then downgrades, up to the overage limit where a budget bills overage
+//! 6. the asked model, then downgrades, capped to what fits
+//!
+//! Invariant: the same ask, plan, catalogue and limits give the same ladder, so an answer can be told again without being stored.
+
+use super::amount::Amounts;
+use super::ask::Ask;
+use super::catalogue::{Catalogue, Model};
+use super::id::{ModelId, WorkspaceId};
+use super::limits::{Limited, Limits, gates_softly};
+use super::plan::{AtHard, Budget, Plan, UnknownFeatures};
+use super::price::{COST_DENOMINATOR, CostTooLarge, Mode, Price};
+use super::refusal::Refusal;
+use super::rung::{Cap, Limit, Line, Rung};
+use super::time::Timestamp;
+use super::usage::Pools;
+use super::workspace::{Status, Workspace};
+use std::sync::Arc;
+
+/// The most models that one ladder tries beside the asked one.
+pub const DOWNGRADES_MAX: usize = 8;
+
+/// Which part of the ladder a rung belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    Asked,
+    Downgrade,
+    Batch,
+    AskedPastSoft,
+    Overage,
+    Capped,
+}
+
+/// What the caller gets when its rung is taken.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    pub step: Step,
+    pub model: Arc<Model>,
+    pub price: Arc<Price>,
+    pub mode: Mode,
+    pub input_tokens: i64,
+    /// Another model than the one that was asked for or routed to.
+    pub downgraded: bool,
+}
+
+/// All ways to serve one request. `offers` and `rungs` go together.
+#[derive(Clone, Debug)]
+pub struct Ladder {
+    pub plan: Arc<Plan>,
+    pub limits: Limits,
+    pub offers: Vec<Offer>,
+    pub rungs: Vec<Rung>,
+}
+
+/// Why there is no ladder: a refusal for the caller's customer, or an amount that no entry may have.
+#[derive(Clone, PartialEq, Debug)]
+pub enum NoLadder {
+    Refused(Refusal),
+    TooLarge,
+}
+
+impl From<Refusal> for NoLadder {
+    fn from(refusal: Refusal) -> Self {
+        NoLadder::Refused(refusal)
+    }
+}
+
+impl From<CostTooLarge> for NoLadder {
+    fn from(_: CostTooLarge) -> Self {
+        NoLadder::TooLarge
+    }
+}
+
+/// The questions about the workspace: is it active, and on which plan?
+pub fn plan_of<'a>(
+    workspace: &Workspace,
+    default: Option<&super::id::PlanId>,
+    find: impl FnOnce(&super::id::PlanId) -> Option<&'a Arc<Plan>>,
+) -> Result<&'a Arc<Plan>, Refusal> {
+    if workspace.status == Status::Suspended {
+        return Err(Refusal::WorkspaceSuspended(workspace.id.clone()));
+    }
+    let no_plan = |id: &WorkspaceId| Refusal::NoPlan(id.clone());
+    let id = workspace.plan_id.as_ref().or(default).ok_or_else(|| no_plan(&workspace.id))?;
+    find(id).ok_or_else(|| no_plan(&workspace.id))
+}
+
+/// The question about the feature.
+pub fn feature_allowed(ask: &Ask, plan: &Plan) -> Result<(), Refusal> {
+    let refused = |known| {
+        Err(Refusal::FeatureDisabled {
+            feature: ask.feature.clone(),
+            plan: plan.id.clone(),
+            known,
+        })
+    };
+    match plan.feature(&ask.feature) {
+        Some(rules) if !rules.enabled => refused(true),
+        None if plan.unknown_features == UnknownFeatures::Deny => refused(false),
+        _ => Ok(()),
+    }
+}
+
+/// The questions about the model: allowed, priced, long enough. `wanted` is what was asked for, or what the routing rules chose.
+pub fn model_for(
+    ask: &Ask,
+    wanted: &ModelId,
+    plan: &Plan,
+    catalogue: &Catalogue,
+    now: Timestamp,
+) -> Result<(Arc<Model>, Arc<Price>), Refusal> {
+    let not_allowed = || Refusal::ModelNotAllowed {
+        model: wanted.clone(),
+        plan: plan.id.clone(),
+    };
+    let unpriced = || Refusal::ModelUnpriced { model: wanted.clone() };
+    let (model, price) = match catalogue.find(wanted.as_str()) {
+        Some(model) => (model.clone(), model.price_at(now).cloned()),
+        None => (Arc::new(Model::unlisted(wanted.clone())), catalogue.default_price.clone()),
+    };
+    if !plan.allows(&model) {
+        return Err(not_allowed());
+    }
+    if ask.exclude_providers.contains(&model.provider) {
+        return fallback(ask, &model, plan, catalogue, now).ok_or_else(not_allowed);
+    }
+    let price = price.ok_or_else(unpriced)?;
+    if !reads(&model, ask.input_tokens, ask.requests) {
+        let (input_tokens, max_input_tokens) = (ask.input_tokens, model.max_input_tokens);
+        return Err(Refusal::ContextTooLong {
+            model: wanted.clone(),
+            input_tokens,
+            max_input_tokens,
+        });
+    }
+    Ok((model, price))
+}
+
+/// The first fallback of a model whose provider the caller excludes.
+fn fallback(ask: &Ask, model: &Model, plan: &Plan, catalogue: &Catalogue, now: Timestamp) -> Option<(Arc<Model>, Arc<Price>)> {
+    model.fallbacks.iter().find_map(|id| {
+        let other = catalogue.get(id.as_str())?;
+        let price = other.price_at(now)?;
+        let usable = plan.allows(other)
+            && !ask.exclude_providers.contains(&other.provider)
+            && reads(other, other.tokens_of(ask.input_tokens, model), ask.requests);
+        usable.then(|| (other.clone(), price.clone()))
+    })
+}
+
+/// Whether a model's context holds the input; totals of several requests are judged by their average.
+fn reads(model: &Model, input_tokens: i64, requests: i64) -> bool {
+    i128::from(input_tokens) <= i128::from(model.max_input_tokens) * i128::from(requests.max(1))
+}
+
+/// The question about budgets: something must limit a plan that is not unlimited.
+pub fn budgets_exist(ask: &Ask, plan: &Plan, limits: &Limits) -> Result<(), Refusal> {
+    let enforced = limits.budgets.iter().any(|limited| !plan.budgets[limited.budget].shadow);
+    if enforced || plan.unlimited {
+        Ok(())
+    } else {
+        Err(Refusal::NoBudget {
+            plan: plan.id.clone(),
+            feature: ask.feature.clone(),
+        })
+    }
+}
+
+impl Ladder {
+    /// Compiles the rungs for an asked model that has passed its questions. `expected_output` is used where the ask names no length.
+    pub fn build(
+        ask: &Ask,
+        asked: (Arc<Model>, Arc<Price>),
+        plan: Arc<Plan>,
+        catalogue: &Catalogue,
+        limits: Limits,
+        expected_output: i64,
+        now: Timestamp,
+    ) -> Result<Self, NoLadder> {
+        let builder = Builder {
+            ask,
+            plan: &plan,
+            limits: &limits,
+            wanted_output: ask.max_output_tokens.unwrap_or(expected_output),
+            now,
+        };
+        let (offers, rungs) = builder.rungs(asked, catalogue)?;
+        Ok(Ladder {
+            plan,
+            limits,
+            offers,
+            rungs,
+        })
+    }
+
+    /// The longest answer that the offer of a rung can give.
+    pub fn budget(&self, limited: &Limited) -> &Budget {
+        &self.plan.budgets[limited.budget]
+    }
+}
+
+/// How high the ceilings of a rung are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ceiling {
+    SoftWhereGated,
+    Hard,
+    Overage,
+}
+
+struct Builder<'a> {
+    ask: &'a Ask,
+    plan: &'a Plan,
+    limits: &'a Limits,
+    wanted_output: i64,
+    now: Timestamp,
+}
+
+type Way = (Arc<Model>, Arc<Price>);
+
+impl Builder<'_> {
+    fn rungs(&self, asked: Way, catalogue: &Catalogue) -> Result<(Vec<Offer>, Vec<Rung>), NoLadder> {
+        let mut ladder = (Vec::with_capacity(4), Vec::with_capacity(4));
+        let enforced = || {
+            self.limits
+                .budgets
+                .iter()
+                .map(|limited| &self.plan.budgets[limited.budget])
+                .filter(|budget| !budget.shadow)
+        };
+        let mode = self.ask.mode;
+        let gated = enforced().any(|budget| budget.soft.is_some() && gates_softly(budget.at_soft));
+
+        self.add(&mut ladder, Step::Asked, &asked, &asked, mode, Ceiling::SoftWhereGated)?;
+        let needs = ladder.1[0].needs;
+        let downgrades = self.downgrades(&asked, needs, catalogue);
+        for way in &downgrades {
+            self.add(&mut ladder, Step::Downgrade, way, &asked, mode, Ceiling::Hard)?;
+        }
+        if self.ask.allow_batch && mode == Mode::Interactive && asked.1.has_batch() {
+            self.add(&mut ladder, Step::Batch, &asked, &asked, Mode::Batch, Ceiling::Hard)?;
+        }
+        if gated {
+            self.add(&mut ladder, Step::AskedPastSoft, &asked, &asked, mode, Ceiling::Hard)?;
+        }
+        let all_ways = || std::iter::once(&asked).chain(&downgrades);
+        if enforced().any(|budget| budget.at_hard == AtHard::Overage) {
+            for way in all_ways() {
+                self.add(&mut ladder, Step::Overage, way, &asked, mode, Ceiling::Overage)?;
+            }
+        }
+        if self.ask.min_output_tokens.is_some_and(|least| least < self.wanted_output) {
+            for way in all_ways() {
+                self.add(&mut ladder, Step::Capped, way, &asked, mode, Ceiling::Overage)?;
+            }
+        }
+        Ok(ladder)
+    }
+
+    fn add(
+        &self,
+        (offers, rungs): &mut (Vec<Offer>, Vec<Rung>),
+        step: Step,
+        (model, price): &Way,
+        asked: &Way,
+        mode: Mode,
+        ceiling: Ceiling,
+    ) -> Result<(), NoLadder> {
+        let input_tokens = model.tokens_of(self.ask.input_tokens, &asked.0);
+        let output = self.output(model);
+        let (needs, pools) = self.needs(model, price, mode, input_tokens, output)?;
+        let cap = match (step, self.ask.min_output_tokens) {
+            (Step::Capped, Some(least)) => Some(self.cap(model, price, mode, pools, least.min(output), output)),
+            _ => None,
+        };
+        let hold = self.ask.hold_seconds(mode).max(self.plan.min_hold_seconds);
+        rungs.push(Rung {
+            needs,
+            output,
+            cap,
+            limits: self.ceilings(ceiling),
+            expires_at: self.now.plus_seconds(hold),
+        });
+        let downgraded = model.id != asked.0.id;
+        offers.push(Offer {
+            step,
+            model: model.clone(),
+            price: price.clone(),
+            mode,
+            input_tokens,
+            downgraded,
+        });
+        Ok(())
+    }
+
+    /// The answer's length on `model`: never more than it can give for these requests.
+    fn output(&self, model: &Model) -> i64 {
+        self.wanted_output
+            .min(model.max_output_tokens.saturating_mul(self.ask.requests.max(1)))
+    }
+
+    fn needs(&self, model: &Model, price: &Price, mode: Mode, input: i64, output: i64) -> Result<(Amounts, Pools), NoLadder> {
+        let pools = Pools {
+            input_tokens: input,
+            output_tokens: output,
+            ..Pools::default()
+        };
+        Ok((model.amounts(price, &pools, mode, self.ask.requests)?, pools))
+    }
+
+    /// The need as a line in the answer's length, for stores that cap it.
+    fn cap(&self, model: &Model, price: &Price, mode: Mode, whole: Pools, least: i64, output: i64) -> Cap {
+        let empty = Pools { output_tokens: 0, ..whole };
+        let cost = price.cost_line(&empty, mode, self.ask.requests);
+        let credits = model.credits.map_or((0, 0, 1), |credits| credits.line(&empty));
+        Cap {
+            least,
+            tokens: Line::new(i128::from(empty.total()), 1, 1, output, false),
+            usd: Line::new(cost.base, cost.per_output, COST_DENOMINATOR, output, false),
+            credits: Line::new(credits.0, credits.1, credits.2, output, true),
+        }
+    }
+
+    /// One limit for each counter: the strictest of the budgets over it. Shadow budgets count and never limit.
+    fn ceilings(&self, ceiling: Ceiling) -> Vec<Limit> {
+        let mut limits: Vec<Limit> = Vec::with_capacity(self.limits.counters.len());
+        for limited in &self.limits.budgets {
+            let budget = &self.plan.budgets[limited.budget];
+            if budget.shadow {
+                continue;
+            }
+            let gate = ceiling == Ceiling::SoftWhereGated && gates_softly(budget.at_soft);
+            let open_below = if gate { limited.soft_line() } else { None };
+            let line = if ceiling == Ceiling::Overage {
+                limited.overage_line(budget)
+            } else {
+                limited.hard_line()
+            };
+            match limits.iter_mut().find(|limit| limit.counter == limited.counter) {
+                Some(limit) => {
+                    limit.open_below = lower(limit.open_below, open_below);
+                    limit.ceiling = lower(limit.ceiling, line);
+                }
+                None => limits.push(Limit {
+                    counter: limited.counter,
+                    open_below,
+                    ceiling: line,
+                }),
+            }
+        }
+        limits
+    }
+
+    /// Which models may serve instead, in the order in which the budgets name them. None unless a budget that applies says `downgrade`.
+    fn downgrades(&self, asked: &Way, needs: Amounts, catalogue: &Catalogue) -> Vec<Way> {
+        let mut ways: Vec<Way> = Vec::new();
+        if self.plan.feature(&self.ask.feature).is_some_and(|rules| rules.never_downgrade) {
+            return ways;
+        }
+        let naming = self.limits.budgets.iter().map(|limited| &self.plan.budgets[limited.budget]);
+        for budget in naming.filter(|budget| !budget.shadow && budget.at_soft.downgrade) {
+            for way in self.targets(budget, asked, needs, catalogue) {
+                if ways.len() < DOWNGRADES_MAX && !ways.iter().any(|(model, _)| model.id == way.0.id) {
+                    ways.push(way);
+                }
+            }
+        }
+        ways
+    }
+
+    fn targets(&self, budget: &Budget, asked: &Way, needs: Amounts, catalogue: &Catalogue) -> Vec<Way> {
+        let usable = |model: &Arc<Model>| self.cheaper(model, asked, needs);
+        let named = |id: &ModelId| catalogue.get(id.as_str());
+        let Some(target) = &budget.downgrade_to else {
+            return asked
+                .0
+                .downgrades
+                .iter()
+                .filter_map(named)
+                .filter_map(usable)
+                .map(|(way, _)| way)
+                .collect();
+        };
+        if let Some(model) = catalogue.get(target) {
+            return usable(model).map(|(way, _)| way).into_iter().collect();
+        }
+        let own = asked
+            .0
+            .downgrades
+            .iter()
+            .filter_map(named)
+            .filter(|model| model.tier.as_str() == target)
+            .find_map(usable);
+        let cheapest = || {
+            let of_tier = catalogue
+                .models()
+                .iter()
+                .filter(|model| model.tier.as_str() == target)
+                .filter_map(usable);
+            of_tier.min_by(|(a, cost_a), (b, cost_b)| cost_a.cmp(cost_b).then_with(|| a.0.id.cmp(&b.0.id)))
+        };
+        own.or_else(cheapest).map(|(way, _)| way).into_iter().collect()
+    }
+
+    /// `model` as a way to serve, with its cost: only if it is allowed, priced, long enough and cheaper for this request.
+    fn cheaper(&self, model: &Arc<Model>, asked: &Way, needs: Amounts) -> Option<(Way, i64)> {
+        let input = model.tokens_of(self.ask.input_tokens, &asked.0);
+        let price = model.price_at(self.now)?;
+        let excluded = self.ask.exclude_providers.contains(&model.provider);
+        if excluded || !self.plan.allows(model) || !reads(model, input, self.ask.requests) {
+            return None;
+        }
+        let (amounts, _) = self.needs(model, price, self.ask.mode, input, self.output(model)).ok()?;
+        (amounts.usd < needs.usd).then(|| ((model.clone(), price.clone()), amounts.usd))
+    }
+}
+
+fn lower(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// The cheapest allowed model of `tier` for this request, for routing rules that name a tier.
+pub fn cheapest_of_tier(ask: &Ask, tier: &str, plan: &Plan, catalogue: &Catalogue, output: i64, now: Timestamp) -> Option<ModelId> {
+    let candidates = catalogue
+        .models()
+        .iter()
+        .filter(|model| model.tier.as_str() == tier && plan.allows(model));
+    let priced = candidates.filter_map(|model| {
+        let price = model.price_at(now)?;
+        let usable = !ask.exclude_providers.contains(&model.provider) && reads(model, ask.input_tokens, ask.requests);
+        let pools = Pools {
+            input_tokens: ask.input_tokens,
+            output_tokens: output,
+            ..Pools::default()
+        };
+        let cost = price.cost(&pools, ask.mode, ask.requests).ok()?;
+        usable.then(|| (cost, model.id.clone()))
+    });
+    priced.min().map(|(_, id)| id)
+}

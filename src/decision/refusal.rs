@@ -1,0 +1,144 @@
+//! Refusals are values: why a request is denied before any counter is asked. The questions have a fixed order, told by this enum.
+
+use super::id::{Feature, ModelId, PlanId, WorkspaceId};
+use serde::{Deserialize, Serialize};
+
+/// Why a request is denied, as callers see it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    WorkspaceSuspended,
+    NoPlan,
+    FeatureDisabled,
+    ModelNotAllowed,
+    ModelUnpriced,
+    ContextTooLong,
+    NoBudget,
+    TooManyOpenReservations,
+    ParentExhausted,
+    NeverFits,
+    HardLimitReached,
+    // Not refusals: why an answer is not the plain one.
+    SoftLimitReached,
+    OverageCharged,
+    AnswerCapped,
+    Routed,
+}
+
+impl Code {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Code::WorkspaceSuspended => "workspace_suspended",
+            Code::NoPlan => "no_plan",
+            Code::FeatureDisabled => "feature_disabled",
+            Code::ModelNotAllowed => "model_not_allowed",
+            Code::ModelUnpriced => "model_unpriced",
+            Code::ContextTooLong => "context_too_long",
+            Code::NoBudget => "no_budget",
+            Code::TooManyOpenReservations => "too_many_open_reservations",
+            Code::ParentExhausted => "parent_exhausted",
+            Code::NeverFits => "never_fits",
+            Code::HardLimitReached => "hard_limit_reached",
+            Code::SoftLimitReached => "soft_limit_reached",
+            Code::OverageCharged => "overage_charged",
+            Code::AnswerCapped => "answer_capped",
+            Code::Routed => "routed",
+        }
+    }
+}
+
+/// What stands in the way of a denied request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockedBy {
+    Spent,
+    Held,
+    Rate,
+    Policy,
+}
+
+/// The first question that was answered with no.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Refusal {
+    WorkspaceSuspended(WorkspaceId),
+    NoPlan(WorkspaceId),
+    FeatureDisabled {
+        feature: Feature,
+        plan: PlanId,
+        known: bool,
+    },
+    ModelNotAllowed {
+        model: ModelId,
+        plan: PlanId,
+    },
+    ModelUnpriced {
+        model: ModelId,
+    },
+    ContextTooLong {
+        model: ModelId,
+        input_tokens: i64,
+        max_input_tokens: i64,
+    },
+    NoBudget {
+        plan: PlanId,
+        feature: Feature,
+    },
+}
+
+impl Refusal {
+    pub fn code(&self) -> Code {
+        match self {
+            Refusal::WorkspaceSuspended(_) => Code::WorkspaceSuspended,
+            Refusal::NoPlan(_) => Code::NoPlan,
+            Refusal::FeatureDisabled { .. } => Code::FeatureDisabled,
+            Refusal::ModelNotAllowed { .. } => Code::ModelNotAllowed,
+            Refusal::ModelUnpriced { .. } => Code::ModelUnpriced,
+            Refusal::ContextTooLong { .. } => Code::ContextTooLong,
+            Refusal::NoBudget { .. } => Code::NoBudget,
+        }
+    }
+
+    /// What happened and what to do about it.
+    pub fn message(&self) -> String {
+        match self {
+            Refusal::WorkspaceSuspended(workspace) => {
+                format!("Workspace {workspace} is suspended. Its administrator can have it resumed.")
+            }
+            Refusal::NoPlan(workspace) => {
+                format!(
+                    "Workspace {workspace} has no plan, and there is no default plan. Give it one with PUT /v1/admin/workspaces/{workspace}."
+                )
+            }
+            Refusal::FeatureDisabled {
+                feature,
+                plan,
+                known: true,
+            } => format!("Feature {feature} is not part of plan {plan}."),
+            Refusal::FeatureDisabled {
+                feature,
+                plan,
+                known: false,
+            } => {
+                format!("Plan {plan} does not name feature {feature}, and allows only the features that it names.")
+            }
+            Refusal::ModelNotAllowed { model, plan } => {
+                format!("Plan {plan} does not allow model {model}. Ask for another model, or for auto.")
+            }
+            Refusal::ModelUnpriced { model } => {
+                format!("Model {model} has no price in force, so what it costs is unknown. Add it with PUT /v1/admin/models/{model}.")
+            }
+            Refusal::ContextTooLong {
+                model,
+                input_tokens,
+                max_input_tokens,
+            } => {
+                format!(
+                    "Model {model} reads at most {max_input_tokens} tokens, and the request has {input_tokens}. Shorten it, or ask for another model."
+                )
+            }
+            Refusal::NoBudget { plan, feature } => {
+                format!("Plan {plan} has no budget for feature {feature}, and is not unlimited.")
+            }
+        }
+    }
+}
