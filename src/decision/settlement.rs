@@ -187,8 +187,11 @@ pub enum Next {
     /// The same report was recorded before.
     Replay(Box<Entry>),
     Conflict,
+    /// It was released; direct usage under its request id may since have been recorded, by the same report or by another.
     Released {
         revision: i64,
+        entry: Option<Box<Entry>>,
+        alike: bool,
     },
 }
 
