@@ -11,6 +11,8 @@ pub const AUTO: &str = "auto";
 pub const HOLD_SECONDS: i64 = 600;
 /// How long a hold for a provider's batch lives: its day, and an hour to report.
 pub const HOLD_SECONDS_BATCH: i64 = 90_000;
+/// The longest that a hold may live, extensions included.
+pub const HOLD_SECONDS_MAX: i64 = 7 * 24 * 3600;
 /// The most requests that one hold may stand for.
 pub const REQUESTS_MAX: i64 = 100_000;
 

@@ -104,6 +104,8 @@ text_newtypes! {
     PlanId, "a plan id", check_name;
     /// A ceiling on a counter.
     BudgetId, "a budget id", check_name;
+    /// A result that a plan bills for, such as `contract_drafted`.
+    OutcomeName, "a billable outcome", check_name;
     /// One attempt at a request, named by the caller.
     RequestId, "a request id", check_request_id;
 }

@@ -1,7 +1,6 @@
 //! The ladder: every way to serve a request, best first, as rungs that a store can take without knowing of plans.
 //!
-//! The questions before the budgets have a fixed order: suspended, plan, feature, model, price, context, budget. The first that is
-//! answered with no is the refusal. What is left compiles to rungs:
+//! A request that has passed the questions of [`super::questions`] compiles to rungs:
 //!
 //! 1. the asked model, whole answer; budgets that would downgrade or defer still under soft, the others under hard
 //! 2. each downgrade, whole answer, under hard
@@ -15,15 +14,15 @@
 use super::amount::Amounts;
 use super::ask::Ask;
 use super::catalogue::{Catalogue, Model};
-use super::id::{ModelId, WorkspaceId};
+use super::id::ModelId;
 use super::limits::{Limited, Limits, gates_softly};
-use super::plan::{AtHard, Budget, Plan, UnknownFeatures};
+use super::plan::{AtHard, Budget, Plan};
 use super::price::{COST_DENOMINATOR, CostTooLarge, Mode, Price};
+use super::questions::reads;
 use super::refusal::Refusal;
 use super::rung::{Cap, Limit, Line, Rung};
 use super::time::Timestamp;
 use super::usage::Pools;
-use super::workspace::{Status, Workspace};
 use std::sync::Arc;
 
 /// The most models that one ladder tries beside the asked one.
@@ -78,101 +77,6 @@ impl From<Refusal> for NoLadder {
 impl From<CostTooLarge> for NoLadder {
     fn from(_: CostTooLarge) -> Self {
         NoLadder::TooLarge
-    }
-}
-
-/// The questions about the workspace: is it active, and on which plan?
-pub fn plan_of<'a>(
-    workspace: &Workspace,
-    default: Option<&super::id::PlanId>,
-    find: impl FnOnce(&super::id::PlanId) -> Option<&'a Arc<Plan>>,
-) -> Result<&'a Arc<Plan>, Refusal> {
-    if workspace.status == Status::Suspended {
-        return Err(Refusal::WorkspaceSuspended(workspace.id.clone()));
-    }
-    let no_plan = |id: &WorkspaceId| Refusal::NoPlan(id.clone());
-    let id = workspace.plan_id.as_ref().or(default).ok_or_else(|| no_plan(&workspace.id))?;
-    find(id).ok_or_else(|| no_plan(&workspace.id))
-}
-
-/// The question about the feature.
-pub fn feature_allowed(ask: &Ask, plan: &Plan) -> Result<(), Refusal> {
-    let refused = |known| {
-        Err(Refusal::FeatureDisabled {
-            feature: ask.feature.clone(),
-            plan: plan.id.clone(),
-            known,
-        })
-    };
-    match plan.feature(&ask.feature) {
-        Some(rules) if !rules.enabled => refused(true),
-        None if plan.unknown_features == UnknownFeatures::Deny => refused(false),
-        _ => Ok(()),
-    }
-}
-
-/// The questions about the model: allowed, priced, long enough. `wanted` is what was asked for, or what the routing rules chose.
-pub fn model_for(
-    ask: &Ask,
-    wanted: &ModelId,
-    plan: &Plan,
-    catalogue: &Catalogue,
-    now: Timestamp,
-) -> Result<(Arc<Model>, Arc<Price>), Refusal> {
-    let not_allowed = || Refusal::ModelNotAllowed {
-        model: wanted.clone(),
-        plan: plan.id.clone(),
-    };
-    let unpriced = || Refusal::ModelUnpriced { model: wanted.clone() };
-    let (model, price) = match catalogue.find(wanted.as_str()) {
-        Some(model) => (model.clone(), model.price_at(now).cloned()),
-        None => (Arc::new(Model::unlisted(wanted.clone())), catalogue.default_price.clone()),
-    };
-    if !plan.allows(&model) {
-        return Err(not_allowed());
-    }
-    if ask.exclude_providers.contains(&model.provider) {
-        return fallback(ask, &model, plan, catalogue, now).ok_or_else(not_allowed);
-    }
-    let price = price.ok_or_else(unpriced)?;
-    if !reads(&model, ask.input_tokens, ask.requests) {
-        let (input_tokens, max_input_tokens) = (ask.input_tokens, model.max_input_tokens);
-        return Err(Refusal::ContextTooLong {
-            model: wanted.clone(),
-            input_tokens,
-            max_input_tokens,
-        });
-    }
-    Ok((model, price))
-}
-
-/// The first fallback of a model whose provider the caller excludes.
-fn fallback(ask: &Ask, model: &Model, plan: &Plan, catalogue: &Catalogue, now: Timestamp) -> Option<(Arc<Model>, Arc<Price>)> {
-    model.fallbacks.iter().find_map(|id| {
-        let other = catalogue.get(id.as_str())?;
-        let price = other.price_at(now)?;
-        let usable = plan.allows(other)
-            && !ask.exclude_providers.contains(&other.provider)
-            && reads(other, other.tokens_of(ask.input_tokens, model), ask.requests);
-        usable.then(|| (other.clone(), price.clone()))
-    })
-}
-
-/// Whether a model's context holds the input; totals of several requests are judged by their average.
-fn reads(model: &Model, input_tokens: i64, requests: i64) -> bool {
-    i128::from(input_tokens) <= i128::from(model.max_input_tokens) * i128::from(requests.max(1))
-}
-
-/// The question about budgets: something must limit a plan that is not unlimited.
-pub fn budgets_exist(ask: &Ask, plan: &Plan, limits: &Limits) -> Result<(), Refusal> {
-    let enforced = limits.budgets.iter().any(|limited| !plan.budgets[limited.budget].shadow);
-    if enforced || plan.unlimited {
-        Ok(())
-    } else {
-        Err(Refusal::NoBudget {
-            plan: plan.id.clone(),
-            feature: ask.feature.clone(),
-        })
     }
 }
 

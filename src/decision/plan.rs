@@ -5,6 +5,7 @@ use super::catalogue::Model;
 use super::id::{BudgetId, Feature, PlanId};
 use super::money::Usd;
 use super::period::PeriodKind;
+use super::pricing::Pricing;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -32,7 +33,11 @@ pub struct Plan {
     pub min_hold_seconds: i64,
     pub on_expiry: OnExpiry,
     pub on_store_unavailable: OnStoreUnavailable,
+    pub pricing: Option<Pricing>,
+    /// [`Pricing::base_per_month`], where there is a price.
     pub base_usd_per_month: Option<Usd>,
+    /// What part of the price shall be left when the models are paid.
+    pub target_gross_margin: Option<Ratio>,
 }
 
 /// A ceiling on a counter.
@@ -120,6 +125,23 @@ pub enum OnStoreUnavailable {
 pub struct FeatureRules {
     pub enabled: bool,
     pub never_downgrade: bool,
+    /// Absent: answers of this feature are never cached.
+    pub cache: Option<CacheRules>,
+}
+
+/// How answers of a feature may be kept and given again, always within one workspace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CacheRules {
+    pub exact: bool,
+    pub semantic: bool,
+    /// The least similarity of a semantic hit.
+    pub threshold: Ratio,
+    pub ttl_seconds: i64,
+    /// The most entries of one workspace and feature.
+    pub max_entries: u32,
+    pub scope: Scope,
+    /// What part of the avoided use a hit counts for.
+    pub bill: Ratio,
 }
 
 /// Which models a plan allows: a glob over ids, or every model of a tier.
@@ -137,7 +159,7 @@ impl ModelPattern {
         }
     }
 
-    fn matches(&self, model: &Model) -> bool {
+    pub fn matches(&self, model: &Model) -> bool {
         match self {
             ModelPattern::Glob(glob) => glob_matches(glob, model.id.as_str()),
             ModelPattern::Tier(tier) => model.tier.as_str() == tier,
