@@ -1,0 +1,24 @@
+//! The JSON Schemas of the policy files, for editors and for people who write policies by program. They are committed beside the files.
+
+use super::document::{ModelsFile, PlansFile, RoutingDocument};
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::Value;
+
+/// The name of each schema and its content.
+pub fn schemas() -> [(&'static str, Value); 3] {
+    [
+        ("models.schema.json", schema::<ModelsFile>("Weir: models.yaml")),
+        ("plans.schema.json", schema::<PlansFile>("Weir: plans.yaml")),
+        ("routing.schema.json", schema::<RoutingDocument>("Weir: routing.yaml")),
+    ]
+}
+
+fn schema<T: JsonSchema>(title: &str) -> Value {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = generator.into_root_schema_for::<T>();
+    schema.insert("title".to_owned(), title.into());
+    schema.to_value()
+}
+
+#[cfg(test)]
+mod tests;
