@@ -1,4 +1,5 @@
 //! Weir: quota and billing metering for AI products.
 
+pub mod counters;
 pub mod decision;
 pub mod policy;

@@ -1,0 +1,172 @@
+//! Cases of what waits: reservations that are due, holds that will make room, open ones.
+
+use super::desk::{Desk, HOLD_SECONDS, NOON, Store, counter, daily, of_user, row, tokens};
+use crate::counters::{CLAIM_OPEN_SECONDS, Claim, HoldRequest, Progress};
+use crate::decision::amount::Unit;
+use crate::decision::id::ReservationId;
+use crate::decision::period::PeriodKind;
+use crate::decision::standing::End;
+
+async fn charged(desk: &Desk, key: &str, limits: &[(&crate::decision::counter::Counter, i64)]) -> ReservationId {
+    let request = HoldRequest {
+        charge_on_expiry: true,
+        ..desk.ask(key, 10, limits)
+    };
+    desk.hold(&request).await;
+    desk.id(key)
+}
+
+pub(crate) async fn a_claim_that_stays_open_is_due_after_a_minute(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store, &[&day]).await;
+    let id = desk.held("a", 60, &[(&day, 100)]).await;
+    desk.claim(id, Claim::UpTo(tokens(20))).await;
+    desk.later(30);
+    desk.claim(id, Claim::UpTo(tokens(20))).await;
+    desk.later(CLAIM_OPEN_SECONDS - 1);
+    assert_eq!(desk.due(10).await, [], "its caller tried again half a minute later");
+    desk.later(1);
+    assert_eq!(desk.due(10).await, [id]);
+    desk.apply(&[row(&day, 20, 2)], id, Progress::Used(tokens(20))).await;
+    assert_eq!(desk.due(10).await, [], "what was claimed is applied");
+    desk.claim(id, Claim::UpTo(tokens(10))).await;
+    desk.later(CLAIM_OPEN_SECONDS);
+    assert_eq!(desk.due(10).await, [], "an old checkpoint claims nothing new");
+    desk.claim(id, Claim::Final).await;
+    desk.later(CLAIM_OPEN_SECONDS);
+    assert_eq!(desk.due(10).await, [id]);
+}
+
+pub(crate) async fn a_charged_hold_is_due_at_its_expiry(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store, &[&day]).await;
+    let id = charged(&desk, "a", &[(&day, 100)]).await;
+    let plain = desk.held("b", 10, &[(&day, 100)]).await;
+    desk.later(HOLD_SECONDS - 1);
+    assert_eq!(desk.due(10).await, []);
+    desk.store.extend(id, desk.now.plus_seconds(11), desk.now).await.expect("extend");
+    desk.later(10);
+    assert_eq!(desk.due(10).await, [], "it was extended");
+    desk.later(1);
+    assert_eq!(desk.due(10).await, [id]);
+    assert_eq!(desk.end_of(plain).await, Some(End::Expired));
+}
+
+pub(crate) async fn a_charged_hold_with_a_claim_in_flight_is_due_by_the_claim(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store, &[&day]).await;
+    let id = charged(&desk, "a", &[(&day, 100)]).await;
+    desk.later(HOLD_SECONDS - 1);
+    desk.claim(id, Claim::UpTo(tokens(5))).await;
+    desk.later(1);
+    assert_eq!(desk.due(10).await, [], "its commit may be on the way");
+    desk.later(CLAIM_OPEN_SECONDS - 1);
+    assert_eq!(desk.due(10).await, [id]);
+    desk.apply(&[row(&day, 5, 2)], id, Progress::Used(tokens(5))).await;
+    assert_eq!(desk.due(10).await, [id], "past its expiry, and charged");
+}
+
+pub(crate) async fn what_is_due_is_named_until_it_ends_and_no_more_than_asked(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store, &[&day]).await;
+    let mut ids = Vec::new();
+    for key in ["a", "b", "c"] {
+        let id = desk.held(key, 10, &[(&day, 100)]).await;
+        desk.claim(id, Claim::Final).await;
+        ids.push(id);
+    }
+    desk.later(CLAIM_OPEN_SECONDS);
+    for _ in 0..2 {
+        let mut named = desk.due(10).await;
+        named.sort();
+        ids.sort();
+        assert_eq!(named, ids);
+    }
+    let two = desk.due(2).await;
+    assert_eq!(two.len(), 2);
+    assert!(two.iter().all(|id| ids.contains(id)) && two[0] != two[1]);
+    assert_eq!(desk.due(0).await, []);
+    for (id, end) in ids.iter().zip([End::Settled, End::Released, End::Expired]) {
+        desk.apply(&[], *id, Progress::Ended(end)).await;
+    }
+    desk.later(3_600);
+    assert_eq!(desk.due(10).await, []);
+}
+
+pub(crate) async fn free_at_names_the_expiry_that_makes_room(store: Store) {
+    let (day, ann) = (daily(), of_user("ann", daily()));
+    let mut desk = Desk::open(store, &[&day, &ann]).await;
+    desk.apply_rows(&[row(&day, 10, 2)]).await;
+    desk.held("a", 20, &[(&day, 100)]).await;
+    desk.later(60);
+    desk.held("elsewhere", 500, &[(&ann, 1_000)]).await;
+    desk.held("b", 30, &[(&ann, 1_000), (&day, 100)]).await;
+    desk.later(60);
+    let long = desk.held("c", 35, &[(&day, 100)]).await;
+    desk.store.extend(long, NOON.plus_seconds(5_000), desk.now).await.expect("extend");
+    let [a, b, c] = [HOLD_SECONDS, 60 + HOLD_SECONDS, 5_000].map(|seconds| NOON.plus_seconds(seconds));
+    for (ceiling, room, expected) in [
+        (100, 5, Some(desk.now)),
+        (100, 6, Some(a)),
+        (100, 25, Some(a)),
+        (100, 26, Some(b)),
+        (100, 55, Some(b)),
+        (100, 56, Some(c)),
+        (100, 90, Some(c)),
+        (100, 91, None),
+        (9, 0, None),
+    ] {
+        assert_eq!(desk.free_at(&day, ceiling, room).await, expected, "{room} below {ceiling}");
+    }
+    assert_eq!(
+        desk.free_at(&counter(Unit::Usd, PeriodKind::Day), 100, 1).await,
+        None,
+        "nothing is known of it"
+    );
+}
+
+pub(crate) async fn free_at_counts_on_nothing_that_does_not_expire_by_itself(store: Store) {
+    let (day, minute, hour) = (
+        daily(),
+        counter(Unit::Requests, PeriodKind::Minute),
+        counter(Unit::Requests, PeriodKind::Hour),
+    );
+    let requests = counter(Unit::Requests, PeriodKind::Day);
+    let mut desk = Desk::open(store, &[&day, &minute, &hour, &requests]).await;
+    let claimed = desk.held("claimed", 40, &[(&day, 100)]).await;
+    desk.claim(claimed, Claim::Final).await;
+    charged(&desk, "charged", &[(&day, 100)]).await;
+    let checkpointed = desk.held("checkpointed", 40, &[(&day, 100)]).await;
+    desk.claim(checkpointed, Claim::UpTo(tokens(10))).await;
+    assert_eq!(desk.free_at(&day, 100, 20).await, None);
+    desk.apply(&[row(&day, 10, 2)], checkpointed, Progress::Used(tokens(10))).await;
+    let expiry = desk.now.plus_seconds(HOLD_SECONDS);
+    assert_eq!(
+        desk.free_at(&day, 100, 40).await,
+        Some(expiry),
+        "its claim is applied, so its rest expires"
+    );
+    assert_eq!(desk.free_at(&day, 100, 41).await, None, "what it used stays spent");
+    desk.later(1);
+    desk.held("rate", 0, &[(&minute, 1), (&hour, 1), (&requests, 1)]).await;
+    assert_eq!(desk.free_at(&minute, 1, 1).await, None, "an attempt stays counted");
+    assert_eq!(desk.free_at(&hour, 1, 1).await, None);
+    assert_eq!(desk.free_at(&requests, 1, 1).await, Some(desk.now.plus_seconds(HOLD_SECONDS)));
+}
+
+pub(crate) async fn open_reservations_are_counted(store: Store) {
+    let day = daily();
+    let desk = Desk::open(store, &[&day]).await;
+    let open = async || desk.store.open().await.expect("open");
+    assert_eq!(open().await, 0);
+    let id = desk.held("a", 10, &[(&day, 100)]).await;
+    desk.held("b", 10, &[(&day, 100)]).await;
+    desk.hold(&desk.ask("b", 10, &[(&day, 100)])).await;
+    desk.hold(&desk.ask("too-much", 1_000, &[(&day, 100)])).await;
+    assert_eq!(open().await, 2);
+    desk.claim(id, Claim::Final).await;
+    assert_eq!(open().await, 2);
+    desk.apply(&[], id, Progress::Ended(End::Settled)).await;
+    desk.apply(&[], id, Progress::Ended(End::Settled)).await;
+    assert_eq!(open().await, 1);
+}

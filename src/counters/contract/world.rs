@@ -1,0 +1,527 @@
+//! A small world around one store: a clock, a ledger that cannot fail, commits whose applies are delivered late, twice or never, rebuilds
+//! that finish long after they read. [`Op`]s happen to it; two worlds to which the same happened must have been answered the same.
+
+use super::desk::{NOON, Store, counter_at, of_user, row, rung, workspace};
+use crate::counters::{Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Progress, Record, SumRow};
+use crate::decision::amount::{Amounts, Unit};
+use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
+use crate::decision::period::PeriodKind;
+use crate::decision::rung::Taken;
+use crate::decision::standing::End;
+use crate::decision::time::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub(super) const WORKSPACES: usize = 2;
+pub(super) const KEYS: usize = 7;
+/// How many counters [`World::menu`] has.
+pub(super) const MENU: usize = 6;
+/// And of how many groups they are.
+pub(super) const GROUPS: usize = 3;
+/// A ceiling for all counters, where a mode wants the same for all.
+pub(super) const CEILING: i64 = 100;
+/// A store may drop groups that were not used for an hour, so each is rebuilt more often than that.
+const REBUILD_SECONDS: i64 = 3_000;
+
+/// A reservation: of which workspace, by which key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key(pub(super) usize, pub(super) usize);
+
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub(super) key: Key,
+    pub(super) fingerprint: u128,
+    /// One bit for each counter of the menu.
+    pub(super) counters: u8,
+    pub(super) tokens: i64,
+    pub(super) ceiling: i64,
+    pub(super) seconds: i64,
+    pub(super) charged: bool,
+    pub(super) open_max: u32,
+    pub(super) named_seconds_ago: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    Pass {
+        micros: i64,
+    },
+    Hold(Ask),
+    /// A settle or checkpoint that dies before it commits. `None`: final.
+    Claim {
+        key: Key,
+        percent: Option<i64>,
+    },
+    Settle {
+        key: Key,
+        percent: i64,
+        delivered: bool,
+    },
+    Checkpoint {
+        key: Key,
+        percent: i64,
+        delivered: bool,
+    },
+    Release {
+        key: Key,
+        delivered: bool,
+    },
+    /// Asks the ledger about everything that is due.
+    Resolve {
+        delivered: bool,
+    },
+    /// Applies an earlier commit, again or at last.
+    Deliver {
+        commit: usize,
+    },
+    /// Changes what a counter has spent, as a correction or direct usage would.
+    Correct {
+        counter: usize,
+        by: i64,
+        delivered: bool,
+    },
+    Extend {
+        key: Key,
+        seconds: i64,
+    },
+    Find {
+        key: Key,
+    },
+    Balances {
+        workspace: usize,
+        named_seconds_ago: Option<i64>,
+    },
+    FreeAt {
+        workspace: usize,
+        counter: usize,
+        room: i64,
+    },
+    Rebuild {
+        workspace: usize,
+        group: usize,
+    },
+    Begin {
+        workspace: usize,
+        group: usize,
+    },
+    /// Ends an earlier begin with what it read then.
+    Finish {
+        rebuild: usize,
+    },
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Answer {
+    Nothing,
+    Hold(HoldOutcome),
+    Record(Option<Record>),
+    Balances(Result<Vec<Balance>, Vec<Whose>>),
+    Applied(Vec<Option<Balance>>),
+    Extended(Extended),
+    FreeAt(Option<Timestamp>),
+    /// Whether there was a token; each store has its own.
+    Begun(bool),
+    Finished(bool),
+    Many(Vec<Answer>),
+}
+
+/// What may happen in a world.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// Anything.
+    Wild,
+    /// One ceiling for all, no usage beyond a hold or after its end, no corrections: then the ledger never passes the ceiling.
+    Strict,
+    /// Strict, and each commit is applied at once: then spent and held together never pass it either.
+    Orderly,
+}
+
+/// How a reservation stands in the ledger.
+#[derive(Clone, Default)]
+struct Standing {
+    counters: Vec<Counter>,
+    charged: bool,
+    reported: Amounts,
+    end: Option<End>,
+}
+
+/// A rebuild that has read and not finished.
+struct Rebuild {
+    workspace: WorkspaceId,
+    whose: Whose,
+    token: u64,
+    rows: Vec<SumRow>,
+}
+
+pub(super) struct World {
+    store: Store,
+    mode: Mode,
+    now: Timestamp,
+    rebuilt_at: Timestamp,
+    sums: BTreeMap<(WorkspaceId, Counter), SumRow>,
+    versions: i64,
+    standings: BTreeMap<ReservationId, Standing>,
+    commits: Vec<(WorkspaceId, Applied)>,
+    rebuilds: Vec<Rebuild>,
+}
+
+fn name(workspace_number: usize) -> WorkspaceId {
+    workspace(["ws_a", "ws_b"][workspace_number])
+}
+
+fn id(key: Key) -> ReservationId {
+    let request = RequestId::parse(&format!("r{}", key.1)).expect("a key");
+    ReservationId::derive(&name(key.0), &request)
+}
+
+/// What every store must remember of a reservation.
+fn essential(record: Record) -> Record {
+    let slim = matches!(record.end, Some(End::Settled | End::Released)) || record.fingerprint == FINGERPRINT_UNKNOWN;
+    if !slim {
+        return record;
+    }
+    Record {
+        context: Arc::default(),
+        taken: Taken {
+            rung: 0,
+            output: 0,
+            amounts: Amounts::ZERO,
+        },
+        before: Vec::new(),
+        held_at: NOON,
+        expires_at: NOON,
+        claimed: None,
+        used: Amounts::ZERO,
+        ..record
+    }
+}
+
+impl World {
+    pub(super) fn new(store: Store, mode: Mode) -> Self {
+        Self {
+            store,
+            mode,
+            now: NOON,
+            rebuilt_at: NOON,
+            sums: BTreeMap::new(),
+            versions: 0,
+            standings: BTreeMap::new(),
+            commits: Vec::new(),
+            rebuilds: Vec::new(),
+        }
+    }
+
+    /// The counters that requests of this moment may name.
+    fn menu(&self) -> [Counter; MENU] {
+        let at = |unit, kind| counter_at(unit, kind, self.now);
+        [
+            at(Unit::Tokens, PeriodKind::Day),
+            at(Unit::Requests, PeriodKind::Minute),
+            at(Unit::Tokens, PeriodKind::Lifetime),
+            of_user("ann", at(Unit::Tokens, PeriodKind::Hour)),
+            of_user("ann", at(Unit::Requests, PeriodKind::Hour)),
+            of_user("ben", at(Unit::Tokens, PeriodKind::Minute)),
+        ]
+    }
+
+    fn groups(&self) -> [Whose; GROUPS] {
+        [0, 3, 5].map(|place| self.menu()[place].whose.clone())
+    }
+
+    /// Lets `op` happen, and tells what the store said.
+    pub(super) async fn apply(&mut self, op: &Op) -> Answer {
+        match *op {
+            Op::Pass { micros } => self.pass(micros).await,
+            Op::Hold(ref ask) => self.hold(ask).await,
+            Op::Claim { key, percent } => Answer::Record(self.claim(key, percent).await.map(essential)),
+            Op::Settle { key, percent, delivered } => self.settle(key, percent, delivered).await,
+            Op::Checkpoint { key, percent, delivered } => self.checkpoint(key, percent, delivered).await,
+            Op::Release { key, delivered } => self.release(key, delivered).await,
+            Op::Resolve { delivered } => self.resolve(delivered).await,
+            Op::Deliver { commit } if !self.commits.is_empty() => self.deliver(commit % self.commits.len()).await,
+            Op::Correct { counter, by, delivered } if self.mode == Mode::Wild => self.correct(counter, by, delivered).await,
+            Op::Extend { key, seconds } => self.extend(key, seconds).await,
+            Op::Find { key } => Answer::Record(self.store.find(id(key), self.now).await.expect("find").map(essential)),
+            Op::Balances {
+                workspace,
+                named_seconds_ago,
+            } => Answer::Balances(self.balances(workspace, named_seconds_ago).await),
+            Op::FreeAt { workspace, counter, room } => self.free_at(workspace, counter, room).await,
+            Op::Rebuild { workspace, group } => self.rebuild(workspace, group).await,
+            Op::Begin { workspace, group } => Answer::Begun(self.begin(workspace, group).await),
+            Op::Finish { rebuild } if !self.rebuilds.is_empty() => self.finish(rebuild % self.rebuilds.len()).await,
+            Op::Deliver { .. } | Op::Correct { .. } | Op::Finish { .. } => Answer::Nothing,
+        }
+    }
+
+    /// Checks what must be true between any two ops. Asks the store only where it must: each question also brings a store up to date.
+    pub(super) async fn check(&self) -> Result<(), String> {
+        if self.mode == Mode::Wild {
+            return Ok(());
+        }
+        if let Some(row) = self.sums.values().find(|row| row.spent > self.ceiling(&row.counter, CEILING)) {
+            return Err(format!("the ledger passed the ceiling: {row:?}"));
+        }
+        for workspace in (0..WORKSPACES).filter(|_| self.mode == Mode::Orderly) {
+            let Ok(balances) = self.balances(workspace, None).await else {
+                continue;
+            };
+            let within = |(counter, balance): &(&Counter, &Balance)| balance.held >= 0 && balance.taken() <= self.ceiling(counter, CEILING);
+            if let Some(wrong) = self.menu().iter().zip(&balances).find(|pair| !within(pair)) {
+                return Err(format!("{wrong:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn pass(&mut self, micros: i64) -> Answer {
+        self.now = self.now.plus_micros(micros);
+        if self.now < self.rebuilt_at.plus_seconds(REBUILD_SECONDS) {
+            return Answer::Nothing;
+        }
+        self.rebuilt_at = self.now;
+        let mut answers = Vec::new();
+        for workspace in 0..WORKSPACES {
+            for group in 0..GROUPS {
+                answers.push(self.rebuild(workspace, group).await);
+            }
+        }
+        Answer::Many(answers)
+    }
+
+    /// Requests are few, so that some are refused for them too.
+    fn ceiling(&self, counter: &Counter, tokens: i64) -> i64 {
+        if counter.unit == Unit::Requests { tokens / 25 } else { tokens }
+    }
+
+    fn named_since(&self, seconds_ago: Option<i64>) -> Timestamp {
+        seconds_ago.map_or(Timestamp::MIN, |seconds| self.now.plus_seconds(-seconds))
+    }
+
+    async fn hold(&mut self, ask: &Ask) -> Answer {
+        let asked = self.menu().into_iter().enumerate();
+        let counters: Vec<Counter> = asked
+            .filter(|(place, _)| ask.counters & (1 << place) != 0)
+            .map(|(_, counter)| counter)
+            .collect();
+        let ceiling = if self.mode == Mode::Wild { ask.ceiling } else { CEILING };
+        let ceilings: Vec<i64> = counters.iter().map(|counter| self.ceiling(counter, ceiling)).collect();
+        let expires_at = self.now.plus_seconds(ask.seconds);
+        let request = HoldRequest {
+            workspace: name(ask.key.0),
+            reservation: id(ask.key),
+            fingerprint: ask.fingerprint,
+            counters: counters.clone(),
+            named_since: self.named_since(ask.named_seconds_ago),
+            rungs: vec![rung(ask.tokens, &ceilings, expires_at), rung(ask.tokens / 2, &ceilings, expires_at)],
+            open_max: ask.open_max,
+            charge_on_expiry: ask.charged,
+            context: Arc::from(format!("{ask:?}").as_bytes()),
+            now: self.now,
+        };
+        let outcome = self.store.hold(&request).await.expect("hold");
+        if matches!(outcome, HoldOutcome::Held { .. }) {
+            let standing = self.standings.entry(id(ask.key)).or_default();
+            (standing.counters, standing.charged) = (counters, ask.charged);
+        }
+        Answer::Hold(outcome)
+    }
+
+    async fn find(&self, reservation: ReservationId) -> Option<Record> {
+        self.store.find(reservation, self.now).await.expect("find")
+    }
+
+    /// Claims this share of what is held. `None`: all, for good.
+    async fn claim(&self, key: Key, share: Option<i64>) -> Option<Record> {
+        let held = self.find(id(key)).await.map_or(Amounts::ZERO, |record| record.taken.amounts);
+        let claim = share.map_or(Claim::Final, |share| Claim::UpTo(self.share(held, share)));
+        self.store.claim(id(key), claim, self.now).await.expect("claim")
+    }
+
+    fn share(&self, held: Amounts, percent: i64) -> Amounts {
+        let percent = if self.mode == Mode::Wild { percent } else { percent.min(100) };
+        let of = |amount: i64, _| Some(amount * percent / 100);
+        held.zip(Amounts::ZERO, of).expect("small numbers")
+    }
+
+    /// What the ledger may still record for a claim that was answered with this record: nothing once it has ended, unless it expired and a
+    /// late settle is allowed to happen.
+    fn may_record(&self, record: &Record, late: bool) -> bool {
+        let standing = self.standings.get(&record.reservation);
+        match (record.end, standing.and_then(|standing| standing.end)) {
+            (None, None) => true,
+            (None | Some(End::Expired), None | Some(End::Expired)) => late && self.mode == Mode::Wild,
+            _ => false,
+        }
+    }
+
+    async fn settle(&mut self, key: Key, percent: i64, delivered: bool) -> Answer {
+        let Some(record) = self.claim(key, None).await else {
+            return Answer::Record(None);
+        };
+        let used = self.share(record.taken.amounts, percent);
+        if self.may_record(&record, true) {
+            self.post(id(key), used, Some(End::Settled));
+        } else if self.standings.get(&id(key)).is_none_or(|standing| standing.end.is_none()) {
+            return Answer::Record(Some(essential(record)));
+        }
+        let applied = self.commit(key.0, id(key), delivered).await;
+        Answer::Many(vec![Answer::Record(Some(essential(record))), applied])
+    }
+
+    async fn checkpoint(&mut self, key: Key, percent: i64, delivered: bool) -> Answer {
+        let Some(record) = self.claim(key, Some(percent)).await else {
+            return Answer::Record(None);
+        };
+        if !self.may_record(&record, false) {
+            return Answer::Record(Some(essential(record)));
+        }
+        self.post(id(key), self.share(record.taken.amounts, percent), None);
+        let applied = self.commit(key.0, id(key), delivered).await;
+        Answer::Many(vec![Answer::Record(Some(essential(record))), applied])
+    }
+
+    async fn release(&mut self, key: Key, delivered: bool) -> Answer {
+        if self.standings.get(&id(key)).is_none_or(|standing| standing.end.is_none()) {
+            self.post(id(key), Amounts::ZERO, Some(End::Released));
+        }
+        self.commit(key.0, id(key), delivered).await
+    }
+
+    async fn resolve(&mut self, delivered: bool) -> Answer {
+        let mut due = self.store.due(self.now, usize::MAX).await.expect("due");
+        due.sort_by_key(|record| record.reservation);
+        let mut answers = Vec::new();
+        for record in due {
+            let standing = self.standings.get(&record.reservation).cloned().unwrap_or_default();
+            if standing.end.is_none() {
+                let used = if standing.charged { record.taken.amounts } else { Amounts::ZERO };
+                self.post(record.reservation, used, Some(End::Expired));
+            }
+            let workspace = usize::from(record.workspace == name(1));
+            answers.push(self.commit(workspace, record.reservation, delivered).await);
+            answers.push(Answer::Record(Some(essential(record))));
+        }
+        Answer::Many(answers)
+    }
+
+    /// Records in the ledger how far a reservation has come: this much in all, and perhaps its end.
+    fn post(&mut self, id: ReservationId, used: Amounts, end: Option<End>) {
+        let standing = self.standings.entry(id).or_default();
+        let more = used.beyond(standing.reported);
+        standing.reported = standing.reported.max(used);
+        standing.end = end;
+        let workspace = name(usize::from(id.slot() == super::world::id(Key(1, 0)).slot()));
+        for counter in standing.counters.clone() {
+            self.add(&workspace, &counter, more.of(counter.unit));
+        }
+    }
+
+    /// Adds to a counter's row, which is born if it is missing.
+    fn add(&mut self, workspace: &WorkspaceId, counter: &Counter, amount: i64) {
+        self.versions += 1;
+        let key = (workspace.clone(), counter.clone());
+        let row = self.sums.entry(key).or_insert_with(|| row(counter, 0, 0));
+        row.spent += amount;
+        row.version = self.versions;
+    }
+
+    /// The commit that brings the store to where the ledger has this reservation. Not delivered: it may be later.
+    async fn commit(&mut self, workspace: usize, id: ReservationId, delivered: bool) -> Answer {
+        let standing = self.standings.get(&id).cloned().unwrap_or_default();
+        let workspace = name(workspace);
+        let key = |counter: &Counter| (workspace.clone(), counter.clone());
+        let rows = standing.counters.iter().filter_map(|counter| self.sums.get(&key(counter))).cloned();
+        let progress = standing.end.map_or(Progress::Used(standing.reported), Progress::Ended);
+        let applied = Applied {
+            rows: rows.collect(),
+            reservation: Some((id, progress)),
+        };
+        self.send(workspace, applied, delivered).await
+    }
+
+    async fn correct(&mut self, counter: usize, by: i64, delivered: bool) -> Answer {
+        let (workspace, counter) = (name(0), self.menu()[counter].clone());
+        self.add(&workspace, &counter, by);
+        let rows = vec![self.sums[&(workspace.clone(), counter)].clone()];
+        let applied = Applied { rows, reservation: None };
+        self.send(workspace, applied, delivered).await
+    }
+
+    async fn send(&mut self, workspace: WorkspaceId, applied: Applied, delivered: bool) -> Answer {
+        self.commits.push((workspace, applied));
+        if delivered || self.mode == Mode::Orderly {
+            self.deliver(self.commits.len() - 1).await
+        } else {
+            Answer::Nothing
+        }
+    }
+
+    async fn deliver(&mut self, commit: usize) -> Answer {
+        let (workspace, applied) = &self.commits[commit];
+        let answer = self.store.apply(workspace, applied, &self.menu(), self.now).await;
+        Answer::Applied(answer.expect("apply"))
+    }
+
+    async fn extend(&self, key: Key, seconds: i64) -> Answer {
+        let until = self.now.plus_seconds(seconds);
+        Answer::Extended(self.store.extend(id(key), until, self.now).await.expect("extend"))
+    }
+
+    async fn balances(&self, workspace: usize, named_seconds_ago: Option<i64>) -> Result<Vec<Balance>, Vec<Whose>> {
+        let named_since = self.named_since(named_seconds_ago);
+        let answer = self.store.balances(&name(workspace), &self.menu(), named_since, self.now).await;
+        answer.expect("balances")
+    }
+
+    async fn free_at(&self, workspace: usize, counter: usize, room: i64) -> Answer {
+        let counter = &self.menu()[counter];
+        let ceiling = self.ceiling(counter, CEILING);
+        let answer = self.store.free_at(&name(workspace), counter, ceiling, room, self.now).await;
+        Answer::FreeAt(answer.expect("free_at"))
+    }
+
+    async fn rebuild(&mut self, workspace: usize, group: usize) -> Answer {
+        if !self.begin(workspace, group).await {
+            return Answer::Begun(false);
+        }
+        self.finish(self.rebuilds.len() - 1).await
+    }
+
+    /// Begins, and reads at once: the rows of the group, those of the menu born where they were missing.
+    async fn begin(&mut self, workspace: usize, group: usize) -> bool {
+        let (workspace, whose) = (name(workspace), self.groups()[group].clone());
+        let Begun::Token(token) = self.store.begin(&workspace, &whose, self.now).await.expect("begin") else {
+            return false;
+        };
+        for counter in self.menu().iter().filter(|counter| counter.whose == whose) {
+            if !self.sums.contains_key(&(workspace.clone(), counter.clone())) {
+                self.add(&workspace, counter, 0);
+            }
+        }
+        let of_group = self
+            .sums
+            .iter()
+            .filter(|((of, counter), _)| *of == workspace && counter.whose == whose);
+        let rows = of_group.map(|(_, row)| row.clone()).collect();
+        self.rebuilds.push(Rebuild {
+            workspace,
+            whose,
+            token,
+            rows,
+        });
+        true
+    }
+
+    async fn finish(&mut self, rebuild: usize) -> Answer {
+        let Rebuild {
+            workspace,
+            whose,
+            token,
+            rows,
+        } = &self.rebuilds[rebuild];
+        let answer = self.store.finish(workspace, whose, *token, rows, self.now).await;
+        Answer::Finished(answer.expect("finish"))
+    }
+}

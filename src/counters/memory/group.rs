@@ -1,0 +1,182 @@
+//! Counters in groups: those of a workspace's whole use are one group, those of each of its users another.
+//!
+//! A group is live from the end of its first rebuild on. What is spent is only ever set if newer; what is held is exactly what live holds
+//! and sticky requests put there, so it is never below zero.
+
+use crate::counters::{Begun, GROUP_IDLE_SECONDS, KEEP_ENDED_SECONDS, REBUILD_TAKEOVER_MILLIS, SumRow};
+use crate::decision::amount::Unit;
+use crate::decision::counter::{Balance, Counter};
+use crate::decision::period::PeriodKind;
+use crate::decision::time::Timestamp;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The counters of one [`Whose`](crate::decision::counter::Whose) in one workspace.
+pub(super) struct Group {
+    rebuild: Option<Rebuild>,
+    /// When the first rebuild ended; `None`: not yet, so nothing may be admitted.
+    built_at: Option<Timestamp>,
+    used_at: Timestamp,
+    cells: HashMap<Arc<Counter>, Cell>,
+}
+
+/// A rebuild that has begun and not ended.
+struct Rebuild {
+    token: u64,
+    begun_at: Timestamp,
+}
+
+struct Cell {
+    /// The key again, for holds to share.
+    counter: Arc<Counter>,
+    /// The newest row that was copied here; `None`: none yet, the counter began at zero.
+    sum: Option<Sum>,
+    /// Wide enough that no number of holds makes it wrap.
+    held: i128,
+}
+
+#[derive(Clone, Copy)]
+struct Sum {
+    spent: i64,
+    version: i64,
+}
+
+impl Cell {
+    fn new(counter: Arc<Counter>) -> Self {
+        Self {
+            counter,
+            sum: None,
+            held: 0,
+        }
+    }
+
+    fn balance(&self) -> Balance {
+        Balance {
+            spent: self.sum.map_or(0, |sum| sum.spent),
+            held: i64::try_from(self.held).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+/// Whether requests held on `counter` stay held when a reservation is released or expires: a rate counts attempts.
+pub(super) fn is_sticky(counter: &Counter) -> bool {
+    counter.unit == Unit::Requests && counter.kind.is_rate()
+}
+
+/// Whether the period of `counter` ended so long ago that it is no longer kept.
+fn is_dropped(counter: &Counter, now: Timestamp) -> bool {
+    counter.period.end.plus_seconds(KEEP_ENDED_SECONDS) <= now
+}
+
+impl Group {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            rebuild: None,
+            built_at: None,
+            used_at: now,
+            cells: HashMap::new(),
+        }
+    }
+
+    pub(super) fn touch(&mut self, now: Timestamp) {
+        self.used_at = self.used_at.max(now);
+    }
+
+    /// What `counter` says, or `None` if only the ledger knows. A counter without a row is zero for those who can tell that none was missed:
+    /// its period began after the group was built, and after every node knew the policy that names it.
+    pub(super) fn balance(&self, counter: &Counter, named_since: Timestamp, now: Timestamp) -> Option<Balance> {
+        let built_at = self.built_at?;
+        if is_dropped(counter, now) {
+            return None;
+        }
+        let cell = self.cells.get(counter);
+        let read = cell.is_some_and(|cell| cell.sum.is_some());
+        let born_since = || counter.kind != PeriodKind::Lifetime && counter.period.start >= built_at.max(named_since);
+        (read || born_since()).then(|| cell.map(Cell::balance).unwrap_or_default())
+    }
+
+    /// What `counter` says by a row of the ledger, or `None`.
+    pub(super) fn balance_by_row(&self, counter: &Counter, now: Timestamp) -> Option<Balance> {
+        self.balance(counter, Timestamp::MAX, now)
+    }
+
+    /// Holds `amount`, and returns the counter's name to share.
+    pub(super) fn hold(&mut self, counter: &Counter, amount: i64) -> Arc<Counter> {
+        if let Some(cell) = self.cells.get_mut(counter) {
+            cell.held += i128::from(amount);
+            return cell.counter.clone();
+        }
+        let name = Arc::new(counter.clone());
+        let cell = self.cells.entry(name.clone()).or_insert(Cell::new(name.clone()));
+        cell.held += i128::from(amount);
+        name
+    }
+
+    /// Frees `amount` of what was held. A counter that was dropped with its period holds nothing any more, and one that a clock which stepped
+    /// back brought here again knows nothing of earlier holds.
+    pub(super) fn free(&mut self, counter: &Counter, amount: i64) {
+        if let Some(cell) = self.cells.get_mut(counter) {
+            cell.held = (cell.held - i128::from(amount)).max(0);
+        }
+    }
+
+    /// Copies a row if it is newer than the one that is here.
+    pub(super) fn set(&mut self, row: &SumRow, now: Timestamp) {
+        if is_dropped(&row.counter, now) {
+            return;
+        }
+        let sum = Sum {
+            spent: row.spent,
+            version: row.version,
+        };
+        match self.cells.get_mut(&row.counter) {
+            Some(cell) if cell.sum.is_some_and(|known| known.version >= sum.version) => {}
+            Some(cell) => cell.sum = Some(sum),
+            None => {
+                let name = Arc::new(row.counter.clone());
+                let cell = Cell {
+                    sum: Some(sum),
+                    ..Cell::new(name.clone())
+                };
+                self.cells.insert(name, cell);
+            }
+        }
+    }
+
+    /// Starts a rebuild, unless one began a moment ago. A clock that jumped back far does not make anybody wait.
+    pub(super) fn begin(&mut self, token: u64, now: Timestamp) -> Begun {
+        let takeover_micros = REBUILD_TAKEOVER_MILLIS.unsigned_abs() * 1_000;
+        let runs = |rebuild: &Rebuild| now.micros().abs_diff(rebuild.begun_at.micros()) < takeover_micros;
+        if self.rebuild.as_ref().is_some_and(runs) {
+            return Begun::Wait;
+        }
+        self.rebuild = Some(Rebuild { token, begun_at: now });
+        Begun::Token(token)
+    }
+
+    /// Ends the rebuild of `token`, if it is the current one.
+    pub(super) fn finish(&mut self, token: u64, rows: &[SumRow], now: Timestamp) -> bool {
+        if self.rebuild.as_ref().is_none_or(|rebuild| rebuild.token != token) {
+            return false;
+        }
+        self.rebuild = None;
+        rows.iter().for_each(|row| self.set(row, now));
+        // Commits since the first build were all applied here, so a later one makes no counter less known.
+        self.built_at.get_or_insert(now);
+        true
+    }
+
+    /// Forgets the counters whose period ended long ago.
+    pub(super) fn drop_ended(&mut self, now: Timestamp) {
+        self.cells.retain(|counter, _| !is_dropped(counter, now));
+        if self.cells.capacity() > 4 * self.cells.len().max(4) {
+            self.cells.shrink_to_fit();
+        }
+    }
+
+    /// Whether nobody misses this group: it was long not used, and nothing is held in a period that is still kept.
+    pub(super) fn is_idle(&self, now: Timestamp) -> bool {
+        let holds = |(counter, cell): (&Arc<Counter>, &Cell)| cell.held != 0 && !is_dropped(counter, now);
+        self.used_at.plus_seconds(GROUP_IDLE_SECONDS) <= now && !self.cells.iter().any(holds)
+    }
+}

@@ -1,0 +1,180 @@
+//! Counters in the process, for the embedded profile and for tests: the same promises as any store's, without a round trip.
+//!
+//! A workspace with all its groups and reservations lives in one shard, behind one lock that is held for about a microsecond and never
+//! across an await. Nothing survives the process, and nothing needs to: the start of the process is the epoch, and a fresh store asks for
+//! every group to be rebuilt from the ledger. A panic under a lock loses its shard in the same way, instead of going on with half a change.
+
+mod group;
+mod hold;
+mod shard;
+mod upkeep;
+
+use super::{Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Record, SumRow};
+use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::id::{ReservationId, WorkspaceId, slot};
+use crate::decision::time::Timestamp;
+use async_trait::async_trait;
+use shard::Shard;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use upkeep::TombstoneBudget;
+
+/// Workspaces are spread over this many locks.
+const SHARDS: usize = 64;
+/// The most memory that ended reservations take, about; the oldest are forgotten first. Enough for a million that were settled.
+pub const TOMBSTONE_BYTES_MAX: usize = 256 << 20;
+
+/// The counter store of one process.
+pub struct MemoryCounters {
+    shards: Vec<Mutex<Shard>>,
+    /// No token is ever given out twice, so one from before a loss matches nothing after it.
+    tokens: AtomicU64,
+    tombstones: Arc<TombstoneBudget>,
+}
+
+impl Default for MemoryCounters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryCounters {
+    pub fn new() -> Self {
+        Self::with_tombstone_bytes(TOMBSTONE_BYTES_MAX)
+    }
+
+    fn with_tombstone_bytes(bytes_max: usize) -> Self {
+        let tombstones = Arc::new(TombstoneBudget::new(bytes_max));
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(tombstones.clone()))).collect(),
+            tokens: AtomicU64::new(1),
+            tombstones,
+        }
+    }
+
+    fn shard(&self, slot: u32) -> MutexGuard<'_, Shard> {
+        self.lock(&self.shards[slot as usize % SHARDS])
+    }
+
+    fn lock<'a>(&self, shard: &'a Mutex<Shard>) -> MutexGuard<'a, Shard> {
+        shard.lock().unwrap_or_else(|poisoned| {
+            tracing::error!("a panic interrupted a change of counters; their shard starts empty and is rebuilt from the ledger");
+            let mut guard = poisoned.into_inner();
+            *guard = Shard::new(self.tombstones.clone());
+            shard.clear_poison();
+            guard
+        })
+    }
+}
+
+#[async_trait]
+impl Counters for MemoryCounters {
+    async fn hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CountersError> {
+        let counters = request.counters.len();
+        let mut limits = request.rungs.iter().flat_map(|rung| &rung.limits);
+        if let Some(limit) = limits.find(|limit| limit.counter >= counters) {
+            return Err(CountersError {
+                act: "hold",
+                cause: format!("a limit names counter {} of {counters}", limit.counter).into(),
+            });
+        }
+        Ok(self.shard(request.reservation.slot()).hold(request))
+    }
+
+    async fn balances(
+        &self,
+        workspace: &WorkspaceId,
+        counters: &[Counter],
+        named_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Result<Vec<Balance>, Vec<Whose>>, CountersError> {
+        Ok(self.shard(slot(workspace)).balances(workspace, counters, named_since, now))
+    }
+
+    async fn find(&self, reservation: ReservationId, now: Timestamp) -> Result<Option<Record>, CountersError> {
+        Ok(self.shard(reservation.slot()).find(reservation, now))
+    }
+
+    async fn claim(&self, reservation: ReservationId, claim: Claim, now: Timestamp) -> Result<Option<Record>, CountersError> {
+        Ok(self.shard(reservation.slot()).claim(reservation, claim, now))
+    }
+
+    async fn apply(
+        &self,
+        workspace: &WorkspaceId,
+        applied: &Applied,
+        read: &[Counter],
+        now: Timestamp,
+    ) -> Result<Vec<Option<Balance>>, CountersError> {
+        Ok(self.shard(slot(workspace)).apply(workspace, applied, read, now))
+    }
+
+    async fn extend(&self, reservation: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CountersError> {
+        Ok(self.shard(reservation.slot()).extend(reservation, until, now))
+    }
+
+    async fn free_at(
+        &self,
+        workspace: &WorkspaceId,
+        counter: &Counter,
+        ceiling: i64,
+        room: i64,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, CountersError> {
+        Ok(self.shard(slot(workspace)).free_at(workspace, counter, ceiling, room, now))
+    }
+
+    async fn begin(&self, workspace: &WorkspaceId, whose: &Whose, now: Timestamp) -> Result<Begun, CountersError> {
+        let token = self.tokens.fetch_add(1, Ordering::Relaxed);
+        Ok(self.shard(slot(workspace)).begin(workspace, whose, token, now))
+    }
+
+    async fn finish(
+        &self,
+        workspace: &WorkspaceId,
+        whose: &Whose,
+        token: u64,
+        rows: &[SumRow],
+        now: Timestamp,
+    ) -> Result<bool, CountersError> {
+        Ok(self.shard(slot(workspace)).finish(workspace, whose, token, rows, now))
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError> {
+        let mut due: Vec<_> = self.shards.iter().flat_map(|shard| self.lock(shard).due(now, limit)).collect();
+        due.sort_unstable_by_key(|(since, record)| (*since, record.reservation));
+        due.truncate(limit);
+        Ok(due.into_iter().map(|(_, record)| record).collect())
+    }
+
+    async fn open(&self) -> Result<u64, CountersError> {
+        Ok(self.shards.iter().map(|shard| self.lock(shard).open).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::contract::{Mode, counters_contract_over, histories_agree};
+
+    async fn store() -> MemoryCounters {
+        MemoryCounters::new()
+    }
+
+    counters_contract_over!(store);
+
+    #[test]
+    fn any_history_is_answered_as_the_naive_store_answers_it() {
+        histories_agree(Mode::Wild, store);
+    }
+
+    #[test]
+    fn whatever_order_applies_come_in_the_ledger_never_passes_a_ceiling() {
+        histories_agree(Mode::Strict, store);
+    }
+
+    #[test]
+    fn spent_and_held_never_pass_a_ceiling_while_applies_come_in_order() {
+        histories_agree(Mode::Orderly, store);
+    }
+}

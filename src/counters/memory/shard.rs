@@ -1,0 +1,415 @@
+//! The workspaces and reservations of one shard. Every method is one atomic step: its caller holds the shard's lock, and nothing awaits.
+//!
+//! Invariant: a live hold stands in exactly one index, that of what it waits for, and holds on its counters exactly what remains of it.
+
+use super::group::{Group, is_sticky};
+use super::hold::{Hold, Remembered, Tombstone, Wait, is_forgotten};
+use super::upkeep::{TombstoneBudget, Upkeep};
+use crate::counters::{
+    Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HoldOutcome, HoldRequest, Progress, Record, SumRow,
+};
+use crate::decision::amount::{Amounts, Unit};
+use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::id::{ReservationId, WorkspaceId, slot};
+use crate::decision::rung::{Taken, first_fit};
+use crate::decision::standing::End;
+use crate::decision::time::Timestamp;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Reservations by a moment of theirs.
+type Index = BTreeSet<(Timestamp, ReservationId)>;
+
+pub(super) struct Shard {
+    pub(super) workspaces: HashMap<WorkspaceId, Workspace>,
+    pub(super) records: HashMap<ReservationId, Remembered>,
+    /// Live holds that only the ledger ends, by when it is asked.
+    due: Index,
+    /// How many holds are live, as far as anybody looked.
+    pub(super) open: u64,
+    pub(super) upkeep: Upkeep,
+}
+
+#[derive(Default)]
+pub(super) struct Workspace {
+    pub(super) groups: HashMap<Whose, Group>,
+    /// Live holds that end by themselves, by their expiry.
+    expiring: Index,
+    pub(super) open: u32,
+}
+
+impl Workspace {
+    fn hold(&mut self, counter: &Counter, amount: i64) -> Arc<Counter> {
+        let group = self.groups.get_mut(&counter.whose);
+        group.expect("its balance was read in this same step").hold(counter, amount)
+    }
+
+    fn free<'a>(&mut self, counters: impl Iterator<Item = &'a Counter>, amounts: Amounts) {
+        for counter in counters {
+            if let Some(group) = self.groups.get_mut(&counter.whose) {
+                group.free(counter, amounts.of(counter.unit));
+            }
+        }
+    }
+
+    fn next_to_expire(&self, now: Timestamp) -> Option<(Timestamp, ReservationId)> {
+        self.expiring.first().copied().filter(|(at, _)| *at <= now)
+    }
+}
+
+/// The index in which a hold that waits so stands, and its key there.
+fn place<'a>(
+    reservation: ReservationId,
+    wait: Wait,
+    expiring: &'a mut Index,
+    due: &'a mut Index,
+) -> (&'a mut Index, (Timestamp, ReservationId)) {
+    match wait {
+        Wait::Expiry(at) => (expiring, (at, reservation)),
+        Wait::Ledger(at) => (due, (at, reservation)),
+    }
+}
+
+impl Shard {
+    pub(super) fn new(budget: Arc<TombstoneBudget>) -> Self {
+        Self {
+            workspaces: HashMap::new(),
+            records: HashMap::new(),
+            due: Index::new(),
+            open: 0,
+            upkeep: Upkeep::new(budget),
+        }
+    }
+
+    pub(super) fn hold(&mut self, request: &HoldRequest) -> HoldOutcome {
+        self.upkeep(request.now);
+        self.expire(&request.workspace, request.now);
+        if let Some(known) = self.recall(request) {
+            return known;
+        }
+        let balances = match self.read(&request.workspace, &request.counters, request.named_since, request.now) {
+            Ok(balances) => balances,
+            Err(groups) => return HoldOutcome::Unready(groups),
+        };
+        let open = self.workspaces.get(&request.workspace).map_or(0, |workspace| workspace.open);
+        if open >= request.open_max {
+            return HoldOutcome::TooManyOpen { balances };
+        }
+        let units: Vec<Unit> = request.counters.iter().map(|counter| counter.unit).collect();
+        let Some(taken) = first_fit(&request.rungs, &units, &balances) else {
+            return HoldOutcome::Short { balances };
+        };
+        self.take(request, taken, &balances);
+        HoldOutcome::Held { taken, before: balances }
+    }
+
+    /// The answer to a request whose reservation is known already.
+    fn recall(&mut self, request: &HoldRequest) -> Option<HoldOutcome> {
+        self.refresh(request.reservation, request.now);
+        let known = self.records.get(&request.reservation)?;
+        Some(if !known.is_of(&request.workspace, request.fingerprint) {
+            HoldOutcome::Mismatch
+        } else if let Some((end, _)) = known.ended() {
+            HoldOutcome::Ended(end)
+        } else {
+            HoldOutcome::Replayed(Box::new(known.record(request.reservation)))
+        })
+    }
+
+    /// Writes down a hold that fits.
+    fn take(&mut self, request: &HoldRequest, taken: Taken, before: &[Balance]) {
+        let (id, now) = (request.reservation, request.now);
+        let workspace = self.workspaces.entry(request.workspace.clone()).or_insert_with(|| {
+            self.upkeep.visit(&request.workspace, None, now);
+            Workspace::default()
+        });
+        let hold_one = |(counter, before): (&Counter, &Balance)| (workspace.hold(counter, taken.amounts.of(counter.unit)), *before);
+        let hold = Hold {
+            workspace: request.workspace.clone(),
+            fingerprint: request.fingerprint,
+            context: request.context.clone(),
+            counters: request.counters.iter().zip(before).map(hold_one).collect(),
+            taken,
+            held_at: now,
+            expires_at: request.rungs[taken.rung].expires_at,
+            charge_on_expiry: request.charge_on_expiry,
+            claimed: None,
+            claimed_at: now,
+            used: Amounts::ZERO,
+            expired_at: None,
+        };
+        let (index, key) = place(id, hold.wait(), &mut workspace.expiring, &mut self.due);
+        index.insert(key);
+        workspace.open += 1;
+        self.open += 1;
+        self.records.insert(id, Remembered::Hold(Box::new(hold)));
+    }
+
+    pub(super) fn balances(
+        &mut self,
+        workspace: &WorkspaceId,
+        counters: &[Counter],
+        named_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<Balance>, Vec<Whose>> {
+        self.expire(workspace, now);
+        self.read(workspace, counters, named_since, now)
+    }
+
+    /// The balances as they stand, or the groups that do not know all of them.
+    fn read(
+        &mut self,
+        workspace: &WorkspaceId,
+        counters: &[Counter],
+        named_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<Balance>, Vec<Whose>> {
+        let mut groups = self.workspaces.get_mut(workspace).map(|workspace| &mut workspace.groups);
+        let mut balances = Vec::with_capacity(counters.len());
+        let mut unready: Vec<Whose> = Vec::new();
+        for counter in counters {
+            let group = groups.as_mut().and_then(|groups| groups.get_mut(&counter.whose));
+            let known = group.and_then(|group| {
+                group.touch(now);
+                group.balance(counter, named_since, now)
+            });
+            match known {
+                Some(balance) => balances.push(balance),
+                None if unready.contains(&counter.whose) => {}
+                None => unready.push(counter.whose.clone()),
+            }
+        }
+        if unready.is_empty() { Ok(balances) } else { Err(unready) }
+    }
+
+    pub(super) fn find(&mut self, id: ReservationId, now: Timestamp) -> Option<Record> {
+        self.refresh(id, now);
+        self.records.get(&id).map(|known| known.record(id))
+    }
+
+    pub(super) fn claim(&mut self, id: ReservationId, claim: Claim, now: Timestamp) -> Option<Record> {
+        self.refresh(id, now);
+        self.change(id, |hold| hold.claim(claim, now));
+        self.records.get(&id).map(|known| known.record(id))
+    }
+
+    pub(super) fn extend(&mut self, id: ReservationId, until: Timestamp, now: Timestamp) -> Extended {
+        self.refresh(id, now);
+        self.change(id, |hold| hold.extend(until));
+        match self.records.get(&id) {
+            None => Extended::Unknown,
+            Some(Remembered::Hold(hold)) if hold.is_live() => Extended::Until(hold.expires_at),
+            Some(Remembered::Hold(_)) => Extended::Ended(End::Expired),
+            Some(Remembered::Tombstone(tombstone)) => Extended::Ended(tombstone.end),
+        }
+    }
+
+    pub(super) fn apply(&mut self, id: &WorkspaceId, applied: &Applied, read: &[Counter], now: Timestamp) -> Vec<Option<Balance>> {
+        self.upkeep(now);
+        if let Some(workspace) = self.workspaces.get_mut(id) {
+            for row in &applied.rows {
+                // A group that is not here will read the ledger after this commit, so nothing is missed.
+                if let Some(group) = workspace.groups.get_mut(&row.counter.whose) {
+                    group.touch(now);
+                    group.set(row, now);
+                }
+            }
+        }
+        if let Some((reservation, progress)) = applied.reservation {
+            self.progress(id, reservation, progress, now);
+        }
+        self.expire(id, now);
+        let groups = self.workspaces.get(id).map(|workspace| &workspace.groups);
+        let by_row = |counter: &Counter| groups?.get(&counter.whose)?.balance_by_row(counter, now);
+        read.iter().map(by_row).collect()
+    }
+
+    /// Follows a reservation to where the ledger has it. One that belongs to another workspace is left alone.
+    fn progress(&mut self, workspace: &WorkspaceId, id: ReservationId, progress: Progress, now: Timestamp) {
+        self.refresh(id, now);
+        let known = self.records.get(&id).map(|known| (known.workspace() == workspace, known.ended()));
+        match (known, progress) {
+            (Some((true, None)), Progress::Used(amounts)) => self.change(id, |hold| hold.used = hold.used.max(amounts)),
+            (Some((true, None)), Progress::Ended(end)) => self.end(id, end, now),
+            (Some((true, Some((End::Expired, _)))), Progress::Ended(End::Settled)) => self.settle_late(id, now),
+            (None, Progress::Ended(end)) if id.slot() == slot(workspace) => {
+                self.bury(id, workspace.clone(), FINGERPRINT_UNKNOWN, end, now);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn free_at(
+        &mut self,
+        workspace: &WorkspaceId,
+        counter: &Counter,
+        ceiling: i64,
+        room: i64,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        self.expire(workspace, now);
+        let workspace = self.workspaces.get(workspace)?;
+        let balance = workspace.groups.get(&counter.whose)?.balance(counter, Timestamp::MIN, now)?;
+        let mut excess = i128::from(balance.spent) + i128::from(balance.held) + i128::from(room) - i128::from(ceiling);
+        if excess <= 0 {
+            return Some(now);
+        }
+        if is_sticky(counter) {
+            return None;
+        }
+        for (at, id) in workspace.expiring.iter().take(FREE_AT_HOLDS_MAX) {
+            let Some(Remembered::Hold(hold)) = self.records.get(id) else {
+                continue;
+            };
+            if hold.counters.iter().any(|(held_on, _)| **held_on == *counter) {
+                excess -= i128::from(hold.remaining().of(counter.unit));
+            }
+            if excess <= 0 {
+                return Some(*at);
+            }
+        }
+        None
+    }
+
+    pub(super) fn begin(&mut self, workspace: &WorkspaceId, whose: &Whose, token: u64, now: Timestamp) -> Begun {
+        self.upkeep(now);
+        let upkeep = &mut self.upkeep;
+        let known = self.workspaces.entry(workspace.clone()).or_insert_with(|| {
+            upkeep.visit(workspace, None, now);
+            Workspace::default()
+        });
+        let group = known.groups.entry(whose.clone()).or_insert_with(|| {
+            upkeep.visit(workspace, Some(whose), now);
+            Group::new(now)
+        });
+        group.touch(now);
+        group.begin(token, now)
+    }
+
+    pub(super) fn finish(&mut self, workspace: &WorkspaceId, whose: &Whose, token: u64, rows: &[SumRow], now: Timestamp) -> bool {
+        let workspace = self.workspaces.get_mut(workspace);
+        let group = workspace.and_then(|workspace| workspace.groups.get_mut(whose));
+        group.is_some_and(|group| group.finish(token, rows, now))
+    }
+
+    /// At most `limit` holds for which the ledger is to be asked, with the moment since when.
+    pub(super) fn due(&mut self, now: Timestamp, limit: usize) -> Vec<(Timestamp, Record)> {
+        self.upkeep(now);
+        let waiting = self.due.iter().take_while(|(at, _)| *at <= now).take(limit);
+        waiting
+            .filter_map(|(at, id)| Some((*at, self.records.get(id)?.record(*id))))
+            .collect()
+    }
+
+    /// Ends all holds of a workspace whose expiry has passed.
+    pub(super) fn expire(&mut self, workspace: &WorkspaceId, now: Timestamp) {
+        while let Some((at, id)) = self.workspaces.get(workspace).and_then(|known| known.next_to_expire(now)) {
+            self.end(id, End::Expired, at);
+        }
+    }
+
+    /// Brings one reservation up to `now`: past its expiry a hold has ended, and after a day an end is forgotten.
+    fn refresh(&mut self, id: ReservationId, now: Timestamp) {
+        let Some(known) = self.records.get_mut(&id) else {
+            return;
+        };
+        if let Some(Wait::Expiry(at)) = known.live().map(|hold| hold.wait())
+            && at <= now
+        {
+            self.end(id, End::Expired, at);
+        }
+        let ended = self.records.get(&id).and_then(Remembered::ended);
+        if ended.is_some_and(|(_, at)| is_forgotten(at, now)) {
+            self.forget(id);
+        }
+    }
+
+    /// Changes a live hold, moves it to the index of what it now waits for, and frees what no longer remains of it.
+    fn change(&mut self, id: ReservationId, change: impl FnOnce(&mut Hold)) {
+        let Some(hold) = self.records.get_mut(&id).and_then(Remembered::live) else {
+            return;
+        };
+        let Some(workspace) = self.workspaces.get_mut(&hold.workspace) else {
+            return;
+        };
+        let (wait, remaining) = (hold.wait(), hold.remaining());
+        change(hold);
+        if hold.wait() != wait {
+            let (index, key) = place(id, wait, &mut workspace.expiring, &mut self.due);
+            index.remove(&key);
+            let (index, key) = place(id, hold.wait(), &mut workspace.expiring, &mut self.due);
+            index.insert(key);
+        }
+        let freed = remaining.beyond(hold.remaining());
+        if freed != Amounts::ZERO {
+            workspace.free(hold.counters(), freed);
+        }
+    }
+
+    /// Ends a live hold: what remains of it is free.
+    fn end(&mut self, id: ReservationId, end: End, at: Timestamp) {
+        let Some(hold) = self.records.get_mut(&id).and_then(Remembered::live) else {
+            return;
+        };
+        let Some(workspace) = self.workspaces.get_mut(&hold.workspace) else {
+            return;
+        };
+        let (index, key) = place(id, hold.wait(), &mut workspace.expiring, &mut self.due);
+        index.remove(&key);
+        workspace.open -= 1;
+        self.open -= 1;
+        let keeps_rates = hold.keeps_rates(end);
+        let freed = hold.counters().filter(|counter| !(keeps_rates && is_sticky(counter)));
+        workspace.free(freed, hold.remaining());
+        if end == End::Expired {
+            // A late settle wants all that it said.
+            hold.expired_at = Some(at);
+            self.upkeep.graves.grow(hold.bytes());
+            self.upkeep.graves.push(at, id);
+        } else {
+            let (workspace, fingerprint) = (hold.workspace.clone(), hold.fingerprint);
+            self.bury(id, workspace, fingerprint, end, at);
+        }
+    }
+
+    /// An expired reservation was settled after all: its requests are spent now, so no rate keeps them a second time.
+    fn settle_late(&mut self, id: ReservationId, now: Timestamp) {
+        let Some(known) = self.records.remove(&id) else {
+            return;
+        };
+        self.upkeep.graves.shrink(known.bytes());
+        let (workspace, fingerprint) = match known {
+            Remembered::Tombstone(tombstone) => (tombstone.workspace, tombstone.fingerprint),
+            Remembered::Hold(hold) => {
+                if let Some(workspace) = self.workspaces.get_mut(&hold.workspace) {
+                    let kept = hold
+                        .counters()
+                        .filter(|counter| hold.keeps_rates(End::Expired) && is_sticky(counter));
+                    workspace.free(kept, hold.remaining());
+                }
+                (hold.workspace, hold.fingerprint)
+            }
+        };
+        self.bury(id, workspace, fingerprint, End::Settled, now);
+    }
+
+    /// Leaves a tombstone in place of whatever was there.
+    fn bury(&mut self, id: ReservationId, workspace: WorkspaceId, fingerprint: u128, end: End, ended_at: Timestamp) {
+        let tombstone = Remembered::Tombstone(Box::new(Tombstone {
+            workspace,
+            fingerprint,
+            end,
+            ended_at,
+        }));
+        self.upkeep.graves.grow(tombstone.bytes());
+        self.upkeep.graves.push(ended_at, id);
+        self.records.insert(id, tombstone);
+    }
+
+    /// Forgets a reservation that has ended.
+    pub(super) fn forget(&mut self, id: ReservationId) {
+        if let Some(known) = self.records.remove(&id) {
+            self.upkeep.graves.shrink(known.bytes());
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What is spent and held now, for admission. Never the truth: each `spent` here is a copy of a versioned row of the ledger.
+//!
+//! Every store keeps these promises; `contract.rs` is the suite that says so, run over each of them:
+//!
+//! 1. [`Counters::hold`] takes the first rung that fits all counters, or nothing: all limits are checked and all amounts held in one atomic
+//!    step. The record of the hold is written in the same step.
+//! 2. `spent` is only ever *set if newer*, by [`Counters::apply`] and [`Counters::finish`]: doubles, losses and order do not matter.
+//! 3. Expiry is a comparison: a hold past its expiry is free even if nothing ran since. A hold that was claimed, or that is charged on
+//!    expiry, does not expire by comparison; only the ledger ends it, and [`Counters::due`] names it when it waited too long. Once all that
+//!    was claimed is applied, what remains of the hold expires by comparison again.
+//! 4. A claim ends only when what was applied reaches it. A hold is never freed by a call that does not carry the rows.
+//! 5. A counter of which no row was copied yet, held on or not, is zero only if its period began after its group was built and after every
+//!    node knew the policy that names it; otherwise the store answers [`HoldOutcome::Unready`], and the group is rebuilt: begin, read the
+//!    ledger, finish. So it may with a group that nobody used for [`GROUP_IDLE_SECONDS`] and in which nothing is held.
+//! 6. Of two rebuilders of one group one is told to wait; a finish whose token is no longer the current one changes nothing. A group that
+//!    is live stays live, and keeps what is held, while it is rebuilt.
+//! 7. Hold is idempotent for the life of its record, and answers with the end for [`TOMBSTONE_SECONDS`] after it.
+//! 8. On release and expiry, requests held on minute and hour counters stay held until their period ends: a rate counts attempts. A settle,
+//!    be it late, frees them, and so does the expiry of a hold that is charged: they are spent from then on.
+//! 9. Counters of a period are dropped [`KEEP_ENDED_SECONDS`] after its end; applying to a dropped one is harmless.
+//! 10. The first end of a reservation stays, but for an expired one that is settled late.
+
+use crate::decision::amount::Amounts;
+use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::id::{ReservationId, WorkspaceId};
+use crate::decision::rung::{Rung, Taken};
+use crate::decision::standing::End;
+use crate::decision::time::Timestamp;
+use async_trait::async_trait;
+use std::sync::Arc;
+
+#[cfg(test)]
+mod contract;
+pub mod memory;
+
+/// How long an ended reservation is remembered, so that a retry learns of its end.
+pub const TOMBSTONE_SECONDS: i64 = 24 * 3600;
+/// The fingerprint in a record of which the store only learnt that it ended; it matches every request.
+pub const FINGERPRINT_UNKNOWN: u128 = 0;
+/// How long counters stay after their period's end.
+pub const KEEP_ENDED_SECONDS: i64 = 3600;
+/// How long a claim may stay open before the ledger is asked what became of it.
+pub const CLAIM_OPEN_SECONDS: i64 = 60;
+/// How long others wait for a rebuild before they take it over.
+pub const REBUILD_TAKEOVER_MILLIS: i64 = 250;
+/// How long a store keeps a group of counters that nobody uses. An hour at least, so that no minute or hour whose attempts only the store
+/// knows can still be running.
+pub const GROUP_IDLE_SECONDS: i64 = 3600;
+/// The longest that a hold may live, extensions included.
+pub const HOLD_SECONDS_MAX: i64 = 7 * 24 * 3600;
+
+/// A request to hold, with everything that the store needs to decide and to remember.
+#[derive(Clone, Debug)]
+pub struct HoldRequest {
+    pub workspace: WorkspaceId,
+    pub reservation: ReservationId,
+    /// Of the caller's request, so that the same id with another body is found out.
+    pub fingerprint: u128,
+    /// Each at most once.
+    pub counters: Vec<Counter>,
+    /// When the last node learnt of the policy and workspace that name these counters.
+    pub named_since: Timestamp,
+    /// At least one; without counters the first is taken.
+    pub rungs: Vec<Rung>,
+    pub open_max: u32,
+    /// The hold is recorded as used when it runs out, so it waits for the ledger instead of expiring by comparison.
+    pub charge_on_expiry: bool,
+    /// What the flow wants back with the record; the store does not read it.
+    pub context: Arc<[u8]>,
+    pub now: Timestamp,
+}
+
+/// The answer to a request to hold.
+#[derive(Clone, PartialEq, Debug)]
+pub enum HoldOutcome {
+    /// Held now. `before` are the balances just before, in the order of the request's counters.
+    Held { taken: Taken, before: Vec<Balance> },
+    /// Held earlier, by the same request.
+    Replayed(Box<Record>),
+    /// The id belongs to another request.
+    Mismatch,
+    /// The reservation has ended.
+    Ended(End),
+    /// No rung fits; nothing was held.
+    Short { balances: Vec<Balance> },
+    /// The workspace has `open_max` reservations open; nothing was held.
+    TooManyOpen { balances: Vec<Balance> },
+    /// These groups of counters must be rebuilt first; nothing was held.
+    Unready(Vec<Whose>),
+}
+
+/// A reservation as the store remembers it. Of one that was settled or released, perhaps only whose it was and how it ended: then the
+/// context is empty and the amounts are zero.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Record {
+    pub workspace: WorkspaceId,
+    pub reservation: ReservationId,
+    /// Of the request that held, or [`FINGERPRINT_UNKNOWN`].
+    pub fingerprint: u128,
+    pub context: Arc<[u8]>,
+    pub taken: Taken,
+    /// The balances just before the hold, in the order of its counters.
+    pub before: Vec<Balance>,
+    pub held_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// What settles and checkpoints have said that they will record; `None`: nothing, so it may expire by comparison.
+    pub claimed: Option<Claim>,
+    /// What of the hold has been recorded as spent.
+    pub used: Amounts,
+    pub end: Option<End>,
+}
+
+/// What a settle says before it commits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// A checkpoint: this much in all.
+    UpTo(Amounts),
+    /// The final report, whatever it says.
+    Final,
+}
+
+/// A counter's row in the ledger, as its last commit left it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SumRow {
+    pub counter: Counter,
+    pub spent: i64,
+    pub version: i64,
+}
+
+/// What a commit changed, to be copied into the store.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Applied {
+    pub rows: Vec<SumRow>,
+    pub reservation: Option<(ReservationId, Progress)>,
+}
+
+/// How far a reservation has come in the ledger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// A checkpoint is recorded: this much of the hold is spent.
+    Used(Amounts),
+    /// It has ended; what is left of the hold is free. For an id that the store does not know it leaves a tombstone all the same.
+    Ended(End),
+}
+
+/// The answer to a request to extend.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Extended {
+    Until(Timestamp),
+    Ended(End),
+    Unknown,
+}
+
+/// The answer to a begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Begun {
+    /// Read now, then finish with this token.
+    Token(u64),
+    /// Another one is rebuilding; try again soon.
+    Wait,
+}
+
+/// Why a store could not answer. A time-out means unknown, never "did not happen".
+#[derive(Debug, thiserror::Error)]
+#[error("the counter store could not {act}")]
+pub struct CountersError {
+    pub act: &'static str,
+    #[source]
+    pub cause: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// A counter store. All methods are atomic for one workspace.
+#[async_trait]
+pub trait Counters: Send + Sync {
+    /// Holds all or nothing. The questions in their order: is the id known (another body, ended, live), are the counters, are too many open,
+    /// which rung fits. See the module's promises 1, 5, 7.
+    async fn hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CountersError>;
+
+    /// The balances of `counters` now, or the groups that must be rebuilt first.
+    async fn balances(
+        &self,
+        workspace: &WorkspaceId,
+        counters: &[Counter],
+        named_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Result<Vec<Balance>, Vec<Whose>>, CountersError>;
+
+    /// The record of a reservation, live or ended, while it is remembered.
+    async fn find(&self, reservation: ReservationId, now: Timestamp) -> Result<Option<Record>, CountersError>;
+
+    /// Claims a live hold for a report that is about to be committed, and returns the record either way. Claims only grow. A hold that has
+    /// ended is returned as it is, and not claimed.
+    async fn claim(&self, reservation: ReservationId, claim: Claim, now: Timestamp) -> Result<Option<Record>, CountersError>;
+
+    /// Copies what a commit changed, and returns the balances of `read` (`None`: no row of it is known here; the caller reads the ledger). A
+    /// reservation of another workspace is left alone.
+    async fn apply(
+        &self,
+        workspace: &WorkspaceId,
+        applied: &Applied,
+        read: &[Counter],
+        now: Timestamp,
+    ) -> Result<Vec<Option<Balance>>, CountersError>;
+
+    /// Moves the expiry of a live hold to `until`, never earlier, never beyond [`HOLD_SECONDS_MAX`] after it was taken.
+    async fn extend(&self, reservation: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CountersError>;
+
+    /// When expiring holds alone leave `room` below `ceiling` on `counter`, `now` if it is there already; `None` if they never do, or not
+    /// among the first [`FREE_AT_HOLDS_MAX`] to expire by themselves, or if the counter is not known here.
+    async fn free_at(
+        &self,
+        workspace: &WorkspaceId,
+        counter: &Counter,
+        ceiling: i64,
+        room: i64,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, CountersError>;
+
+    /// Starts the rebuild of one group of counters, unless one began less than [`REBUILD_TAKEOVER_MILLIS`] ago and has not ended.
+    async fn begin(&self, workspace: &WorkspaceId, whose: &Whose, now: Timestamp) -> Result<Begun, CountersError>;
+
+    /// Ends a rebuild with the rows that were read after its begin; false: the token is not the current one, and nothing changed.
+    async fn finish(
+        &self,
+        workspace: &WorkspaceId,
+        whose: &Whose,
+        token: u64,
+        rows: &[SumRow],
+        now: Timestamp,
+    ) -> Result<bool, CountersError>;
+
+    /// At most `limit` reservations that only the ledger can end and that have waited long enough: those whose claim is open and was last
+    /// made [`CLAIM_OPEN_SECONDS`] ago, and those without an open claim that are charged and past their expiry. They are named again until
+    /// something changes.
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError>;
+
+    /// How many reservations are open, in all; for gauges, since those that expired and that nobody asked about since are still counted.
+    async fn open(&self) -> Result<u64, CountersError>;
+}
+
+/// How many holds are looked at to tell when a budget frees up.
+pub const FREE_AT_HOLDS_MAX: usize = 10_000;
