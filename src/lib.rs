@@ -2,4 +2,5 @@
 
 pub mod counters;
 pub mod decision;
+pub mod ledger;
 pub mod policy;

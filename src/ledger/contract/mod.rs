@@ -1,0 +1,105 @@
+//! The promises of a ledger as a list of sentences. Each ledger makes all of them true, through the trait alone.
+
+use super::Ledger;
+use async_trait::async_trait;
+use std::sync::Arc;
+
+pub(super) mod book;
+pub(super) mod checkpoints;
+pub(super) mod described;
+pub(super) mod lists;
+pub(super) mod posts;
+pub(super) mod random;
+pub(super) mod sums;
+
+/// What a ledger brings to be tested: made with nothing in it.
+#[async_trait]
+pub(super) trait Fixture: Send {
+    fn ledger(&self) -> Arc<dyn Ledger>;
+
+    /// Ends the ledger and opens it again over what it left.
+    async fn reopen(&mut self);
+}
+
+/// Runs every case over the ledgers of `$fixture`, an `async fn() -> Box<dyn Fixture>`.
+macro_rules! ledger_contract {
+    ($fixture:path) => {
+        $crate::ledger::contract::ledger_contract! { $fixture:
+            posts::a_post_is_how_the_reservation_stands,
+            posts::an_entry_comes_back_as_it_was_written,
+            posts::nothing_is_known_of_an_id_before_its_first_post,
+            posts::the_same_post_twice_is_written_once,
+            posts::a_post_decided_on_an_old_revision_writes_nothing,
+            posts::a_post_decided_on_a_revision_that_never_was_writes_nothing,
+            posts::fifty_racing_settles_have_one_winner,
+            posts::of_racing_settle_release_and_expiry_one_wins,
+            posts::an_end_is_not_taken_back_by_a_post_that_leaves_it_open,
+            posts::an_expired_reservation_is_settled_late_once,
+            posts::a_post_without_entries_keeps_the_entry_that_is_known,
+            posts::a_post_may_record_a_use_and_its_correction,
+            posts::a_request_id_is_of_one_workspace,
+            posts::a_refused_post_leaves_its_neighbours_alone,
+            posts::a_post_that_cannot_be_written_leaves_its_neighbours_alone,
+            posts::a_sum_that_would_leave_64_bits_is_refused_alone,
+            posts::the_post_of_a_caller_who_went_away_is_written,
+            posts::the_first_post_creates_the_workspace,
+            posts::a_refused_post_creates_nothing,
+            posts::everything_is_there_after_a_restart,
+            sums::a_named_row_is_born_with_all_that_was_there_and_its_own_part,
+            sums::a_row_is_born_once_among_racing_posts,
+            sums::a_row_is_born_once_among_racing_readers_and_posts,
+            sums::a_row_that_no_post_names_moves_all_the_same,
+            sums::a_row_that_is_named_without_use_is_born_empty,
+            sums::a_refused_post_gives_birth_to_no_row,
+            sums::a_users_row_counts_that_user_alone,
+            sums::requests_without_a_user_count_as_one_shared_user,
+            sums::a_features_row_counts_that_feature_alone,
+            sums::units_are_counted_apart,
+            sums::a_period_has_its_start_and_not_its_end,
+            sums::a_lifetime_counts_everything,
+            sums::periods_of_equal_bounds_and_other_kinds_are_other_rows,
+            sums::a_use_of_long_ago_moves_the_rows_of_its_own_time,
+            sums::a_correction_lowers_a_sum,
+            sums::a_post_moves_no_row_of_another_workspace,
+            sums::versions_rise_with_each_post_that_moves_a_row,
+            sums::the_answer_has_every_row_that_the_post_fell_into_or_named,
+            sums::a_reader_gives_birth_to_what_it_names_and_sees_the_rest_of_the_group,
+            sums::a_reader_creates_the_workspace,
+            sums::rows_of_ended_periods_are_not_read,
+            checkpoints::an_open_checkpoint_is_spent,
+            checkpoints::a_checkpoint_replaces_the_one_before,
+            checkpoints::the_final_entry_takes_the_place_of_the_checkpoint,
+            checkpoints::a_checkpoint_of_another_time_user_and_feature_leaves_no_trace,
+            checkpoints::a_checkpoint_that_is_taken_away_is_given_back,
+            checkpoints::a_row_born_beside_an_open_checkpoint_counts_it,
+            checkpoints::a_checkpoint_that_becomes_the_entry_moves_nothing_and_names_its_rows,
+            checkpoints::checkpoints_are_due_from_their_expiry_on_oldest_first,
+            checkpoints::an_extended_checkpoint_is_due_later_and_never_earlier,
+            lists::entries_are_listed_newest_first,
+            lists::pages_have_no_gap_and_no_double_while_entries_are_added,
+            lists::a_list_has_its_from_and_not_its_to,
+            lists::lists_are_filtered,
+            lists::a_list_is_of_one_workspace,
+            lists::a_page_has_a_limit,
+            described::a_workspace_is_created_once_and_replaced_at_its_version,
+            described::of_racing_changes_of_a_workspace_one_wins,
+            described::describing_a_workspace_moves_no_sum,
+            described::a_workspace_is_found_by_its_plan,
+            described::policy_begins_empty_and_each_change_makes_a_version,
+            described::a_change_of_policy_on_an_old_version_changes_nothing,
+            described::of_racing_changes_of_policy_one_wins,
+            described::the_hash_of_the_files_outlives_changes_without_files,
+            described::a_ledger_that_works_answers_a_ping,
+            random::whatever_is_posted_every_row_is_the_sum_of_its_entries,
+            random::whatever_is_posted_at_once_every_row_is_the_sum_of_its_entries,
+        }
+    };
+    ($fixture:path: $($group:ident::$case:ident,)*) => { $(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            let book = $crate::ledger::contract::book::Book::over($fixture().await);
+            $crate::ledger::contract::$group::$case(book).await;
+        }
+    )* };
+}
+pub(super) use ledger_contract;

@@ -1,0 +1,190 @@
+//! What happened: entries, the end of each reservation, the sums that counters copy, workspaces and policy versions. The truth.
+//!
+//! Nothing here is updated in place but the sums, a reservation's standing and the current state of a workspace; entries are append-only
+//! and the database itself refuses to change them. A method is one whole transaction. The promises, which `contract.rs` checks on each store:
+//!
+//! 1. [`Ledger::post`] is all or nothing, and answers only after it is durable. Concurrent posts share a commit.
+//! 2. A post names the revision of the standing that it was decided on. If that is not the current one nothing is written, and the
+//!    answer is the current standing: so a reservation has one end, whoever races.
+//! 3. Every existing sum row that an entry falls into (its dimensions match, `period_start ≤ occurred_at < period_end`) changes with it; rows
+//!    that the post names and that are missing are born with the ledger's sum. Versions only rise: each row touched gets its workspace's
+//!    next version.
+//! 4. An open checkpoint counts as spent, like an entry. It is replaced, never added to, by the next checkpoint or the final entry.
+//! 5. The first write of a workspace creates it.
+
+use crate::counters::SumRow;
+use crate::decision::counter::{Counter, Whose};
+use crate::decision::entry::{Checkpoint, Entry};
+use crate::decision::id::{EntryId, Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
+use crate::decision::standing::{End, Standing};
+use crate::decision::time::Timestamp;
+use crate::decision::workspace::Workspace;
+use async_trait::async_trait;
+
+#[cfg(test)]
+mod contract;
+mod record;
+mod sql;
+pub mod sqlite;
+
+/// The most entries of one page.
+pub const PAGE_ENTRIES_MAX: usize = 500;
+
+/// One write about one reservation or request id.
+#[derive(Clone, Debug)]
+pub struct Post {
+    pub workspace: WorkspaceId,
+    /// The reservation; for direct usage the id that its request id would have, which keeps request ids unique over both.
+    pub reservation: ReservationId,
+    pub request_id: RequestId,
+    /// The revision that this was decided on; 0: nothing was known of it.
+    pub revision: i64,
+    /// `None` leaves it open.
+    pub end: Option<End>,
+    pub fingerprint: Option<u128>,
+    /// Replaces the checkpoint that is there; `None` takes it away.
+    pub checkpoint: Option<Checkpoint>,
+    /// Usually one, a correction beside it at most.
+    pub entries: Vec<Entry>,
+    /// What the plan counts for these entries: missing rows of these are born.
+    pub counters: Vec<Counter>,
+    pub now: Timestamp,
+}
+
+/// The answer to a post.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Posted {
+    /// It is durable. These are the rows that it fell into or named, as they are now, whether or not they moved: a store that missed an
+    /// earlier commit learns of it too.
+    Done { rows: Vec<SumRow> },
+    /// Nothing was written: the reservation stands like this.
+    Stands(Box<Standing>),
+}
+
+/// Which entries to list, newest first.
+#[derive(Clone, Debug)]
+pub struct EntryQuery {
+    pub workspace: WorkspaceId,
+    pub from: Option<Timestamp>,
+    pub to: Option<Timestamp>,
+    pub feature: Option<Feature>,
+    pub user: Option<UserId>,
+    pub model: Option<ModelId>,
+    /// After this entry, in the order of the list.
+    pub after: Option<(Timestamp, EntryId)>,
+    pub limit: usize,
+}
+
+/// One policy object of one version: a plan, a model, the routing rules, or a setting that belongs to none.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PolicyObject {
+    /// `plan`, `model`, `routing`, `settings`.
+    pub kind: String,
+    pub id: String,
+    /// Rises with each change of this object.
+    pub version: u32,
+    /// The document as JSON; `None`: deleted.
+    pub body: Option<serde_json::Value>,
+}
+
+/// A change of policy, written whole or not at all.
+#[derive(Clone, Debug)]
+pub struct PolicyChange {
+    /// The policy version that it was decided on; another one refuses it.
+    pub expected_version: i64,
+    pub objects: Vec<(String, String, Option<serde_json::Value>)>,
+    /// Who changed it, for history.
+    pub actor: String,
+    pub reason: String,
+    /// The hash of the files that were applied, where files were.
+    pub files_hash: Option<String>,
+    pub now: Timestamp,
+}
+
+/// All policy objects in force, and the version that they make.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct PolicyState {
+    pub version: i64,
+    /// When that version was written.
+    pub changed_at: Option<Timestamp>,
+    /// Of the files that were applied last.
+    pub files_hash: Option<String>,
+    pub objects: Vec<PolicyObject>,
+}
+
+/// Why the ledger could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Nothing is known of what happened: ask again with the same ids.
+    #[error("the ledger could not {act}")]
+    Unavailable {
+        act: &'static str,
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Too many writes wait already; nothing was written.
+    #[error("the ledger has too many writes waiting; nothing was written, try again shortly")]
+    Busy,
+    /// What was read is not what was written; needs a person.
+    #[error("the ledger holds something that cannot be read: {what}")]
+    Corrupt { what: String },
+}
+
+/// A ledger.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
+
+    /// How a reservation or request id stands; `None`: the ledger has never heard of it.
+    async fn standing(&self, reservation: ReservationId) -> Result<Option<Standing>, LedgerError>;
+
+    /// The rows of one group whose period has not ended at `now`, those of `named` born where they were missing. Creates the workspace.
+    async fn rows(&self, workspace: &WorkspaceId, whose: &Whose, named: &[Counter], now: Timestamp) -> Result<Vec<SumRow>, LedgerError>;
+
+    /// At most `limit` reservations whose checkpoint is past its expiry and not yet an entry, oldest first.
+    async fn checkpoints_due(&self, now: Timestamp, limit: usize) -> Result<Vec<(ReservationId, Standing)>, LedgerError>;
+
+    /// Moves the expiry of an open checkpoint, if there is one.
+    async fn extend_checkpoint(&self, reservation: ReservationId, until: Timestamp) -> Result<(), LedgerError>;
+
+    async fn entries(&self, query: &EntryQuery) -> Result<Vec<Entry>, LedgerError>;
+
+    /// The workspace; `None` before its first write.
+    async fn workspace(&self, id: &WorkspaceId) -> Result<Option<Workspace>, LedgerError>;
+
+    /// Creates or replaces a workspace. False: it is not at `expected_version` (0: not there), and nothing changed.
+    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32) -> Result<bool, LedgerError>;
+
+    /// A workspace that is on this plan, if there is one.
+    async fn workspace_on_plan(&self, plan: &str) -> Result<Option<WorkspaceId>, LedgerError>;
+
+    /// The policy in force.
+    async fn policy(&self) -> Result<PolicyState, LedgerError>;
+
+    /// The policy as it was at `version`; `None`: there never was one of that number.
+    async fn policy_at(&self, version: i64) -> Result<Option<PolicyState>, LedgerError>;
+
+    /// The number of the policy in force, cheap enough to ask each second.
+    async fn policy_version(&self) -> Result<i64, LedgerError>;
+
+    /// Writes a change of policy and returns the new version; `None`: the expected version is not the current one.
+    async fn change_policy(&self, change: PolicyChange) -> Result<Option<i64>, LedgerError>;
+
+    /// Recomputes every sum row from entries and checkpoints, and names each difference.
+    async fn verify(&self) -> Result<Vec<SumDifference>, LedgerError>;
+
+    /// Writes and reads nothing of value, to tell whether the ledger answers.
+    async fn ping(&self) -> Result<(), LedgerError>;
+
+    /// Writes what waits, then closes. Calls that come later are answered with an error.
+    async fn close(&self);
+}
+
+/// A sum row that is not what its entries say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SumDifference {
+    pub workspace: WorkspaceId,
+    pub counter: Counter,
+    pub row: i64,
+    pub entries: i64,
+}

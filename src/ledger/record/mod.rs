@@ -1,0 +1,121 @@
+//! Rows of the ledger's tables as they are written and read: columns of text and 64-bit integers, which every engine has.
+//!
+//! Nothing is guessed here: a column that does not read as the type that it was written from is an error that names it.
+
+use crate::decision::id::WorkspaceId;
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::{Deserialize, Serialize};
+use sqlx::error::BoxDynError;
+use sqlx::sqlite::SqliteArguments;
+
+/// Declares a row: its table, and its columns in the one order in which they are listed and bound.
+macro_rules! record {
+    ($(#[$doc:meta])* struct $name:ident of $table:literal { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(sqlx::FromRow)]
+        pub(in crate::ledger) struct $name {
+            $($(#[$field_doc])* pub(in crate::ledger) $field: $type,)*
+        }
+
+        impl $crate::ledger::record::Record for $name {
+            const TABLE: &'static str = $table;
+            const COLUMNS: &'static [&'static str] = &[$(stringify!($field)),*];
+
+            fn bind(self, arguments: &mut sqlx::sqlite::SqliteArguments) -> Result<(), sqlx::error::BoxDynError> {
+                $(sqlx::Arguments::add(arguments, self.$field)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+mod entry;
+mod standing;
+mod sum;
+mod workspace;
+
+pub(super) use entry::EntryRecord;
+pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
+pub(super) use sum::{DifferenceRow, SumRecord, UnbornRecord, UseRecord};
+pub(super) use workspace::{PolicyObjectRow, SumVersionRecord, WorkspaceRecord};
+
+/// What can be a row of a statement.
+pub(super) trait Record {
+    /// The table, or `item` for rows that are in none.
+    const TABLE: &'static str;
+    const COLUMNS: &'static [&'static str];
+
+    fn bind(self, arguments: &mut SqliteArguments) -> Result<(), BoxDynError>;
+}
+
+record! {
+    /// An id that something is looked up by.
+    #[derive(Clone)]
+    struct IdRecord of "item" {
+        id: String,
+    }
+}
+
+impl IdRecord {
+    pub(super) fn of(id: impl ToString) -> Self {
+        Self { id: id.to_string() }
+    }
+}
+
+/// A value that a column should not hold; says which column, which value and why.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("column {column} holds {value:?}: {why}")]
+pub(super) struct Unreadable {
+    column: &'static str,
+    value: String,
+    why: String,
+}
+
+/// A workspace id that is read by itself.
+pub(super) fn workspace_id(text: &str) -> Result<WorkspaceId, Unreadable> {
+    parse("workspace_id", text, WorkspaceId::parse)
+}
+
+/// The word that an enum is known by on the wire is the one in its column.
+fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        other => unreachable!("an enum without fields is written as a word, not as {other:?}"),
+    }
+}
+
+fn read_word<'de, T: Deserialize<'de>>(column: &'static str, text: &'de str) -> Result<T, Unreadable> {
+    T::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| unreadable(column, text, error))
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("types of the ledger have text keys and finite numbers, which JSON can always say")
+}
+
+fn read_json<T: DeserializeOwned>(column: &'static str, text: &str) -> Result<T, Unreadable> {
+    serde_json::from_str(text).map_err(|error| unreadable(column, text, error))
+}
+
+fn parse<T>(column: &'static str, text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Unreadable> {
+    parse(text).map_err(|why| unreadable(column, text, why))
+}
+
+fn parse_some<T>(
+    column: &'static str,
+    text: Option<&str>,
+    parse_text: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, Unreadable> {
+    text.map(|text| parse(column, text, parse_text)).transpose()
+}
+
+fn narrow(column: &'static str, value: i64) -> Result<u32, Unreadable> {
+    u32::try_from(value).map_err(|error| unreadable(column, value, error))
+}
+
+fn unreadable(column: &'static str, value: impl ToString, why: impl ToString) -> Unreadable {
+    Unreadable {
+        column,
+        value: value.to_string(),
+        why: why.to_string(),
+    }
+}

@@ -1,0 +1,102 @@
+//! `workspace` and `policy_object`: what is described, and not counted.
+
+use super::{Unreadable, json, narrow, parse, parse_some, read_json, read_word, word};
+use crate::decision::id::{PlanId, WorkspaceId};
+use crate::decision::money::Usd;
+use crate::decision::time::Timestamp;
+use crate::decision::workspace::Workspace;
+use crate::ledger::PolicyObject;
+
+record! {
+    /// A row of `workspace`, without the version of its sums.
+    struct WorkspaceRecord of "workspace" {
+        workspace_id: String,
+        plan_id: Option<String>,
+        seats: String,
+        status: String,
+        calendar: String,
+        stripe_customer_id: Option<String>,
+        revenue_usd: Option<i64>,
+        overrides: String,
+        version: i64,
+        created_at: i64,
+        updated_at: i64,
+    }
+}
+
+record! {
+    /// A workspace and the version of its newest sum.
+    struct SumVersionRecord of "workspace" {
+        workspace_id: String,
+        sum_version: i64,
+    }
+}
+
+impl From<&Workspace> for WorkspaceRecord {
+    fn from(workspace: &Workspace) -> Self {
+        Self {
+            workspace_id: workspace.id.to_string(),
+            plan_id: workspace.plan_id.as_ref().map(PlanId::to_string),
+            seats: json(&workspace.seats),
+            status: word(&workspace.status),
+            calendar: json(&workspace.calendar),
+            stripe_customer_id: workspace.stripe_customer_id.clone(),
+            revenue_usd: workspace.revenue_usd.map(Usd::nanos),
+            overrides: json(&workspace.overrides),
+            version: i64::from(workspace.version),
+            created_at: workspace.created_at.micros(),
+            updated_at: workspace.updated_at.micros(),
+        }
+    }
+}
+
+impl TryFrom<WorkspaceRecord> for Workspace {
+    type Error = Unreadable;
+
+    fn try_from(row: WorkspaceRecord) -> Result<Self, Unreadable> {
+        Ok(Self {
+            id: parse("workspace_id", &row.workspace_id, WorkspaceId::parse)?,
+            plan_id: parse_some("plan_id", row.plan_id.as_deref(), PlanId::parse)?,
+            seats: read_json("seats", &row.seats)?,
+            status: read_word("status", &row.status)?,
+            calendar: read_json("calendar", &row.calendar)?,
+            stripe_customer_id: row.stripe_customer_id,
+            revenue_usd: row.revenue_usd.map(Usd::from_nanos),
+            overrides: read_json("overrides", &row.overrides)?,
+            version: narrow("version", row.version)?,
+            created_at: Timestamp::from_micros(row.created_at),
+            updated_at: Timestamp::from_micros(row.updated_at),
+        })
+    }
+}
+
+impl SumVersionRecord {
+    pub(in crate::ledger) fn new(workspace: &WorkspaceId, sum_version: i64) -> Self {
+        Self {
+            workspace_id: workspace.to_string(),
+            sum_version,
+        }
+    }
+}
+
+/// A row of `policy_object`, the newest of its kind and id.
+#[derive(sqlx::FromRow)]
+pub(in crate::ledger) struct PolicyObjectRow {
+    kind: String,
+    id: String,
+    version: i64,
+    body: Option<String>,
+}
+
+impl TryFrom<PolicyObjectRow> for PolicyObject {
+    type Error = Unreadable;
+
+    fn try_from(row: PolicyObjectRow) -> Result<Self, Unreadable> {
+        Ok(Self {
+            version: narrow("version", row.version)?,
+            body: row.body.as_deref().map(|body| read_json("body", body)).transpose()?,
+            kind: row.kind,
+            id: row.id,
+        })
+    }
+}

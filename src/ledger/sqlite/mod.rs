@@ -1,0 +1,227 @@
+//! The ledger in SQLite: one file in the data directory, for one process.
+//!
+//! Writes go through one writer ([`writer`]), which commits what waits together; each commit is on the disk before anybody is answered.
+//! Reads have connections of their own, and see every commit that was answered before they began.
+
+use super::{EntryQuery, Ledger, LedgerError, PolicyChange, PolicyState, Post, Posted, SumDifference};
+use crate::counters::SumRow;
+use crate::decision::counter::{Counter, Whose};
+use crate::decision::entry::Entry;
+use crate::decision::id::{ReservationId, WorkspaceId};
+use crate::decision::standing::Standing;
+use crate::decision::time::Timestamp;
+use crate::decision::workspace::Workspace;
+use async_trait::async_trait;
+use batch::Naming;
+use fault::Fault;
+use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Sqlite, SqliteConnection, SqlitePool};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use writer::{Job, Writer};
+
+mod batch;
+mod fault;
+mod posting;
+mod read;
+mod statement;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+/// How the schema came to be, compiled in.
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
+/// The file's name in the data directory.
+const FILE_NAME: &str = "weir.db";
+/// How many reads run at once.
+const READERS_MAX: u32 = 4;
+/// How long a read waits for one of the readers.
+const READER_WAIT_SECONDS: u64 = 5;
+/// How long a statement waits while another process holds the file's lock.
+const LOCK_WAIT_SECONDS: u64 = 5;
+/// How much of the file the writer keeps in memory: the keys of reservations are random, so their tree is touched everywhere.
+const WRITER_CACHE_KIB: u32 = 65_536;
+/// How long the log grows before it is merged into the file. Longer logs are merged more cheaply, and read more slowly.
+const LOG_PAGES_MAX: u32 = 16_000;
+/// How many rows of an answer wait between SQLite's thread and ours.
+const ROW_BUFFER_ROWS: usize = 1_024;
+/// How many statements a connection keeps prepared: those of a batch are one for each number of rows.
+const STATEMENTS_KEPT_MAX: usize = 512;
+
+/// A ledger in one SQLite file.
+pub struct SqliteLedger {
+    file: Arc<File>,
+    readers: SqlitePool,
+    writer: Writer,
+}
+
+/// Where the ledger is, and how it is opened.
+struct File {
+    path: PathBuf,
+    options: SqliteConnectOptions,
+}
+
+impl File {
+    fn new(dir: &Path) -> Self {
+        let path = dir.join(FILE_NAME);
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .busy_timeout(Duration::from_secs(LOCK_WAIT_SECONDS))
+            .row_buffer_size(ROW_BUFFER_ROWS)
+            .statement_cache_capacity(STATEMENTS_KEPT_MAX);
+        Self { path, options }
+    }
+
+    async fn open_for_writing(&self) -> Result<SqliteConnection, Fault> {
+        let options = self.options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
+        let options = options
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
+            .pragma("wal_autocheckpoint", LOG_PAGES_MAX.to_string())
+            // Without this REPLACE would delete an entry behind the triggers' back.
+            .pragma("recursive_triggers", "ON");
+        Ok(options.connect().await?)
+    }
+
+    async fn open_for_reading(&self) -> Result<SqlitePool, Fault> {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(READERS_MAX)
+            .acquire_timeout(Duration::from_secs(READER_WAIT_SECONDS));
+        Ok(pool.connect_with(self.options.clone().read_only(true)).await?)
+    }
+}
+
+impl SqliteLedger {
+    /// Opens the ledger of a data directory, makes it if it is not there, and brings its schema up to date. The writer lives in the
+    /// runtime that this is called in.
+    pub async fn open(dir: &Path) -> Result<Self, LedgerError> {
+        Self::open_file(File::new(dir)).await
+    }
+
+    async fn open_file(file: File) -> Result<Self, LedgerError> {
+        let file = Arc::new(file);
+        let opened = async {
+            if let Some(dir) = file.path.parent() {
+                tokio::fs::create_dir_all(dir).await.map_err(Arc::new)?;
+            }
+            let mut connection = file.open_for_writing().await?;
+            // `run` would do, but its future is `Send` for no lifetime that a caller could name.
+            MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(Arc::new)?;
+            Ok((connection, file.open_for_reading().await?))
+        };
+        let (connection, readers) = opened.await.map_err(|fault: Fault| fault.told("be opened", &file.path))?;
+        Ok(Self {
+            writer: Writer::start(file.clone(), connection),
+            readers,
+            file,
+        })
+    }
+
+    async fn reader(&self) -> Result<PoolConnection<Sqlite>, Fault> {
+        Ok(self.readers.acquire().await?)
+    }
+
+    fn told<T>(&self, act: &'static str, result: Result<T, Fault>) -> Result<T, LedgerError> {
+        result.map_err(|fault| fault.told(act, &self.file.path))
+    }
+}
+
+/// Reads with a connection of the pool, and names what was to be read if it fails.
+macro_rules! read {
+    ($ledger:ident, $act:literal, $function:ident($($argument:expr),*)) => {{
+        let result = async { read::$function(&mut *$ledger.reader().await?, $($argument),*).await };
+        $ledger.told($act, result.await)
+    }};
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    async fn post(&self, post: Post) -> Result<Posted, LedgerError> {
+        self.writer.ask("record a post", post, |call| Job::Post(Box::new(call))).await
+    }
+
+    async fn standing(&self, reservation: ReservationId) -> Result<Option<Standing>, LedgerError> {
+        read!(self, "read how a reservation stands", standing(reservation))
+    }
+
+    async fn rows(&self, workspace: &WorkspaceId, whose: &Whose, named: &[Counter], now: Timestamp) -> Result<Vec<SumRow>, LedgerError> {
+        let rows: Vec<SumRow> = read!(self, "read sums", sums(workspace, whose, now))?;
+        let asked = named.iter().filter(|counter| counter.whose == *whose && now < counter.period.end);
+        let missing: Vec<Counter> = asked
+            .filter(|counter| !rows.iter().any(|row| row.counter == **counter))
+            .cloned()
+            .collect();
+        // A workspace that has rows exists.
+        if missing.is_empty() && (!rows.is_empty() || self.workspace(workspace).await?.is_some()) {
+            return Ok(rows);
+        }
+        let naming = Naming {
+            workspace: workspace.clone(),
+            whose: whose.clone(),
+            counters: missing,
+            now,
+        };
+        self.writer.ask("begin new sums", naming, Job::Name).await
+    }
+
+    async fn checkpoints_due(&self, now: Timestamp, limit: usize) -> Result<Vec<(ReservationId, Standing)>, LedgerError> {
+        read!(self, "read which checkpoints are due", checkpoints_due(now, limit))
+    }
+
+    async fn extend_checkpoint(&self, reservation: ReservationId, until: Timestamp) -> Result<(), LedgerError> {
+        self.writer
+            .ask("extend a checkpoint", (reservation, until), Job::ExtendCheckpoint)
+            .await
+    }
+
+    async fn entries(&self, query: &EntryQuery) -> Result<Vec<Entry>, LedgerError> {
+        read!(self, "list entries", entries(query))
+    }
+
+    async fn workspace(&self, id: &WorkspaceId) -> Result<Option<Workspace>, LedgerError> {
+        read!(self, "read a workspace", workspace(id))
+    }
+
+    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32) -> Result<bool, LedgerError> {
+        self.writer
+            .ask("write a workspace", (workspace.clone(), expected_version), Job::PutWorkspace)
+            .await
+    }
+
+    async fn workspace_on_plan(&self, plan: &str) -> Result<Option<WorkspaceId>, LedgerError> {
+        read!(self, "look for workspaces on a plan", workspace_on_plan(plan))
+    }
+
+    async fn policy(&self) -> Result<PolicyState, LedgerError> {
+        read!(self, "read the policy", policy())
+    }
+
+    async fn policy_at(&self, version: i64) -> Result<Option<PolicyState>, LedgerError> {
+        read!(self, "read an earlier policy", policy_at(version))
+    }
+
+    async fn policy_version(&self) -> Result<i64, LedgerError> {
+        read!(self, "read the policy's version", policy_version())
+    }
+
+    async fn change_policy(&self, change: PolicyChange) -> Result<Option<i64>, LedgerError> {
+        self.writer.ask("change the policy", change, Job::ChangePolicy).await
+    }
+
+    async fn verify(&self) -> Result<Vec<SumDifference>, LedgerError> {
+        read!(self, "verify its sums", differences())
+    }
+
+    async fn ping(&self) -> Result<(), LedgerError> {
+        read!(self, "answer", ping())?;
+        self.writer.ask("answer", (), Job::Ping).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.stop().await;
+    }
+}
