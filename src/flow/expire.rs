@@ -1,0 +1,176 @@
+//! Expire: what only the ledger can end. Most holds expire by comparison and never come here; these do: claims that stayed open, holds
+//! that the plan charges, and streams that left a checkpoint. Each step can be repeated; a crash leaves it for the next round.
+
+use super::context::Context;
+use super::known::without_hold;
+use super::{FlowError, Service, rebuild};
+use crate::counters::{Applied, Progress, Record, SumRow};
+use crate::decision::entry::{Entry, Outcome};
+use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
+use crate::decision::settlement::{self, Report};
+use crate::decision::standing::{End, Standing};
+use crate::decision::usage::{Pools, Usage};
+use crate::ledger::{Post, Posted};
+use std::collections::BTreeMap;
+
+/// How many are resolved in one round.
+const ROUND_MAX: usize = 500;
+
+/// Resolves what is due, and says how many there were.
+pub async fn expire_due(service: &Service) -> Result<usize, FlowError> {
+    let now = service.clock.now();
+    let due = service.counters.due(now, ROUND_MAX).await?;
+    let streams = service.ledger.checkpoints_due(now, ROUND_MAX).await?;
+    let resolved = due.len() + streams.len();
+    for record in due {
+        expire_hold(service, record).await?;
+    }
+    for (id, standing) in streams {
+        expire_stream(service, id, standing).await?;
+    }
+    Ok(resolved)
+}
+
+/// A claim that stayed open, or a hold that is charged. The row that says `expired` is the fence: a commit still on its way finds it and
+/// records late.
+async fn expire_hold(service: &Service, record: Record) -> Result<(), FlowError> {
+    let id = record.reservation;
+    let context = Context::decode(&record.context, id)?;
+    let standing = service.ledger.standing(id).await?;
+    if let Some(end) = standing.as_ref().and_then(|standing| standing.end) {
+        let rows = rebuild::rows(service, &record.workspace, &context.limits.counters).await?;
+        return apply(service, id, &record.workspace, end, rows).await;
+    }
+    let reported = standing
+        .as_ref()
+        .and_then(|standing| standing.checkpoint.as_ref())
+        .map(|checkpoint| checkpoint.entry.clone());
+    let entry = match reported {
+        Some(entry) => Some(entry),
+        None if context.charge_on_expiry && record.claimed.is_none() => Some(charge(service, &record, &context).await?),
+        None => None,
+    };
+    let entry = entry.map(|entry| Entry {
+        recorded_at: service.clock.now(),
+        ..entry
+    });
+    let post = Post {
+        workspace: record.workspace.clone(),
+        reservation: id,
+        request_id: context.ask.request_id.clone(),
+        revision: standing.as_ref().map_or(0, |standing| standing.revision),
+        end: Some(End::Expired),
+        fingerprint: None,
+        checkpoint: None,
+        entries: entry.into_iter().collect(),
+        counters: context.limits.counters.clone(),
+        now: service.clock.now(),
+    };
+    end_with(service, post).await
+}
+
+/// The entry for a hold that nobody settled and that the plan charges: all of it.
+async fn charge(service: &Service, record: &Record, context: &Context) -> Result<Entry, FlowError> {
+    let policy = service.policy_of(context).await?;
+    let ladder = context.ladder(&policy)?;
+    let taken = record.taken;
+    let subject = context.subject(record.reservation, &ladder, taken.rung, taken.amounts, false);
+    let pools = Pools {
+        input_tokens: ladder.offers[taken.rung].input_tokens,
+        output_tokens: taken.output,
+        ..Pools::default()
+    };
+    let report = Report {
+        model: None,
+        usage: Usage::from(pools),
+        mode: None,
+        requests: None,
+        outcome: Outcome::Abandoned,
+        latency_ms: None,
+        provider_request_id: None,
+        quality_score: None,
+        other_cost_usd: None,
+        billable_outcomes: BTreeMap::new(),
+    };
+    settlement::entry(&subject, &report, None, &policy.catalogue, service.entry_id(), service.clock.now())
+        .map_err(|_| FlowError::AmountTooLarge)
+}
+
+/// A stream whose last checkpoint is past its hold: it becomes the entry, unless the hold was extended.
+async fn expire_stream(service: &Service, id: ReservationId, standing: Standing) -> Result<(), FlowError> {
+    let now = service.clock.now();
+    let Some(checkpoint) = standing.checkpoint else { return Ok(()) };
+    if let Some(record) = service.counters.find(id, now).await?
+        && record.end.is_none()
+        && record.expires_at > now
+    {
+        return Ok(service.ledger.extend_checkpoint(id, record.expires_at).await?);
+    }
+    let entry = Entry {
+        recorded_at: now,
+        ..checkpoint.entry
+    };
+    let counters = counters(service, &entry).await?;
+    let request_id: RequestId = standing.request_id;
+    let post = Post {
+        workspace: standing.workspace,
+        reservation: id,
+        request_id,
+        revision: standing.revision,
+        end: Some(End::Expired),
+        fingerprint: None,
+        checkpoint: None,
+        entries: vec![entry],
+        counters,
+        now,
+    };
+    end_with(service, post).await
+}
+
+async fn counters(service: &Service, entry: &Entry) -> Result<Vec<crate::decision::counter::Counter>, FlowError> {
+    let subject = crate::decision::settlement::Subject {
+        workspace: entry.workspace_id.clone(),
+        user: entry.user_id.clone(),
+        feature: entry.feature.clone(),
+        request_id: entry.request_id.clone(),
+        reservation: entry.reservation_id,
+        requested_model: entry.requested_model.clone(),
+        model: entry.model.clone(),
+        mode: entry.mode,
+        requests: entry.requests,
+        held: crate::decision::amount::Amounts::ZERO,
+        occurred_at: entry.occurred_at,
+        plan: None,
+        tags: BTreeMap::new(),
+        late: false,
+    };
+    Ok(without_hold(service, subject).await?.limits.counters)
+}
+
+/// Writes the end, or follows the one that somebody else wrote in between.
+async fn end_with(service: &Service, post: Post) -> Result<(), FlowError> {
+    let (id, workspace, counters) = (post.reservation, post.workspace.clone(), post.counters.clone());
+    match service.ledger.post(post).await? {
+        Posted::Done { rows } => {
+            metrics::counter!("weir_reservations_expired_total").increment(1);
+            apply(service, id, &workspace, End::Expired, rows).await
+        }
+        Posted::Stands(standing) => match standing.end {
+            Some(end) => {
+                let rows = rebuild::rows(service, &workspace, &counters).await?;
+                apply(service, id, &workspace, end, rows).await
+            }
+            // A checkpoint came in between: the next round looks again.
+            None => Ok(()),
+        },
+    }
+}
+
+async fn apply(service: &Service, id: ReservationId, workspace: &WorkspaceId, end: End, rows: Vec<SumRow>) -> Result<(), FlowError> {
+    let applied = Applied {
+        rows,
+        reservation: Some((id, Progress::Ended(end))),
+    };
+    service.counters.apply(workspace, &applied, &[], service.clock.now()).await?;
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Find: how a reservation stands, from its hold while that is remembered, else from the ledger.
+
+use super::context::Context;
+use super::{FlowError, Service};
+use crate::decision::amount::Amounts;
+use crate::decision::entry::Entry;
+use crate::decision::id::{Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
+use crate::decision::standing::End;
+use crate::decision::time::Timestamp;
+
+/// A reservation as its owner may see it.
+#[derive(Clone, Debug)]
+pub struct Reservation {
+    pub id: ReservationId,
+    pub workspace: WorkspaceId,
+    pub request_id: RequestId,
+    pub user: Option<UserId>,
+    pub feature: Option<Feature>,
+    pub model: Option<ModelId>,
+    /// `None`: still held.
+    pub end: Option<End>,
+    pub held: Option<Amounts>,
+    pub used: Amounts,
+    pub authorized_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
+    pub entry: Option<Entry>,
+}
+
+/// Whether a credential that is bound to `bound` may see `workspace`.
+pub fn visible(workspace: &WorkspaceId, bound: Option<&WorkspaceId>) -> bool {
+    bound.is_none_or(|bound| bound == workspace)
+}
+
+pub async fn find(service: &Service, id: ReservationId, bound: Option<&WorkspaceId>) -> Result<Reservation, FlowError> {
+    let record = service.counters.find(id, service.clock.now()).await?;
+    let standing = service.ledger.standing(id).await?;
+    let workspace = record
+        .as_ref()
+        .map(|record| &record.workspace)
+        .or(standing.as_ref().map(|standing| &standing.workspace));
+    let workspace = workspace
+        .filter(|workspace| visible(workspace, bound))
+        .cloned()
+        .ok_or(FlowError::ReservationUnknown(id))?;
+    let context = record
+        .as_ref()
+        .filter(|record| !record.context.is_empty())
+        .map(|record| Context::decode(&record.context, id))
+        .transpose()?;
+    let reported = standing
+        .as_ref()
+        .and_then(|standing| standing.checkpoint.as_ref())
+        .map(|checkpoint| &checkpoint.entry);
+    let entry = standing.as_ref().and_then(|standing| standing.entry.as_ref());
+    let told = entry.or(reported);
+    let request_id = context
+        .as_ref()
+        .map(|context| &context.ask.request_id)
+        .or(standing.as_ref().map(|standing| &standing.request_id));
+    let model = match &context {
+        Some(context) => {
+            let policy = service.policy_of(context).await?;
+            let rung = record.as_ref().map_or(0, |record| record.taken.rung);
+            Some(context.ladder(&policy)?.offers[rung].model.id.clone())
+        }
+        None => told.map(|entry| entry.model.clone()),
+    };
+    Ok(Reservation {
+        id,
+        workspace,
+        request_id: request_id.cloned().ok_or(FlowError::ReservationUnknown(id))?,
+        user: context
+            .as_ref()
+            .map_or_else(|| told.and_then(|entry| entry.user_id.clone()), |context| context.ask.user.clone()),
+        feature: context
+            .as_ref()
+            .map(|context| context.ask.feature.clone())
+            .or_else(|| told.map(|entry| entry.feature.clone())),
+        model,
+        end: standing
+            .as_ref()
+            .and_then(|standing| standing.end)
+            .or(record.as_ref().and_then(|record| record.end)),
+        held: record.as_ref().map(|record| record.taken.amounts),
+        used: told.map_or(Amounts::ZERO, |entry| entry.counted),
+        authorized_at: record.as_ref().map(|record| record.held_at),
+        expires_at: record.as_ref().map(|record| record.expires_at),
+        entry: entry.cloned(),
+    })
+}

@@ -1,0 +1,100 @@
+//! One verb per file: the order of effects, and what a crash costs at each step. Speaks neither HTTP nor SQL, and holds no rule that
+//! `decision` could hold.
+
+use crate::clock::Clock;
+use crate::counters::{Counters, CountersError};
+use crate::decision::id::{EntryId, ReservationId, WorkspaceId};
+use crate::decision::standing::End;
+use crate::ledger::{Ledger, LedgerError};
+use crate::policy::Holder;
+use estimator::Estimator;
+use std::sync::Arc;
+use workspace::Workspaces;
+
+pub mod authorize;
+pub mod context;
+pub mod estimator;
+pub mod expire;
+pub mod extend;
+pub mod find;
+mod known;
+pub mod policy;
+pub mod read;
+pub mod rebuild;
+pub mod record;
+pub mod release;
+mod route;
+pub mod settle;
+pub mod usage;
+pub mod workspace;
+
+/// How often a write is decided anew when another one was faster; more would mean a fault, not a race.
+pub const DECIDE_AGAIN_MAX: usize = 16;
+
+/// Everything that a flow needs, made once by the composition root.
+pub struct Service {
+    pub counters: Arc<dyn Counters>,
+    pub ledger: Arc<dyn Ledger>,
+    pub policy: Holder,
+    pub recent: policy::Recent,
+    pub workspaces: Workspaces,
+    pub estimator: Estimator,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Service {
+    pub fn new(counters: Arc<dyn Counters>, ledger: Arc<dyn Ledger>, policy: Holder, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            counters,
+            ledger,
+            policy,
+            recent: policy::Recent::default(),
+            workspaces: Workspaces::default(),
+            estimator: Estimator::default(),
+            clock,
+        }
+    }
+
+    fn entry_id(&self) -> EntryId {
+        EntryId::from_uuid(self.clock.uuid())
+    }
+}
+
+/// Why a verb did not do what was asked. Denials of authorize are not among these: they are answers.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    #[error("no reservation {0} is known; resend workspace_id, feature, model and usage, and user_id and occurred_at where known")]
+    ReservationUnknown(ReservationId),
+    #[error("nothing of that name is known here")]
+    NotFound,
+    #[error("reservation {id} has ended: {end}", id = .0, end = .1.as_str())]
+    ReservationEnded(ReservationId, End),
+    #[error("reservation {0} is settled with another report; correct its entry instead of settling again")]
+    SettleConflict(ReservationId),
+    #[error("another use is recorded under this request id")]
+    UsageConflict,
+    #[error("a reservation with this request id is still held; settle it instead: {0}")]
+    RequestIdHeld(ReservationId),
+    #[error("this key was used for another request")]
+    IdempotencyMismatch,
+    #[error("the cost passes 1,000,000 USD, the most that one entry may cost")]
+    AmountTooLarge,
+    #[error("{detail}")]
+    LimitTooLarge { pointer: String, detail: String },
+    #[error("plan {0} counts by user: name user_id")]
+    UserRequired(String),
+    #[error("somebody else changed {what} in between; read it again and decide anew")]
+    Raced { what: String },
+    #[error("{detail}")]
+    Malformed { pointer: String, detail: String },
+    #[error("{detail}")]
+    Unacceptable { pointer: String, detail: String },
+    #[error("plan {plan} is in use by workspace {workspace}; move its workspaces first")]
+    PlanInUse { plan: String, workspace: WorkspaceId },
+    #[error("the counters of workspace {0} are being rebuilt and did not come up in time")]
+    RebuildTimeout(WorkspaceId),
+    #[error(transparent)]
+    Counters(#[from] CountersError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}

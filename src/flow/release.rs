@@ -1,0 +1,124 @@
+//! Release: the request did not happen. A ledger write first, so that release and settle cannot both be acknowledged; then the hold is
+//! freed. A crash between them leaves a hold that expires by itself, and an end that is already decided.
+
+use super::find::visible;
+use super::{DECIDE_AGAIN_MAX, FlowError, Service};
+use crate::counters::{Applied, Progress, SumRow};
+use crate::decision::counter::Counter;
+use crate::decision::entry::{Entry, Outcome};
+use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
+use crate::decision::standing::{End, Standing};
+use crate::flow::context::Context;
+use crate::ledger::{Post, Posted};
+
+/// A released reservation; `entry` is what its checkpoints had reported, if any.
+#[derive(Clone, Debug)]
+pub struct Released {
+    pub entry: Option<Entry>,
+}
+
+pub async fn release(service: &Service, id: ReservationId, bound: Option<&WorkspaceId>) -> Result<Released, FlowError> {
+    let now = service.clock.now();
+    let record = service.counters.find(id, now).await?;
+    let mut standing = service.ledger.standing(id).await?;
+    let workspace = record
+        .as_ref()
+        .map(|record| &record.workspace)
+        .or(standing.as_ref().map(|standing| &standing.workspace));
+    let workspace = workspace
+        .filter(|workspace| visible(workspace, bound))
+        .cloned()
+        .ok_or(FlowError::ReservationUnknown(id))?;
+    let context = record
+        .as_ref()
+        .filter(|record| !record.context.is_empty())
+        .map(|record| Context::decode(&record.context, id))
+        .transpose()?;
+    let counters = context.as_ref().map(|context| context.limits.counters.clone()).unwrap_or_default();
+    for _ in 0..DECIDE_AGAIN_MAX {
+        let (entry, request_id) = match &standing {
+            Some(Standing {
+                end: Some(End::Settled), ..
+            }) => return Err(FlowError::ReservationEnded(id, End::Settled)),
+            Some(Standing {
+                end: Some(End::Released),
+                entry,
+                ..
+            }) => {
+                free(service, id, &workspace, Vec::new()).await;
+                return Ok(Released { entry: entry.clone() });
+            }
+            // What expired with a use on record stays recorded; there is nothing left to free.
+            Some(Standing {
+                end: Some(End::Expired),
+                entry: Some(entry),
+                ..
+            }) => {
+                return Ok(Released {
+                    entry: Some(entry.clone()),
+                });
+            }
+            Some(standing) => {
+                let reported = standing.checkpoint.as_ref().map(|checkpoint| &checkpoint.entry);
+                let entry = reported.map(|entry| Entry {
+                    outcome: Outcome::Cancelled,
+                    recorded_at: now,
+                    ..entry.clone()
+                });
+                (entry, standing.request_id.clone())
+            }
+            None => (None, request_id(context.as_ref(), id)?),
+        };
+        let post = post(&workspace, id, request_id, standing.as_ref(), entry.clone(), &counters, now);
+        match service.ledger.post(post).await? {
+            Posted::Done { rows } => {
+                free(service, id, &workspace, rows).await;
+                return Ok(Released { entry });
+            }
+            Posted::Stands(now) => standing = Some(*now),
+        }
+    }
+    Err(FlowError::Raced {
+        what: format!("reservation {id}"),
+    })
+}
+
+fn request_id(context: Option<&Context>, id: ReservationId) -> Result<RequestId, FlowError> {
+    context
+        .map(|context| context.ask.request_id.clone())
+        .ok_or(FlowError::ReservationUnknown(id))
+}
+
+fn post(
+    workspace: &WorkspaceId,
+    id: ReservationId,
+    request_id: RequestId,
+    standing: Option<&Standing>,
+    entry: Option<Entry>,
+    counters: &[Counter],
+    now: crate::decision::time::Timestamp,
+) -> Post {
+    Post {
+        workspace: workspace.clone(),
+        reservation: id,
+        request_id,
+        revision: standing.map_or(0, |standing| standing.revision),
+        end: Some(End::Released),
+        fingerprint: None,
+        checkpoint: None,
+        entries: entry.into_iter().collect(),
+        counters: counters.to_vec(),
+        now,
+    }
+}
+
+/// Frees the hold. If the store is away the hold runs out by itself.
+async fn free(service: &Service, id: ReservationId, workspace: &WorkspaceId, rows: Vec<SumRow>) {
+    let applied = Applied {
+        rows,
+        reservation: Some((id, Progress::Ended(End::Released))),
+    };
+    if let Err(error) = service.counters.apply(workspace, &applied, &[], service.clock.now()).await {
+        tracing::warn!(reservation = %id, error = &error as &dyn std::error::Error, "released; its hold stays until it expires");
+    }
+}

@@ -1,0 +1,294 @@
+//! Settle: claim the hold, record, apply. A crash after the claim leaves the hold until the resolver asks the ledger; a crash after the
+//! commit leaves the counters one version behind, which the next settle heals. Usage is never lost or doubled.
+
+use super::context::Context;
+pub use super::known::Described;
+use super::known::{Known, know};
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, rebuild};
+use crate::counters::{Applied, Claim, Progress, SumRow};
+use crate::decision::amount::Amounts;
+use crate::decision::counter::{Balance, Counter};
+use crate::decision::entry::{Checkpoint, Entry, Outcome};
+use crate::decision::id::{ReservationId, WorkspaceId};
+use crate::decision::limits::{BudgetView, Limits};
+use crate::decision::plan::Plan;
+use crate::decision::settlement::{self, Next, Report};
+use crate::decision::standing::End;
+use crate::decision::usage::Pools;
+use crate::ledger::{Post, Posted};
+
+/// How long the last checkpoint of a stream waits for the next one when its hold is not known any more.
+const CHECKPOINT_ALONE_SECONDS: i64 = 600;
+
+/// A recorded settlement.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    pub entry: Entry,
+    pub replayed: bool,
+    pub late: bool,
+    pub beyond_hold: Amounts,
+    pub budgets: Vec<BudgetView>,
+}
+
+/// A recorded checkpoint.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    pub pools: Pools,
+    /// A hard limit is passed: the stream should end.
+    pub stop: bool,
+    pub budgets: Vec<BudgetView>,
+}
+
+/// Records the final report of a reservation.
+pub async fn settle(
+    service: &Service,
+    id: ReservationId,
+    report: &Report,
+    described: &Described,
+    bound: Option<&WorkspaceId>,
+) -> Result<Settled, FlowError> {
+    let (known, standing) = know(service, id, report, described, bound).await?;
+    let fingerprint = report.fingerprint(&known.subject, &known.policy.catalogue);
+    // Priced before the claim, so that a report that cannot be recorded changes nothing.
+    let fresh = entry(service, &known, report, None)?;
+    let mut live = known.live;
+    if live {
+        let claimed = service.counters.claim(id, Claim::Final, service.clock.now()).await;
+        live = claimed.is_ok_and(|record| record.is_some_and(|record| record.end.is_none()));
+    }
+    let mut standing = standing;
+    for _ in 0..DECIDE_AGAIN_MAX {
+        let (revision, entry) = match settlement::next(standing.as_ref(), fingerprint) {
+            Next::Record { revision, at_least } => {
+                let entry = match at_least {
+                    None => Entry {
+                        late: !live,
+                        ..fresh.clone()
+                    },
+                    Some(pools) => Entry {
+                        late: !live,
+                        ..entry(service, &known, report, Some(&pools))?
+                    },
+                };
+                (revision, entry)
+            }
+            Next::RecordLate { revision } => (
+                revision,
+                Entry {
+                    late: true,
+                    ..fresh.clone()
+                },
+            ),
+            Next::Correct { revision, entry } => (revision, corrected(service, &entry, &fresh)?),
+            Next::Replay(entry) => return replayed(service, id, &known, *entry).await,
+            Next::Conflict => return lost(service, id, &known, End::Settled, FlowError::SettleConflict(id)).await,
+            Next::Released { .. } => return lost(service, id, &known, End::Released, FlowError::ReservationEnded(id, End::Released)).await,
+        };
+        let post = Post {
+            workspace: known.subject.workspace.clone(),
+            reservation: id,
+            request_id: known.subject.request_id.clone(),
+            revision,
+            end: Some(End::Settled),
+            fingerprint: Some(fingerprint),
+            checkpoint: None,
+            entries: vec![entry.clone()],
+            counters: known.limits.counters.clone(),
+            now: entry.recorded_at,
+        };
+        match service.ledger.post(post).await? {
+            Posted::Done { rows } => return Ok(settled(service, id, &known, report, entry, rows).await),
+            Posted::Stands(now) => standing = Some(*now),
+        }
+    }
+    Err(FlowError::Raced {
+        what: format!("reservation {id}"),
+    })
+}
+
+async fn settled(service: &Service, id: ReservationId, known: &Known, report: &Report, entry: Entry, rows: Vec<SumRow>) -> Settled {
+    let budgets = apply(service, id, known, Progress::Ended(End::Settled), rows).await;
+    if report.outcome == Outcome::Success {
+        let requests = report.requests.unwrap_or(known.subject.requests);
+        service.estimator.learn(
+            &entry.workspace_id,
+            &entry.feature,
+            &entry.model,
+            entry.pools.output_tokens,
+            requests,
+        );
+    }
+    measure_estimate(known, &entry);
+    let beyond_hold = known.hold.as_ref().map_or(Amounts::ZERO, |(_, held)| entry.counted.beyond(*held));
+    Settled {
+        late: entry.late,
+        entry,
+        replayed: false,
+        beyond_hold,
+        budgets,
+    }
+}
+
+/// How far the estimator was off, where its figure was used.
+fn measure_estimate(known: &Known, entry: &Entry) {
+    let Some((record, _)) = &known.hold else { return };
+    let Ok(context) = Context::decode(&record.context, record.reservation) else {
+        return;
+    };
+    if context.ask.max_output_tokens.is_none() && context.expected_output > 0 && entry.outcome == Outcome::Success {
+        metrics::histogram!("weir_estimate_ratio").record(entry.pools.output_tokens as f64 / context.expected_output as f64);
+    }
+}
+
+async fn replayed(service: &Service, id: ReservationId, known: &Known, entry: Entry) -> Result<Settled, FlowError> {
+    let rows = rows_now(service, known).await?;
+    let budgets = apply(service, id, known, Progress::Ended(End::Settled), rows).await;
+    let beyond_hold = known.hold.as_ref().map_or(Amounts::ZERO, |(_, held)| entry.counted.beyond(*held));
+    Ok(Settled {
+        late: entry.late,
+        entry,
+        replayed: true,
+        beyond_hold,
+        budgets,
+    })
+}
+
+/// Somebody else ended the reservation: the store is told, so that a claim of ours does not keep its hold, and the caller learns of the end.
+async fn lost(service: &Service, id: ReservationId, known: &Known, end: End, error: FlowError) -> Result<Settled, FlowError> {
+    let rows = rows_now(service, known).await?;
+    apply(service, id, known, Progress::Ended(end), rows).await;
+    Err(error)
+}
+
+/// The rows that the commit of an earlier call changed, as they are now: a hold is never freed without them.
+async fn rows_now(service: &Service, known: &Known) -> Result<Vec<SumRow>, FlowError> {
+    if !known.live {
+        return Ok(Vec::new());
+    }
+    rebuild::rows(service, &known.subject.workspace, &known.limits.counters).await
+}
+
+fn corrected(service: &Service, original: &Entry, target: &Entry) -> Result<Entry, FlowError> {
+    let target = Entry {
+        entry_id: service.entry_id(),
+        ..target.clone()
+    };
+    settlement::correction(original, target).ok_or(FlowError::AmountTooLarge)
+}
+
+fn entry(service: &Service, known: &Known, report: &Report, at_least: Option<&Pools>) -> Result<Entry, FlowError> {
+    settlement::entry(
+        &known.subject,
+        report,
+        at_least,
+        &known.policy.catalogue,
+        service.entry_id(),
+        service.clock.now(),
+    )
+    .map_err(|_| FlowError::AmountTooLarge)
+}
+
+/// Records how far a stream has come. Its part is spent from now on, and durable; the hold keeps the rest.
+pub async fn checkpoint(
+    service: &Service,
+    id: ReservationId,
+    report: &Report,
+    described: &Described,
+    bound: Option<&WorkspaceId>,
+) -> Result<Checked, FlowError> {
+    let (known, first) = know(service, id, report, described, bound).await?;
+    let now = service.clock.now();
+    let expires_at = match &known.hold {
+        Some((record, _)) if known.live => record.expires_at,
+        Some((record, _)) => return Err(FlowError::ReservationEnded(id, record.end.unwrap_or(End::Expired))),
+        None => now.plus_seconds(CHECKPOINT_ALONE_SECONDS),
+    };
+    let mut standing = first;
+    for _ in 0..DECIDE_AGAIN_MAX {
+        if let Some(end) = standing.as_ref().and_then(|standing| standing.end) {
+            return Err(FlowError::ReservationEnded(id, end));
+        }
+        let before = standing
+            .as_ref()
+            .and_then(|standing| standing.checkpoint.as_ref())
+            .map(|checkpoint| checkpoint.entry.pools);
+        let so_far = Entry {
+            outcome: Outcome::Abandoned,
+            ..entry(service, &known, report, before.as_ref())?
+        };
+        let (pools, counted) = (so_far.pools, so_far.counted);
+        if known.live {
+            service.counters.claim(id, Claim::UpTo(counted), now).await?;
+        }
+        let post = Post {
+            workspace: known.subject.workspace.clone(),
+            reservation: id,
+            request_id: known.subject.request_id.clone(),
+            revision: standing.as_ref().map_or(0, |standing| standing.revision),
+            end: None,
+            fingerprint: None,
+            checkpoint: Some(Checkpoint { entry: so_far, expires_at }),
+            entries: Vec::new(),
+            counters: known.limits.counters.clone(),
+            now,
+        };
+        match service.ledger.post(post).await? {
+            Posted::Done { rows } => {
+                let budgets = apply(service, id, &known, Progress::Used(counted), rows).await;
+                let passed = |budget: &BudgetView| {
+                    let line = budget.hard.map(|hard| hard.saturating_add(budget.granted));
+                    !budget.shadow && budget.overage_remaining.is_none() && line.is_some_and(|line| budget.balance.taken() > line)
+                };
+                return Ok(Checked {
+                    pools,
+                    stop: budgets.iter().any(passed),
+                    budgets,
+                });
+            }
+            Posted::Stands(now) => standing = Some(*now),
+        }
+    }
+    Err(FlowError::Raced {
+        what: format!("reservation {id}"),
+    })
+}
+
+/// Copies a commit into the counters and reads the budgets. A failure is healed by the next settle, so it is told, not returned.
+pub(super) async fn apply(service: &Service, id: ReservationId, known: &Known, progress: Progress, rows: Vec<SumRow>) -> Vec<BudgetView> {
+    let applied = Applied {
+        rows,
+        reservation: Some((id, progress)),
+    };
+    let counters = &known.limits.counters;
+    let balances = match service
+        .counters
+        .apply(&known.subject.workspace, &applied, counters, service.clock.now())
+        .await
+    {
+        Ok(balances) => balances,
+        Err(error) => {
+            tracing::warn!(reservation = %id, error = &error as &dyn std::error::Error, "counters are behind the ledger until the next settle");
+            metrics::counter!("weir_apply_failed_total").increment(1);
+            vec![None; counters.len()]
+        }
+    };
+    known
+        .plan
+        .as_ref()
+        .map(|plan| views(plan, &known.limits, &balances, &applied.rows))
+        .unwrap_or_default()
+}
+
+/// The budgets as they stand; where the store does not know a counter, as the commit left its row.
+fn views(plan: &Plan, limits: &Limits, balances: &[Option<Balance>], rows: &[SumRow]) -> Vec<BudgetView> {
+    let from_row = |counter: &Counter| {
+        let row = rows.iter().find(|row| row.counter == *counter);
+        row.map(|row| Balance { spent: row.spent, held: 0 })
+    };
+    let views = limits.budgets.iter().filter_map(|limited| {
+        let counter = &limits.counters[limited.counter];
+        let balance = balances[limited.counter].or_else(|| from_row(counter))?;
+        Some(BudgetView::new(limited, &plan.budgets[limited.budget], counter, balance))
+    });
+    views.collect()
+}

@@ -1,0 +1,93 @@
+//! Workspaces as requests see them: held in memory, read from the ledger on first sight, replaced whole by a change.
+
+use super::{DECIDE_AGAIN_MAX, FlowError, Service};
+use crate::decision::counter::Whose;
+use crate::decision::id::WorkspaceId;
+use crate::decision::workspace::Workspace;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// How many workspaces are kept in memory; beyond it, those are forgotten that the ledger can tell again.
+const KNOWN_MAX: usize = 200_000;
+const SHARDS: usize = 16;
+
+/// The workspaces that this process has seen.
+#[derive(Default)]
+pub struct Workspaces {
+    shards: [RwLock<HashMap<WorkspaceId, Arc<Workspace>>>; SHARDS],
+}
+
+impl Workspaces {
+    fn shard(&self, id: &WorkspaceId) -> &RwLock<HashMap<WorkspaceId, Arc<Workspace>>> {
+        let mixed = id
+            .as_str()
+            .bytes()
+            .fold(0xcbf2_9ce4_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        &self.shards[(mixed >> 8) as usize % SHARDS]
+    }
+
+    fn get(&self, id: &WorkspaceId) -> Option<Arc<Workspace>> {
+        self.shard(id).read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Keeps the newer of what is known and `workspace`.
+    fn keep(&self, workspace: Workspace) -> Arc<Workspace> {
+        let mut known = self.shard(&workspace.id).write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(newer) = known.get(&workspace.id).filter(|known| known.version >= workspace.version) {
+            return newer.clone();
+        }
+        if known.len() >= KNOWN_MAX / SHARDS {
+            known.clear();
+        }
+        let workspace = Arc::new(workspace);
+        known.insert(workspace.id.clone(), workspace.clone());
+        workspace
+    }
+}
+
+/// The workspace; `None` before its first authorize, usage or PUT.
+pub async fn find(service: &Service, id: &WorkspaceId) -> Result<Option<Arc<Workspace>>, FlowError> {
+    if let Some(known) = service.workspaces.get(id) {
+        return Ok(Some(known));
+    }
+    let stored = service.ledger.workspace(id).await?;
+    Ok(stored.map(|workspace| service.workspaces.keep(workspace)))
+}
+
+/// The workspace, which comes into being by being asked for.
+pub async fn find_or_create(service: &Service, id: &WorkspaceId) -> Result<Arc<Workspace>, FlowError> {
+    if let Some(known) = find(service, id).await? {
+        return Ok(known);
+    }
+    service.ledger.rows(id, &Whose::Workspace, &[], service.clock.now()).await?;
+    find(service, id).await?.ok_or(FlowError::NotFound)
+}
+
+/// Changes a workspace, or creates it, and returns it with whether it is new. `change` is told the same, sees the workspace as it is, and
+/// may be called again when somebody else was faster; `expected` refuses any version but that one.
+pub async fn change(
+    service: &Service,
+    id: &WorkspaceId,
+    expected: Option<u32>,
+    change: impl Fn(&mut Workspace, bool) -> Result<(), FlowError>,
+) -> Result<(Arc<Workspace>, bool), FlowError> {
+    let raced = || FlowError::Raced {
+        what: format!("workspace {id}"),
+    };
+    for _ in 0..DECIDE_AGAIN_MAX {
+        let now = service.clock.now();
+        let stored = service.ledger.workspace(id).await?;
+        let (version, is_new) = stored.as_ref().map_or((0, true), |stored| (stored.version, false));
+        if expected.is_some_and(|expected| expected != version) {
+            return Err(raced());
+        }
+        let mut next = stored.unwrap_or_else(|| Workspace::unknown(id.clone(), now));
+        change(&mut next, is_new)?;
+        next.version = version + 1;
+        next.updated_at = now;
+        if service.ledger.put_workspace(&next, version).await? {
+            return Ok((service.workspaces.keep(next), is_new));
+        }
+    }
+    Err(raced())
+}
