@@ -1,8 +1,33 @@
-//! Weir: quota and billing metering for AI products.
+//! Weir: quota and billing metering for AI products. This file is the map; folders stand in the order in which a request meets them.
+//!
+//! ```text
+//! request ─ api ─ flow ─┬─ decision  pure rules: price, ladder, verdict, entry
+//!                       ├─ policy    the snapshot of plans, prices and rules
+//!                       ├─ counters  what is spent and held now: hold all or none, in one step
+//!                       └─ ledger    what happened: one transaction, shared by concurrent writers
+//! ```
+//!
+//! `api → flow → {policy, counters, ledger} → decision`; only [`app`] and [`cli`] see everything. `tests/tidy.rs` holds it.
+//!
+//! Architecture invariants, each kept by the folder that is named first:
+//! - [`decision`] does no I/O, is never async and reads no clock: a decision is a function of its arguments, a refusal a value.
+//! - [`counters`] are never the truth: each `spent` is a versioned copy of a row of the ledger, and is only ever set if newer.
+//! - [`ledger`] entries are never changed. A reservation has one end, and the ledger decides which.
+//! - [`flow`] has one verb per file, which says what a crash costs at each of its steps.
+//! - [`api`] chooses statuses and shapes, and nothing else. There is no other way in than its route table.
 
-pub mod clock;
-pub mod counters;
-pub mod decision;
+pub mod api;
 pub mod flow;
-pub mod ledger;
+
+pub mod decision;
+
 pub mod policy;
+
+pub mod counters;
+pub mod ledger;
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod telemetry;

@@ -1,0 +1,350 @@
+//! Authorize, and authorize with settle, over HTTP against the embedded service, beside an empty actix handler with the same body sizes in
+//! the same run: `cargo bench --bench http`. Figures are ratios to that handler, because absolute ones are the machine's.
+//!
+//! Both servers are processes of their own with as many workers as there are cores; the load comes from this one, over as many
+//! connections as the row says, each with one request under way. Rounds alternate, so that a noisy moment meets both.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const CONNECTIONS: [usize; 3] = [1, 16, 64];
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(2);
+const WORKSPACES: u64 = 100;
+const HELD_OPEN: u64 = 20_000;
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    if let Some(at) = args.iter().position(|arg| arg == "--yardstick") {
+        let bytes: usize = args
+            .get(at + 1)
+            .and_then(|bytes| bytes.parse().ok())
+            .expect("--yardstick ANSWER_BYTES");
+        actix_web::rt::System::new()
+            .block_on(yardstick(bytes))
+            .expect("the yardstick serves");
+        return;
+    }
+    let quick = args.iter().any(|arg| arg == "--quick");
+    let only = args.iter().position(|arg| arg == "--only").and_then(|at| args.get(at + 1)).cloned();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(compare(if quick { Duration::from_millis(200) } else { ROUND }, only.as_deref()));
+}
+
+/// An actix server whose only handler reads a body and answers a constant one.
+async fn yardstick(bytes: usize) -> std::io::Result<()> {
+    use actix_web::{App, HttpResponse, HttpServer, web};
+    let answer: &'static str = Box::leak("x".repeat(bytes).into_boxed_str());
+    let server = HttpServer::new(move || {
+        let handler = move |_body: web::Bytes| async move { HttpResponse::Ok().content_type("application/json").body(answer) };
+        App::new().route("/v1/authorize", web::post().to(handler))
+    })
+    .bind("127.0.0.1:0")?;
+    println!("http://{}", server.addrs()[0]);
+    server.run().await
+}
+
+/// A server process, ended with this value.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let address = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                line.split("http://")
+                    .nth(1)
+                    .map(|rest| rest.split([' ', '/']).next().unwrap_or_default().to_owned())
+            })
+            .expect("the server tells its address");
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    /// Resident memory in bytes, as the kernel tells it.
+    fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default().to_owned();
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One keep-alive connection with one request under way.
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        stream.set_nodelay(true).expect("no delay");
+        Self {
+            stream,
+            buffer: Vec::with_capacity(16 << 10),
+        }
+    }
+
+    /// Sends a request and reads the whole answer; its body is in the buffer from the returned place on.
+    async fn send(&mut self, request: &[u8]) -> (u16, usize) {
+        self.stream.write_all(request).await.expect("the request is sent");
+        self.buffer.clear();
+        loop {
+            let read = self.stream.read_buf(&mut self.buffer).await.expect("an answer");
+            assert!(read > 0, "the server hung up");
+            let Some(head) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
+                continue;
+            };
+            let text = std::str::from_utf8(&self.buffer[..head]).expect("a head of text");
+            let length = text.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case("content-length")
+                    .then(|| value.trim().parse::<usize>().ok())?
+            });
+            if self.buffer.len() >= head + 4 + length.unwrap_or(0) {
+                return (text[9..12].parse().expect("a status"), head + 4);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Work {
+    Empty,
+    Authorize,
+    AuthorizeAndSettle,
+}
+
+#[derive(Default)]
+struct Figures {
+    rates: Vec<f64>,
+    latencies: Vec<Duration>,
+}
+
+impl Figures {
+    fn rate(&self) -> f64 {
+        let mut rates = self.rates.clone();
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    }
+
+    fn percentile(&mut self, percent: usize) -> Duration {
+        self.latencies.sort_unstable();
+        self.latencies[(self.latencies.len() * percent / 100).min(self.latencies.len() - 1)]
+    }
+}
+
+struct Bench {
+    weir: Server,
+    empty: Server,
+    token: String,
+    next: AtomicU64,
+}
+
+fn request(address: &str, method: &str, path: &str, token: &str, body: &str) -> Vec<u8> {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+impl Bench {
+    fn authorize(&self, address: &str) -> Vec<u8> {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let body = format!(
+            "{{\"workspace_id\":\"bench-{}\",\"user_id\":\"user-{}\",\"feature\":\"document_summarization\",\"model\":\"claude-sonnet-4-5\",\
+             \"request_id\":\"request-{n:012}\",\"input_tokens\":4521,\"max_output_tokens\":1024}}",
+            n % WORKSPACES,
+            n % 7
+        );
+        request(address, "POST", "/v1/authorize", &self.token, &body)
+    }
+
+    async fn admin(&self, path: &str, body: &str) {
+        let mut connection = Connection::open(&self.weir.address).await;
+        let (status, at) = connection.send(&request(&self.weir.address, "PUT", path, &self.token, body)).await;
+        assert!(
+            status == 200 || status == 201,
+            "{path}: {status}: {}",
+            String::from_utf8_lossy(&connection.buffer[at..])
+        );
+    }
+
+    async fn one(&self, connection: &mut Connection, work: Work) {
+        let address = if work == Work::Empty {
+            &self.empty.address
+        } else {
+            &self.weir.address
+        };
+        let (status, at) = connection.send(&self.authorize(address)).await;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&connection.buffer[at..]));
+        if work != Work::AuthorizeAndSettle {
+            return;
+        }
+        let answer = std::str::from_utf8(&connection.buffer[at..]).expect("text");
+        let reservation = answer
+            .split("\"reservation_id\":\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .expect(answer)
+            .to_owned();
+        let report = "{\"usage\":{\"input_tokens\":4521,\"output_tokens\":387},\"outcome\":\"success\",\"latency_ms\":1842}";
+        let settle = request(
+            address,
+            "POST",
+            &format!("/v1/reservations/{reservation}/settle"),
+            &self.token,
+            report,
+        );
+        let (status, at) = connection.send(&settle).await;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&connection.buffer[at..]));
+    }
+
+    async fn round(self: &std::sync::Arc<Self>, connections: usize, work: Work, time: Duration, figures: &mut Figures) {
+        let began = Instant::now();
+        let tasks = (0..connections).map(|_| {
+            let bench = self.clone();
+            tokio::spawn(async move {
+                let address = if work == Work::Empty {
+                    &bench.empty.address
+                } else {
+                    &bench.weir.address
+                };
+                let mut connection = Connection::open(address).await;
+                let mut latencies = Vec::with_capacity(1 << 16);
+                while began.elapsed() < time {
+                    let sent = Instant::now();
+                    bench.one(&mut connection, work).await;
+                    latencies.push(sent.elapsed());
+                }
+                latencies
+            })
+        });
+        let mut done = 0;
+        for task in tasks.collect::<Vec<_>>() {
+            let latencies = task.await.expect("a connection's work");
+            done += latencies.len();
+            figures.latencies.extend(latencies);
+        }
+        figures.rates.push(done as f64 / began.elapsed().as_secs_f64());
+    }
+}
+
+/// `only`: the one number of connections to measure.
+async fn compare(round: Duration, only: Option<&str>) {
+    let data = tempfile::tempdir().expect("a directory");
+    let data_dir = data.path().to_str().expect("a path of text");
+    let began = Instant::now();
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_weir"));
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir]);
+    let weir = Server::start(serve);
+    let started = began.elapsed();
+    std::thread::sleep(Duration::from_millis(500));
+    let at_rest = weir.resident();
+    let token = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["token", "--scope", "authorize,read,admin", "--ttl", "86400", "--data-dir", data_dir])
+        .output()
+        .expect("a token");
+    let token = String::from_utf8(token.stdout)
+        .expect("text")
+        .lines()
+        .last()
+        .expect("a line")
+        .to_owned();
+
+    let mut probe = Command::new(std::env::current_exe().expect("this program"));
+    probe.args(["--yardstick", "1"]);
+    let mut bench = Bench {
+        weir,
+        empty: Server::start(probe),
+        token,
+        next: AtomicU64::new(0),
+    };
+    bench
+        .admin(
+            "/v1/admin/plans/bench",
+            r#"{"name": "Bench", "pricing": {"model": "flat", "base_usd": "0"}, "max_open_reservations": 1000000, "budgets": [
+                {"id": "monthly_tokens", "unit": "tokens", "period": "month", "soft": 3000000000000000, "hard": 3900000000000000},
+                {"id": "monthly_usd", "unit": "usd", "period": "month", "hard": "3900000"},
+                {"id": "summaries", "feature": "document_summarization", "unit": "tokens", "period": "month", "hard": 3900000000000000}]}"#,
+        )
+        .await;
+    for n in 0..WORKSPACES {
+        bench
+            .admin(&format!("/v1/admin/workspaces/bench-{n}"), r#"{"plan_id": "bench"}"#)
+            .await;
+    }
+    // The yardstick answers as many bytes as authorize does.
+    let mut connection = Connection::open(&bench.weir.address).await;
+    let (_, at) = connection.send(&bench.authorize(&bench.weir.address)).await;
+    let answer_bytes = connection.buffer.len() - at;
+    let mut empty = Command::new(std::env::current_exe().expect("this program"));
+    empty.args(["--yardstick", &answer_bytes.to_string()]);
+    bench.empty = Server::start(empty);
+    for n in 0..WORKSPACES * 2 {
+        let _ = n;
+        bench.one(&mut connection, Work::Authorize).await;
+    }
+
+    let before = bench.weir.resident();
+    for _ in 0..HELD_OPEN {
+        bench.one(&mut connection, Work::Authorize).await;
+    }
+    let each = bench.weir.resident().saturating_sub(before) / HELD_OPEN;
+    println!(
+        "start to first answerable line {} ms; resident at rest {:.1} MB; {each} bytes per open reservation",
+        started.as_millis(),
+        at_rest as f64 / 1e6
+    );
+    println!(
+        "bodies: {} bytes in, {answer_bytes} bytes out; {} rounds of {:?} each\n",
+        bench.authorize("x").len(),
+        ROUNDS,
+        round
+    );
+    println!(
+        "{:>11}  {:<20} {:>10} {:>8} {:>10} {:>10}",
+        "connections", "what", "per second", "ratio", "p50", "p99"
+    );
+
+    let bench = std::sync::Arc::new(bench);
+    for connections in CONNECTIONS.into_iter().filter(|n| only.is_none_or(|only| n.to_string() == only)) {
+        let mut figures = [Figures::default(), Figures::default(), Figures::default()];
+        let kinds = [Work::Empty, Work::Authorize, Work::AuthorizeAndSettle];
+        for _ in 0..ROUNDS {
+            for (work, figures) in kinds.into_iter().zip(&mut figures) {
+                bench.round(connections, work, round, figures).await;
+            }
+        }
+        let yardstick = figures[0].rate();
+        for (name, figures) in ["empty handler", "authorize", "authorize + settle"].into_iter().zip(&mut figures) {
+            let (rate, p50, p99) = (figures.rate(), figures.percentile(50), figures.percentile(99));
+            println!(
+                "{connections:>11}  {name:<20} {rate:>10.0} {:>8.2} {p50:>10.1?} {p99:>10.1?}",
+                rate / yardstick
+            );
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! What a caller asks of authorize: the body, read strictly and made an [`Ask`].
+
+use super::call::Call;
+use super::json::OpenObject;
+use super::problem::Problem;
+use crate::decision::amount::Count;
+use crate::decision::ask::{AUTO, Ask, HOLD_SECONDS_MAX, REQUESTS_MAX};
+use crate::decision::id::{Feature, ModelId, Provider, RequestId, ReservationId, UserId, WorkspaceId};
+use crate::decision::price::Mode;
+use crate::decision::tokens::{self, Input, Message};
+use crate::flow::authorize::Request;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+const ATTRIBUTES_MAX: usize = 32;
+const TAGS_MAX: usize = 16;
+const TAG_CHARS_MAX: usize = 128;
+const EXCLUDED_MAX: usize = 32;
+/// A text beyond this is counted on a thread that may take its time.
+const COUNT_INLINE_BYTES_MAX: usize = 4 << 10;
+
+/// What the caller asks.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"workspace_id": "ws_456", "user_id": "usr_123", "feature": "document_summarization", "model": "claude-sonnet-4-5",
+    "request_id": "7f3c1d2e", "input_tokens": 4521, "max_output_tokens": 1024}))]
+pub struct AuthorizeRequest {
+    /// May be absent where the credential is bound to a workspace.
+    #[schema(value_type = Option<String>, example = "ws_456", max_length = 128)]
+    workspace_id: Option<WorkspaceId>,
+    #[schema(value_type = Option<String>, example = "usr_123", max_length = 128)]
+    user_id: Option<UserId>,
+    #[schema(value_type = String, example = "document_summarization", max_length = 128)]
+    feature: Feature,
+    /// A model's id or alias, or `auto`: the routing rules choose.
+    #[schema(value_type = String, example = "claude-sonnet-4-5", max_length = 128)]
+    model: ModelId,
+    /// One attempt; also the idempotency key when the header is absent.
+    #[schema(value_type = Option<String>, max_length = 255)]
+    request_id: Option<RequestId>,
+    /// Exactly one of `input_tokens` and `input`.
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 68719476736i64, example = 4521)]
+    input_tokens: Option<Count>,
+    /// A text or chat messages, to be counted here.
+    #[schema(value_type = Option<Object>)]
+    input: Option<InputIn>,
+    /// Absent: what answers of this workspace, feature and model are usually at most.
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 68719476736i64, example = 1024)]
+    max_output_tokens: Option<Count>,
+    /// Permits an answer that is cut to what fits, down to this length.
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 68719476736i64)]
+    min_output_tokens: Option<Count>,
+    mode: Option<Mode>,
+    /// The request can wait for the provider's batch.
+    allow_batch: Option<bool>,
+    /// One hold for a provider batch of so many requests; the amounts are totals.
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 100000)]
+    requests: Option<Count>,
+    /// Flat scalars for routing rules.
+    #[schema(value_type = Option<Object>)]
+    attributes: Option<OpenObject>,
+    /// Short strings for reports.
+    #[schema(value_type = Option<Object>)]
+    tags: Option<OpenObject>,
+    /// How long the hold lives: 600 by default, 90,000 for a batch.
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 604800)]
+    hold_seconds: Option<Count>,
+    #[schema(value_type = Option<String>)]
+    parent_reservation_id: Option<ReservationId>,
+    #[schema(value_type = Option<String>)]
+    escalate_from: Option<ReservationId>,
+    #[schema(value_type = Option<Vec<String>>)]
+    exclude_providers: Option<Vec<Provider>>,
+    #[schema(value_type = Option<Object>)]
+    pub(super) cache: Option<CacheAsk>,
+}
+
+/// What the cache would need to find an answer.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CacheAsk {
+    #[schema(value_type = Option<Object>)]
+    prompt: Option<InputIn>,
+    system: Option<String>,
+    #[schema(value_type = Option<Object>)]
+    params: Option<OpenObject>,
+    embedding: Option<Vec<f64>>,
+    embedding_model: Option<String>,
+    scope: Option<crate::decision::plan::Scope>,
+}
+
+/// A text or chat messages.
+#[derive(Debug)]
+struct InputIn(Input);
+
+impl<'de> Deserialize<'de> for InputIn {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct InputVisitor;
+        impl<'de> serde::de::Visitor<'de> for InputVisitor {
+            type Value = InputIn;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text, or a list of chat messages")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<InputIn, E> {
+                Ok(InputIn(Input::Text(text.to_owned())))
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<InputIn, A::Error> {
+                let mut messages = Vec::new();
+                while let Some(message) = seq.next_element::<OpenObject>()? {
+                    messages.push(self::message(&message));
+                }
+                Ok(InputIn(Input::Messages(messages)))
+            }
+        }
+        from.deserialize_any(InputVisitor)
+    }
+}
+
+/// The texts of one chat message in the shapes of the common providers: every string counts but the type tags; other parts are counted.
+fn message(object: &Map<String, Value>) -> Message {
+    let mut message = Message::default();
+    for (key, value) in object {
+        match value {
+            Value::String(text) if key != "type" => message.texts.push(text.clone()),
+            Value::Array(parts) => parts.iter().for_each(|part| add_part(&mut message, part)),
+            Value::Object(_) => add_part(&mut message, value),
+            _ => {}
+        }
+    }
+    message
+}
+
+fn add_part(message: &mut Message, part: &Value) {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let found = match part {
+        Value::String(text) => Some(text.clone()),
+        Value::Object(part) => part.get("text").and_then(text).or_else(|| match part.get("content") {
+            Some(content) => text(content).or_else(|| Some(content.to_string())),
+            None if part.contains_key("function") || part.contains_key("input") => serde_json::to_string(part).ok(),
+            None => None,
+        }),
+        other => Some(other.to_string()),
+    };
+    match found {
+        Some(text) => message.texts.push(text),
+        None => message.other_parts += 1,
+    }
+}
+
+pub(super) async fn request(call: &Call, body: AuthorizeRequest, dry_run: bool) -> Result<Request, Problem> {
+    let workspace = call.workspace(body.workspace_id.clone())?;
+    refuse_what_is_not_built(&body)?;
+    let request_id = call.request_key(body.request_id.clone())?;
+    let requests = body.requests.map_or(1, Count::get);
+    within("/requests", requests, 1, REQUESTS_MAX)?;
+    if let Some(seconds) = body.hold_seconds {
+        within("/hold_seconds", seconds.get(), 1, HOLD_SECONDS_MAX)?;
+    }
+    let (most, least) = (body.max_output_tokens, body.min_output_tokens);
+    if let (Some(most), Some(least)) = (most, least)
+        && least > most
+    {
+        return Err(Problem::unacceptable("/min_output_tokens", "must not be above max_output_tokens"));
+    }
+    let excluded = body.exclude_providers.clone().unwrap_or_default();
+    if excluded.len() > EXCLUDED_MAX {
+        return Err(Problem::unacceptable(
+            "/exclude_providers",
+            format!("may name at most {EXCLUDED_MAX}"),
+        ));
+    }
+    let attributes = attributes(body.attributes.as_ref())?;
+    let tags = tags(body.tags.as_ref())?;
+    let fingerprint = fingerprint(&body, &workspace);
+    let (input_tokens, estimated) = input_tokens(call, &body).await?;
+    let ask = Ask {
+        workspace,
+        user: body.user_id,
+        feature: body.feature,
+        model: body.model,
+        request_id,
+        input_tokens,
+        input_tokens_estimated: estimated,
+        max_output_tokens: most.map(Count::get),
+        min_output_tokens: least.map(Count::get),
+        mode: body.mode.unwrap_or_default(),
+        allow_batch: body.allow_batch.unwrap_or(false),
+        requests,
+        hold_seconds: body.hold_seconds.map(Count::get),
+        exclude_providers: excluded,
+        tags,
+    };
+    Ok(Request {
+        ask,
+        attributes,
+        fingerprint,
+        dry_run,
+    })
+}
+
+/// Fields of the contract whose function is not built yet are refused by name: ignoring them would promise what is not kept.
+fn refuse_what_is_not_built(body: &AuthorizeRequest) -> Result<(), Problem> {
+    for (pointer, given) in [
+        ("/parent_reservation_id", body.parent_reservation_id.is_some()),
+        ("/escalate_from", body.escalate_from.is_some()),
+    ] {
+        if given {
+            return Err(Problem::unacceptable(
+                pointer,
+                "runs and escalations are not part of this version of Weir; leave this field out",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn within(pointer: &str, n: i64, min: i64, max: i64) -> Result<(), Problem> {
+    if (min..=max).contains(&n) {
+        Ok(())
+    } else {
+        Err(Problem::unacceptable(pointer, format!("must be from {min} to {max}")))
+    }
+}
+
+async fn input_tokens(call: &Call, body: &AuthorizeRequest) -> Result<(i64, bool), Problem> {
+    match (&body.input_tokens, &body.input) {
+        (Some(tokens), None) => Ok((tokens.get(), false)),
+        (None, Some(InputIn(input))) => {
+            let model = if body.model.as_str() == AUTO {
+                None
+            } else {
+                call.service.policy.load().catalogue.find(body.model.as_str()).cloned()
+            };
+            if call.body.len() <= COUNT_INLINE_BYTES_MAX {
+                return Ok((tokens::count(input, model.as_deref()), true));
+            }
+            let input = input.clone();
+            let counted = actix_web::web::block(move || tokens::count(&input, model.as_deref())).await;
+            Ok((counted.map_err(|_| Problem::overloaded())?, true))
+        }
+        (None, None) => Err(Problem::malformed("/input_tokens", "one of input_tokens and input is required")),
+        (Some(_), Some(_)) => Err(Problem::malformed("/input", "give either input_tokens or input, not both")),
+    }
+}
+
+fn attributes(given: Option<&OpenObject>) -> Result<Map<String, Value>, Problem> {
+    let Some(given) = given else { return Ok(Map::new()) };
+    if given.len() > ATTRIBUTES_MAX {
+        return Err(Problem::unacceptable(
+            "/attributes",
+            format!("may have at most {ATTRIBUTES_MAX} members"),
+        ));
+    }
+    for (name, value) in given.iter() {
+        if value.is_object() || value.is_array() {
+            return Err(Problem::unacceptable(
+                pointer("/attributes", name),
+                "must be a string, a number, a boolean or null",
+            ));
+        }
+    }
+    Ok((**given).clone())
+}
+
+/// Tags are short strings; shared with settle-less usage.
+pub(super) fn tags(given: Option<&OpenObject>) -> Result<BTreeMap<String, String>, Problem> {
+    let Some(given) = given else { return Ok(BTreeMap::new()) };
+    if given.len() > TAGS_MAX {
+        return Err(Problem::unacceptable("/tags", format!("may have at most {TAGS_MAX} members")));
+    }
+    let short = |text: &str| text.chars().count() <= TAG_CHARS_MAX && !text.chars().any(char::is_control);
+    let tag = |(name, value): (&String, &Value)| match value.as_str() {
+        Some(text) if short(text) && short(name) && !name.is_empty() => Ok((name.clone(), text.to_owned())),
+        Some(_) => Err(Problem::unacceptable(
+            pointer("/tags", name),
+            format!("names and values have at most {TAG_CHARS_MAX} printable characters"),
+        )),
+        None => Err(Problem::malformed(pointer("/tags", name), "must be a string")),
+    };
+    given.iter().map(tag).collect()
+}
+
+fn pointer(parent: &str, name: &str) -> String {
+    format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// Two requests with the same parsed values have the same fingerprint, however their members were ordered.
+fn fingerprint(body: &AuthorizeRequest, workspace: &WorkspaceId) -> u128 {
+    let sorted = |object: &Option<OpenObject>| {
+        object.as_ref().map(|object| {
+            object
+                .iter()
+                .map(|(name, value)| (name.clone(), value.to_string()))
+                .collect::<BTreeMap<_, _>>()
+        })
+    };
+    let input = body.input.as_ref().map(|InputIn(input)| format!("{input:?}"));
+    let scalars = (
+        (workspace, &body.user_id, &body.feature, &body.model),
+        (
+            body.input_tokens.map(Count::get),
+            input,
+            body.max_output_tokens.map(Count::get),
+            body.min_output_tokens.map(Count::get),
+        ),
+        (
+            body.mode,
+            body.allow_batch,
+            body.requests.map(Count::get),
+            body.hold_seconds.map(Count::get),
+        ),
+        (sorted(&body.attributes), sorted(&body.tags), &body.exclude_providers),
+    );
+    // Plain data into memory cannot fail.
+    let bytes = postcard::to_extend(&scalars, Vec::with_capacity(256)).unwrap_or_default();
+    let mut hash = Sha256::new();
+    hash.update(bytes);
+    hash.update(format!("{:?}", body.cache.as_ref().map(cache_parts)));
+    let mut first = [0u8; 16];
+    first.copy_from_slice(&hash.finalize()[..16]);
+    u128::from_be_bytes(first)
+}
+
+fn cache_parts(cache: &CacheAsk) -> impl std::fmt::Debug + '_ {
+    (
+        &cache.prompt,
+        &cache.system,
+        cache.params.as_ref().map(|params| params.len()),
+        &cache.embedding,
+        &cache.embedding_model,
+        cache.scope,
+    )
+}

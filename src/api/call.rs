@@ -1,0 +1,165 @@
+//! One call: its identity, its body and the service, as every handler gets them. A handler unwraps, calls and wraps.
+
+use super::auth::Identity;
+use super::json;
+use super::problem::Problem;
+use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
+use crate::flow::Service;
+use actix_web::web::{Bytes, Data};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What a handler answers.
+pub type Answer = Result<HttpResponse, Problem>;
+
+/// A call that was authenticated and admitted, its body read.
+pub struct Call {
+    pub service: Data<Service>,
+    pub identity: Identity,
+    pub request: HttpRequest,
+    pub body: Bytes,
+}
+
+impl Call {
+    /// The body as strict JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        json::read(&self.request, &self.body)
+    }
+
+    /// The query string; unknown and doubled parameters are refused.
+    pub fn query<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let read = actix_web::web::Query::<T>::from_query(self.request.query_string());
+        read.map(actix_web::web::Query::into_inner)
+            .map_err(|error| Problem::malformed("", format!("the query string: {error}")))
+    }
+
+    /// A part of the path, percent-decoded.
+    pub fn path(&self, name: &str) -> &str {
+        self.request.match_info().get(name).unwrap_or_default()
+    }
+
+    /// Whether a credential that may set workspaces may set this one.
+    pub fn may_see(&self, workspace: &WorkspaceId) -> Result<(), Problem> {
+        if self.identity.sees(workspace) {
+            Ok(())
+        } else {
+            Err(Problem::not_found())
+        }
+    }
+
+    /// The version that `If-Match` names; `*` and an absent header take any.
+    pub fn if_match(&self) -> Result<Option<u32>, Problem> {
+        let Some(value) = self.request.headers().get("if-match") else {
+            return Ok(None);
+        };
+        let text = value.to_str().unwrap_or_default().trim();
+        if text == "*" {
+            return Ok(None);
+        }
+        let version = text
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+            .and_then(|version| version.parse().ok());
+        version
+            .map(Some)
+            .ok_or_else(|| Problem::unacceptable_header("If-Match", "must be the ETag of an earlier answer, such as \"3\""))
+    }
+
+    /// Whether the caller would rather have CSV.
+    pub fn accepts_csv(&self) -> bool {
+        let accept = self
+            .request
+            .headers()
+            .get("accept")
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        accept
+            .split(',')
+            .any(|kind| kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/csv"))
+    }
+
+    /// For verbs that say all in their path: a body may be absent, or an empty object.
+    pub fn no_body_or_empty_object(&self) -> Result<(), Problem> {
+        if self.body.is_empty() {
+            return Ok(());
+        }
+        let object: json::OpenObject = self.json()?;
+        match object.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(Problem::malformed(
+                format!("/{name}"),
+                "there is no such field; this path takes no body",
+            )),
+        }
+    }
+
+    /// The workspace in the path, which a bound credential may only see if it is its own.
+    pub fn path_workspace(&self) -> Result<WorkspaceId, Problem> {
+        let workspace = WorkspaceId::parse(self.path("id")).map_err(|_| Problem::not_found())?;
+        if self.identity.sees(&workspace) {
+            Ok(workspace)
+        } else {
+            Err(Problem::not_found())
+        }
+    }
+
+    /// The reservation in the path; what is no id of ours is unknown.
+    pub fn path_reservation(&self) -> Result<ReservationId, Problem> {
+        ReservationId::parse(self.path("id")).map_err(|_| Problem::not_found())
+    }
+
+    /// The workspace that a body names; a bound credential may leave it out, and sees no other.
+    pub fn workspace(&self, named: Option<WorkspaceId>) -> Result<WorkspaceId, Problem> {
+        match (named, &self.identity.workspace) {
+            (Some(named), _) if self.identity.sees(&named) => Ok(named),
+            (Some(_), _) => Err(Problem::not_found()),
+            (None, Some(bound)) => Ok(bound.clone()),
+            (None, None) => Err(Problem::malformed(
+                "/workspace_id",
+                "workspace_id is required: the credential is not bound to a workspace",
+            )),
+        }
+    }
+
+    /// The key of a request that can be repeated: the header, or the request id of the body; both must agree. Without either a new one.
+    pub fn request_key(&self, named: Option<RequestId>) -> Result<RequestId, Problem> {
+        match (self.idempotency_key()?, named) {
+            (Some(key), Some(named)) if key != named => Err(Problem::unacceptable(
+                "/request_id",
+                "differs from the Idempotency-Key header; send one of them, or both alike",
+            )),
+            (Some(key), _) => Ok(key),
+            (None, Some(named)) => Ok(named),
+            (None, None) => RequestId::parse(&format!("req_{}", self.service.clock.uuid().simple())).map_err(|_| Problem::overloaded()),
+        }
+    }
+
+    /// The `Idempotency-Key` header, if there is one.
+    pub fn idempotency_key(&self) -> Result<Option<RequestId>, Problem> {
+        let Some(value) = self.request.headers().get("idempotency-key") else {
+            return Ok(None);
+        };
+        let text = value.to_str().unwrap_or_default();
+        RequestId::parse(text)
+            .map(Some)
+            .map_err(|why| Problem::unacceptable_header("Idempotency-Key", why))
+    }
+}
+
+/// Wraps a body as JSON. The bodies are plain data of this crate, which always can be written.
+pub fn answer(mut response: HttpResponseBuilder, body: &impl Serialize) -> HttpResponse {
+    let mut bytes = Vec::with_capacity(1_024);
+    match serde_json::to_writer(&mut bytes, body) {
+        Ok(()) => response.content_type("application/json").body(bytes),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written as JSON");
+            HttpResponse::InternalServerError().finish()
+        }
+    }
+}
+
+/// A plain 200.
+pub fn ok(body: &impl Serialize) -> Answer {
+    Ok(answer(HttpResponse::Ok(), body))
+}

@@ -1,0 +1,73 @@
+//! Which problem a failed flow is, and by which status a denial is told to callers who ask for that. Statuses of problems themselves are
+//! chosen in [`super::problem`].
+
+use super::problem::{Problem, ProblemCode, RETRY_AFTER_SECONDS};
+use crate::decision::refusal::Code;
+use crate::decision::standing::End;
+use crate::flow::FlowError;
+use crate::flow::read::LedgerError;
+use actix_web::http::StatusCode;
+
+impl From<FlowError> for Problem {
+    fn from(error: FlowError) -> Self {
+        let told = error.to_string();
+        match error {
+            FlowError::ReservationUnknown(_) => Problem::reservation_unknown(told),
+            FlowError::NotFound => Problem::not_found(),
+            FlowError::ReservationEnded(_, End::Settled) => Problem::of(ProblemCode::AlreadySettled, told),
+            FlowError::ReservationEnded(_, End::Released) => Problem::of(ProblemCode::ReservationReleased, told),
+            FlowError::ReservationEnded(_, End::Expired) => Problem::of(ProblemCode::ReservationExpired, told),
+            FlowError::SettleConflict(_) => Problem::of(ProblemCode::SettleConflict, told),
+            FlowError::UsageConflict => Problem::of(ProblemCode::UsageConflict, told),
+            FlowError::RequestIdHeld(_) => Problem::of(ProblemCode::RequestIdHeld, told),
+            FlowError::IdempotencyMismatch => Problem::of(ProblemCode::IdempotencyMismatch, told),
+            FlowError::AmountTooLarge => Problem::amount_too_large(told),
+            FlowError::LimitTooLarge { pointer, detail } => Problem::amount_too_large_at(pointer, detail),
+            FlowError::UserRequired(_) => Problem::user_required(told),
+            FlowError::Raced { .. } => Problem::precondition_failed(told),
+            FlowError::Malformed { pointer, detail } => Problem::malformed(pointer, detail),
+            FlowError::Unacceptable { pointer, detail } => Problem::unacceptable(pointer, detail),
+            FlowError::PlanInUse { .. } => Problem::of(ProblemCode::PlanInUse, told),
+            FlowError::RebuildTimeout(_) => Problem::overloaded().because(error),
+            FlowError::Ledger(LedgerError::Busy) => Problem::overloaded(),
+            FlowError::Ledger(LedgerError::Corrupt { .. }) => Problem::internal().because(error),
+            FlowError::Ledger(_) | FlowError::Counters(_) => Problem::store_unavailable(RETRY_AFTER_SECONDS).because(error),
+        }
+    }
+}
+
+/// `?http_status=map`: the status that says what the denial's code says.
+pub fn status_of_denial(code: Code, is_rate: bool) -> StatusCode {
+    match code {
+        Code::HardLimitReached if is_rate => StatusCode::TOO_MANY_REQUESTS,
+        Code::TooManyOpenReservations => StatusCode::TOO_MANY_REQUESTS,
+        Code::WorkspaceSuspended | Code::FeatureDisabled | Code::ModelNotAllowed => StatusCode::FORBIDDEN,
+        Code::ModelUnpriced | Code::ContextTooLong => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => StatusCode::PAYMENT_REQUIRED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn denials_map_to_the_statuses_of_the_contract() {
+        for (code, is_rate, status) in [
+            (Code::HardLimitReached, false, 402),
+            (Code::HardLimitReached, true, 429),
+            (Code::NeverFits, false, 402),
+            (Code::NoPlan, false, 402),
+            (Code::NoBudget, false, 402),
+            (Code::ParentExhausted, false, 402),
+            (Code::TooManyOpenReservations, false, 429),
+            (Code::WorkspaceSuspended, false, 403),
+            (Code::FeatureDisabled, false, 403),
+            (Code::ModelNotAllowed, false, 403),
+            (Code::ModelUnpriced, false, 422),
+            (Code::ContextTooLong, false, 422),
+        ] {
+            assert_eq!(status_of_denial(code, is_rate), status, "{code:?}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! `GET /v1/workspaces/{id}/ledger`: recorded uses, newest first, as JSON or CSV.
+
+use super::call::{Answer, Call, ok};
+use super::problem::Problem;
+use super::wire::EntryOut;
+use crate::decision::entry::Entry;
+use crate::decision::id::{EntryId, Feature, ModelId, UserId};
+use crate::decision::time::Timestamp;
+use crate::flow;
+use crate::flow::read::{EntryQuery, PAGE_ENTRIES_MAX};
+use actix_web::HttpResponse;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+const LIMIT_DEFAULT: usize = 100;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerQuery {
+    /// Inclusive.
+    #[param(value_type = Option<String>)]
+    from: Option<Timestamp>,
+    /// Exclusive.
+    #[param(value_type = Option<String>)]
+    to: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    feature: Option<Feature>,
+    #[param(value_type = Option<String>)]
+    user_id: Option<UserId>,
+    #[param(value_type = Option<String>)]
+    model: Option<ModelId>,
+    /// 1 to 500, 100 by default.
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// A page of entries, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LedgerPage<'a> {
+    data: Vec<EntryOut<'a>>,
+    /// Null on the last page.
+    next_cursor: Option<String>,
+}
+
+#[utoipa::path(get, path = "/v1/workspaces/{id}/ledger", tag = "reading", params(("id" = String, Path), LedgerQuery),
+    responses((status = 200, description = "JSON; with `Accept: text/csv` the same columns as CSV.", body = LedgerPage)))]
+pub async fn ledger(call: Call) -> Answer {
+    let workspace = call.path_workspace()?;
+    let query: LedgerQuery = call.query()?;
+    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=PAGE_ENTRIES_MAX).contains(&limit) {
+        return Err(Problem::unacceptable("/limit", format!("must be from 1 to {PAGE_ENTRIES_MAX}")));
+    }
+    let after = query.cursor.as_deref().map(read_cursor).transpose()?;
+    let wanted = EntryQuery {
+        workspace,
+        from: query.from,
+        to: query.to,
+        feature: query.feature,
+        user: query.user_id,
+        model: query.model,
+        after,
+        // One more than asked for tells whether there is another page.
+        limit: limit + 1,
+    };
+    let mut entries = flow::read::entries(&call.service, &wanted).await?;
+    let more = entries.len() > limit;
+    entries.truncate(limit);
+    let next_cursor = entries.last().filter(|_| more).map(cursor);
+    if call.accepts_csv() {
+        return csv(&entries, next_cursor);
+    }
+    ok(&LedgerPage {
+        data: entries.iter().map(EntryOut::from).collect(),
+        next_cursor,
+    })
+}
+
+fn cursor(entry: &Entry) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}|{}", entry.occurred_at.micros(), entry.entry_id))
+}
+
+fn read_cursor(text: &str) -> Result<(Timestamp, EntryId), Problem> {
+    let read = || {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (micros, id) = std::str::from_utf8(&bytes).ok()?.split_once('|')?;
+        Some((Timestamp::from_micros(micros.parse().ok()?), EntryId::parse(id).ok()?))
+    };
+    read().ok_or_else(|| Problem::unacceptable("/cursor", "is not a next_cursor of this list; start again without it"))
+}
+
+/// The columns of the CSV form, in the entry's order.
+const COLUMNS: [&str; 33] = [
+    "entry_id",
+    "kind",
+    "corrects",
+    "request_id",
+    "reservation_id",
+    "workspace_id",
+    "user_id",
+    "feature",
+    "model",
+    "requested_model",
+    "tier",
+    "provider",
+    "mode",
+    "requests",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cache_hit",
+    "latency_ms",
+    "outcome",
+    "priced",
+    "late",
+    "cost_usd",
+    "list_cost_usd",
+    "counted",
+    "price_version",
+    "plan_id",
+    "plan_version",
+    "occurred_at",
+    "recorded_at",
+];
+
+fn csv(entries: &[Entry], next_cursor: Option<String>) -> Answer {
+    let written = || -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.write_record(COLUMNS.iter().chain(&["tags"]))?;
+        for entry in entries {
+            let object = serde_json::to_value(EntryOut::from(entry))?;
+            writer.write_record(COLUMNS.iter().chain(&["tags"]).map(|column| cell(object.get(column))))?;
+        }
+        Ok(writer.into_inner()?)
+    };
+    let bytes = written().map_err(|error| {
+        tracing::error!(error = &*error, "a page of the ledger could not be written as CSV");
+        Problem::internal()
+    })?;
+    let mut response = HttpResponse::Ok();
+    if let Some(cursor) = next_cursor {
+        response.insert_header(("X-Next-Cursor", cursor));
+    }
+    Ok(response.content_type("text/csv; charset=utf-8; header=present").body(bytes))
+}
+
+/// A cell's text. One that a spreadsheet would take for a formula gets an apostrophe before it (OWASP, "CSV Injection").
+fn cell(value: Option<&serde_json::Value>) -> String {
+    let text = match value {
+        None | Some(serde_json::Value::Null) => String::new(),
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(other) => return other.to_string(),
+    };
+    if text.starts_with(['=', '+', '@', '\t', '\r']) || (text.starts_with('-') && text.parse::<rust_decimal::Decimal>().is_err()) {
+        return format!("'{text}");
+    }
+    text
+}

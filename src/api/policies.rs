@@ -1,0 +1,135 @@
+//! `/v1/admin/plans`, `/v1/admin/models` and `/v1/admin/routing`: the same objects as in the policy files. Each change is a new version.
+
+use super::call::{Answer, Call, answer, ok};
+use super::json::{self, OpenObject};
+use super::problem::Problem;
+use super::reservations::durably;
+use crate::flow;
+use crate::flow::policy::By;
+use crate::policy::document::{ModelDocument, PlanDocument, RoutingDocument};
+use crate::policy::object::{Kind, Object, ObjectId, model_body, plan_body, routing_body};
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// All objects of a kind, by id.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PolicyList {
+    #[schema(value_type = Vec<Object>)]
+    data: Vec<Value>,
+    /// Always null: the list is whole.
+    next_cursor: Option<String>,
+}
+
+fn list(call: &Call, kind: Kind) -> Answer {
+    let policy = call.service.policy.load();
+    let data = policy
+        .objects()
+        .filter(|object| object.id.kind == kind)
+        .map(|object| object.body.clone());
+    ok(&PolicyList {
+        data: data.collect(),
+        next_cursor: None,
+    })
+}
+
+fn show(call: &Call, id: &ObjectId) -> Answer {
+    let policy = call.service.policy.load();
+    Ok(reply(StatusCode::OK, policy.object(id).ok_or_else(Problem::not_found)?))
+}
+
+fn reply(status: StatusCode, object: &Object) -> HttpResponse {
+    let mut response = HttpResponse::build(status);
+    response.insert_header(("ETag", format!("\"{}\"", object.version)));
+    answer(response, &object.body)
+}
+
+fn by(call: &Call) -> By {
+    By {
+        actor: call.identity.subject.to_string(),
+        reason: format!("{} {}", call.request.method(), call.request.path()),
+    }
+}
+
+/// Writes an object; the answer is the document as it now stands, defaults filled in.
+async fn write(call: &Call, id: ObjectId, body: Value) -> Answer {
+    let before = call.service.policy.load().object(&id).is_some();
+    let (by, expected, service, changed) = (by(call), call.if_match()?, call.service.clone(), id.clone());
+    let policy = durably(async move { flow::policy::change(&service, (changed, Some(body)), &by, expected).await }).await?;
+    let status = if before { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(reply(status, policy.object(&id).ok_or_else(Problem::not_found)?))
+}
+
+/// The body of an object whose id the path names too.
+fn named_body<T: serde::de::DeserializeOwned>(call: &Call, id: &str) -> Result<T, Problem> {
+    let given: OpenObject = call.json()?;
+    let mut given = given.into_inner();
+    match given.get("id").and_then(Value::as_str) {
+        None if !given.contains_key("id") => {
+            given.insert("id".to_owned(), Value::String(id.to_owned()));
+        }
+        Some(named) if named == id => {}
+        _ => return Err(Problem::unacceptable("/id", "differs from the id in the path")),
+    }
+    json::from_value(Value::Object(given))
+}
+
+#[utoipa::path(get, path = "/v1/admin/plans", tag = "admin", responses((status = 200, body = PolicyList)))]
+pub async fn list_plans(call: Call) -> Answer {
+    list(&call, Kind::Plan)
+}
+
+#[utoipa::path(get, path = "/v1/admin/plans/{id}", tag = "admin", params(("id" = String, Path)), responses((status = 200, body = PlanDocument)))]
+pub async fn get_plan(call: Call) -> Answer {
+    show(&call, &ObjectId::plan(call.path("id")))
+}
+
+/// Creates or replaces a plan. Counters do not move: a new budget starts with what its period already used.
+#[utoipa::path(put, path = "/v1/admin/plans/{id}", tag = "admin", params(("id" = String, Path)), request_body = PlanDocument,
+    responses((status = 200, body = PlanDocument), (status = 201, body = PlanDocument)))]
+pub async fn put_plan(call: Call) -> Answer {
+    let plan: PlanDocument = named_body(&call, call.path("id"))?;
+    write(&call, ObjectId::plan(call.path("id")), plan_body(&plan)).await
+}
+
+/// Deletes a plan that no workspace is on.
+#[utoipa::path(delete, path = "/v1/admin/plans/{id}", tag = "admin", params(("id" = String, Path)), responses((status = 204)))]
+pub async fn delete_plan(call: Call) -> Answer {
+    let (id, by, expected, service) = (call.path("id").to_owned(), by(&call), call.if_match()?, call.service.clone());
+    durably(async move { flow::policy::delete_plan(&service, &id, &by, expected).await }).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+#[utoipa::path(get, path = "/v1/admin/models", tag = "admin", responses((status = 200, body = PolicyList)))]
+pub async fn list_models(call: Call) -> Answer {
+    list(&call, Kind::Model)
+}
+
+#[utoipa::path(get, path = "/v1/admin/models/{id}", tag = "admin", params(("id" = String, Path)),
+    responses((status = 200, body = ModelDocument)))]
+pub async fn get_model(call: Call) -> Answer {
+    show(&call, &ObjectId::model(call.path("id")))
+}
+
+/// Creates or replaces a model. Holds that are open keep the price of their authorize.
+#[utoipa::path(put, path = "/v1/admin/models/{id}", tag = "admin", params(("id" = String, Path)), request_body = ModelDocument,
+    responses((status = 200, body = ModelDocument), (status = 201, body = ModelDocument)))]
+pub async fn put_model(call: Call) -> Answer {
+    let model: ModelDocument = named_body(&call, call.path("id"))?;
+    write(&call, ObjectId::model(call.path("id")), model_body(&model)).await
+}
+
+#[utoipa::path(get, path = "/v1/admin/routing", tag = "admin", responses((status = 200, body = RoutingDocument)))]
+pub async fn get_routing(call: Call) -> Answer {
+    show(&call, &ObjectId::routing())
+}
+
+/// Replaces the routing rules; they are compiled before they are taken.
+#[utoipa::path(put, path = "/v1/admin/routing", tag = "admin", request_body = RoutingDocument,
+    responses((status = 200, body = RoutingDocument), (status = 201, body = RoutingDocument)))]
+pub async fn put_routing(call: Call) -> Answer {
+    let routing: RoutingDocument = call.json()?;
+    write(&call, ObjectId::routing(), routing_body(&routing)).await
+}

@@ -1,0 +1,161 @@
+//! The route table on one screen: method, path, who may call, how long a body may be, and the handler. There is no other way in.
+
+use super::auth::{Access, Scope, Verifier};
+use super::call::{Answer, Call};
+use super::idempotency::{Answers, Key, Seen};
+use super::problem::Problem;
+use super::{authorize, events, json, ledger, operations, policies, reservations, usage, workspaces};
+use crate::flow::Service;
+use actix_web::HttpRequest;
+use actix_web::http::Method;
+use actix_web::web::{self, Data, Payload, ServiceConfig};
+use std::pin::Pin;
+use std::rc::Rc;
+
+type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answer>>>;
+
+/// One route.
+pub struct Route {
+    pub method: Method,
+    pub path: &'static str,
+    pub access: Access,
+    body: Body,
+    handler: Handler,
+}
+
+/// What a route takes.
+#[derive(Clone, Copy)]
+struct Body {
+    bytes_max: usize,
+    /// Repeated requests with the same `Idempotency-Key` get the first answer.
+    creates: bool,
+}
+
+const SMALL: Body = Body {
+    bytes_max: json::BODY_BYTES_MAX,
+    creates: false,
+};
+const LARGE: Body = Body {
+    bytes_max: json::LARGE_BODY_BYTES_MAX,
+    creates: false,
+};
+const CREATES: Body = Body {
+    bytes_max: json::LARGE_BODY_BYTES_MAX,
+    creates: true,
+};
+
+macro_rules! routes {
+    ($($method:ident $path:literal, $access:expr, $body:expr, $handler:path;)*) => {
+        vec![$(Route {
+            method: Method::$method,
+            path: $path,
+            access: $access,
+            body: $body,
+            handler: |call| Box::pin($handler(call)),
+        },)*]
+    };
+}
+
+/// All routes.
+pub fn routes() -> Vec<Route> {
+    let authorizing = Access::scope(Scope::Authorize);
+    let reading = Access::scope(Scope::Read);
+    let policy = Access::scope(Scope::Admin).unbound();
+    routes! {
+        POST "/v1/authorize", authorizing, LARGE, authorize::authorize;
+        POST "/v1/reservations/{id}/settle", authorizing, SMALL, reservations::settle;
+        POST "/v1/reservations/{id}/release", authorizing, SMALL, reservations::release;
+        POST "/v1/reservations/{id}/extend", authorizing, SMALL, reservations::extend;
+        GET "/v1/reservations/{id}", authorizing.or(Scope::Read), SMALL, reservations::get;
+        POST "/v1/usage", Access::scope(Scope::UsageWrite), CREATES, usage::usage;
+        POST "/v1/events", Access::scope(Scope::UsageWrite), CREATES, events::events;
+        GET "/v1/workspaces/{id}/usage", reading.or(Scope::Portal), SMALL, workspaces::usage;
+        GET "/v1/workspaces/{id}/ledger", reading, SMALL, ledger::ledger;
+        GET "/v1/admin/plans", policy, SMALL, policies::list_plans;
+        GET "/v1/admin/plans/{id}", policy, SMALL, policies::get_plan;
+        PUT "/v1/admin/plans/{id}", policy, SMALL, policies::put_plan;
+        DELETE "/v1/admin/plans/{id}", policy, SMALL, policies::delete_plan;
+        GET "/v1/admin/models", policy, SMALL, policies::list_models;
+        GET "/v1/admin/models/{id}", policy, SMALL, policies::get_model;
+        PUT "/v1/admin/models/{id}", policy, SMALL, policies::put_model;
+        GET "/v1/admin/routing", policy, SMALL, policies::get_routing;
+        PUT "/v1/admin/routing", policy, SMALL, policies::put_routing;
+        GET "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::get;
+        PUT "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::put;
+        PATCH "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::patch;
+        GET "/healthz", Access::open(), SMALL, operations::healthz;
+        GET "/readyz", Access::open(), SMALL, operations::readyz;
+        GET "/metrics", Access::open(), SMALL, operations::metrics;
+        GET "/openapi.json", Access::open(), SMALL, operations::openapi;
+        GET "/docs", Access::open(), SMALL, operations::docs_without_slash;
+        GET "/docs/{page:.*}", Access::open(), SMALL, operations::docs;
+        GET "/", Access::open(), SMALL, operations::root;
+    }
+}
+
+/// Mounts the routes. A path that exists answers other methods with 405 and what it allows; anything else is 404, the same as unknown.
+pub fn configure(config: &mut ServiceConfig) {
+    // In the order of the table, because the router tries them in this order: what is called most stands first there.
+    let mut by_path: Vec<(&'static str, Vec<Route>)> = Vec::new();
+    for route in routes() {
+        match by_path.iter_mut().find(|(path, _)| *path == route.path) {
+            Some((_, routes)) => routes.push(route),
+            None => by_path.push((route.path, vec![route])),
+        }
+    }
+    for (path, routes) in by_path {
+        let allow = routes.iter().map(|route| route.method.as_str()).collect::<Vec<_>>().join(", ");
+        let mut resource = web::resource(path);
+        for route in routes {
+            let method = route.method.clone();
+            let route = Rc::new(route);
+            resource = resource.route(web::method(method).to(move |request: HttpRequest, payload: Payload| {
+                let route = route.clone();
+                async move {
+                    dispatch(&route, &request, payload)
+                        .await
+                        .unwrap_or_else(|problem| problem.response(&request))
+                }
+            }));
+        }
+        config.service(resource.default_service(web::to(move |request: HttpRequest| {
+            let problem = Problem::method_not_allowed(&allow);
+            async move { problem.response(&request) }
+        })));
+    }
+}
+
+/// Who calls, may they, what do they send: the same for every route, in this order, before any handler runs.
+async fn dispatch(route: &Route, request: &HttpRequest, payload: Payload) -> Answer {
+    let service = part::<Service>(request)?;
+    let identity = part::<Verifier>(request)?.admit(request.headers(), route.access, service.clock.now())?;
+    let body = json::read_payload(request, payload, route.body.bytes_max).await?;
+    let call = Call {
+        service: service.clone(),
+        identity,
+        request: request.clone(),
+        body,
+    };
+    let Some(key) = call.idempotency_key()?.filter(|_| route.body.creates) else {
+        return (route.handler)(call).await;
+    };
+
+    let key = Key {
+        subject: call.identity.subject.to_string(),
+        path: route.path.to_owned(),
+        key: key.to_string(),
+    };
+    let answers = part::<Answers>(request)?;
+    match answers.begin(&key, &call.body, service.clock.now())? {
+        Seen::Again(response) => Ok(response),
+        Seen::First => {
+            let response = (route.handler)(call).await.unwrap_or_else(|problem| problem.response(request));
+            Ok(answers.answered(key, response, service.clock.now()))
+        }
+    }
+}
+
+/// A part of the service that the composition root has put beside the routes.
+fn part<T: 'static>(request: &HttpRequest) -> Result<&Data<T>, Problem> {
+    request.app_data::<Data<T>>().ok_or_else(Problem::internal)
+}

@@ -1,0 +1,388 @@
+//! `/v1/workspaces/{id}/…` for reading and `/v1/admin/workspaces/{id}` for what an operator sets.
+
+use super::call::{Answer, Call, answer, ok};
+use super::json;
+use super::problem::Problem;
+use super::wire::BudgetOut;
+use crate::decision::amount::{LIMIT_COUNT_MAX, Unit};
+use crate::decision::id::{BudgetId, PlanId, UserId, WorkspaceId};
+use crate::decision::money::Usd;
+use crate::decision::period::{AnchorDay, Calendar, Setting, Zone};
+use crate::decision::plan::Plan;
+use crate::decision::time::Timestamp;
+use crate::decision::value;
+use crate::decision::workspace::{OVERRIDES_MAX, Override, SEATS_MAX, Seats, Status, Workspace};
+use crate::flow;
+use crate::flow::FlowError;
+use crate::flow::usage::Forecast;
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use utoipa::{IntoParams, ToSchema};
+
+const STRIPE_CUSTOMER_CHARS_MAX: usize = 255;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct UsageQuery {
+    /// Shows this user's budgets beside those of the workspace.
+    #[param(value_type = Option<String>)]
+    user_id: Option<UserId>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UsageAnswer<'a> {
+    budgets: Vec<ForecastOut<'a>>,
+    /// Extra allowances; none yet in this version.
+    #[schema(value_type = Vec<Object>)]
+    grants: [(); 0],
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ForecastOut<'a> {
+    #[serde(flatten)]
+    budget: BudgetOut<'a>,
+    /// When the budget is used up if its period goes on as it began; null: not in this period, or too early to tell.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    forecast_exhausted_at: Option<Timestamp>,
+}
+
+/// The budgets of a workspace as they stand.
+#[utoipa::path(get, path = "/v1/workspaces/{id}/usage", tag = "reading", params(("id" = String, Path), UsageQuery),
+    responses((status = 200, body = UsageAnswer)))]
+pub async fn usage(call: Call) -> Answer {
+    let workspace = call.path_workspace()?;
+    let query: UsageQuery = call.query()?;
+    let forecasts = flow::usage::usage(&call.service, &workspace, query.user_id.as_ref()).await?;
+    let without_costs = call.identity.sees_no_costs();
+    let shown = forecasts
+        .iter()
+        .filter(|forecast| !without_costs || forecast.budget.unit != Unit::Usd);
+    let budgets = shown.map(forecast_out).collect();
+    ok(&UsageAnswer { budgets, grants: [] })
+}
+
+fn forecast_out(forecast: &Forecast) -> ForecastOut<'_> {
+    ForecastOut {
+        budget: (&forecast.budget).into(),
+        forecast_exhausted_at: forecast.exhausted_at,
+    }
+}
+
+/// What an operator sets of a workspace. Absent members keep their default on PUT and their value on PATCH.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceBody {
+    /// Null: the default plan.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "pro")]
+    plan_id: Option<PlanId>,
+    #[serde(default = "one_seat", deserialize_with = "seats")]
+    #[schema(minimum = 1, maximum = 1000000, example = 5)]
+    seats: i64,
+    #[serde(default)]
+    status: Status,
+    #[serde(default)]
+    #[schema(value_type = i64, minimum = 1, maximum = 31)]
+    billing_anchor_day: AnchorDay,
+    /// An IANA time zone.
+    #[serde(default)]
+    #[schema(value_type = String, example = "Europe/Berlin")]
+    timezone: Zone,
+    #[serde(default)]
+    stripe_customer_id: Option<String>,
+    /// What it pays a month, where no invoice tells.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "49.000000000")]
+    revenue_usd: Option<Usd>,
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    overrides: BTreeMap<BudgetId, OverrideBody>,
+}
+
+/// Other limits for one budget of this workspace, for a time.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OverrideBody {
+    /// In the budget's unit: a decimal string for usd, an integer otherwise.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    soft: Option<LimitIn>,
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    hard: Option<LimitIn>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum LimitIn {
+    Count(i64),
+    Usd(String),
+}
+
+fn one_seat() -> i64 {
+    1
+}
+
+fn seats<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
+    value::integer(from, "seats", 1, SEATS_MAX)
+}
+
+/// A workspace as an operator sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WorkspaceOut {
+    #[schema(value_type = String)]
+    workspace_id: WorkspaceId,
+    #[serde(flatten)]
+    body: WorkspaceBody,
+    version: u32,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+}
+
+fn out(workspace: &Workspace, plan: Option<&Plan>) -> WorkspaceOut {
+    let unit = |id: &BudgetId| {
+        plan.and_then(|plan| plan.budgets.iter().find(|budget| budget.id == *id))
+            .map(|budget| budget.unit)
+    };
+    let overrides = workspace.overrides.iter().map(|(id, change)| {
+        let limit = |n: Option<i64>| {
+            n.map(|n| match unit(id) {
+                Some(Unit::Usd) => LimitIn::Usd(Usd::from_nanos(n).to_string()),
+                _ => LimitIn::Count(n),
+            })
+        };
+        (
+            id.clone(),
+            OverrideBody {
+                soft: limit(change.soft),
+                hard: limit(change.hard),
+                expires_at: change.expires_at,
+            },
+        )
+    });
+    let setting = workspace.calendar.setting();
+    WorkspaceOut {
+        workspace_id: workspace.id.clone(),
+        body: WorkspaceBody {
+            plan_id: workspace.plan_id.clone(),
+            seats: workspace.seats.now(),
+            status: workspace.status,
+            billing_anchor_day: setting.billing_anchor_day,
+            timezone: setting.timezone.clone(),
+            stripe_customer_id: workspace.stripe_customer_id.clone(),
+            revenue_usd: workspace.revenue_usd,
+            overrides: overrides.collect(),
+        },
+        version: workspace.version,
+        created_at: workspace.created_at,
+        updated_at: workspace.updated_at,
+    }
+}
+
+impl WorkspaceBody {
+    /// Makes the workspace what this body says, as of `now`. What takes effect with the next period does so at once where nothing ran yet.
+    fn apply(&self, call: &Call, workspace: &mut Workspace, is_new: bool, now: Timestamp) -> Result<(), FlowError> {
+        let refuse = |pointer: &str, detail: String| FlowError::Unacceptable {
+            pointer: pointer.to_owned(),
+            detail,
+        };
+        let policy = call.service.policy.load();
+        let plan_id = self.plan_id.as_ref().or(policy.default_plan.as_ref());
+        let plan = plan_id.and_then(|id| policy.plans.get(id));
+        if let (Some(id), None) = (&self.plan_id, plan) {
+            return Err(refuse("/plan_id", format!("there is no plan {id}; GET /v1/admin/plans lists them")));
+        }
+        let setting = Setting {
+            timezone: self.timezone.clone(),
+            billing_anchor_day: self.billing_anchor_day,
+        };
+        if self
+            .stripe_customer_id
+            .as_ref()
+            .is_some_and(|id| id.len() > STRIPE_CUSTOMER_CHARS_MAX || !id.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            return Err(refuse("/stripe_customer_id", "must be visible ASCII, such as cus_…".to_owned()));
+        }
+        if self.revenue_usd.is_some_and(|usd| usd < Usd::ZERO || usd > Usd::LIMIT_MAX) {
+            return Err(refuse("/revenue_usd", "must be from 0 to 4000000".to_owned()));
+        }
+        if self.overrides.len() > OVERRIDES_MAX {
+            return Err(refuse("/overrides", format!("may have at most {OVERRIDES_MAX}")));
+        }
+        let overrides = self
+            .overrides
+            .iter()
+            .map(|(id, change)| Ok((id.clone(), change.compile(id, plan.map(AsRef::as_ref))?)));
+        workspace.overrides = overrides.collect::<Result<_, FlowError>>()?;
+        workspace.plan_id = self.plan_id.clone();
+        workspace.status = self.status;
+        if is_new {
+            workspace.seats = Seats::new(self.seats);
+            workspace.calendar = Calendar::new(setting);
+        } else {
+            workspace.seats.change(self.seats, now);
+            workspace.calendar.change(setting, now);
+        }
+        workspace.stripe_customer_id = self.stripe_customer_id.clone();
+        workspace.revenue_usd = self.revenue_usd;
+        Ok(())
+    }
+}
+
+impl OverrideBody {
+    fn compile(&self, id: &BudgetId, plan: Option<&Plan>) -> Result<Override, FlowError> {
+        let refuse = |field: &str, detail: String| FlowError::Unacceptable {
+            pointer: format!("/overrides/{id}{field}"),
+            detail,
+        };
+        let budget = plan.and_then(|plan| plan.budgets.iter().find(|budget| budget.id == *id));
+        let budget = budget.ok_or_else(|| refuse("", format!("the plan has no budget {id}")))?;
+        let limit = |field: &str, limit: &Option<LimitIn>| match (limit, budget.unit) {
+            (None, _) => Ok(None),
+            (Some(LimitIn::Usd(text)), Unit::Usd) => match Usd::parse(text) {
+                Ok(usd) if usd >= Usd::ZERO && usd <= Usd::LIMIT_MAX => Ok(Some(usd.nanos())),
+                Ok(_) => Err(refuse(field, "must be from 0 to 4000000".to_owned())),
+                Err(why) => Err(refuse(field, why)),
+            },
+            (Some(LimitIn::Count(n)), unit) if unit != Unit::Usd => match n {
+                0..=LIMIT_COUNT_MAX => Ok(Some(*n)),
+                _ => Err(refuse(field, format!("must be from 0 to {LIMIT_COUNT_MAX}"))),
+            },
+            (Some(_), Unit::Usd) => Err(refuse(field, "a limit in usd is a decimal string such as \"12.50\"".to_owned())),
+            (Some(_), _) => Err(refuse(field, "must be an integer".to_owned())),
+        };
+        let change = Override {
+            soft: limit("/soft", &self.soft)?,
+            hard: limit("/hard", &self.hard)?,
+            expires_at: self.expires_at,
+        };
+        let (soft, hard) = (change.soft, change.hard.or(budget.hard));
+        if let (Some(soft), Some(hard)) = (soft, hard)
+            && soft > hard
+        {
+            return Err(refuse("/soft", "must not be above the hard limit".to_owned()));
+        }
+        Ok(change)
+    }
+}
+
+fn reply(call: &Call, workspace: &Workspace, status: StatusCode) -> HttpResponse {
+    let policy = call.service.policy.load();
+    let plan = workspace
+        .plan_id
+        .as_ref()
+        .or(policy.default_plan.as_ref())
+        .and_then(|id| policy.plans.get(id));
+    let mut response = HttpResponse::build(status);
+    response.insert_header(("ETag", format!("\"{}\"", workspace.version)));
+    answer(response, &out(workspace, plan.map(AsRef::as_ref)))
+}
+
+/// Creates or replaces a workspace. A change never moves a counter.
+#[utoipa::path(put, path = "/v1/admin/workspaces/{id}", tag = "admin", params(("id" = String, Path)), request_body = WorkspaceBody,
+    responses((status = 200, body = WorkspaceOut), (status = 201, body = WorkspaceOut)))]
+pub async fn put(call: Call) -> Answer {
+    let id = WorkspaceId::parse(call.path("id")).map_err(|why| Problem::unacceptable("", format!("the workspace id {why}")))?;
+    call.may_see(&id)?;
+    let body: WorkspaceBody = call.json()?;
+    let now = call.service.clock.now();
+    let change = |workspace: &mut Workspace, is_new: bool| body.apply(&call, workspace, is_new, now);
+    let (workspace, is_new) = flow::workspace::change(&call.service, &id, call.if_match()?, change).await?;
+    Ok(reply(&call, &workspace, if is_new { StatusCode::CREATED } else { StatusCode::OK }))
+}
+
+#[utoipa::path(get, path = "/v1/admin/workspaces/{id}", tag = "admin", params(("id" = String, Path)),
+    responses((status = 200, body = WorkspaceOut)))]
+pub async fn get(call: Call) -> Answer {
+    let id = call.path_workspace()?;
+    let workspace = flow::workspace::find(&call.service, &id).await?.ok_or_else(Problem::not_found)?;
+    Ok(reply(&call, &workspace, StatusCode::OK))
+}
+
+/// Changes some members, by JSON Merge Patch (RFC 7396): null takes a member away.
+#[utoipa::path(patch, path = "/v1/admin/workspaces/{id}", tag = "admin", params(("id" = String, Path)),
+    request_body(content = WorkspaceBody, content_type = "application/merge-patch+json"), responses((status = 200, body = WorkspaceOut)))]
+pub async fn patch(call: Call) -> Answer {
+    let id = call.path_workspace()?;
+    let given: json::OpenObject = call.json()?;
+    flow::workspace::find(&call.service, &id).await?.ok_or_else(Problem::not_found)?;
+    let now = call.service.clock.now();
+    let change = |workspace: &mut Workspace, is_new: bool| {
+        let policy = call.service.policy.load();
+        let plan = workspace
+            .plan_id
+            .as_ref()
+            .or(policy.default_plan.as_ref())
+            .and_then(|id| policy.plans.get(id));
+        let mut document = serde_json::to_value(out(workspace, plan.map(AsRef::as_ref)).body).unwrap_or_default();
+        merge(&mut document, &given);
+        let body: WorkspaceBody = merged(document)?;
+        body.apply(&call, workspace, is_new, now)
+    };
+    let (workspace, _) = flow::workspace::change(&call.service, &id, call.if_match()?, change).await?;
+    Ok(reply(&call, &workspace, StatusCode::OK))
+}
+
+/// The document after a merge, refused as the flow refuses.
+fn merged(document: Value) -> Result<WorkspaceBody, FlowError> {
+    json::from_value(document).map_err(|problem: Problem| {
+        let found = problem.errors().first();
+        let (pointer, detail) = found.map_or_else(Default::default, |found| (found.pointer.clone(), found.detail.clone()));
+        match problem.code() {
+            "malformed" => FlowError::Malformed { pointer, detail },
+            _ => FlowError::Unacceptable { pointer, detail },
+        }
+    })
+}
+
+/// RFC 7396.
+fn merge(target: &mut Value, patch: &Map<String, Value>) {
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(members) = target else { return };
+    for (name, change) in patch {
+        match change {
+            Value::Null => {
+                members.shift_remove(name);
+            }
+            Value::Object(inner) => merge(members.entry(name.clone()).or_insert(Value::Null), inner),
+            other => {
+                members.insert(name.clone(), other.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn merge_patch_follows_rfc_7396() {
+        for (target, patch, expected) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (
+                json!({"a": {"b": "c"}}),
+                json!({"a": {"b": "d", "c": null}}),
+                json!({"a": {"b": "d"}}),
+            ),
+            (json!({"a": [1]}), json!({"a": {"b": {"c": null}}}), json!({"a": {"b": {}}})),
+        ] {
+            let mut document = target.clone();
+            merge(&mut document, patch.as_object().expect("an object"));
+            assert_eq!(document, expected, "{target} with {patch}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The command line: parses, calls, prints. Failures end with one message on stderr that says what to do, and with exit code 1.
+
+mod policy;
+pub mod replay;
+mod serve;
+mod token;
+
+use crate::config::{ConfigError, Given, Loaded};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Quota and billing metering for AI products.
+#[derive(Parser)]
+#[command(name = "weir", version, arg_required_else_help = false)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Settings that are flags too.
+#[derive(Args, Clone, Debug)]
+struct Common {
+    /// Where to listen: HOST:PORT, port 0 for any.
+    #[arg(long, global = true)]
+    listen: Option<String>,
+    /// Where the ledger and the keys are kept.
+    #[arg(long, global = true)]
+    data_dir: Option<String>,
+    /// The directory of the policy files.
+    #[arg(long, global = true)]
+    policies: Option<String>,
+    /// A file of settings.
+    #[arg(long, global = true, env = "WEIR_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve (the default).
+    Serve,
+    /// Print a credential, alone on the last line.
+    Token(token::TokenArgs),
+    /// Print the settings in force and where each comes from; secrets are hidden.
+    Config,
+    /// Work with policies.
+    Policy {
+        #[command(subcommand)]
+        command: policy::PolicyCommand,
+    },
+    /// Replay a recorded trace against a service.
+    Replay(replay::ReplayArgs),
+}
+
+impl Common {
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        let flags = [("listen", &self.listen), ("data_dir", &self.data_dir), ("policies", &self.policies)];
+        let flags = flags.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
+        Loaded::load(Given::of_process(flags, self.config.clone()))
+    }
+}
+
+/// Anything that ends a command, told as it is.
+type Failure = Box<dyn std::error::Error>;
+
+/// Runs the command that the arguments name.
+pub fn run() -> ExitCode {
+    match dispatch(Cli::parse()) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("weir: {failure}");
+            let mut cause = failure.source();
+            while let Some(inner) = cause {
+                eprintln!("  because {inner}");
+                cause = inner.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    let loaded = cli.common.load()?;
+    for warning in &loaded.warnings {
+        eprintln!("weir: warning: {warning}");
+    }
+    let settings = &loaded.settings;
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => {
+            loaded.check()?;
+            serve::serve(settings)
+        }
+        Command::Token(args) => token::token(settings, &args),
+        Command::Config => {
+            print!("{}", loaded.to_toml());
+            loaded.check()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Policy { command } => policy::policy(settings, &command),
+        Command::Replay(args) => {
+            loaded.check()?;
+            serve::replay(settings, &args)
+        }
+    }
+}

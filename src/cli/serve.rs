@@ -1,0 +1,163 @@
+//! `weir serve`, and a service of its own for `weir replay` where none runs.
+
+use super::replay::{self, ReplayArgs, Target};
+use super::{Failure, token};
+use crate::api::auth::{Scope, ScopeSet};
+use crate::clock::{Clock, SystemClock};
+use crate::config::data_dir::{self, Lock};
+use crate::config::{Secret, Settings, SigningKey};
+use crate::flow::Service;
+use crate::{app, telemetry};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the credential lives that is printed at start.
+const FIRST_TOKEN_SECONDS: u32 = 24 * 3600;
+
+/// A service that listens, and the directory that it holds while it does.
+struct Started {
+    server: actix_web::dev::Server,
+    service: Arc<Service>,
+    url: String,
+    /// Only this machine can reach it.
+    is_local: bool,
+    _lock: Lock,
+}
+
+async fn start(settings: &Settings, secret: &Secret<SigningKey>, listen: &str) -> Result<Started, Failure> {
+    data_dir::create(&settings.data_dir)?;
+    let mut lock = Lock::take(&settings.data_dir)?;
+    let verifier = token::verifier(settings, secret)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let service = app::embedded(&settings.data_dir, &settings.policies, clock).await?;
+    let (server, address) = app::serve(service.clone(), verifier, listen)?;
+    app::background(&service, Duration::from_secs(settings.policy_poll_seconds.get()));
+    let url = url(address);
+    lock.announce(&url)?;
+    tracing::info!(%address, data_dir = %settings.data_dir.display(), "listening");
+    Ok(Started {
+        server,
+        service,
+        url,
+        is_local: address.ip().is_loopback(),
+        _lock: lock,
+    })
+}
+
+/// An address that a browser can be pointed to: "any" is reached by loopback.
+fn url(address: SocketAddr) -> String {
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+        ip => ip.to_string(),
+    };
+    format!("http://{host}:{}", address.port())
+}
+
+pub(super) fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
+    telemetry::init(settings.log.as_str(), settings.log_format)?;
+    let secret = token::secret(settings)?;
+    actix_web::rt::System::new().block_on(async {
+        let started = start(settings, &secret, settings.listen.as_str()).await?;
+        println!("Weir listens on {0}/ (API at {0}/docs/)\n", started.url);
+        if started.is_local {
+            greet(settings, &secret, &started.url);
+        }
+        let Started {
+            server, service, _lock, ..
+        } = started;
+        let handle = server.handle();
+        tokio::spawn(async move {
+            stop_signal().await;
+            tracing::info!("stopping: new connections are refused, running requests are answered");
+            handle.stop(true).await;
+        });
+        server.await?;
+        service.ledger.close().await;
+        tracing::info!("stopped");
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// What a newcomer needs: a credential, and a command that works. Not where others can reach the service, because there what it prints is
+/// kept in somebody's logs.
+fn greet(settings: &Settings, secret: &Secret<SigningKey>, url: &str) {
+    let scopes = ScopeSet::of(Scope::Authorize).with(Scope::Read).with(Scope::UsageWrite);
+    let token = token::sign(settings, secret, "first-steps", scopes, None, FIRST_TOKEN_SECONDS);
+    let ask = r#"{"workspace_id": "ws_demo", "feature": "document_summarization", "model": "claude-sonnet-4-5", "input_tokens": 4521, "max_output_tokens": 1024}"#;
+    println!("A credential for a day:\n  {token}\n");
+    println!("May this workspace spend? Paste this:");
+    println!("  curl -s {url}/v1/authorize -H 'Content-Type: application/json' \\");
+    println!("    -H 'Authorization: Bearer {token}' \\");
+    println!("    -d '{ask}'\n");
+    println!("README.md goes on from there: settle, budgets, ledger. Stop with Ctrl-C.");
+}
+
+async fn stop_signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+        match terminate {
+            Ok(mut terminate) => tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            },
+            Err(_) => drop(interrupt.await),
+        }
+    }
+    #[cfg(not(unix))]
+    drop(interrupt.await);
+}
+
+pub(super) fn replay(settings: &Settings, args: &ReplayArgs) -> Result<ExitCode, Failure> {
+    let run = format!("{:x}", SystemClock.now().micros());
+    actix_web::rt::System::new().block_on(async {
+        if let (Some(url), Some(token)) = (&args.url, &args.token) {
+            return outcome(replay::replay(args, Target::new(url, token.clone(), run)?).await?);
+        }
+        let secret = token::secret(settings)?;
+        let scopes = ScopeSet::of(Scope::Admin);
+        let token = token::sign(settings, &secret, "replay", scopes, None, FIRST_TOKEN_SECONDS);
+        if let Some(url) = args
+            .url
+            .clone()
+            .or_else(|| data_dir::running(&settings.data_dir).and_then(|running| running.address))
+        {
+            eprintln!("replaying against {url}");
+            return outcome(replay::replay(args, Target::new(&url, token, run)?).await?);
+        }
+        let Started {
+            server,
+            service,
+            url,
+            _lock,
+            ..
+        } = start(settings, &secret, "127.0.0.1:0").await?;
+        eprintln!(
+            "replaying against a service of its own with the data directory {}",
+            settings.data_dir.display()
+        );
+        let handle = server.handle();
+        let server = tokio::spawn(server);
+        let good = replay::replay(args, Target::new(&url, token, run)?).await?;
+        let differences = service.ledger.verify().await?;
+        for difference in &differences {
+            println!(
+                "the sum of {:?} in workspace {} is {}, its entries say {}",
+                difference.counter, difference.workspace, difference.row, difference.entries
+            );
+        }
+        println!("ledger       {} sums differ from their entries", differences.len());
+        handle.stop(true).await;
+        server.await??;
+        service.ledger.close().await;
+        outcome(good && differences.is_empty())
+    })
+}
+
+fn outcome(good: bool) -> Result<ExitCode, Failure> {
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,138 @@
+//! `weir token`: a credential for a service of this data directory, or of the secret that the settings name.
+
+use super::Failure;
+use crate::api::auth::{Claims, Keys, Scope, ScopeSet, Verifier, mint};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Secret, Settings, SigningKey, data_dir, keys};
+use crate::decision::id::WorkspaceId;
+use crate::decision::nearest::nearest;
+use clap::Args;
+use std::process::ExitCode;
+
+/// A year: what lives longer should be an API key.
+const TTL_SECONDS_MAX: u32 = 366 * 24 * 3600;
+
+#[derive(Args)]
+pub(super) struct TokenArgs {
+    /// What it may do: authorize, usage:write, read, portal, admin; several with commas.
+    #[arg(long, default_value = "authorize,read", value_parser = parse_scopes)]
+    scope: ScopeSet,
+    /// The one workspace that it sees; absent: all.
+    #[arg(long)]
+    workspace: Option<String>,
+    /// How long it lives, in seconds.
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..=i64::from(TTL_SECONDS_MAX)))]
+    ttl: u32,
+    /// Whose it is, for the records.
+    #[arg(long, default_value = "weir-token")]
+    subject: String,
+}
+
+fn parse_scopes(text: &str) -> Result<ScopeSet, String> {
+    let known = Scope::ALL.map(Scope::as_str);
+    let mut scopes = ScopeSet::EMPTY;
+    for name in text.split([',', ' ']).filter(|name| !name.is_empty()) {
+        let unknown = || match nearest(name, known) {
+            Some(meant) => format!("there is no scope {name}; did you mean {meant}?"),
+            None => format!("there is no scope {name}; there are {}", known.join(", ")),
+        };
+        scopes = scopes.with(Scope::parse(name).ok_or_else(unknown)?);
+    }
+    if scopes.is_empty() {
+        Err("name at least one scope".to_owned())
+    } else {
+        Ok(scopes)
+    }
+}
+
+pub(super) fn token(settings: &Settings, args: &TokenArgs) -> Result<ExitCode, Failure> {
+    let workspace = args
+        .workspace
+        .as_deref()
+        .map(WorkspaceId::parse)
+        .transpose()
+        .map_err(|why| format!("--workspace {why}"))?;
+    if args.scope.contains(Scope::Portal) && workspace.is_none() {
+        return Err("the scope portal shows a customer's own usage: name the customer with --workspace".into());
+    }
+    println!(
+        "{}",
+        sign(
+            settings,
+            &secret(settings)?,
+            &args.subject,
+            args.scope,
+            workspace.as_ref(),
+            args.ttl
+        )
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The secret that signs: of the settings, else of the data directory, made there at first use.
+pub(super) fn secret(settings: &Settings) -> Result<Secret<SigningKey>, Failure> {
+    if let Some(secret) = &settings.jwt_secret {
+        return Ok(secret.clone());
+    }
+    data_dir::create(&settings.data_dir)?;
+    Ok(keys::load_or_create(&settings.data_dir)?)
+}
+
+/// What verifies credentials: that secret, and beside it the public keys that the settings name.
+pub(super) fn verifier(settings: &Settings, secret: &Secret<SigningKey>) -> Result<Verifier, Failure> {
+    let mut keys = Keys::none().with_secret(secret.expose().as_bytes())?;
+    if let Some(path) = &settings.jwt_public_key_file {
+        let wrong = |why: String| format!("the file of WEIR_JWT_PUBLIC_KEY_FILE, {}: {why}", path.display());
+        let pem = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        keys = keys.with_pem(&pem).map_err(|error| wrong(error.to_string()))?;
+    }
+    Ok(Verifier::new(keys, settings.jwt_issuer.as_str(), settings.jwt_audience.as_str()))
+}
+
+pub(super) fn sign(
+    settings: &Settings,
+    secret: &Secret<SigningKey>,
+    subject: &str,
+    scopes: ScopeSet,
+    workspace: Option<&WorkspaceId>,
+    ttl_seconds: u32,
+) -> String {
+    let claims = Claims {
+        issuer: settings.jwt_issuer.as_str(),
+        audience: settings.jwt_audience.as_str(),
+        subject,
+        scopes,
+        workspace,
+        issued_at: SystemClock.now(),
+        ttl_seconds,
+    };
+    mint(secret.expose().as_bytes(), &claims)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_words_between_commas_or_spaces() {
+        for (text, expected) in [
+            ("authorize,read", "authorize read"),
+            ("usage:write  admin", "usage:write admin"),
+            ("read,read", "read"),
+        ] {
+            assert_eq!(
+                parse_scopes(text).map(|scopes| scopes.joined(" ")),
+                Ok(expected.to_owned()),
+                "{text}"
+            );
+        }
+        for (text, told) in [
+            ("", "at least one"),
+            ("everything", "there is no scope everything"),
+            ("reed", "did you mean read?"),
+        ] {
+            let error = parse_scopes(text).expect_err(text);
+            assert!(error.contains(told), "{text}: {error}");
+        }
+    }
+}

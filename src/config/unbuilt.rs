@@ -1,0 +1,41 @@
+//! What settings name and this build does not have yet. The only place that says so: whoever builds a part takes its row away.
+
+use super::settings::Settings;
+use super::value::BillingProvider;
+
+/// Settings that promise what cannot be kept: starting regardless would be a lie about money or access.
+pub(super) fn refused(settings: &Settings) -> Vec<String> {
+    let rows = [
+        (
+            settings.database_url.is_some() && settings.redis_url.is_some(),
+            "the production profile (WEIR_DATABASE_URL with WEIR_REDIS_URL)",
+            "unset both for the embedded profile",
+        ),
+        (
+            settings.jwt_jwks_url.is_some(),
+            "WEIR_JWT_JWKS_URL",
+            "put the issuer's public keys into WEIR_JWT_PUBLIC_KEY_FILE",
+        ),
+        (
+            settings.billing_provider != BillingProvider::None,
+            "WEIR_BILLING_PROVIDER",
+            "leave it at none; the ledger keeps what is to be billed",
+        ),
+    ];
+    let told = |(_, what, instead): &(bool, &str, &str)| format!("{what} is not part of this build yet; {instead}");
+    rows.iter().filter(|(is_set, ..)| *is_set).map(told).collect()
+}
+
+/// Settings that are read, and change nothing yet.
+pub(super) fn unused(settings: &Settings) -> Vec<String> {
+    let rows = [
+        (settings.embeddings_url.is_some(), "WEIR_EMBEDDINGS_URL"),
+        (!settings.webhook_allow_cidrs.as_slice().is_empty(), "WEIR_WEBHOOK_ALLOW_CIDRS"),
+        (settings.stripe_webhook_secret.is_some(), "WEIR_STRIPE_WEBHOOK_SECRET"),
+        (settings.secret_key.is_some(), "WEIR_SECRET_KEY"),
+    ];
+    rows.iter()
+        .filter(|(is_set, _)| *is_set)
+        .map(|(_, what)| format!("{what} has no effect in this build yet"))
+        .collect()
+}
