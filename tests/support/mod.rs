@@ -1,0 +1,343 @@
+//! A service in the test's own process, over real HTTP, with a clock that the test moves. Tests speak in verbs.
+
+#![allow(dead_code, reason = "each suite uses the verbs that it needs")]
+
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tempfile::TempDir;
+use weir::api::auth::{Claims, Keys, ScopeSet, Verifier, mint};
+use weir::app;
+use weir::clock::{Clock, MovableClock};
+use weir::decision::id::WorkspaceId;
+use weir::decision::time::Timestamp;
+use weir::flow::Service;
+
+/// Signs the credentials of tests.
+pub const SECRET: &str = "a secret for tests, long enough to be one";
+
+/// The moment at which tests begin unless they say otherwise.
+pub const BEGIN: &str = "2025-11-21T10:00:00Z";
+
+pub struct TestApp {
+    pub url: String,
+    pub client: Client,
+    pub clock: Arc<MovableClock>,
+    pub service: Arc<Service>,
+    data: TempDir,
+    policies: PathBuf,
+    next: AtomicU64,
+    server: Running,
+}
+
+/// A server task, ended with this value.
+struct Running(tokio::task::JoinHandle<()>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The policies of the tests, written by us for them.
+pub fn policies() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies")
+}
+
+impl TestApp {
+    pub async fn start() -> Self {
+        Self::start_at(BEGIN).await
+    }
+
+    pub async fn start_at(moment: &str) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a directory"), moment, policies()).await
+    }
+
+    async fn start_in(data: TempDir, moment: &str, policies: PathBuf) -> Self {
+        let clock = Arc::new(MovableClock::at(Timestamp::parse(moment).expect("a moment")));
+        let as_clock: Arc<dyn Clock> = clock.clone();
+        let service = app::embedded(data.path(), &policies, as_clock).await.expect("the service starts");
+        let verifier = Verifier::new(Keys::none().with_secret(SECRET.as_bytes()).expect("a long secret"), "weir", "weir");
+        let (server, address) = app::serve(service.clone(), verifier, "127.0.0.1:0").expect("a port");
+        let server = Running(tokio::spawn(async move {
+            server.await.expect("the server runs");
+        }));
+        let client = Client::builder().no_proxy().build().expect("a client");
+        let url = format!("http://{address}");
+        Self {
+            url,
+            client,
+            clock,
+            service,
+            data,
+            policies,
+            next: AtomicU64::new(0),
+            server,
+        }
+    }
+
+    /// Ends the service as a crash would leave it, and starts another on the same data.
+    pub async fn restart(self) -> Self {
+        drop(self.server);
+        let moment = self.clock.now().to_string();
+        Self::start_in(self.data, &moment, self.policies).await
+    }
+
+    pub fn pass_seconds(&self, seconds: i64) {
+        self.clock.advance_seconds(seconds);
+    }
+
+    pub fn set_clock(&self, moment: &str) {
+        self.clock.set(Timestamp::parse(moment).expect("a moment"));
+    }
+
+    /// A credential with these scopes.
+    pub fn token(&self, scopes: &str, workspace: Option<&str>) -> String {
+        token(&*self.clock, scopes, workspace)
+    }
+
+    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Reply {
+        self.call_as(&self.admin_token(), method, path, body).await
+    }
+
+    /// Minted anew, because tests move the clock past any expiry.
+    fn admin_token(&self) -> String {
+        token(&*self.clock, "admin", None)
+    }
+
+    pub async fn call_as(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> Reply {
+        let mut request = self.client.request(method, format!("{}{path}", self.url)).bearer_auth(token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Reply::read(request.send().await.expect("an answer")).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Reply {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Reply {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// A plan and a workspace on it, both of this name.
+    pub async fn workspace_on(&self, name: &str, plan: Value) {
+        let mut plan = plan;
+        plan["name"] = json!(name);
+        plan["pricing"] = json!({"model": "flat", "base_usd": "0"});
+        self.put(&format!("/v1/admin/plans/{name}"), plan).await.expect_one_of(&[200, 201]);
+        self.put(&format!("/v1/admin/workspaces/{name}"), json!({"plan_id": name}))
+            .await
+            .expect_one_of(&[200, 201]);
+    }
+
+    /// A workspace with one hard monthly budget of tokens.
+    pub async fn workspace_with_tokens(&self, name: &str, hard: i64) {
+        self.workspace_on(
+            name,
+            json!({"budgets": [{"id": "tokens", "unit": "tokens", "period": "month", "hard": hard}]}),
+        )
+        .await;
+    }
+
+    pub fn authorize(&self, workspace: &str) -> Asking<'_> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut body = Map::new();
+        for (name, value) in [
+            ("workspace_id", json!(workspace)),
+            ("feature", json!("chat")),
+            ("model", json!("big")),
+            ("request_id", json!(format!("request-{number}"))),
+            ("input_tokens", json!(100)),
+            ("max_output_tokens", json!(50)),
+        ] {
+            body.insert(name.to_owned(), value);
+        }
+        Asking { app: self, body }
+    }
+
+    pub async fn settle(&self, reservation: &str, input: i64, output: i64) -> Reply {
+        let usage = json!({"input_tokens": input, "output_tokens": output});
+        self.post(&format!("/v1/reservations/{reservation}/settle"), json!({"usage": usage}))
+            .await
+    }
+
+    pub async fn release(&self, reservation: &str) -> Reply {
+        self.call(Method::POST, &format!("/v1/reservations/{reservation}/release"), None)
+            .await
+    }
+
+    /// A budget of a workspace as `/usage` shows it.
+    pub async fn budget(&self, workspace: &str, budget: &str) -> Value {
+        let usage = self.get(&format!("/v1/workspaces/{workspace}/usage")).await.expect(200);
+        let budgets = usage["budgets"].as_array().expect("budgets");
+        budgets
+            .iter()
+            .find(|found| found["budget_id"] == budget)
+            .unwrap_or_else(|| panic!("no budget {budget} in {usage}"))
+            .clone()
+    }
+
+    pub async fn spent(&self, workspace: &str, budget: &str) -> i64 {
+        self.budget(workspace, budget).await["spent"].as_i64().expect("an integer")
+    }
+
+    pub async fn held(&self, workspace: &str, budget: &str) -> i64 {
+        self.budget(workspace, budget).await["held"].as_i64().expect("an integer")
+    }
+
+    /// All entries of a workspace, newest first, over as many pages as it takes.
+    pub async fn ledger(&self, workspace: &str) -> Vec<Value> {
+        let mut entries = Vec::new();
+        let mut path = format!("/v1/workspaces/{workspace}/ledger?limit=500");
+        loop {
+            let page = self.get(&path).await.expect(200);
+            entries.extend(page["data"].as_array().expect("data").clone());
+            match page["next_cursor"].as_str() {
+                Some(cursor) => path = format!("/v1/workspaces/{workspace}/ledger?limit=500&cursor={cursor}"),
+                None => return entries,
+            }
+        }
+    }
+
+    /// Runs what the background would do by now.
+    pub async fn expire_due(&self) {
+        while weir::flow::expire::expire_due(&self.service).await.expect("the resolver runs") > 0 {}
+    }
+}
+
+fn token(clock: &dyn Clock, scopes: &str, workspace: Option<&str>) -> String {
+    let workspace = workspace.map(|workspace| WorkspaceId::parse(workspace).expect("a name"));
+    let claims = Claims {
+        issuer: "weir",
+        audience: "weir",
+        subject: "tests",
+        scopes: ScopeSet::of_claim(scopes),
+        workspace: workspace.as_ref(),
+        issued_at: clock.now(),
+        ttl_seconds: 3_600,
+    };
+    mint(SECRET.as_bytes(), &claims)
+}
+
+/// A request to authorize that is still being put together.
+pub struct Asking<'a> {
+    app: &'a TestApp,
+    pub body: Map<String, Value>,
+}
+
+impl Asking<'_> {
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.body.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub fn without(mut self, name: &str) -> Self {
+        self.body.remove(name);
+        self
+    }
+
+    pub fn tokens(self, input: i64, output: i64) -> Self {
+        self.with("input_tokens", input).with("max_output_tokens", output)
+    }
+
+    pub fn model(self, model: &str) -> Self {
+        self.with("model", model)
+    }
+
+    pub fn feature(self, feature: &str) -> Self {
+        self.with("feature", feature)
+    }
+
+    pub fn user(self, user: &str) -> Self {
+        self.with("user_id", user)
+    }
+
+    pub fn id(self, request_id: &str) -> Self {
+        self.with("request_id", request_id)
+    }
+
+    pub async fn send(self) -> Reply {
+        self.app.post("/v1/authorize", Value::Object(self.body)).await
+    }
+
+    /// The answer, which must be an allowed one.
+    pub async fn allowed(self) -> Value {
+        let answer = self.send().await.expect(200);
+        assert_eq!(answer["decision"], "allow", "{answer:#}");
+        answer
+    }
+
+    /// The answer, which must be a denial.
+    pub async fn denied(self) -> Value {
+        let answer = self.send().await.expect(200);
+        assert_eq!(answer["decision"], "deny", "{answer:#}");
+        answer
+    }
+
+    /// The id of the reservation of an allowed request.
+    pub async fn reserved(self) -> String {
+        self.allowed().await["reservation_id"].as_str().expect("a reservation").to_owned()
+    }
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Reply {
+    pub async fn read(response: reqwest::Response) -> Self {
+        let (status, headers) = (response.status(), response.headers().clone());
+        Self {
+            status,
+            headers,
+            text: response.text().await.expect("a body"),
+        }
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {} {}", self.status, self.text))
+    }
+
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        self.json()
+    }
+
+    #[track_caller]
+    pub fn expect_one_of(self, statuses: &[u16]) -> Value {
+        assert!(statuses.contains(&self.status.as_u16()), "{}: {}", self.status, self.text);
+        self.json()
+    }
+
+    /// A problem document with this status and code.
+    #[track_caller]
+    pub fn problem(self, status: u16, code: &str) -> Value {
+        assert_eq!(
+            self.headers.get("content-type").and_then(|value| value.to_str().ok()),
+            Some("application/problem+json"),
+            "{}",
+            self.text
+        );
+        let problem = self.expect(status);
+        assert_eq!(problem["code"], code, "{problem}");
+        assert_eq!(problem["status"], status, "{problem}");
+        problem
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
