@@ -6,12 +6,14 @@
 
 mod admission;
 mod agreement;
+mod books;
 mod claims;
 mod desk;
 mod ends;
 mod expiry;
 mod idempotency;
 mod naive;
+mod op;
 mod rebuild;
 mod sums;
 mod waiting;

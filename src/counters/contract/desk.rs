@@ -15,7 +15,7 @@ pub(super) type Store = Arc<dyn Counters>;
 /// 2026-11-21T12:00:00Z, when every case begins.
 pub(super) const NOON: Timestamp = Timestamp::from_micros(1_795_262_400_000_000);
 /// How long a hold lives unless the case says otherwise.
-pub(super) const HOLD_SECONDS: i64 = 600;
+pub(super) const HOLD_SECONDS: i64 = 300;
 
 /// The period of `kind` that `at` lies in, as far as these cases need it.
 pub(super) fn period(kind: PeriodKind, at: Timestamp) -> Period {

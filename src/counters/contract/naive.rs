@@ -208,11 +208,8 @@ impl State {
         match (self.hold(id), progress) {
             (Some(hold), _) if hold.record.workspace != *workspace => {}
             (Some(hold), Progress::Used(used)) if hold.record.end.is_none() => hold.record.used = hold.record.used.max(used),
-            (Some(hold), Progress::Ended(end))
-                if (hold.record.end.is_none() || (hold.record.end, end) == (Some(End::Expired), End::Settled)) =>
-            {
-                hold.end(end, now);
-            }
+            (Some(hold), Progress::Ended(end)) if hold.record.end.is_none() => hold.end(end, now),
+            (Some(hold), Progress::Ended(End::Settled)) if hold.record.end == Some(End::Expired) => hold.end(End::Settled, now),
             (None, Progress::Ended(end)) if id.slot() == crate::decision::id::slot(workspace) => {
                 self.holds.push(unknown(workspace, id, end, now));
             }

@@ -1,8 +1,10 @@
 //! A small world around one store: a clock, a ledger that cannot fail, commits whose applies are delivered late, twice or never, rebuilds
 //! that finish long after they read. [`Op`]s happen to it; two worlds to which the same happened must have been answered the same.
 
-use super::desk::{NOON, Store, counter_at, of_user, row, rung, workspace};
-use crate::counters::{Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Progress, Record, SumRow};
+use super::books::{Books, Standing};
+use super::desk::{NOON, Store, counter_at, of_user, rung, workspace};
+use super::op::{Ask, GROUPS, Key, MENU, Op, WORKSPACES};
+use crate::counters::{Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Record, SumRow};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
@@ -10,107 +12,14 @@ use crate::decision::period::PeriodKind;
 use crate::decision::rung::Taken;
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub(super) const WORKSPACES: usize = 2;
-pub(super) const KEYS: usize = 7;
-/// How many counters [`World::menu`] has.
-pub(super) const MENU: usize = 6;
-/// And of how many groups they are.
-pub(super) const GROUPS: usize = 3;
 /// A ceiling for all counters, where a mode wants the same for all.
 pub(super) const CEILING: i64 = 100;
 /// A store may drop groups that were not used for an hour, so each is rebuilt more often than that.
 const REBUILD_SECONDS: i64 = 3_000;
 
-/// A reservation: of which workspace, by which key.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Key(pub(super) usize, pub(super) usize);
-
-#[derive(Clone, Debug)]
-pub(super) struct Ask {
-    pub(super) key: Key,
-    pub(super) fingerprint: u128,
-    /// One bit for each counter of the menu.
-    pub(super) counters: u8,
-    pub(super) tokens: i64,
-    pub(super) ceiling: i64,
-    pub(super) seconds: i64,
-    pub(super) charged: bool,
-    pub(super) open_max: u32,
-    pub(super) named_seconds_ago: Option<i64>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Op {
-    Pass {
-        micros: i64,
-    },
-    Hold(Ask),
-    /// A settle or checkpoint that dies before it commits. `None`: final.
-    Claim {
-        key: Key,
-        percent: Option<i64>,
-    },
-    Settle {
-        key: Key,
-        percent: i64,
-        delivered: bool,
-    },
-    Checkpoint {
-        key: Key,
-        percent: i64,
-        delivered: bool,
-    },
-    Release {
-        key: Key,
-        delivered: bool,
-    },
-    /// Asks the ledger about everything that is due.
-    Resolve {
-        delivered: bool,
-    },
-    /// Applies an earlier commit, again or at last.
-    Deliver {
-        commit: usize,
-    },
-    /// Changes what a counter has spent, as a correction or direct usage would.
-    Correct {
-        counter: usize,
-        by: i64,
-        delivered: bool,
-    },
-    Extend {
-        key: Key,
-        seconds: i64,
-    },
-    Find {
-        key: Key,
-    },
-    Balances {
-        workspace: usize,
-        named_seconds_ago: Option<i64>,
-    },
-    FreeAt {
-        workspace: usize,
-        counter: usize,
-        room: i64,
-    },
-    Rebuild {
-        workspace: usize,
-        group: usize,
-    },
-    Begin {
-        workspace: usize,
-        group: usize,
-    },
-    /// Ends an earlier begin with what it read then.
-    Finish {
-        rebuild: usize,
-    },
-}
-
+/// What a store said.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Answer {
     Nothing,
@@ -137,15 +46,6 @@ pub(crate) enum Mode {
     Orderly,
 }
 
-/// How a reservation stands in the ledger.
-#[derive(Clone, Default)]
-struct Standing {
-    counters: Vec<Counter>,
-    charged: bool,
-    reported: Amounts,
-    end: Option<End>,
-}
-
 /// A rebuild that has read and not finished.
 struct Rebuild {
     workspace: WorkspaceId,
@@ -159,9 +59,7 @@ pub(super) struct World {
     mode: Mode,
     now: Timestamp,
     rebuilt_at: Timestamp,
-    sums: BTreeMap<(WorkspaceId, Counter), SumRow>,
-    versions: i64,
-    standings: BTreeMap<ReservationId, Standing>,
+    books: Books,
     commits: Vec<(WorkspaceId, Applied)>,
     rebuilds: Vec<Rebuild>,
 }
@@ -204,9 +102,7 @@ impl World {
             mode,
             now: NOON,
             rebuilt_at: NOON,
-            sums: BTreeMap::new(),
-            versions: 0,
-            standings: BTreeMap::new(),
+            books: Books::default(),
             commits: Vec::new(),
             rebuilds: Vec::new(),
         }
@@ -260,7 +156,7 @@ impl World {
         if self.mode == Mode::Wild {
             return Ok(());
         }
-        if let Some(row) = self.sums.values().find(|row| row.spent > self.ceiling(&row.counter, CEILING)) {
+        if let Some(row) = self.books.rows().find(|row| row.spent > self.ceiling(&row.counter, CEILING)) {
             return Err(format!("the ledger passed the ceiling: {row:?}"));
         }
         for workspace in (0..WORKSPACES).filter(|_| self.mode == Mode::Orderly) {
@@ -321,21 +217,16 @@ impl World {
             now: self.now,
         };
         let outcome = self.store.hold(&request).await.expect("hold");
-        if matches!(outcome, HoldOutcome::Held { .. }) {
-            let standing = self.standings.entry(id(ask.key)).or_default();
-            (standing.counters, standing.charged) = (counters, ask.charged);
+        if let HoldOutcome::Held { taken, .. } = &outcome {
+            self.books.open(id(ask.key), taken.amounts, counters, ask.charged);
         }
         Answer::Hold(outcome)
     }
 
-    async fn find(&self, reservation: ReservationId) -> Option<Record> {
-        self.store.find(reservation, self.now).await.expect("find")
-    }
-
-    /// Claims this share of what is held. `None`: all, for good.
-    async fn claim(&self, key: Key, share: Option<i64>) -> Option<Record> {
-        let held = self.find(id(key)).await.map_or(Amounts::ZERO, |record| record.taken.amounts);
-        let claim = share.map_or(Claim::Final, |share| Claim::UpTo(self.share(held, share)));
+    /// Claims this share of what was held. `None`: all, for good.
+    async fn claim(&self, key: Key, percent: Option<i64>) -> Option<Record> {
+        let held = self.books.standing(id(key)).held;
+        let claim = percent.map_or(Claim::Final, |percent| Claim::UpTo(self.share(held, percent)));
         self.store.claim(id(key), claim, self.now).await.expect("claim")
     }
 
@@ -348,8 +239,7 @@ impl World {
     /// What the ledger may still record for a claim that was answered with this record: nothing once it has ended, unless it expired and a
     /// late settle is allowed to happen.
     fn may_record(&self, record: &Record, late: bool) -> bool {
-        let standing = self.standings.get(&record.reservation);
-        match (record.end, standing.and_then(|standing| standing.end)) {
+        match (record.end, self.books.standing(record.reservation).end) {
             (None, None) => true,
             (None | Some(End::Expired), None | Some(End::Expired)) => late && self.mode == Mode::Wild,
             _ => false,
@@ -360,33 +250,30 @@ impl World {
         let Some(record) = self.claim(key, None).await else {
             return Answer::Record(None);
         };
-        let used = self.share(record.taken.amounts, percent);
+        let used = self.share(self.books.standing(id(key)).held, percent);
         if self.may_record(&record, true) {
-            self.post(id(key), used, Some(End::Settled));
-        } else if self.standings.get(&id(key)).is_none_or(|standing| standing.end.is_none()) {
-            return Answer::Record(Some(essential(record)));
+            self.books.post(&name(key.0), id(key), used, Some(End::Settled));
         }
-        let applied = self.commit(key.0, id(key), delivered).await;
-        Answer::Many(vec![Answer::Record(Some(essential(record))), applied])
+        self.commit_if(|standing| standing.end.is_some(), record, delivered).await
     }
 
     async fn checkpoint(&mut self, key: Key, percent: i64, delivered: bool) -> Answer {
         let Some(record) = self.claim(key, Some(percent)).await else {
             return Answer::Record(None);
         };
-        if !self.may_record(&record, false) {
-            return Answer::Record(Some(essential(record)));
+        let recorded = self.may_record(&record, false);
+        if recorded {
+            let used = self.share(self.books.standing(id(key)).held, percent);
+            self.books.post(&name(key.0), id(key), used, None);
         }
-        self.post(id(key), self.share(record.taken.amounts, percent), None);
-        let applied = self.commit(key.0, id(key), delivered).await;
-        Answer::Many(vec![Answer::Record(Some(essential(record))), applied])
+        self.commit_if(|_| recorded, record, delivered).await
     }
 
     async fn release(&mut self, key: Key, delivered: bool) -> Answer {
-        if self.standings.get(&id(key)).is_none_or(|standing| standing.end.is_none()) {
-            self.post(id(key), Amounts::ZERO, Some(End::Released));
+        if self.books.standing(id(key)).end.is_none() {
+            self.books.post(&name(key.0), id(key), Amounts::ZERO, Some(End::Released));
         }
-        self.commit(key.0, id(key), delivered).await
+        self.send(name(key.0), self.books.commit(&name(key.0), id(key)), delivered).await
     }
 
     async fn resolve(&mut self, delivered: bool) -> Answer {
@@ -394,61 +281,38 @@ impl World {
         due.sort_by_key(|record| record.reservation);
         let mut answers = Vec::new();
         for record in due {
-            let standing = self.standings.get(&record.reservation).cloned().unwrap_or_default();
+            let standing = self.books.standing(record.reservation);
             if standing.end.is_none() {
                 let used = if standing.charged { record.taken.amounts } else { Amounts::ZERO };
-                self.post(record.reservation, used, Some(End::Expired));
+                self.books.post(&record.workspace, record.reservation, used, Some(End::Expired));
             }
-            let workspace = usize::from(record.workspace == name(1));
-            answers.push(self.commit(workspace, record.reservation, delivered).await);
-            answers.push(Answer::Record(Some(essential(record))));
+            answers.push(self.commit_if(|_| true, record, delivered).await);
         }
         Answer::Many(answers)
     }
 
-    /// Records in the ledger how far a reservation has come: this much in all, and perhaps its end.
-    fn post(&mut self, id: ReservationId, used: Amounts, end: Option<End>) {
-        let standing = self.standings.entry(id).or_default();
-        let more = used.beyond(standing.reported);
-        standing.reported = standing.reported.max(used);
-        standing.end = end;
-        let workspace = name(usize::from(id.slot() == super::world::id(Key(1, 0)).slot()));
-        for counter in standing.counters.clone() {
-            self.add(&workspace, &counter, more.of(counter.unit));
+    /// Tells the record that a flow got, and commits where it has something to commit.
+    async fn commit_if(&mut self, has_something: impl Fn(&Standing) -> bool, record: Record, delivered: bool) -> Answer {
+        let (workspace, id) = (record.workspace.clone(), record.reservation);
+        let told = Answer::Record(Some(essential(record)));
+        if !has_something(&self.books.standing(id)) {
+            return told;
         }
+        let applied = self.books.commit(&workspace, id);
+        Answer::Many(vec![told, self.send(workspace, applied, delivered).await])
     }
 
-    /// Adds to a counter's row, which is born if it is missing.
-    fn add(&mut self, workspace: &WorkspaceId, counter: &Counter, amount: i64) {
-        self.versions += 1;
-        let key = (workspace.clone(), counter.clone());
-        let row = self.sums.entry(key).or_insert_with(|| row(counter, 0, 0));
-        row.spent += amount;
-        row.version = self.versions;
-    }
-
-    /// The commit that brings the store to where the ledger has this reservation. Not delivered: it may be later.
-    async fn commit(&mut self, workspace: usize, id: ReservationId, delivered: bool) -> Answer {
-        let standing = self.standings.get(&id).cloned().unwrap_or_default();
-        let workspace = name(workspace);
-        let key = |counter: &Counter| (workspace.clone(), counter.clone());
-        let rows = standing.counters.iter().filter_map(|counter| self.sums.get(&key(counter))).cloned();
-        let progress = standing.end.map_or(Progress::Used(standing.reported), Progress::Ended);
+    async fn correct(&mut self, counter: usize, by: i64, delivered: bool) -> Answer {
+        let workspace = name(0);
+        let row = self.books.add(&workspace, &self.menu()[counter], by);
         let applied = Applied {
-            rows: rows.collect(),
-            reservation: Some((id, progress)),
+            rows: vec![row],
+            reservation: None,
         };
         self.send(workspace, applied, delivered).await
     }
 
-    async fn correct(&mut self, counter: usize, by: i64, delivered: bool) -> Answer {
-        let (workspace, counter) = (name(0), self.menu()[counter].clone());
-        self.add(&workspace, &counter, by);
-        let rows = vec![self.sums[&(workspace.clone(), counter)].clone()];
-        let applied = Applied { rows, reservation: None };
-        self.send(workspace, applied, delivered).await
-    }
-
+    /// Has the store apply a commit, now or perhaps later.
     async fn send(&mut self, workspace: WorkspaceId, applied: Applied, delivered: bool) -> Answer {
         self.commits.push((workspace, applied));
         if delivered || self.mode == Mode::Orderly {
@@ -495,16 +359,7 @@ impl World {
         let Begun::Token(token) = self.store.begin(&workspace, &whose, self.now).await.expect("begin") else {
             return false;
         };
-        for counter in self.menu().iter().filter(|counter| counter.whose == whose) {
-            if !self.sums.contains_key(&(workspace.clone(), counter.clone())) {
-                self.add(&workspace, counter, 0);
-            }
-        }
-        let of_group = self
-            .sums
-            .iter()
-            .filter(|((of, counter), _)| *of == workspace && counter.whose == whose);
-        let rows = of_group.map(|(_, row)| row.clone()).collect();
+        let rows = self.books.group(&workspace, &whose, &self.menu());
         self.rebuilds.push(Rebuild {
             workspace,
             whose,

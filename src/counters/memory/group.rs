@@ -179,4 +179,9 @@ impl Group {
         let holds = |(counter, cell): (&Arc<Counter>, &Cell)| cell.held != 0 && !is_dropped(counter, now);
         self.used_at.plus_seconds(GROUP_IDLE_SECONDS) <= now && !self.cells.iter().any(holds)
     }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.cells.len()
+    }
 }

@@ -8,6 +8,7 @@ mod group;
 mod hold;
 mod shard;
 mod upkeep;
+mod workspace;
 
 use super::{Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Record, SumRow};
 use crate::decision::counter::{Balance, Counter, Whose};
@@ -153,28 +154,4 @@ impl Counters for MemoryCounters {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::counters::contract::{Mode, counters_contract_over, histories_agree};
-
-    async fn store() -> MemoryCounters {
-        MemoryCounters::new()
-    }
-
-    counters_contract_over!(store);
-
-    #[test]
-    fn any_history_is_answered_as_the_naive_store_answers_it() {
-        histories_agree(Mode::Wild, store);
-    }
-
-    #[test]
-    fn whatever_order_applies_come_in_the_ledger_never_passes_a_ceiling() {
-        histories_agree(Mode::Strict, store);
-    }
-
-    #[test]
-    fn spent_and_held_never_pass_a_ceiling_while_applies_come_in_order() {
-        histories_agree(Mode::Orderly, store);
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@
 use super::group::{Group, is_sticky};
 use super::hold::{Hold, Remembered, Tombstone, Wait, is_forgotten};
 use super::upkeep::{TombstoneBudget, Upkeep};
+use super::workspace::{Index, Workspace};
 use crate::counters::{
     Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HoldOutcome, HoldRequest, Progress, Record, SumRow,
 };
@@ -14,11 +15,8 @@ use crate::decision::id::{ReservationId, WorkspaceId, slot};
 use crate::decision::rung::{Taken, first_fit};
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
-
-/// Reservations by a moment of theirs.
-type Index = BTreeSet<(Timestamp, ReservationId)>;
 
 pub(super) struct Shard {
     pub(super) workspaces: HashMap<WorkspaceId, Workspace>,
@@ -28,33 +26,6 @@ pub(super) struct Shard {
     /// How many holds are live, as far as anybody looked.
     pub(super) open: u64,
     pub(super) upkeep: Upkeep,
-}
-
-#[derive(Default)]
-pub(super) struct Workspace {
-    pub(super) groups: HashMap<Whose, Group>,
-    /// Live holds that end by themselves, by their expiry.
-    expiring: Index,
-    pub(super) open: u32,
-}
-
-impl Workspace {
-    fn hold(&mut self, counter: &Counter, amount: i64) -> Arc<Counter> {
-        let group = self.groups.get_mut(&counter.whose);
-        group.expect("its balance was read in this same step").hold(counter, amount)
-    }
-
-    fn free<'a>(&mut self, counters: impl Iterator<Item = &'a Counter>, amounts: Amounts) {
-        for counter in counters {
-            if let Some(group) = self.groups.get_mut(&counter.whose) {
-                group.free(counter, amounts.of(counter.unit));
-            }
-        }
-    }
-
-    fn next_to_expire(&self, now: Timestamp) -> Option<(Timestamp, ReservationId)> {
-        self.expiring.first().copied().filter(|(at, _)| *at <= now)
-    }
 }
 
 /// The index in which a hold that waits so stands, and its key there.
@@ -303,7 +274,7 @@ impl Shard {
 
     /// Ends all holds of a workspace whose expiry has passed.
     pub(super) fn expire(&mut self, workspace: &WorkspaceId, now: Timestamp) {
-        while let Some((at, id)) = self.workspaces.get(workspace).and_then(|known| known.next_to_expire(now)) {
+        while let Some((at, id)) = self.workspaces.get_mut(workspace).and_then(|known| known.pop_expired(now)) {
             self.end(id, End::Expired, at);
         }
     }

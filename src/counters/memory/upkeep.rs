@@ -32,6 +32,10 @@ impl TombstoneBudget {
             bytes_max,
         }
     }
+
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
 }
 
 /// Ended reservations in the order in which they ended, with what they take.
@@ -66,7 +70,7 @@ impl Graves {
 
     fn is_crowded(&self) -> bool {
         let half = self.budget.bytes_max / 2;
-        self.bytes > half / SHARDS && self.budget.used.load(Ordering::Relaxed) > half
+        self.bytes > half / SHARDS && self.budget.used() > half
     }
 }
 
