@@ -56,7 +56,7 @@ pub struct Answers(Mutex<Known>);
 
 /// What a key means for a request.
 pub enum Seen {
-    /// The first of its key: run it, and hand its answer to [`Running::answered`].
+    /// The first of its key: run it, and hand its answer to [`Answers::answered`].
     First,
     /// The answer to the same request.
     Again(HttpResponse),

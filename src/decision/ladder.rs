@@ -107,7 +107,7 @@ impl Ladder {
         })
     }
 
-    /// The longest answer that the offer of a rung can give.
+    /// The budget whose limits these are.
     pub fn budget(&self, limited: &Limited) -> &Budget {
         &self.plan.budgets[limited.budget]
     }
