@@ -144,7 +144,7 @@ async fn counters(service: &Service, entry: &Entry) -> Result<Vec<crate::decisio
         tags: BTreeMap::new(),
         late: false,
     };
-    Ok(without_hold(service, subject).await?.limits.counters)
+    Ok(without_hold(service, subject).await?.limits.counters.clone())
 }
 
 /// Writes the end, or follows the one that somebody else wrote in between.

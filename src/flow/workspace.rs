@@ -4,7 +4,7 @@ use super::{DECIDE_AGAIN_MAX, FlowError, Service};
 use crate::decision::counter::Whose;
 use crate::decision::id::WorkspaceId;
 use crate::decision::workspace::Workspace;
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// How many workspaces are kept in memory; beyond it, those are forgotten that the ledger can tell again.

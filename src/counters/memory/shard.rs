@@ -15,7 +15,7 @@ use crate::decision::id::{ReservationId, WorkspaceId, slot};
 use crate::decision::rung::{Taken, first_fit};
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 use std::sync::Arc;
 
 pub(super) struct Shard {
@@ -104,9 +104,7 @@ impl Shard {
             held_at: now,
             expires_at: request.rungs[taken.rung].expires_at,
             charge_on_expiry: request.charge_on_expiry,
-            claimed: None,
-            claimed_at: now,
-            used: Amounts::ZERO,
+            reported: None,
             expired_at: None,
         };
         let (index, key) = place(id, hold.wait(), &mut workspace.expiring, &mut self.due);
@@ -200,7 +198,7 @@ impl Shard {
         self.refresh(id, now);
         let known = self.records.get(&id).map(|known| (known.workspace() == workspace, known.ended()));
         match (known, progress) {
-            (Some((true, None)), Progress::Used(amounts)) => self.change(id, |hold| hold.used = hold.used.max(amounts)),
+            (Some((true, None)), Progress::Used(amounts)) => self.change(id, |hold| hold.apply(amounts)),
             (Some((true, None)), Progress::Ended(end)) => self.end(id, end, now),
             (Some((true, Some((End::Expired, _)))), Progress::Ended(End::Settled)) => self.settle_late(id, now),
             (None, Progress::Ended(end)) if id.slot() == slot(workspace) => {
