@@ -197,6 +197,60 @@ async fn an_id_belongs_to_one_body_and_one_end() {
 }
 
 #[tokio::test]
+async fn bodies_are_told_apart_by_all_that_they_say_and_not_by_its_order() {
+    let app = TestApp::start().await;
+    let image = |url: &str| json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]);
+    for (n, first, same, other) in [
+        (
+            1,
+            json!({"cache": {"prompt": "p", "params": {"temperature": 0, "stop": {"a": 1, "b": 2}}}}),
+            json!({"cache": {"params": {"stop": {"b": 2, "a": 1}, "temperature": 0}, "prompt": "p"}}),
+            json!({"cache": {"prompt": "p", "params": {"temperature": 1, "stop": {"a": 1, "b": 2}}}}),
+        ),
+        (
+            2,
+            json!({"attributes": {"a": 1, "b": "x"}}),
+            json!({"attributes": {"b": "x", "a": 1}}),
+            json!({"attributes": {"a": 1, "b": "y"}}),
+        ),
+        (
+            3,
+            json!({"input": [{"role": "user", "content": "hello"}]}),
+            json!({"input": [{"content": "hello", "role": "user"}]}),
+            json!({"input": [{"role": "system", "content": "hello"}]}),
+        ),
+        (
+            4,
+            json!({"input": image("https://a")}),
+            json!({"input": image("https://a")}),
+            json!({"input": image("https://b")}),
+        ),
+        (
+            5,
+            json!({"tags": {"a": "b"}}),
+            json!({"tags": {"a": "b"}}),
+            json!({"attributes": {"a": "b"}}),
+        ),
+    ] {
+        let send = async |members: &Value| {
+            let mut asking = app.authorize("ws").id(&format!("body-{n}"));
+            for (name, value) in members.as_object().expect("an object") {
+                asking = asking.with(name, value.clone());
+            }
+            if members.get("input").is_some() {
+                asking = asking.without("input_tokens");
+            }
+            asking.send().await
+        };
+        send(&first).await.expect(200);
+        assert_eq!(send(&same).await.header("idempotency-replayed"), Some("true"), "{same}");
+        send(&other).await.problem(422, "idempotency_mismatch");
+    }
+    let long = app.authorize("ws").with("cache", json!({"embedding": vec![0.5; 4_097]}));
+    long.send().await.problem(422, "unacceptable");
+}
+
+#[tokio::test]
 async fn a_denial_is_not_remembered() {
     let app = TestApp::start().await;
     app.workspace_with_tokens("ws", 150).await;
