@@ -3,7 +3,7 @@
 
 use crate::api;
 use crate::api::auth::Verifier;
-use crate::api::idempotency::Answers;
+use crate::api::idempotency::Running;
 use crate::clock::Clock;
 use crate::counters::memory::MemoryCounters;
 use crate::flow::policy::By;
@@ -77,12 +77,12 @@ pub fn serve(service: Arc<Service>, verifier: Verifier, listen: &str) -> Result<
     let listeners = api::server::bind(listen).map_err(failed)?;
     let address = listeners[0].local_addr().map_err(failed)?;
     let clock = service.clock.clone();
-    let (service, verifier, answers) = (Data::from(service), Data::new(verifier), Data::new(Answers::default()));
+    let (service, verifier, running) = (Data::from(service), Data::new(verifier), Data::new(Running::default()));
     let mount = move |config: &mut ServiceConfig| {
         config
             .app_data(service.clone())
             .app_data(verifier.clone())
-            .app_data(answers.clone());
+            .app_data(running.clone());
         api::routes::configure(config);
     };
     Ok((api::server::start(listeners, clock, mount).map_err(failed)?, address))

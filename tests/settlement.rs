@@ -739,6 +739,107 @@ async fn an_idempotency_key_tells_the_first_answer_again() {
 }
 
 #[tokio::test]
+async fn an_idempotency_key_outlives_a_restart_for_a_day() {
+    let app = TestApp::start().await;
+    let body = |id: &str| json!({"workspace_id": "ws", "feature": "f", "model": "big", "request_id": id, "usage": usage(1, 1)});
+    let send = async |app: &TestApp, path: &str, body: Value| {
+        let request = app
+            .client
+            .post(format!("{}{path}", app.url))
+            .bearer_auth(app.token("usage:write", None));
+        support::Reply::read(request.header("idempotency-key", "k").json(&body).send().await.expect("an answer")).await
+    };
+    let batch = json!({"entries": [body("1"), {"nonsense": true}, body("2")]});
+    let first = send(&app, "/v1/usage", batch.clone()).await;
+    let app = app.restart().await;
+    let again = send(&app, "/v1/usage", batch.clone()).await;
+    assert_eq!(
+        (first.status, first.text.as_str(), first.header("content-type")),
+        (again.status, again.text.as_str(), again.header("content-type"))
+    );
+    assert_eq!(
+        (first.header("idempotency-replayed"), again.header("idempotency-replayed")),
+        (None, Some("true"))
+    );
+    send(&app, "/v1/usage", body("3")).await.problem(422, "idempotency_mismatch");
+    assert_eq!(app.ledger("ws").await.len(), 2, "what was refused is not recorded");
+    app.pass_seconds(24 * 3_600);
+    let next_day = send(&app, "/v1/usage", batch).await;
+    assert_eq!(next_day.header("idempotency-replayed"), None);
+    assert_eq!(
+        next_day.expect(200)["results"][0]["status"],
+        "duplicate",
+        "the request ids are known for ever"
+    );
+}
+
+#[tokio::test]
+async fn a_key_belongs_to_a_workspace_and_an_event_to_its_attributes() {
+    let app = TestApp::start().await;
+    let body = json!({"feature": "f", "model": "big", "request_id": "r", "usage": usage(1, 1)});
+    for workspace in ["one", "two"] {
+        let request = app
+            .client
+            .post(format!("{}/v1/usage", app.url))
+            .bearer_auth(app.token("usage:write", Some(workspace)))
+            .header("idempotency-key", "k");
+        let answer = support::Reply::read(request.json(&body).send().await.expect("an answer")).await;
+        assert_eq!(answer.header("idempotency-replayed"), None, "{workspace}");
+        let answer = answer.expect(200);
+        assert_eq!(
+            (&answer["status"], &answer["entry"]["workspace_id"]),
+            (&json!("recorded"), &json!(workspace))
+        );
+    }
+    let data = json!({"feature": "f", "model": "big", "usage": usage(1, 1)});
+    let event = async |id: &str| {
+        let mut request = app
+            .client
+            .post(format!("{}/v1/events", app.url))
+            .bearer_auth(app.token("usage:write", None))
+            .header("idempotency-key", "k");
+        for (name, value) in [
+            ("specversion", "1.0"),
+            ("id", id),
+            ("source", "s"),
+            ("type", "t"),
+            ("subject", "one"),
+        ] {
+            request = request.header(format!("ce-{name}"), value);
+        }
+        support::Reply::read(request.json(&data).send().await.expect("an answer")).await
+    };
+    event("1").await.expect(200);
+    assert_eq!(event("1").await.header("idempotency-replayed"), Some("true"));
+    event("2").await.problem(422, "idempotency_mismatch");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_hung_up_may_use_its_key_again() {
+    let app = TestApp::start().await;
+    let entry =
+        |n: usize| json!({"workspace_id": "ws", "feature": "f", "model": "big", "request_id": format!("h-{n}"), "usage": usage(1, 1)});
+    let batch = json!({"entries": (0..1_000).map(entry).collect::<Vec<_>>()});
+    let token = app.token("usage:write", None);
+    let send = || {
+        let request = app.client.post(format!("{}/v1/usage", app.url)).bearer_auth(&token);
+        request.header("idempotency-key", "k").json(&batch).send()
+    };
+    // Long enough to have begun, and too short for a thousand entries.
+    let hung_up = tokio::time::timeout(std::time::Duration::from_millis(30), send()).await;
+    let mut answer = support::Reply::read(send().await.expect("an answer")).await;
+    for _ in 0..400 {
+        if answer.status != 409 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        answer = support::Reply::read(send().await.expect("an answer")).await;
+    }
+    assert_eq!(answer.status, 200, "hung up: {}: {}", hung_up.is_err(), answer.text);
+    assert_eq!(app.spent("ws", "monthly_tokens").await, 2_000);
+}
+
+#[tokio::test]
 async fn the_header_and_the_request_id_of_an_authorize_must_agree() {
     let app = TestApp::start().await;
     let body = Value::Object(app.authorize("ws").id("one").body);

@@ -11,6 +11,7 @@ use estimator::Estimator;
 use std::sync::Arc;
 use workspace::Workspaces;
 
+pub mod answer;
 pub mod authorize;
 pub mod context;
 pub mod estimator;
