@@ -388,6 +388,24 @@ async fn a_lost_reservation_settles_when_it_is_described_again() {
 }
 
 #[tokio::test]
+async fn a_settle_that_names_another_workspace_is_of_no_reservation() {
+    let app = TestApp::start().await;
+    let reservation = app.authorize("ws").reserved().await;
+    let named = |workspace: &str| json!({"usage": usage(100, 20), "workspace_id": workspace, "feature": "chat", "model": "big"});
+    for _ in 0..2 {
+        app.post(&path(&reservation, "settle"), named("another"))
+            .await
+            .problem(404, "reservation_unknown");
+        app.post(&path(&reservation, "settle"), named("ws")).await.expect(200);
+    }
+    assert_eq!(app.ledger("ws").await.len(), 1);
+    let app = app.restart().await;
+    app.post(&path(&reservation, "settle"), named("another"))
+        .await
+        .problem(404, "reservation_unknown");
+}
+
+#[tokio::test]
 async fn the_model_that_ran_decides_the_price_and_the_authorize_its_version() {
     let app = TestApp::start_at("2025-12-31T23:59:59Z").await;
     let reservation = app.authorize("ws").reserved().await;
@@ -640,6 +658,13 @@ async fn cloud_events_are_usage_in_three_modes() {
     )
     .await
     .expect(200);
+    let mixed = send("application/cloudevents-batch+json", json!([5, event("1"), null, []]), &[])
+        .await
+        .expect(200);
+    assert_eq!(
+        (&mixed["results"][0]["error"]["status"], &mixed["results"][1]["status"]),
+        (&json!(400), &json!("duplicate"))
+    );
     let statuses: Vec<_> = batch["results"]
         .as_array()
         .expect("results")
@@ -700,6 +725,12 @@ async fn the_ledger_pages_filters_and_exports() {
         .await
         .problem(422, "unacceptable");
     app.get("/v1/workspaces/ws/ledger?colour=red").await.problem(400, "malformed");
+    app.get("/v1/workspaces/ws/ledger?limit=many").await.problem(400, "malformed");
+    let when = app
+        .get("/v1/workspaces/ws/ledger?from=yesterday")
+        .await
+        .problem(422, "unacceptable");
+    assert!(!when["detail"].as_str().expect("a detail").contains("deserialize"), "{when}");
     let request = app
         .client
         .get(format!("{}/v1/workspaces/ws/ledger?limit=2", app.url))
