@@ -261,6 +261,32 @@ async fn checkpoints_in_any_order_are_one_total() {
 }
 
 #[tokio::test]
+async fn the_final_report_of_a_stream_counts_as_it_says() {
+    let app = TestApp::start().await;
+    for (id, last) in [("moved", 90), ("fewer", 5)] {
+        app.workspace_with_tokens(id, 1_000).await;
+        let reservation = app.authorize(id).tokens(100, 200).reserved().await;
+        let settle = async |usage: Value, is_final: bool| {
+            let body = json!({"usage": usage, "final": is_final});
+            app.post(&path(&reservation, "settle"), body).await.expect(200)
+        };
+        settle(usage(100, 40), false).await;
+        // Forty of the input turn out to have been read from the cache: per pool the maximum counts, so they stand twice for now.
+        let cached = |output: i64| json!({"input_tokens": 60, "cache_read_tokens": 40, "output_tokens": output});
+        settle(cached(40), false).await;
+        assert_eq!(app.spent(id, "tokens").await, 180, "{id}");
+        let settled = settle(cached(last), true).await;
+        assert_eq!(settled["entry"]["counted"]["tokens"], 100 + last, "{id}");
+        assert_eq!(
+            (app.spent(id, "tokens").await, app.held(id, "tokens").await),
+            (100 + last, 0),
+            "{id}"
+        );
+        books_agree(&app, id, "tokens").await;
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_passes_a_hard_limit_is_told_to_stop() {
     let app = TestApp::start().await;
     app.workspace_with_tokens("ws", 200).await;
