@@ -3,7 +3,7 @@
 
 use crate::api;
 use crate::api::auth::Verifier;
-use crate::api::idempotency::Answers;
+use crate::api::idempotency::Running;
 use crate::clock::Clock;
 use crate::counters::memory::MemoryCounters;
 use crate::flow::policy::By;
@@ -15,12 +15,15 @@ use crate::policy::files::{FileProblems, Files, Sources};
 use actix_web::dev::Server;
 use actix_web::web::{Data, ServiceConfig};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How often holds that only the ledger can end are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+
+/// The directory of policy files where nobody names one.
+const POLICIES_DEFAULT: &str = "./policies";
 
 /// Why the service could not start.
 #[derive(Debug, thiserror::Error)]
@@ -31,20 +34,39 @@ pub enum StartError {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Flow(#[from] FlowError),
-    #[error("cannot listen on {address}: {cause}")]
+    #[error("there is no directory {} with policies; without --policies the samples inside the program are used", .0.display())]
+    NoPolicies(PathBuf),
+    #[error("cannot listen on {address}: {cause}{}", hint(.cause))]
     Listen { address: String, cause: std::io::Error },
 }
 
-/// The embedded profile: counters in this process, the ledger in SQLite below `data_dir`. Policies come from `policies` if that directory
-/// exists, else from the samples inside the program.
+/// What to do about a port that cannot be opened.
+fn hint(cause: &std::io::Error) -> &'static str {
+    match cause.kind() {
+        std::io::ErrorKind::AddrInUse => "; choose another port with --listen, or 0 for any that is free",
+        _ => "",
+    }
+}
+
+/// The embedded profile: counters in this process, the ledger in SQLite below `data_dir`. Policies come from `policies`. Where nobody
+/// named a directory and there is none, what is in force stays, and a new ledger begins with the samples inside the program.
 pub async fn embedded(data_dir: &Path, policies: &Path, clock: Arc<dyn Clock>) -> Result<Arc<Service>, StartError> {
-    let (files, origin) = policy_files(policies)?;
+    let files = policy_files(policies)?;
     let ledger = SqliteLedger::open(data_dir).await?;
-    let by = By {
-        actor: "files".to_owned(),
-        reason: origin.clone(),
+    let (policy, origin) = match (files, flow::policy::in_force(&ledger).await?) {
+        (None, Some(policy)) => (policy, "the ledger".to_owned()),
+        (files, _) => {
+            let (files, origin) = match files {
+                Some(files) => (files, policies.display().to_string()),
+                None => (Files::load(&Sources::samples())?, "the samples inside the program".to_owned()),
+            };
+            let by = By {
+                actor: "files".to_owned(),
+                reason: origin.clone(),
+            };
+            (flow::policy::apply_files(&ledger, &files, &by, clock.now()).await?, origin)
+        }
     };
-    let policy = flow::policy::apply_files(&ledger, &files, &by, clock.now()).await?;
     tracing::info!(
         version = policy.version,
         plans = policy.plans.len(),
@@ -60,12 +82,15 @@ pub async fn embedded(data_dir: &Path, policies: &Path, clock: Arc<dyn Clock>) -
     )))
 }
 
-/// The files of a directory, or the samples where there is none; with where they are from.
-fn policy_files(directory: &Path) -> Result<(Files, String), FileProblems> {
-    match directory.is_dir() {
-        true => Ok((Files::load(&Sources::read(directory)?)?, directory.display().to_string())),
-        false => Ok((Files::load(&Sources::samples())?, "the samples inside the program".to_owned())),
+/// The files of a directory. Only the default one may be missing: with another, nobody meant to go on without.
+fn policy_files(directory: &Path) -> Result<Option<Files>, StartError> {
+    if directory.is_dir() {
+        return Ok(Some(Files::load(&Sources::read(directory)?)?));
     }
+    if directory == Path::new(POLICIES_DEFAULT) {
+        return Ok(None);
+    }
+    Err(StartError::NoPolicies(directory.to_owned()))
 }
 
 /// Listens and answers; port 0 takes any free port. The server runs once it is awaited.
@@ -77,12 +102,12 @@ pub fn serve(service: Arc<Service>, verifier: Verifier, listen: &str) -> Result<
     let listeners = api::server::bind(listen).map_err(failed)?;
     let address = listeners[0].local_addr().map_err(failed)?;
     let clock = service.clock.clone();
-    let (service, verifier, answers) = (Data::from(service), Data::new(verifier), Data::new(Answers::default()));
+    let (service, verifier, running) = (Data::from(service), Data::new(verifier), Data::new(Running::default()));
     let mount = move |config: &mut ServiceConfig| {
         config
             .app_data(service.clone())
             .app_data(verifier.clone())
-            .app_data(answers.clone());
+            .app_data(running.clone());
         api::routes::configure(config);
     };
     Ok((api::server::start(listeners, clock, mount).map_err(failed)?, address))

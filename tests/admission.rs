@@ -3,7 +3,10 @@
 mod support;
 
 use futures_util::future::join_all;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use support::TestApp;
 
 fn budget<'a>(answer: &'a Value, id: &str) -> &'a Value {
@@ -194,6 +197,60 @@ async fn an_id_belongs_to_one_body_and_one_end() {
     app.authorize("ws").id("three").send().await.problem(409, "reservation_expired");
     app.pass_seconds(24 * 3_600);
     app.authorize("ws").id("three").allowed().await;
+}
+
+#[tokio::test]
+async fn bodies_are_told_apart_by_all_that_they_say_and_not_by_its_order() {
+    let app = TestApp::start().await;
+    let image = |url: &str| json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]);
+    for (n, first, same, other) in [
+        (
+            1,
+            json!({"cache": {"prompt": "p", "params": {"temperature": 0, "stop": {"a": 1, "b": 2}}}}),
+            json!({"cache": {"params": {"stop": {"b": 2, "a": 1}, "temperature": 0}, "prompt": "p"}}),
+            json!({"cache": {"prompt": "p", "params": {"temperature": 1, "stop": {"a": 1, "b": 2}}}}),
+        ),
+        (
+            2,
+            json!({"attributes": {"a": 1, "b": "x"}}),
+            json!({"attributes": {"b": "x", "a": 1}}),
+            json!({"attributes": {"a": 1, "b": "y"}}),
+        ),
+        (
+            3,
+            json!({"input": [{"role": "user", "content": "hello"}]}),
+            json!({"input": [{"content": "hello", "role": "user"}]}),
+            json!({"input": [{"role": "system", "content": "hello"}]}),
+        ),
+        (
+            4,
+            json!({"input": image("https://a")}),
+            json!({"input": image("https://a")}),
+            json!({"input": image("https://b")}),
+        ),
+        (
+            5,
+            json!({"tags": {"a": "b"}}),
+            json!({"tags": {"a": "b"}}),
+            json!({"attributes": {"a": "b"}}),
+        ),
+    ] {
+        let send = async |members: &Value| {
+            let mut asking = app.authorize("ws").id(&format!("body-{n}"));
+            for (name, value) in members.as_object().expect("an object") {
+                asking = asking.with(name, value.clone());
+            }
+            if members.get("input").is_some() {
+                asking = asking.without("input_tokens");
+            }
+            asking.send().await
+        };
+        send(&first).await.expect(200);
+        assert_eq!(send(&same).await.header("idempotency-replayed"), Some("true"), "{same}");
+        send(&other).await.problem(422, "idempotency_mismatch");
+    }
+    let long = app.authorize("ws").with("cache", json!({"embedding": vec![0.5; 4_097]}));
+    long.send().await.problem(422, "unacceptable");
 }
 
 #[tokio::test]
@@ -604,36 +661,76 @@ async fn first_requests_of_an_unknown_workspace_race_for_one_birth() {
     assert_eq!(app.held("newborn", "monthly_tokens").await, 200_000);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+/// What one request of [`crossing_sets_of_budgets_never_hold_in_part`] asks for, and whether it is released at once.
+struct Crossing {
+    feature: &'static str,
+    user: &'static str,
+    tokens: i64,
+    released: bool,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crossing_sets_of_budgets_never_hold_in_part() {
+    const FEATURES: [&str; 4] = ["a", "b", "c", "d"];
+    const USERS: [&str; 3] = ["x", "y", "z"];
     let app = TestApp::start().await;
-    let budgets: Vec<Value> = ["a", "b", "c", "d"]
+    // Each request needs a budget of its feature, one of its user and one that all share; any of them may be the short one.
+    let mut budgets: Vec<Value> = FEATURES
         .iter()
-        .map(|f| json!({"id": f, "feature": f, "unit": "tokens", "period": "month", "hard": 400}))
+        .map(|f| json!({"id": f, "feature": f, "unit": "tokens", "period": "month", "hard": 1500}))
         .collect();
-    let mut budgets = budgets;
+    budgets.push(json!({"id": "each", "scope": "user", "unit": "tokens", "period": "month", "hard": 1900}));
     budgets.push(json!({"id": "all", "unit": "requests", "period": "month", "hard": 1000000}));
-    budgets.push(json!({"id": "each", "scope": "user", "unit": "tokens", "period": "month", "hard": 700}));
     app.workspace_on("ws", json!({"max_open_reservations": 100000, "budgets": budgets}))
         .await;
-    let asked = join_all((0..2_000).map(|n: usize| {
-        app.authorize("ws")
-            .feature(["a", "b", "c", "d"][n % 4])
-            .user(["x", "y", "z"][n % 3])
-            .tokens(1 + (n % 3) as i64, 0)
-            .send()
-    }))
-    .await;
-    let mut held = std::collections::HashMap::<String, i64>::new();
-    for (n, answer) in asked.iter().enumerate() {
-        if answer.json()["decision"] == "allow" {
-            let tokens = 1 + (n % 3) as i64;
-            *held.entry(["a", "b", "c", "d"][n % 4].to_owned()).or_default() += tokens;
-            *held.entry("all".to_owned()).or_default() += 1;
+    let mut chance = SmallRng::seed_from_u64(7);
+    let mut held = HashMap::<&str, i64>::new();
+    let mut denied_by = HashMap::<String, usize>::new();
+    for _ in 0..50 {
+        let crossings: Vec<Crossing> = (0..200)
+            // The first of each are asked for most, so that each kind of budget is sometimes the short one.
+            .map(|_| Crossing {
+                feature: FEATURES[chance.random_range(0..4).min(chance.random_range(0..4))],
+                user: USERS[chance.random_range(0..3).min(chance.random_range(0..3))],
+                tokens: chance.random_range(1..4),
+                released: chance.random_range(0..4) == 0,
+            })
+            .collect();
+        let one = async |crossing: &Crossing| {
+            let asking = app.authorize("ws").feature(crossing.feature).user(crossing.user);
+            let answer = asking.tokens(crossing.tokens, 0).send().await.expect(200);
+            if crossing.released && answer["decision"] == "allow" {
+                app.release(answer["reservation_id"].as_str().expect("an id")).await.expect(200);
+            }
+            answer
+        };
+        for (crossing, answer) in crossings.iter().zip(join_all(crossings.iter().map(one)).await) {
+            if answer["decision"] == "deny" {
+                for reason in answer["reasons"].as_array().expect("reasons") {
+                    *denied_by
+                        .entry(reason["budget_id"].as_str().expect("an id").to_owned())
+                        .or_default() += 1;
+                }
+            } else if !crossing.released {
+                *held.entry(crossing.feature).or_default() += crossing.tokens;
+                *held.entry(crossing.user).or_default() += crossing.tokens;
+                *held.entry("all").or_default() += 1;
+            }
         }
     }
-    for (id, expected) in held {
-        assert_eq!(app.held("ws", &id).await, expected, "{id}");
-        assert!(id == "all" || expected <= 400);
+    for id in FEATURES.into_iter().chain(["all"]) {
+        assert_eq!(app.held("ws", id).await, held[id], "{id}");
     }
+    for user in USERS {
+        let usage = app.get(&format!("/v1/workspaces/ws/usage?user_id={user}")).await.expect(200);
+        assert_eq!(budget(&usage, "each")["held"], held[user], "{user}");
+    }
+    assert!(
+        FEATURES.iter().all(|id| held[id] <= 1_500) && USERS.iter().all(|id| held[id] <= 1_900),
+        "{held:?}"
+    );
+    assert!(
+        denied_by["each"] > 100 && denied_by["a"] > 100,
+        "both kinds must have been short: {denied_by:?}"
+    );
 }

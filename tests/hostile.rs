@@ -376,6 +376,43 @@ async fn usage_that_says_nothing_or_nonsense_is_unreadable_and_changes_nothing()
 }
 
 #[tokio::test]
+async fn bad_overrides_are_refused_and_stale_ones_are_in_nobodys_way() {
+    let app = TestApp::start().await;
+    let plan = |budgets: serde_json::Value| json!({"name": "P", "pricing": {"model": "flat", "base_usd": "0"}, "budgets": budgets});
+    let tokens = json!({"id": "tokens", "unit": "tokens", "period": "month", "hard": 100});
+    let money = json!({"id": "money", "unit": "usd", "period": "month", "hard": "1"});
+    app.put("/v1/admin/plans/p", plan(json!([tokens, money]))).await.expect(201);
+    app.put("/v1/admin/workspaces/ws", json!({"plan_id": "p"})).await.expect(201);
+    let patch = async |body: serde_json::Value| app.call(Method::PATCH, "/v1/admin/workspaces/ws", Some(body)).await;
+    for (budget, change, status) in [
+        ("tokens", json!({"hard": 5.5}), 400),
+        ("tokens", json!({"hard": "5"}), 400),
+        ("tokens", json!({"hard": true}), 400),
+        ("tokens", json!({"hard": [5]}), 400),
+        ("money", json!({"hard": 5}), 400),
+        ("money", json!({"hard": "five"}), 422),
+        ("money", json!({"hard": "4000000.01"}), 422),
+        ("tokens", json!({"hard": -1}), 422),
+        ("tokens", json!({"soft": 101}), 422),
+        ("nothing", json!({"hard": 5}), 422),
+    ] {
+        let answer = patch(json!({"overrides": {budget: change}})).await;
+        assert_eq!(answer.status, status, "{budget} {change}: {}", answer.text);
+        assert!(!answer.text.contains("untagged"), "{}", answer.text);
+    }
+    patch(json!({"overrides": {"money": {"hard": "7"}}})).await.expect(200);
+    // The plan loses the budget; the workspace can be suspended all the same, and gets its override back with the budget.
+    app.put("/v1/admin/plans/p", plan(json!([tokens]))).await.expect(200);
+    assert_eq!(patch(json!({"status": "suspended"})).await.expect(200)["status"], "suspended");
+    patch(json!({"overrides": {"money": {"hard": "8"}}}))
+        .await
+        .problem(422, "unacceptable");
+    patch(json!({"plan_id": "empty"})).await.problem(422, "unacceptable");
+    app.put("/v1/admin/plans/p", plan(json!([tokens, money]))).await.expect(200);
+    assert_eq!(app.budget("ws", "money").await["hard"], "7.000000000");
+}
+
+#[tokio::test]
 async fn bad_policy_objects_are_refused_by_name_and_change_nothing() {
     let app = TestApp::start().await;
     let put = async |path: &str, body: serde_json::Value| app.put(path, body).await;
@@ -431,6 +468,11 @@ async fn bad_policy_objects_are_refused_by_name_and_change_nothing() {
         assert_eq!(put("/v1/admin/routing", rule(when)).await.status, 422, "{when:.20}");
     }
     app.get("/v1/admin/plans/p").await.problem(404, "not_found");
+    let default = app
+        .call(Method::DELETE, "/v1/admin/plans/open", None)
+        .await
+        .problem(409, "plan_in_use");
+    assert!(default["detail"].as_str().expect("a detail").contains("default_plan"), "{default}");
     app.put("/v1/admin/workspaces/w", json!({"plan_id": "nope"}))
         .await
         .problem(422, "unacceptable");

@@ -34,5 +34,27 @@ fn every_route_is_documented_and_every_path_exists() {
         .map(|route| format!("{} {}", route.method, route.path))
         .collect();
     assert_eq!(documented, routes);
+    assert_eq!(document["servers"][0]["url"], "/", "the page works on whatever port it is served");
+    let tags: BTreeSet<&str> = document["tags"]
+        .as_array()
+        .expect("tags")
+        .iter()
+        .filter_map(|tag| tag["name"].as_str())
+        .collect();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let place = format!("{method} {path}");
+            assert!(
+                operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()),
+                "{place} has no summary"
+            );
+            assert!(
+                operation["tags"][0].as_str().is_some_and(|tag| tags.contains(tag)),
+                "{place} has no declared tag"
+            );
+            let refused = &operation["responses"]["default"]["content"]["application/problem+json"];
+            assert!(refused.is_object(), "{place} does not say how it refuses");
+        }
+    }
     assert_eq!(document["openapi"].as_str().map(|version| &version[..3]), Some("3.1"));
 }

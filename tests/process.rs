@@ -28,10 +28,13 @@ fn weir(data: &Path) -> Command {
 
 impl Process {
     fn start(data: &Path) -> Self {
+        let policies = support::policies();
+        Self::start_with(data, &["--policies", policies.to_str().expect("text")])
+    }
+
+    fn start_with(data: &Path, arguments: &[&str]) -> Self {
         let mut command = weir(data);
-        command
-            .args(["serve", "--listen", "127.0.0.1:0", "--policies"])
-            .arg(support::policies());
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("weir starts");
         let mut lines = BufReader::new(child.stdout.take().expect("its output"))
             .lines()
@@ -231,6 +234,7 @@ fn a_second_service_on_the_same_data_is_told_of_the_first() {
 #[test]
 fn start_up_errors_say_what_to_do() {
     let data = tempfile::tempdir().expect("a directory");
+    std::fs::write(data.path().join("a.csv"), "a,b\n1,2\n").expect("written");
     let told = |arguments: &[&str], variables: &[(&str, &str)]| {
         let output = weir(data.path())
             .args(arguments)
@@ -240,13 +244,18 @@ fn start_up_errors_say_what_to_do() {
         assert!(!output.status.success(), "{arguments:?} {variables:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = taken.local_addr().expect("an address").to_string();
     for (arguments, variables, words) in [
+        (&["serve", "--listen", &taken][..], &[][..], "choose another port with --listen"),
+        (&["serve", "--policies", "/nonexistent"], &[], "without --policies the samples"),
         (&["serve", "--listen", "nonsense"][..], &[][..], "listen"),
         (&["serve"], &[("WEIR_REDIS_URL", "redis://127.0.0.1:1")], "WEIR_DATABASE_URL"),
         (&["serve"], &[("WEIR_JWT_SECRET", "short")], "32"),
         (&["token", "--scope", "everything"], &[], "scope"),
         (&["policy", "check", "/nonexistent"], &[], "/nonexistent"),
-        (&["replay", "/nonexistent.csv"], &[], "/nonexistent.csv"),
+        (&["replay", "/nonexistent.csv", "--data-dir", "untouched"], &[], "/nonexistent.csv"),
+        (&["replay", "a.csv", "--data-dir", "untouched"], &[], "a.csv:1: no column TIMESTAMP"),
     ] {
         let text = told(arguments, variables);
         assert!(
@@ -254,6 +263,7 @@ fn start_up_errors_say_what_to_do() {
             "{arguments:?} {variables:?}: {text}"
         );
     }
+    assert!(!data.path().join("untouched").exists(), "a mistake in a file's name starts nothing");
     let policies = data.path().join("policies");
     std::fs::create_dir(&policies).expect("a directory");
     for file in ["models.yaml", "plans.yaml", "routing.yaml"] {
@@ -268,6 +278,27 @@ fn start_up_errors_say_what_to_do() {
         text.contains("plans.yaml:") && text.contains("budget") && text.contains("hard"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn without_policy_files_what_is_in_force_stays() {
+    let data = tempfile::tempdir().expect("a directory");
+    let plans = async |process: Process| process.get("/v1/admin/plans").await["data"].clone();
+    let first = plans(Process::start(data.path())).await;
+    let second = plans(Process::start_with(data.path(), &[])).await;
+    assert_eq!(
+        first, second,
+        "the samples must not replace an operator's plans because a directory is missing"
+    );
+}
+
+#[test]
+fn a_token_for_a_directory_of_no_service_says_so() {
+    let data = tempfile::tempdir().expect("a directory");
+    let token = || weir(data.path()).args(["token", "--scope", "read"]).output().expect("it ends");
+    let (first, second) = (token(), token());
+    assert!(String::from_utf8_lossy(&first.stderr).contains("no service has used"), "{first:?}");
+    assert!(second.stderr.is_empty(), "{second:?}");
 }
 
 #[test]

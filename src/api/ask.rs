@@ -1,11 +1,12 @@
 //! What a caller asks of authorize: the body, read strictly and made an [`Ask`].
 
 use super::call::Call;
-use super::json::OpenObject;
+use super::json::{OpenObject, canonical};
 use super::problem::Problem;
 use crate::decision::amount::Count;
 use crate::decision::ask::{AUTO, Ask, HOLD_SECONDS_MAX, REQUESTS_MAX};
 use crate::decision::id::{Feature, ModelId, Provider, RequestId, ReservationId, UserId, WorkspaceId};
+use crate::decision::pointer;
 use crate::decision::price::Mode;
 use crate::decision::tokens::{self, Input, Message};
 use crate::flow::authorize::Request;
@@ -20,6 +21,7 @@ const ATTRIBUTES_MAX: usize = 32;
 const TAGS_MAX: usize = 16;
 const TAG_CHARS_MAX: usize = 128;
 const EXCLUDED_MAX: usize = 32;
+const EMBEDDING_NUMBERS_MAX: usize = 4_096;
 /// A text beyond this is counted on a thread that may take its time.
 const COUNT_INLINE_BYTES_MAX: usize = 4 << 10;
 
@@ -93,9 +95,12 @@ pub struct CacheAsk {
     scope: Option<crate::decision::plan::Scope>,
 }
 
-/// A text or chat messages.
+/// A text or chat messages, and a digest of all that they say: counting takes less of them.
 #[derive(Debug)]
-struct InputIn(Input);
+struct InputIn {
+    input: Input,
+    digest: [u8; 32],
+}
 
 impl<'de> Deserialize<'de> for InputIn {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -106,14 +111,22 @@ impl<'de> Deserialize<'de> for InputIn {
                 f.write_str("a text, or a list of chat messages")
             }
             fn visit_str<E>(self, text: &str) -> Result<InputIn, E> {
-                Ok(InputIn(Input::Text(text.to_owned())))
+                Ok(InputIn {
+                    input: Input::Text(text.to_owned()),
+                    digest: Sha256::digest(text).into(),
+                })
             }
             fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<InputIn, A::Error> {
                 let mut messages = Vec::new();
+                let mut hash = Sha256::new();
                 while let Some(message) = seq.next_element::<OpenObject>()? {
+                    canonical::digest_members(&mut hash, &message);
                     messages.push(self::message(&message));
                 }
-                Ok(InputIn(Input::Messages(messages)))
+                Ok(InputIn {
+                    input: Input::Messages(messages),
+                    digest: hash.finalize().into(),
+                })
             }
         }
         from.deserialize_any(InputVisitor)
@@ -165,6 +178,13 @@ pub(super) async fn request(call: &Call, body: AuthorizeRequest, dry_run: bool) 
         && least > most
     {
         return Err(Problem::unacceptable("/min_output_tokens", "must not be above max_output_tokens"));
+    }
+    let embedding = body.cache.as_ref().and_then(|cache| cache.embedding.as_ref());
+    if embedding.is_some_and(|numbers| numbers.len() > EMBEDDING_NUMBERS_MAX) {
+        return Err(Problem::unacceptable(
+            "/cache/embedding",
+            format!("may have at most {EMBEDDING_NUMBERS_MAX} numbers"),
+        ));
     }
     let excluded = body.exclude_providers.clone().unwrap_or_default();
     if excluded.len() > EXCLUDED_MAX {
@@ -229,7 +249,7 @@ fn within(pointer: &str, n: i64, min: i64, max: i64) -> Result<(), Problem> {
 async fn input_tokens(call: &Call, body: &AuthorizeRequest) -> Result<(i64, bool), Problem> {
     match (&body.input_tokens, &body.input) {
         (Some(tokens), None) => Ok((tokens.get(), false)),
-        (None, Some(InputIn(input))) => {
+        (None, Some(InputIn { input, .. })) => {
             let model = if body.model.as_str() == AUTO {
                 None
             } else {
@@ -258,7 +278,7 @@ fn attributes(given: Option<&OpenObject>) -> Result<Map<String, Value>, Problem>
     for (name, value) in given.iter() {
         if value.is_object() || value.is_array() {
             return Err(Problem::unacceptable(
-                pointer("/attributes", name),
+                pointer::member("/attributes", name),
                 "must be a string, a number, a boolean or null",
             ));
         }
@@ -276,34 +296,21 @@ pub(super) fn tags(given: Option<&OpenObject>) -> Result<BTreeMap<String, String
     let tag = |(name, value): (&String, &Value)| match value.as_str() {
         Some(text) if short(text) && short(name) && !name.is_empty() => Ok((name.clone(), text.to_owned())),
         Some(_) => Err(Problem::unacceptable(
-            pointer("/tags", name),
+            pointer::member("/tags", name),
             format!("names and values have at most {TAG_CHARS_MAX} printable characters"),
         )),
-        None => Err(Problem::malformed(pointer("/tags", name), "must be a string")),
+        None => Err(Problem::malformed(pointer::member("/tags", name), "must be a string")),
     };
     given.iter().map(tag).collect()
 }
 
-fn pointer(parent: &str, name: &str) -> String {
-    format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
-}
-
 /// Two requests with the same parsed values have the same fingerprint, however their members were ordered.
 fn fingerprint(body: &AuthorizeRequest, workspace: &WorkspaceId) -> u128 {
-    let sorted = |object: &Option<OpenObject>| {
-        object.as_ref().map(|object| {
-            object
-                .iter()
-                .map(|(name, value)| (name.clone(), value.to_string()))
-                .collect::<BTreeMap<_, _>>()
-        })
-    };
-    let input = body.input.as_ref().map(|InputIn(input)| format!("{input:?}"));
     let scalars = (
         (workspace, &body.user_id, &body.feature, &body.model),
         (
             body.input_tokens.map(Count::get),
-            input,
+            body.input.as_ref().map(|input| input.digest),
             body.max_output_tokens.map(Count::get),
             body.min_output_tokens.map(Count::get),
         ),
@@ -313,25 +320,37 @@ fn fingerprint(body: &AuthorizeRequest, workspace: &WorkspaceId) -> u128 {
             body.requests.map(Count::get),
             body.hold_seconds.map(Count::get),
         ),
-        (sorted(&body.attributes), sorted(&body.tags), &body.exclude_providers),
+        &body.exclude_providers,
     );
     // Plain data into memory cannot fail.
     let bytes = postcard::to_extend(&scalars, Vec::with_capacity(256)).unwrap_or_default();
     let mut hash = Sha256::new();
     hash.update(bytes);
-    hash.update(format!("{:?}", body.cache.as_ref().map(cache_parts)));
+    for (name, object) in [("attributes", &body.attributes), ("tags", &body.tags)] {
+        if let Some(object) = object {
+            hash.update(name);
+            canonical::digest_members(&mut hash, object);
+        }
+    }
+    if let Some(cache) = &body.cache {
+        add_cache(&mut hash, cache);
+    }
     let mut first = [0u8; 16];
     first.copy_from_slice(&hash.finalize()[..16]);
     u128::from_be_bytes(first)
 }
 
-fn cache_parts(cache: &CacheAsk) -> impl std::fmt::Debug + '_ {
-    (
-        &cache.prompt,
+fn add_cache(hash: &mut Sha256, cache: &CacheAsk) {
+    let scalars = (
+        cache.prompt.as_ref().map(|prompt| prompt.digest),
         &cache.system,
-        cache.params.as_ref().map(|params| params.len()),
         &cache.embedding,
         &cache.embedding_model,
         cache.scope,
-    )
+    );
+    hash.update("cache");
+    hash.update(postcard::to_allocvec(&scalars).unwrap_or_default());
+    if let Some(params) = &cache.params {
+        canonical::digest_members(hash, params);
+    }
 }

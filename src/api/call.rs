@@ -4,6 +4,7 @@ use super::auth::Identity;
 use super::json;
 use super::problem::Problem;
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
+use crate::decision::value;
 use crate::flow::Service;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -30,8 +31,17 @@ impl Call {
     /// The query string; unknown and doubled parameters are refused.
     pub fn query<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let read = actix_web::web::Query::<T>::from_query(self.request.query_string());
-        read.map(actix_web::web::Query::into_inner)
-            .map_err(|error| Problem::malformed("", format!("the query string: {error}")))
+        read.map(actix_web::web::Query::into_inner).map_err(|error| {
+            let text = error.to_string();
+            // actix puts its own words before those of whatever refused.
+            let why = text.rsplit("deserialize error: ").next().unwrap_or(&text);
+            let told = |why: &str| format!("the query string: {why}");
+            match why.strip_prefix(value::UNACCEPTABLE) {
+                Some(why) => Problem::unacceptable("", told(why)),
+                None if why.starts_with("unknown variant") => Problem::unacceptable("", told(why)),
+                None => Problem::malformed("", told(why)),
+            }
+        })
     }
 
     /// A part of the path, percent-decoded.

@@ -28,6 +28,7 @@ struct Event {
 
 /// Records usage that comes as CloudEvents.
 #[utoipa::path(post, path = "/v1/events", tag = "hot path",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same request under the same key is answered alike for a day.")),
     request_body(content = Object, description = "A CloudEvent (structured or binary mode) or a batch of up to 1,000."),
     responses((status = 200, description = "As `/v1/usage` answers.", body = super::usage::UsageAnswer)))]
 pub async fn events(call: Call) -> Answer {
@@ -44,11 +45,12 @@ pub async fn events(call: Call) -> Answer {
             one(&call, structured(object.into_inner())?.into_use(&call)?).await
         }
         BATCH => {
-            let events: Vec<OpenObject> = json::read_body(&call.body)?;
+            let events: Vec<Value> = json::read_body(&call.body)?;
             if events.is_empty() || events.len() > ENTRIES_MAX {
                 return Err(Problem::unacceptable("", format!("a batch has 1 to {ENTRIES_MAX} events")));
             }
-            let uses = events.into_iter().map(|event| structured(event.into_inner())?.into_use(&call));
+            let read = |event| structured(json::from_value::<OpenObject>(event)?.into_inner())?.into_use(&call);
+            let uses = events.into_iter().map(read);
             batch(&call, uses.collect()).await
         }
         _ if call.request.headers().contains_key("ce-specversion") => {

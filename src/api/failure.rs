@@ -27,7 +27,7 @@ impl From<FlowError> for Problem {
             FlowError::Raced { .. } => Problem::precondition_failed(told),
             FlowError::Malformed { pointer, detail } => Problem::malformed(pointer, detail),
             FlowError::Unacceptable { pointer, detail } => Problem::unacceptable(pointer, detail),
-            FlowError::PlanInUse { .. } => Problem::of(ProblemCode::PlanInUse, told),
+            FlowError::PlanInUse { .. } | FlowError::PlanIsDefault(_) => Problem::of(ProblemCode::PlanInUse, told),
             FlowError::RebuildTimeout(_) => Problem::overloaded().because(error),
             FlowError::Ledger(LedgerError::Busy) => Problem::overloaded(),
             FlowError::Ledger(LedgerError::Corrupt { .. }) => Problem::internal().because(error),

@@ -1,255 +1,179 @@
-//! `Idempotency-Key` on POSTs that create: the first answer is told again for a day, another body under the key is refused, and a key whose
-//! first request still runs is told so. Authorize needs none of this, because its reservation remembers.
+//! `Idempotency-Key` on POSTs that create: the first answer is told again for a day, another request under the key is refused, and a key
+//! whose first request still runs is told so. Authorize needs none of this, because its reservation remembers.
 //!
-//! Answers are kept in this process. After a restart a repeated request runs again, and is told by its request ids what was recorded.
+//! A key belongs to who sends it (subject and workspace) and to the path. Answers are kept by the flow; this process only knows which
+//! requests run in it.
 
+use super::call::{Answer, Call};
+use super::json::canonical;
 use super::problem::{Problem, ProblemCode};
-use crate::decision::time::Timestamp;
-use actix_web::HttpResponse;
-use actix_web::body::MessageBody;
+use crate::decision::id::RequestId;
+use crate::flow::answer::{self, KeptAnswer};
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::http::StatusCode;
-use actix_web::web::Bytes;
+use actix_web::{HttpResponse, web::Data};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const KEPT_SECONDS: i64 = 24 * 3600;
-/// How many answers are kept, and how large all of them may be; beyond it the oldest are forgotten.
-const ANSWERS_MAX: usize = 50_000;
-const ANSWER_BYTES_MAX: usize = 64 << 20;
-
-/// Who used which key on which path.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Key {
-    pub subject: String,
-    pub path: String,
-    pub key: String,
-}
-
-enum State {
-    Running(Fingerprint),
-    Answered(Fingerprint, Kept),
-}
-
-type Fingerprint = [u8; 32];
-
-/// An answer as it was given.
-#[derive(Clone)]
-struct Kept {
-    status: StatusCode,
-    content_type: Option<String>,
-    body: Bytes,
-}
-
+/// The keys whose first request runs, each with the fingerprint of that request.
 #[derive(Default)]
-struct Known {
-    states: HashMap<Key, State>,
-    /// Answered keys in the order of their answers.
-    order: VecDeque<(Timestamp, Key)>,
-    bytes: usize,
+pub struct Running(Mutex<HashMap<u128, u128>>);
+
+/// A request that runs. Its key is free again with this value, be it that the request was answered or that its caller hung up.
+struct Turn {
+    running: Data<Running>,
+    key: u128,
 }
 
-/// The answers of the last day.
-#[derive(Default)]
-pub struct Answers(Mutex<Known>);
-
-/// What a key means for a request.
-pub enum Seen {
-    /// The first of its key: run it, and hand its answer to [`Answers::answered`].
-    First,
-    /// The answer to the same request.
-    Again(HttpResponse),
-}
-
-impl Answers {
-    /// Takes the key for a body, or says what the key was taken for.
-    pub fn begin(&self, key: &Key, body: &[u8], now: Timestamp) -> Result<Seen, Problem> {
-        let fingerprint = fingerprint(body);
-        let mut known = self.known();
-        known.forget(now);
-        match known.states.get(key) {
-            None => {
-                known.states.insert(key.clone(), State::Running(fingerprint));
-                Ok(Seen::First)
-            }
-            Some(State::Running(other) | State::Answered(other, _)) if *other != fingerprint => Err(Problem::of(
-                ProblemCode::IdempotencyMismatch,
-                "this Idempotency-Key was used for another body; take a new one",
-            )),
-            Some(State::Running(_)) => Err(Problem::of(
-                ProblemCode::IdempotencyInFlight,
-                "the first request with this Idempotency-Key still runs; ask again shortly",
-            )),
-            Some(State::Answered(_, kept)) => Ok(Seen::Again(kept.again())),
-        }
-    }
-
-    /// Keeps the answer of a request that has begun. Failures of the service are not kept: they are to be tried again.
-    pub fn answered(&self, key: Key, response: HttpResponse, now: Timestamp) -> HttpResponse {
-        let (head, body) = response.into_parts();
-        let status = head.status();
-        let Ok(body) = body.try_into_bytes() else {
-            self.known().states.remove(&key);
-            return HttpResponse::InternalServerError().finish();
-        };
-        let response = head.set_body(actix_web::body::BoxBody::new(body.clone()));
-        let mut known = self.known();
-        let Some(State::Running(fingerprint)) = known.states.remove(&key) else {
-            return response;
-        };
-        if !status.is_server_error() {
-            let content_type = response
-                .headers()
-                .get("content-type")
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned);
-            known.bytes += body.len();
-            known.states.insert(
-                key.clone(),
-                State::Answered(
-                    fingerprint,
-                    Kept {
-                        status,
-                        content_type,
-                        body,
-                    },
-                ),
-            );
-            known.order.push_back((now, key));
-        }
-        response
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
+impl Running {
+    fn keys(&self) -> MutexGuard<'_, HashMap<u128, u128>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
-    fn forget(&mut self, now: Timestamp) {
-        let old = |at: Timestamp| at.plus_seconds(KEPT_SECONDS) <= now;
-        while self.order.front().is_some_and(|(at, _)| old(*at)) || self.order.len() >= ANSWERS_MAX || self.bytes > ANSWER_BYTES_MAX {
-            let Some((_, key)) = self.order.pop_front() else { return };
-            if let Some(State::Answered(_, kept)) = self.states.remove(&key) {
-                self.bytes -= kept.body.len();
+impl Turn {
+    fn take(running: &Data<Running>, key: u128, fingerprint: u128) -> Result<Self, Problem> {
+        match running.keys().entry(key) {
+            Entry::Vacant(free) => {
+                free.insert(fingerprint);
+            }
+            Entry::Occupied(taken) if *taken.get() != fingerprint => return Err(mismatch()),
+            Entry::Occupied(_) => {
+                return Err(Problem::of(
+                    ProblemCode::IdempotencyInFlight,
+                    "the first request with this Idempotency-Key still runs; ask again shortly",
+                ));
             }
         }
+        Ok(Self {
+            running: running.clone(),
+            key,
+        })
     }
 }
 
-impl Kept {
-    fn again(&self) -> HttpResponse {
-        let mut response = HttpResponse::build(self.status);
-        if let Some(content_type) = &self.content_type {
-            response.content_type(content_type.as_str());
-        }
-        response.insert_header(("Idempotency-Replayed", "true")).body(self.body.clone())
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.running.keys().remove(&self.key);
     }
 }
 
-/// Bodies are compared as parsed values; what is no JSON is compared byte by byte, and refused by its handler.
-fn fingerprint(body: &[u8]) -> Fingerprint {
+fn mismatch() -> Problem {
+    Problem::of(
+        ProblemCode::IdempotencyMismatch,
+        "this Idempotency-Key was used for another request; take a new one",
+    )
+}
+
+/// Runs `call` once for its key: the first time it is handled, after that its first answer is told again.
+pub async fn once(call: Call, path: &str, key: &RequestId, running: &Data<Running>, handle: impl AsyncFnOnce(Call) -> Answer) -> Answer {
+    let (service, request) = (call.service.clone(), call.request.clone());
+    let (key, fingerprint) = (digest_of_key(&call, path, key), fingerprint(&call));
+    let _turn = Turn::take(running, key, fingerprint)?;
+    match answer::recall(&service, key).await? {
+        Some(kept) if kept.fingerprint == fingerprint => return again(kept),
+        Some(_) => return Err(mismatch()),
+        None => {}
+    }
+    let response = handle(call).await.unwrap_or_else(|problem| problem.response(&request));
+    let (response, text) = text_of(response)?;
+    // A failure of the service is to be tried again, not to be told again.
+    if !response.status().is_server_error() {
+        let kept = KeptAnswer {
+            fingerprint,
+            status: response.status().as_u16(),
+            content_type: content_type(&response),
+            body: text,
+            at: service.clock.now(),
+        };
+        answer::keep(&service, key, kept).await;
+    }
+    Ok(response)
+}
+
+fn again(kept: KeptAnswer) -> Answer {
+    let status = StatusCode::from_u16(kept.status).map_err(|error| Problem::internal().because(error))?;
+    let mut response = HttpResponse::build(status);
+    response.content_type(kept.content_type);
+    Ok(response.insert_header(("Idempotency-Replayed", "true")).body(kept.body))
+}
+
+/// The response, and its body as text. Bodies of this API are JSON that is written before it is sent.
+fn text_of(response: HttpResponse) -> Result<(HttpResponse, String), Problem> {
+    let (head, body) = response.into_parts();
+    let bytes = body
+        .try_into_bytes()
+        .map_err(|_| Problem::internal().because("an answer under an Idempotency-Key is a stream"))?;
+    let text = String::from_utf8(bytes.to_vec()).map_err(|error| Problem::internal().because(error))?;
+    Ok((head.set_body(BoxBody::new(bytes)), text))
+}
+
+fn content_type(response: &HttpResponse) -> String {
+    let header = response.headers().get("content-type");
+    header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// A key, of whom, and for what. The workspace is part of it: two customers may bear credentials of one subject.
+fn digest_of_key(call: &Call, path: &str, key: &RequestId) -> u128 {
+    let workspace = call.identity.workspace.as_ref().map(|workspace| workspace.as_str());
     let mut hash = Sha256::new();
-    match serde_json::from_slice::<Value>(body) {
-        Ok(value) => add(&mut hash, &value),
-        Err(_) => hash.update(body),
+    for part in [Some(&*call.identity.subject), workspace, Some(path), Some(key.as_str())] {
+        hash.update([u8::from(part.is_some())]);
+        let part = part.unwrap_or_default();
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
     }
-    hash.finalize().into()
+    first_half(hash)
 }
 
-/// Each value with its kind and length before it, and the members of an object by name: no two values give the same bytes.
-fn add(hash: &mut Sha256, value: &Value) {
-    let mut leaf = |kind: u8, text: &str| {
-        hash.update([kind]);
-        hash.update((text.len() as u64).to_be_bytes());
-        hash.update(text);
-    };
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => leaf(b'v', &value.to_string()),
-        Value::String(text) => leaf(b's', text),
-        Value::Array(items) => {
-            leaf(b'a', &items.len().to_string());
-            items.iter().for_each(|item| add(hash, item));
-        }
-        Value::Object(members) => {
-            leaf(b'o', &members.len().to_string());
-            let mut members: Vec<_> = members.iter().collect();
-            members.sort_by_key(|(name, _)| name.as_str());
-            for (name, value) in members {
-                add(hash, &Value::String(name.clone()));
-                add(hash, value);
-            }
+/// Bodies are compared as parsed values; what is no JSON is compared byte by byte, and refused by its handler. The attributes of a
+/// CloudEvent in binary mode are headers, and as much of the request as its body.
+fn fingerprint(call: &Call) -> u128 {
+    let mut hash = Sha256::new();
+    let mut attributes: Vec<_> = call
+        .request
+        .headers()
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with("ce-"))
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+    attributes.sort_unstable();
+    for (name, value) in attributes {
+        for part in [name.as_bytes(), value] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
         }
     }
+    match serde_json::from_slice::<Value>(&call.body) {
+        Ok(value) => canonical::digest(&mut hash, &value),
+        Err(_) => hash.update(&call.body),
+    }
+    first_half(hash)
+}
+
+fn first_half(hash: Sha256) -> u128 {
+    let mut half = [0u8; 16];
+    half.copy_from_slice(&hash.finalize()[..16]);
+    u128::from_be_bytes(half)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn key(key: &str) -> Key {
-        Key {
-            subject: "s".to_owned(),
-            path: "/p".to_owned(),
-            key: key.to_owned(),
-        }
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_micros(0).plus_seconds(seconds)
-    }
-
     #[test]
-    fn a_key_is_first_then_in_flight_then_answered_alike() {
-        let answers = Answers::default();
-        let body = br#"{"a": 1, "b": [2, "x"]}"#;
-        assert!(matches!(answers.begin(&key("k"), body, at(0)), Ok(Seen::First)));
-        let code = |result: Result<Seen, Problem>| result.err().map(|problem| problem.code().to_owned());
-        assert_eq!(
-            code(answers.begin(&key("k"), body, at(0))).as_deref(),
-            Some("idempotency_in_flight")
-        );
-        assert_eq!(
-            code(answers.begin(&key("k"), b"{}", at(0))).as_deref(),
-            Some("idempotency_mismatch")
-        );
-        answers.answered(key("k"), HttpResponse::Ok().body("done"), at(0));
-        let Ok(Seen::Again(again)) = answers.begin(&key("k"), br#"{"b":[2,"x"],"a":1}"#, at(1)) else {
-            panic!("not told again")
-        };
-        assert_eq!(
-            again.headers().get("idempotency-replayed").map(|value| value.as_bytes()),
-            Some(&b"true"[..])
-        );
-        assert_eq!(
-            code(answers.begin(&key("k"), b"{}", at(1))).as_deref(),
-            Some("idempotency_mismatch")
-        );
-        assert!(
-            matches!(answers.begin(&key("k"), b"{}", at(KEPT_SECONDS)), Ok(Seen::First)),
-            "after a day the key is free"
-        );
-    }
-
-    #[test]
-    fn a_failure_of_the_service_may_be_tried_again() {
-        let answers = Answers::default();
-        assert!(matches!(answers.begin(&key("k"), b"{}", at(0)), Ok(Seen::First)));
-        answers.answered(key("k"), HttpResponse::ServiceUnavailable().finish(), at(0));
-        assert!(matches!(answers.begin(&key("k"), b"{}", at(0)), Ok(Seen::First)));
-    }
-
-    #[test]
-    fn values_that_only_look_alike_differ() {
-        for (a, b) in [
-            ("1", "\"1\""),
-            ("[1,2]", "[12]"),
-            ("{\"a\":\"b\"}", "[\"a\",\"b\"]"),
-            ("[[1],2]", "[[1,2]]"),
-            ("null", "\"null\""),
-        ] {
-            assert_ne!(fingerprint(a.as_bytes()), fingerprint(b.as_bytes()), "{a} {b}");
-        }
+    fn a_key_has_one_turn_at_a_time_and_another_request_is_told_apart() {
+        let running = Data::new(Running::default());
+        let code = |turn: Result<Turn, Problem>| turn.err().map(|problem| problem.code().to_owned());
+        let turn = Turn::take(&running, 1, 7);
+        assert!(turn.is_ok());
+        assert_eq!(code(Turn::take(&running, 1, 7)).as_deref(), Some("idempotency_in_flight"));
+        assert_eq!(code(Turn::take(&running, 1, 8)).as_deref(), Some("idempotency_mismatch"));
+        assert!(Turn::take(&running, 2, 8).is_ok(), "another key has a turn of its own");
+        drop(turn);
+        assert!(Turn::take(&running, 1, 8).is_ok(), "whoever hung up blocks nobody");
     }
 }

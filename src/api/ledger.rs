@@ -45,6 +45,7 @@ pub struct LedgerPage<'a> {
     next_cursor: Option<String>,
 }
 
+/// What a workspace used, newest first.
 #[utoipa::path(get, path = "/v1/workspaces/{id}/ledger", tag = "reading", params(("id" = String, Path), LedgerQuery),
     responses((status = 200, description = "JSON; with `Accept: text/csv` the same columns as CSV.", body = LedgerPage)))]
 pub async fn ledger(call: Call) -> Answer {

@@ -1,16 +1,24 @@
 //! The OpenAPI document, made from the code. A test holds the committed copy to it.
 
+use super::problem::{CONTENT_TYPE, codes_as_markdown};
 use std::sync::OnceLock;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Weir", description = "Quota and billing metering for AI products: asked before each LLM call, told after it. \
         Errors are `application/problem+json` (RFC 9457) with a stable `code`."),
-    servers((url = "http://127.0.0.1:8080")),
+    servers((url = "/", description = "The service that shows this page")),
+    tags(
+        (name = "hot path", description = "Before and after each LLM call."),
+        (name = "reading", description = "What was used, and what is left."),
+        (name = "admin", description = "What an operator sets: plans, models, routing, workspaces."),
+        (name = "operations", description = "Health, metrics and this document; open to everybody."),
+    ),
     security(("bearer" = [])),
-    modifiers(&Bearer),
+    modifiers(&Bearer, &Problems),
     paths(
         super::authorize::authorize, super::reservations::settle, super::reservations::release, super::reservations::extend,
         super::reservations::get, super::usage::usage, super::events::events, super::workspaces::usage, super::ledger::ledger,
@@ -29,6 +37,28 @@ impl Modify for Bearer {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         document.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+    }
+}
+
+/// Every operation may be refused, and all refusals have one shape: said once for all of them.
+struct Problems;
+
+impl Modify for Problems {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let about = document.info.description.get_or_insert_default();
+        about.push_str("\n\nA credential: `weir token --scope authorize,read` prints one; paste it under *Authorize*.\n\n");
+        about.push_str(&codes_as_markdown());
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemBody"))).build();
+        let problem = ResponseBuilder::new()
+            .description("A refusal: `code` says which, `errors` where.")
+            .content(CONTENT_TYPE, content)
+            .build();
+        for path in document.paths.paths.values_mut() {
+            let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
+            for operation in operations.into_iter().flatten() {
+                operation.responses.responses.insert("default".to_owned(), problem.clone().into());
+            }
+        }
     }
 }
 

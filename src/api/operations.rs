@@ -29,6 +29,7 @@ pub struct Readiness {
     counters: &'static str,
     ledger: &'static str,
     policy_version: i64,
+    /// Those that expired are counted until somebody asks about their workspace.
     open_reservations: Option<u64>,
 }
 

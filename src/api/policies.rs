@@ -76,11 +76,13 @@ fn named_body<T: serde::de::DeserializeOwned>(call: &Call, id: &str) -> Result<T
     json::from_value(Value::Object(given))
 }
 
+/// All plans, by id.
 #[utoipa::path(get, path = "/v1/admin/plans", tag = "admin", responses((status = 200, body = PolicyList)))]
 pub async fn list_plans(call: Call) -> Answer {
     list(&call, Kind::Plan)
 }
 
+/// A plan, with every default filled in.
 #[utoipa::path(get, path = "/v1/admin/plans/{id}", tag = "admin", params(("id" = String, Path)), responses((status = 200, body = PlanDocument)))]
 pub async fn get_plan(call: Call) -> Answer {
     show(&call, &ObjectId::plan(call.path("id")))
@@ -102,11 +104,13 @@ pub async fn delete_plan(call: Call) -> Answer {
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// All models, by id.
 #[utoipa::path(get, path = "/v1/admin/models", tag = "admin", responses((status = 200, body = PolicyList)))]
 pub async fn list_models(call: Call) -> Answer {
     list(&call, Kind::Model)
 }
 
+/// A model, with every default filled in.
 #[utoipa::path(get, path = "/v1/admin/models/{id}", tag = "admin", params(("id" = String, Path)),
     responses((status = 200, body = ModelDocument)))]
 pub async fn get_model(call: Call) -> Answer {
@@ -121,6 +125,7 @@ pub async fn put_model(call: Call) -> Answer {
     write(&call, ObjectId::model(call.path("id")), model_body(&model)).await
 }
 
+/// The routing rules in their order.
 #[utoipa::path(get, path = "/v1/admin/routing", tag = "admin", responses((status = 200, body = RoutingDocument)))]
 pub async fn get_routing(call: Call) -> Answer {
     show(&call, &ObjectId::routing())

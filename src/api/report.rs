@@ -7,6 +7,7 @@ use crate::decision::ask::REQUESTS_MAX;
 use crate::decision::entry::Outcome;
 use crate::decision::id::{Feature, ModelId, UserId, WorkspaceId};
 use crate::decision::money::Usd;
+use crate::decision::pointer;
 use crate::decision::price::Mode;
 use crate::decision::settlement::Report;
 use crate::decision::time::Timestamp;
@@ -176,7 +177,7 @@ impl Parts<'_> {
             ));
         }
         let one = |(name, count): (&String, &serde_json::Value)| {
-            let pointer = format!("/billable_outcomes/{name}");
+            let pointer = pointer::member("/billable_outcomes", name);
             Feature::parse(name).map_err(|why| Problem::unacceptable(&pointer, format!("its name {why}")))?;
             let count = Count::deserialize(count).map_err(|error| {
                 let text = error.to_string();

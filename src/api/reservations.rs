@@ -202,6 +202,7 @@ impl<'a> From<&'a Reservation> for ReservationOut<'a> {
     }
 }
 
+/// How a reservation stands.
 #[utoipa::path(get, path = "/v1/reservations/{id}", tag = "hot path", params(("id" = String, Path)),
     responses((status = 200, body = ReservationOut)))]
 pub async fn get(call: Call) -> Answer {

@@ -2,7 +2,7 @@
 
 use super::auth::{Access, Scope, Verifier};
 use super::call::{Answer, Call};
-use super::idempotency::{Answers, Key, Seen};
+use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{authorize, events, json, ledger, operations, policies, reservations, usage, workspaces};
 use crate::flow::Service;
@@ -139,20 +139,7 @@ async fn dispatch(route: &Route, request: &HttpRequest, payload: Payload) -> Ans
     let Some(key) = call.idempotency_key()?.filter(|_| route.body.creates) else {
         return (route.handler)(call).await;
     };
-
-    let key = Key {
-        subject: call.identity.subject.to_string(),
-        path: route.path.to_owned(),
-        key: key.to_string(),
-    };
-    let answers = part::<Answers>(request)?;
-    match answers.begin(&key, &call.body, service.clock.now())? {
-        Seen::Again(response) => Ok(response),
-        Seen::First => {
-            let response = (route.handler)(call).await.unwrap_or_else(|problem| problem.response(request));
-            Ok(answers.answered(key, response, service.clock.now()))
-        }
-    }
+    idempotency::once(call, route.path, &key, part::<Running>(request)?, route.handler).await
 }
 
 /// A part of the service that the composition root has put beside the routes.

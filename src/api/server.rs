@@ -1,8 +1,9 @@
 //! The HTTP server: HTTP/1.1 and cleartext HTTP/2 on one port, and what bounds a connection.
 //!
 //! A connection that says nothing costs a file and is closed after [`HEAD_SECONDS_MAX`]; actix's own listener waits for its first byte
-//! without an end. A body that is not read to its end closes the connection too. Connections are kept below the files that the process may open, so that a flood of them never takes those of the stores.
+//! without an end. A request that does not come to its answer within [`REQUEST_SECONDS_MAX`] ends its connection ([`bounded`]). A body that is not read to its end closes the connection too. Connections are kept below the files that the process may open, so that a flood of them never takes those of the stores.
 
+mod bounded;
 mod unread;
 
 use super::problem::Problem;
@@ -14,6 +15,7 @@ use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_confi
 use actix_web::dev::{AppConfig, Server};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpRequest};
+use bounded::Bounded;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -22,8 +24,10 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// How long a connection may take for its first byte, and for the head of each request.
+/// How long a connection may take for its first byte, and for the head of its first request.
 pub const HEAD_SECONDS_MAX: u64 = 10;
+/// How long from the first byte of a request to the first of its answer: longer than a body may take to arrive, and any work after it.
+pub const REQUEST_SECONDS_MAX: u64 = 60;
 /// How long a connection is kept without a request: longer than the 60 s of common load balancers, which must be the ones to hang up.
 pub const IDLE_SECONDS_MAX: u64 = 75;
 /// How long requests that are under way may take to end when the service is told to stop.
@@ -59,10 +63,21 @@ pub fn start<F>(listeners: Vec<TcpListener>, clock: Arc<dyn Clock>, configure: F
 where
     F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
 {
-    start_with(listeners, clock, configure, Duration::from_secs(HEAD_SECONDS_MAX))
+    let patience = Patience {
+        head: Duration::from_secs(HEAD_SECONDS_MAX),
+        request: Duration::from_secs(REQUEST_SECONDS_MAX),
+    };
+    start_with(listeners, clock, configure, patience)
 }
 
-fn start_with<F>(listeners: Vec<TcpListener>, clock: Arc<dyn Clock>, configure: F, head: Duration) -> io::Result<Server>
+/// What a connection may take; tests have less.
+#[derive(Clone, Copy)]
+struct Patience {
+    head: Duration,
+    request: Duration,
+}
+
+fn start_with<F>(listeners: Vec<TcpListener>, clock: Arc<dyn Clock>, configure: F, patience: Patience) -> io::Result<Server>
 where
     F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
 {
@@ -92,24 +107,24 @@ where
                 .wrap(RequestIds::new(clock.clone()));
             let http = HttpService::build()
                 .keep_alive(KeepAlive::Timeout(Duration::from_secs(IDLE_SECONDS_MAX)))
-                .client_request_timeout(head)
+                .client_request_timeout(patience.head)
                 .client_disconnect_timeout(Duration::from_millis(HANG_UP_MILLIS_MAX))
                 .graceful_shutdown_signal(move || {
                     let stopping = stopping.clone();
                     async move { stopping.notified().await }
                 })
                 .finish(map_config(app.into_factory(), |()| AppConfig::default()));
-            fn_service(move |connection| spoken(connection, head)).and_then(http)
+            fn_service(move |connection| spoken(connection, patience)).and_then(http)
         })?;
     }
     Ok(builder.run())
 }
 
 /// Which protocol a new connection speaks, once it says something.
-async fn spoken(connection: TcpStream, within: Duration) -> Result<(TcpStream, Protocol, Option<SocketAddr>), DispatchError> {
+async fn spoken(connection: TcpStream, patience: Patience) -> Result<(Bounded, Protocol, Option<SocketAddr>), DispatchError> {
     let mut first = [0; HTTP2_PREFACE.len()];
     let peek = connection.peek(&mut first);
-    tokio::time::timeout(within, peek)
+    tokio::time::timeout(patience.head, peek)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let protocol = if first == *HTTP2_PREFACE {
@@ -120,7 +135,7 @@ async fn spoken(connection: TcpStream, within: Duration) -> Result<(TcpStream, P
     // Answers are written whole; waiting for more to send would only delay them.
     connection.set_nodelay(true)?;
     let peer = connection.peer_addr().ok();
-    Ok((connection, protocol, peer))
+    Ok((Bounded::new(connection, patience.request), protocol, peer))
 }
 
 /// The answer to a path that does not exist.

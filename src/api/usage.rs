@@ -143,7 +143,9 @@ struct Batch {
 }
 
 /// Records usage that happened without an authorize.
-#[utoipa::path(post, path = "/v1/usage", tag = "hot path", request_body = UsageRequest,
+#[utoipa::path(post, path = "/v1/usage", tag = "hot path",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same request under the same key is answered alike for a day.")),
+    request_body = UsageRequest,
     responses((status = 200, description = "`status` is recorded or duplicate; for `entries`, `results` in order.", body = UsageAnswer)))]
 pub async fn usage(call: Call) -> Answer {
     let body: OpenObject = call.json()?;

@@ -17,6 +17,7 @@ use crate::flow::FlowError;
 use crate::flow::usage::Forecast;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -103,7 +104,7 @@ pub struct WorkspaceBody {
 }
 
 /// Other limits for one budget of this workspace, for a time.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OverrideBody {
     /// In the budget's unit: a decimal string for usd, an integer otherwise.
@@ -118,11 +119,25 @@ pub struct OverrideBody {
     expires_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 enum LimitIn {
     Count(i64),
     Usd(String),
+}
+
+impl<'de> Deserialize<'de> for LimitIn {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Value::deserialize(from)? {
+            Value::String(text) => Ok(Self::Usd(text)),
+            number => value::integer(number, "a limit", 0, LIMIT_COUNT_MAX)
+                .map(Self::Count)
+                .map_err(|error| match error.to_string() {
+                    text if text.starts_with(value::UNACCEPTABLE) => D::Error::custom(text),
+                    _ => D::Error::custom("must be an integer, or in usd a decimal string such as \"12.50\""),
+                }),
+        }
+    }
 }
 
 fn one_seat() -> i64 {
@@ -217,10 +232,15 @@ impl WorkspaceBody {
         if self.overrides.len() > OVERRIDES_MAX {
             return Err(refuse("/overrides", format!("may have at most {OVERRIDES_MAX}")));
         }
-        let overrides = self
-            .overrides
-            .iter()
-            .map(|(id, change)| Ok((id.clone(), change.compile(id, plan.map(AsRef::as_ref))?)));
+        let plan = plan.map(AsRef::as_ref);
+        let before = out(workspace, plan).body.overrides;
+        let overrides = self.overrides.iter().map(|(id, change)| {
+            // One whose budget the plan has lost since stays as it is: it is in nobody's way until somebody changes it, or the plan.
+            let has_budget = plan.is_some_and(|plan| plan.budgets.iter().any(|budget| budget.id == *id));
+            let stays = !has_budget && workspace.plan_id == self.plan_id && before.get(id) == Some(change);
+            let known = workspace.overrides.get(id).filter(|_| stays).cloned();
+            Ok((id.clone(), known.map_or_else(|| change.compile(id, plan), Ok)?))
+        });
         workspace.overrides = overrides.collect::<Result<_, FlowError>>()?;
         workspace.plan_id = self.plan_id.clone();
         workspace.status = self.status;
@@ -243,6 +263,10 @@ impl OverrideBody {
             pointer: format!("/overrides/{id}{field}"),
             detail,
         };
+        let misshapen = |field: &str, detail: &str| FlowError::Malformed {
+            pointer: format!("/overrides/{id}{field}"),
+            detail: detail.to_owned(),
+        };
         let budget = plan.and_then(|plan| plan.budgets.iter().find(|budget| budget.id == *id));
         let budget = budget.ok_or_else(|| refuse("", format!("the plan has no budget {id}")))?;
         let limit = |field: &str, limit: &Option<LimitIn>| match (limit, budget.unit) {
@@ -256,8 +280,8 @@ impl OverrideBody {
                 0..=LIMIT_COUNT_MAX => Ok(Some(*n)),
                 _ => Err(refuse(field, format!("must be from 0 to {LIMIT_COUNT_MAX}"))),
             },
-            (Some(_), Unit::Usd) => Err(refuse(field, "a limit in usd is a decimal string such as \"12.50\"".to_owned())),
-            (Some(_), _) => Err(refuse(field, "must be an integer".to_owned())),
+            (Some(_), Unit::Usd) => Err(misshapen(field, "a limit in usd is a decimal string such as \"12.50\"")),
+            (Some(_), _) => Err(misshapen(field, "must be an integer, not a string")),
         };
         let change = Override {
             soft: limit("/soft", &self.soft)?,
@@ -299,6 +323,7 @@ pub async fn put(call: Call) -> Answer {
     Ok(reply(&call, &workspace, if is_new { StatusCode::CREATED } else { StatusCode::OK }))
 }
 
+/// A workspace as its operator set it.
 #[utoipa::path(get, path = "/v1/admin/workspaces/{id}", tag = "admin", params(("id" = String, Path)),
     responses((status = 200, body = WorkspaceOut)))]
 pub async fn get(call: Call) -> Answer {

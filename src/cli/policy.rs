@@ -29,9 +29,9 @@ pub(super) fn policy(settings: &Settings, command: &PolicyCommand) -> Result<Exi
     }
     let report = check(directory, SystemClock.now());
     if report.is_good() {
-        print!("{report}");
+        println!("{report}");
         return Ok(ExitCode::SUCCESS);
     }
-    eprint!("{report}");
+    eprintln!("{report}");
     Ok(ExitCode::FAILURE)
 }

@@ -114,9 +114,10 @@ async fn stop_signal() {
 
 pub(super) fn replay(settings: &Settings, args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let run = format!("{:x}", SystemClock.now().micros());
+    let trace = replay::read(args)?;
     actix_web::rt::System::new().block_on(async {
         if let (Some(url), Some(token)) = (&args.url, &args.token) {
-            return outcome(replay::replay(args, Target::new(url, token.clone(), run)?).await?);
+            return outcome(replay::replay(args, trace, Target::new(url, token.clone(), run)?).await?);
         }
         let secret = token::secret(settings)?;
         let scopes = ScopeSet::of(Scope::Admin);
@@ -127,7 +128,7 @@ pub(super) fn replay(settings: &Settings, args: &ReplayArgs) -> Result<ExitCode,
             .or_else(|| data_dir::running(&settings.data_dir).and_then(|running| running.address))
         {
             eprintln!("replaying against {url}");
-            return outcome(replay::replay(args, Target::new(&url, token, run)?).await?);
+            return outcome(replay::replay(args, trace, Target::new(&url, token, run)?).await?);
         }
         let Started {
             server,
@@ -142,7 +143,7 @@ pub(super) fn replay(settings: &Settings, args: &ReplayArgs) -> Result<ExitCode,
         );
         let handle = server.handle();
         let server = tokio::spawn(server);
-        let good = replay::replay(args, Target::new(&url, token, run)?).await?;
+        let good = replay::replay(args, trace, Target::new(&url, token, run)?).await?;
         let differences = service.ledger.verify().await?;
         for difference in &differences {
             println!(

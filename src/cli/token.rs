@@ -55,6 +55,11 @@ pub(super) fn token(settings: &Settings, args: &TokenArgs) -> Result<ExitCode, F
     if args.scope.contains(Scope::Portal) && workspace.is_none() {
         return Err("the scope portal shows a customer's own usage: name the customer with --workspace".into());
     }
+    // A mistaken directory would otherwise be noticed only by what the service says to the credential.
+    if settings.jwt_secret.is_none() && !settings.data_dir.join(keys::FILE).exists() {
+        let directory = settings.data_dir.display();
+        eprintln!("weir: no service has used the data directory {directory} yet; its signing key is made now");
+    }
     println!(
         "{}",
         sign(

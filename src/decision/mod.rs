@@ -15,6 +15,7 @@ pub mod money;
 pub mod nearest;
 pub mod period;
 pub mod plan;
+pub mod pointer;
 pub mod price;
 pub mod pricing;
 pub mod questions;

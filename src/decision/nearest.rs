@@ -17,7 +17,8 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .into_iter()
         .map(|candidate| (edits(wanted.as_bytes(), candidate.to_ascii_lowercase().as_bytes()), candidate));
     scored
-        .filter(|(distance, _)| *distance <= allowed)
+        // Of a short name at least half must be right: "x" is not meant for "id".
+        .filter(|(distance, candidate)| *distance <= allowed && 2 * distance <= candidate.len())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -47,7 +48,18 @@ mod tests {
 
     #[test]
     fn a_typing_error_is_recognised_and_another_word_is_not() {
-        let known = ["workspace_id", "user_id", "feature", "model", "hard", "soft"];
+        let known = [
+            "workspace_id",
+            "user_id",
+            "feature",
+            "model",
+            "hard",
+            "soft",
+            "period",
+            "downgrade_to",
+            "id",
+            "n",
+        ];
         for (name, expected) in [
             ("workspace", Some("workspace_id")),
             ("workspaceid", Some("workspace_id")),
@@ -56,6 +68,10 @@ mod tests {
             ("modle", Some("model")),
             ("Model", Some("model")),
             ("hrad", Some("hard")),
+            ("sofd", Some("soft")),
+            ("perriod", Some("period")),
+            ("downgradeto", Some("downgrade_to")),
+            ("ids", Some("id")),
             ("role", None),
             ("budget", None),
             ("workspace_identifier", None),

@@ -70,7 +70,7 @@ impl Report {
     }
 }
 
-/// The entry for `report`, priced as of the subject's time; `at_least` are the pools of its checkpoints.
+/// The entry for `report`, priced as of the subject's time; for a checkpoint `at_least` are the pools of those before it.
 pub fn entry(
     subject: &Subject,
     report: &Report,
@@ -170,10 +170,11 @@ fn list_cost(
 /// What a final report may do, given how its reservation stands in the ledger.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Next {
-    /// Nothing ended it yet: record. `at_least`: what its checkpoints said.
+    /// Nothing ended it yet: record. A final report counts as it says, whatever checkpoints said before it: it is the provider's own
+    /// word, and tokens that had moved between pools meanwhile count once again.
     Record {
         revision: i64,
-        at_least: Option<Pools>,
+        is_stream: bool,
     },
     /// It expired without a use on record: record, late.
     RecordLate {
@@ -200,14 +201,14 @@ pub fn next(standing: Option<&Standing>, fingerprint: u128) -> Next {
     let Some(standing) = standing else {
         return Next::Record {
             revision: 0,
-            at_least: None,
+            is_stream: false,
         };
     };
     let revision = standing.revision;
     match (standing.end, &standing.entry) {
         (None, _) => Next::Record {
             revision,
-            at_least: standing.checkpoint.as_ref().map(|checkpoint| checkpoint.entry.pools),
+            is_stream: standing.checkpoint.is_some(),
         },
         (Some(End::Settled), Some(entry)) if standing.fingerprint == Some(fingerprint) => Next::Replay(Box::new(entry.clone())),
         (Some(End::Settled), _) => Next::Conflict,
@@ -267,7 +268,7 @@ mod tests {
             next(None, 1),
             Next::Record {
                 revision: 0,
-                at_least: None
+                is_stream: false
             }
         );
         for (end, expected) in [
@@ -275,7 +276,7 @@ mod tests {
                 None,
                 Next::Record {
                     revision: 3,
-                    at_least: None,
+                    is_stream: false,
                 },
             ),
             (Some(End::Settled), Next::Conflict),

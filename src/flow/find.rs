@@ -2,10 +2,11 @@
 
 use super::context::Context;
 use super::{FlowError, Service};
+use crate::counters::Record;
 use crate::decision::amount::Amounts;
 use crate::decision::entry::Entry;
 use crate::decision::id::{Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
-use crate::decision::standing::End;
+use crate::decision::standing::{End, Standing};
 use crate::decision::time::Timestamp;
 
 /// A reservation as its owner may see it.
@@ -31,7 +32,17 @@ pub fn visible(workspace: &WorkspaceId, bound: Option<&WorkspaceId>) -> bool {
     bound.is_none_or(|bound| bound == workspace)
 }
 
-pub async fn find(service: &Service, id: ReservationId, bound: Option<&WorkspaceId>) -> Result<Reservation, FlowError> {
+/// What the store and the ledger know of a reservation.
+pub(super) struct Seen {
+    pub workspace: WorkspaceId,
+    pub record: Option<Record>,
+    /// What the hold remembers, while it does.
+    pub context: Option<Context>,
+    pub standing: Option<Standing>,
+}
+
+/// Looks a reservation up in both; of another tenant than `bound` it is as unknown as if it never was.
+pub(super) async fn look(service: &Service, id: ReservationId, bound: Option<&WorkspaceId>) -> Result<Seen, FlowError> {
     let record = service.counters.find(id, service.clock.now()).await?;
     let standing = service.ledger.standing(id).await?;
     let workspace = record
@@ -47,6 +58,21 @@ pub async fn find(service: &Service, id: ReservationId, bound: Option<&Workspace
         .filter(|record| !record.context.is_empty())
         .map(|record| Context::decode(&record.context, id))
         .transpose()?;
+    Ok(Seen {
+        workspace,
+        record,
+        context,
+        standing,
+    })
+}
+
+pub async fn find(service: &Service, id: ReservationId, bound: Option<&WorkspaceId>) -> Result<Reservation, FlowError> {
+    let Seen {
+        workspace,
+        record,
+        context,
+        standing,
+    } = look(service, id, bound).await?;
     let reported = standing
         .as_ref()
         .and_then(|standing| standing.checkpoint.as_ref())

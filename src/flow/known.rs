@@ -54,7 +54,11 @@ pub(super) async fn know(
         }
         Err(error) => return Err(error.into()),
     };
-    let foreign = |workspace: &WorkspaceId| bound.is_some_and(|bound| bound != workspace);
+    // Of another workspace than the caller's own, or than the one that it names.
+    let foreign = |workspace: &WorkspaceId| {
+        let named = described.workspace.as_ref();
+        [bound, named].into_iter().flatten().any(|expected| expected != workspace)
+    };
     if record.as_ref().is_some_and(|record| foreign(&record.workspace)) {
         return Err(FlowError::ReservationUnknown(id));
     }

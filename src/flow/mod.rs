@@ -11,6 +11,7 @@ use estimator::Estimator;
 use std::sync::Arc;
 use workspace::Workspaces;
 
+pub mod answer;
 pub mod authorize;
 pub mod context;
 pub mod estimator;
@@ -91,6 +92,8 @@ pub enum FlowError {
     Unacceptable { pointer: String, detail: String },
     #[error("plan {plan} is in use by workspace {workspace}; move its workspaces first")]
     PlanInUse { plan: String, workspace: WorkspaceId },
+    #[error("plan {0} is the default plan, which workspaces without a plan are on; name another default_plan first")]
+    PlanIsDefault(String),
     #[error("the counters of workspace {0} are being rebuilt and did not come up in time")]
     RebuildTimeout(WorkspaceId),
     #[error(transparent)]

@@ -101,8 +101,12 @@ pub async fn change(service: &Service, change: Change, by: &By, expected: Option
 /// Deletes a plan, unless a workspace is on it.
 pub async fn delete_plan(service: &Service, id: &str, by: &By, expected: Option<u32>) -> Result<(), FlowError> {
     let plan = ObjectId::plan(id);
-    if service.policy.load().object(&plan).is_none() {
+    let policy = service.policy.load();
+    if policy.object(&plan).is_none() {
         return Err(FlowError::NotFound);
+    }
+    if policy.default_plan.as_ref().is_some_and(|default| default.as_str() == id) {
+        return Err(FlowError::PlanIsDefault(id.to_owned()));
     }
     if let Some(workspace) = service.ledger.workspace_on_plan(id).await? {
         return Err(FlowError::PlanInUse {
@@ -111,6 +115,12 @@ pub async fn delete_plan(service: &Service, id: &str, by: &By, expected: Option<
         });
     }
     change(service, (plan, None), by, expected).await.map(drop)
+}
+
+/// The policy that the ledger has; `None`: nobody wrote one yet.
+pub async fn in_force(ledger: &dyn Ledger) -> Result<Option<Policy>, FlowError> {
+    let state = ledger.policy().await?;
+    (state.version > 0).then(|| build(state)).transpose()
 }
 
 /// Applies policy files if they are not the ones that were applied last, and returns the policy in force: unchanged files never revert

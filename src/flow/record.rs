@@ -74,7 +74,7 @@ pub async fn record(service: &Service, usage: &Use) -> Result<Recorded, FlowErro
     let mut standing = if expired { service.ledger.standing(id).await? } else { None };
     for _ in 0..DECIDE_AGAIN_MAX {
         let (revision, end, entry) = match settlement::next(standing.as_ref(), fingerprint) {
-            Next::Record { at_least: Some(_), .. } => return Err(FlowError::RequestIdHeld(id)),
+            Next::Record { is_stream: true, .. } => return Err(FlowError::RequestIdHeld(id)),
             Next::Record { revision, .. } => (revision, End::Settled, if expired { linked(true) } else { fresh.clone() }),
             Next::RecordLate { revision } => (revision, End::Settled, linked(true)),
             Next::Released { revision, entry: None, .. } => (revision, End::Released, linked(true)),

@@ -1,7 +1,7 @@
 //! Release: the request did not happen. A ledger write first, so that release and settle cannot both be acknowledged; then the hold is
 //! freed. A crash between them leaves a hold that expires by itself, and an end that is already decided.
 
-use super::find::visible;
+use super::find::look;
 use super::{DECIDE_AGAIN_MAX, FlowError, Service};
 use crate::counters::{Applied, Progress, SumRow};
 use crate::decision::counter::Counter;
@@ -19,21 +19,8 @@ pub struct Released {
 
 pub async fn release(service: &Service, id: ReservationId, bound: Option<&WorkspaceId>) -> Result<Released, FlowError> {
     let now = service.clock.now();
-    let record = service.counters.find(id, now).await?;
-    let mut standing = service.ledger.standing(id).await?;
-    let workspace = record
-        .as_ref()
-        .map(|record| &record.workspace)
-        .or(standing.as_ref().map(|standing| &standing.workspace));
-    let workspace = workspace
-        .filter(|workspace| visible(workspace, bound))
-        .cloned()
-        .ok_or(FlowError::ReservationUnknown(id))?;
-    let context = record
-        .as_ref()
-        .filter(|record| !record.context.is_empty())
-        .map(|record| Context::decode(&record.context, id))
-        .transpose()?;
+    let seen = look(service, id, bound).await?;
+    let (workspace, context, mut standing) = (seen.workspace, seen.context, seen.standing);
     let counters = context.as_ref().map(|context| context.limits.counters.clone()).unwrap_or_default();
     for _ in 0..DECIDE_AGAIN_MAX {
         let (entry, request_id) = match &standing {

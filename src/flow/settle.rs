@@ -59,19 +59,13 @@ pub async fn settle(
     let mut standing = standing;
     for _ in 0..DECIDE_AGAIN_MAX {
         let (revision, entry) = match settlement::next(standing.as_ref(), fingerprint) {
-            Next::Record { revision, at_least } => {
-                let entry = match at_least {
-                    None => Entry {
-                        late: !live,
-                        ..fresh.clone()
-                    },
-                    Some(pools) => Entry {
-                        late: !live,
-                        ..entry(service, &known, report, Some(&pools))?
-                    },
-                };
-                (revision, entry)
-            }
+            Next::Record { revision, .. } => (
+                revision,
+                Entry {
+                    late: !live,
+                    ..fresh.clone()
+                },
+            ),
             Next::RecordLate { revision } => (
                 revision,
                 Entry {

@@ -11,6 +11,7 @@
 //!    next version.
 //! 4. An open checkpoint counts as spent, like an entry. It is replaced, never added to, by the next checkpoint or the final entry.
 //! 5. The first write of a workspace creates it.
+//! 6. Of the answers under one key the first is kept, until it is older than whoever asks wants to know.
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -112,6 +113,17 @@ pub struct PolicyState {
     pub objects: Vec<PolicyObject>,
 }
 
+/// What a request under an `Idempotency-Key` was answered with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptAnswer {
+    /// Tells requests under one key apart.
+    pub fingerprint: u128,
+    pub status: u16,
+    pub content_type: String,
+    pub body: String,
+    pub at: Timestamp,
+}
+
 /// Why the ledger could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -169,6 +181,10 @@ pub trait Ledger: Send + Sync {
 
     /// Writes a change of policy and returns the new version; `None`: the expected version is not the current one.
     async fn change_policy(&self, change: PolicyChange) -> Result<Option<i64>, LedgerError>;
+
+    /// The answer under `key` that was given after `since`. Where there is none and `answer` is given, that one is kept from now on and is
+    /// what is returned: of racing answers all are told the first.
+    async fn answer_once(&self, key: u128, answer: Option<KeptAnswer>, since: Timestamp) -> Result<Option<KeptAnswer>, LedgerError>;
 
     /// Recomputes every sum row from entries and checkpoints, and names each difference.
     async fn verify(&self) -> Result<Vec<SumDifference>, LedgerError>;

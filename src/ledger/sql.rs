@@ -131,6 +131,19 @@ pub(super) const ADD_POLICY_OBJECT: &str = "INSERT INTO policy_object (kind, id,
      1 + COALESCE((SELECT MAX(version) FROM policy_object WHERE kind = $1 AND id = $2), 0), $3, $4)";
 
 /// Never earlier, so that neither doubles nor the order of two extensions matter.
+pub(super) const ANSWER: &str =
+    "SELECT fingerprint, status, content_type, body, answered_at FROM answer WHERE answer_key = $1 AND answered_at > $2";
+
+/// Replaces only an answer that is too old to be told again.
+pub(super) const KEEP_ANSWER: &str = "INSERT INTO answer (answer_key, fingerprint, status, content_type, body, answered_at) \
+     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (answer_key) DO UPDATE SET fingerprint = excluded.fingerprint, \
+     status = excluded.status, content_type = excluded.content_type, body = excluded.body, answered_at = excluded.answered_at \
+     WHERE answer.answered_at <= $7";
+
+/// A few of the oldest with each new one: more than one comes, so they never pile up.
+pub(super) const FORGET_ANSWERS: &str = "DELETE FROM answer WHERE answer_key IN (SELECT answer_key FROM answer \
+     WHERE answered_at <= $1 ORDER BY answered_at LIMIT 4)";
+
 pub(super) const EXTEND_CHECKPOINT: &str = "UPDATE checkpoint SET expires_at = $2 WHERE reservation_id = $1 AND expires_at < $2";
 
 // A batch: what it needs to know.

@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// A price that nobody has touched for longer than this should be looked up again.
 const PRICE_SECONDS_FRESH: i64 = 366 * 86_400;
+/// How much of a line is shown with a problem.
+const LINE_CHARS_SHOWN: usize = 160;
 /// How many names a warning lists before it counts.
 const NAMES_SHOWN: usize = 4;
 
@@ -82,8 +84,12 @@ impl Report {
         let index = usize::try_from(line - 1).unwrap_or(usize::MAX);
         match text.and_then(|text| text.lines().nth(index)) {
             Some(text) => {
-                let before = text.chars().take(usize::try_from(column - 1).unwrap_or(0));
-                let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+                // Of a long line only what stands around the mark.
+                let at = usize::try_from(column - 1).unwrap_or(0);
+                let from = at.saturating_sub(LINE_CHARS_SHOWN / 2);
+                let from = if text.chars().count() > LINE_CHARS_SHOWN { from } else { 0 };
+                let text: String = text.chars().skip(from).take(LINE_CHARS_SHOWN).collect();
+                let indent: String = text.chars().take(at - from).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
                 writeln!(f, "{line:>5} | {text}\n      | {indent}^")
             }
             None => Ok(()),

@@ -5,7 +5,7 @@
 //! runs in a thread with a stack of its own, and the tree is checked afterwards: known names and functions only, no macro inside of
 //! or upon another, a bounded number of steps.
 
-use super::problem::nearest;
+use crate::decision::nearest::nearest;
 use crate::decision::route::{BUDGET_FIELDS, Condition, NOW_FIELDS, PLAN_FIELDS, REQUEST_FIELDS, VARIABLES, WORKSPACE_FIELDS};
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 use cel::{ParseErrors, Program};

@@ -4,7 +4,9 @@
 //! shows ten. A struct is never read from a sequence, as serde would: positions are not names. Invariant: what is returned was read
 //! from the whole value; a copy from which something was taken out is only read for its problems.
 
-use super::problem::{Fault, PROBLEMS_MAX, Part, Problem, nearest, segment};
+use super::problem::{Fault, PROBLEMS_MAX, Part, Problem};
+use crate::decision::nearest::nearest;
+use crate::decision::pointer;
 use crate::decision::value::UNACCEPTABLE;
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor};
@@ -108,11 +110,14 @@ impl Refused {
 }
 
 fn pointer(path: &[Step]) -> String {
-    let segments = path.iter().map(|step| match step {
-        Step::Key(key) => format!("/{}", segment(key)),
-        Step::Index(index) => format!("/{index}"),
-    });
-    segments.collect()
+    let mut pointer = String::new();
+    for step in path {
+        match step {
+            Step::Key(key) => pointer::push(&mut pointer, key),
+            Step::Index(index) => pointer::push(&mut pointer, &index.to_string()),
+        }
+    }
+    pointer
 }
 
 impl fmt::Display for Refused {

@@ -4,6 +4,7 @@
 //! arrays, is read once more from a value ([`strict`]), which is stricter and knows places. Invariants: nothing that is returned came from
 //! a body with a doubled name, at any depth, nor was an object ever taken from an array.
 
+pub mod canonical;
 mod media;
 mod scan;
 mod strict;

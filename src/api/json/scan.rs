@@ -4,6 +4,7 @@
 //! It never recurses, and does not check the rest of the grammar: that is the reader's. On text that is no JSON it may find anything or
 //! nothing, but it ends, in linear time (n log n for an object of n members).
 
+use crate::decision::pointer;
 use std::borrow::Cow;
 
 pub(super) const DEPTH_MAX: usize = 64;
@@ -137,19 +138,13 @@ impl<'a> Scan<'a> {
         for (depth, frame) in self.frames.iter().enumerate() {
             let names_end = self.frames.get(depth + 1).map_or(names_from, |inner| inner.names_from);
             match self.names.get(names_end.wrapping_sub(1)) {
-                Some(current) if frame.is_object => push_segment(&mut pointer, current),
-                _ => push_segment(&mut pointer, &frame.commas.to_string()),
+                Some(current) if frame.is_object => pointer::push(&mut pointer, current),
+                _ => pointer::push(&mut pointer, &frame.commas.to_string()),
             }
         }
-        push_segment(&mut pointer, name);
+        pointer::push(&mut pointer, name);
         pointer
     }
-}
-
-/// Adds a segment to a JSON pointer (RFC 6901).
-pub(super) fn push_segment(pointer: &mut String, segment: &str) {
-    pointer.push('/');
-    pointer.push_str(&segment.replace('~', "~0").replace('/', "~1"));
 }
 
 /// A name that is there twice. May reorder the names: whoever asks is done with them.

@@ -1,8 +1,9 @@
 //! What is wrong with a body, said in the words of JSON: as serde's error type it keeps kind and place instead of a sentence.
 
-use super::scan::{DEPTH_MAX, Finding, push_segment};
+use super::scan::{DEPTH_MAX, Finding};
 use crate::api::problem::Problem;
 use crate::decision::nearest::nearest;
+use crate::decision::pointer;
 use crate::decision::value::UNACCEPTABLE;
 use serde::de::{self, Expected, Unexpected};
 use std::fmt;
@@ -48,7 +49,7 @@ impl Trouble {
 impl From<Trouble> for Problem {
     fn from(trouble: Trouble) -> Self {
         let mut pointer = String::new();
-        trouble.path.iter().rev().for_each(|segment| push_segment(&mut pointer, segment));
+        trouble.path.iter().rev().for_each(|segment| pointer::push(&mut pointer, segment));
         let problem = if trouble.is_value {
             Problem::unacceptable
         } else {

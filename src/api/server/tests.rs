@@ -24,17 +24,21 @@ async fn echo(request: HttpRequest, payload: Payload) -> HttpResponse {
 
 /// Runs `talk` against a server, on a thread of its own.
 async fn with_server<T: Send + 'static>(talk: impl FnOnce(SocketAddr) -> T + Send + 'static) -> T {
-    with_impatient_server(Duration::from_secs(HEAD_SECONDS_MAX), talk).await
+    let patience = Patience {
+        head: Duration::from_secs(HEAD_SECONDS_MAX),
+        request: Duration::from_secs(REQUEST_SECONDS_MAX),
+    };
+    with_impatient_server(patience, talk).await
 }
 
-async fn with_impatient_server<T: Send + 'static>(head: Duration, talk: impl FnOnce(SocketAddr) -> T + Send + 'static) -> T {
+async fn with_impatient_server<T: Send + 'static>(patience: Patience, talk: impl FnOnce(SocketAddr) -> T + Send + 'static) -> T {
     let listeners = bind("127.0.0.1:0").expect("a free port");
     let address = listeners[0].local_addr().expect("an address");
     let clock = Arc::new(MovableClock::at(Timestamp::from_micros(1_767_225_600_000_000)));
     let routes = |config: &mut ServiceConfig| {
         config.service(web::resource("/echo").route(web::post().to(echo)));
     };
-    let server = start_with(listeners, clock, routes, head).expect("it starts");
+    let server = start_with(listeners, clock, routes, patience).expect("it starts");
     let handle = server.handle();
     let running = actix_web::rt::spawn(server);
     let said = tokio::task::spawn_blocking(move || talk(address)).await.expect("the talk ends");
@@ -173,10 +177,46 @@ async fn http_2_is_spoken_on_the_same_port() {
 #[actix_web::test]
 async fn a_connection_that_says_nothing_or_half_a_head_is_closed() {
     // Not shorter: actix reads its clock twice a second, and misses a deadline that is past when it is set.
-    with_impatient_server(Duration::from_secs(1), |address| {
+    let patience = Patience {
+        head: Duration::from_secs(1),
+        request: Duration::from_secs(REQUEST_SECONDS_MAX),
+    };
+    with_impatient_server(patience, |address| {
         assert_eq!(rest(connect(address)), "");
         let half = ask(address, "POST /echo HTTP/1.1\r\nHost: ");
         assert!(half.starts_with("HTTP/1.1 408"), "{half}");
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn a_later_request_that_drips_without_end_is_cut_off() {
+    let patience = Patience {
+        head: Duration::from_secs(HEAD_SECONDS_MAX),
+        request: Duration::from_secs(2),
+    };
+    with_impatient_server(patience, |address| {
+        let mut connection = connect(address);
+        let request = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"a\":1}";
+        let mut answer = [0; 1_024];
+        for _ in 0..2 {
+            // Between requests it may be silent for longer than one of them may take.
+            std::thread::sleep(Duration::from_millis(2_500));
+            connection.write_all(request.as_bytes()).expect("sent");
+            let read = connection.read(&mut answer).expect("an answer");
+            assert!(
+                answer[..read].starts_with(b"HTTP/1.1 200"),
+                "{}",
+                String::from_utf8_lossy(&answer[..read])
+            );
+        }
+        let began = std::time::Instant::now();
+        connection.write_all(b"POST /echo HTTP/1.1\r\nX: ").expect("sent");
+        while connection.write_all(b"x").is_ok() {
+            assert!(began.elapsed() < Duration::from_secs(10), "it goes on waiting for the head");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(began.elapsed() >= Duration::from_millis(1_900), "{:?}", began.elapsed());
     })
     .await;
 }

@@ -64,8 +64,11 @@ fn parse_speed(text: &str) -> Result<Speed, String> {
     }
 }
 
-/// Runs a replay against `target` and prints what it found; false: something went wrong on the way.
-pub async fn replay(args: &ReplayArgs, target: Target) -> Result<bool, String> {
+/// The requests of a trace, read before anything is started for them.
+pub struct Trace(Vec<trace::Traced>);
+
+/// Checks the arguments and reads the trace.
+pub fn read(args: &ReplayArgs) -> Result<Trace, String> {
     let bounds = [
         ("--concurrency", args.concurrency, CONCURRENCY_MAX),
         ("--workspaces", args.workspaces, WORKSPACES_MAX),
@@ -77,6 +80,11 @@ pub async fn replay(args: &ReplayArgs, target: Target) -> Result<bool, String> {
     }
     let mut traced = trace::read(&args.file)?;
     traced.truncate(args.limit.unwrap_or(usize::MAX));
+    Ok(Trace(traced))
+}
+
+/// Runs a replay against `target` and prints what it found; false: something went wrong on the way.
+pub async fn replay(args: &ReplayArgs, Trace(traced): Trace, target: Target) -> Result<bool, String> {
     let target = Arc::new(target);
     target.prepare(args.workspaces, &PLANS).await?;
 

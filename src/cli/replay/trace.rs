@@ -7,6 +7,8 @@ use std::path::Path;
 /// The largest trace that is taken into memory: some ten million requests.
 const TRACE_BYTES_MAX: u64 = 512 << 20;
 
+const COLUMNS: [&str; 3] = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"];
+
 /// One request of a trace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Traced {
@@ -65,6 +67,11 @@ type Refused = (u64, String);
 fn read_csv(text: &str) -> Result<Vec<Traced>, Refused> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let mut traced = Vec::new();
+    let names = reader.headers().map_err(|error| (1, error.to_string()))?;
+    let missing = COLUMNS.into_iter().find(|column| !names.iter().any(|name| name == *column));
+    if let Some(missing) = missing.filter(|_| !text.trim().is_empty()) {
+        return Err((1, format!("no column {missing}: the first line names {}", COLUMNS.join(", "))));
+    }
     for (index, line) in reader.deserialize::<CsvLine>().enumerate() {
         let number = index as u64 + 2;
         let line = line.map_err(|error| (error.position().map_or(number, csv::Position::line), error.to_string()))?;

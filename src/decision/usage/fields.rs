@@ -3,6 +3,7 @@
 //! Null means absent, everywhere. A place is a chain of borrows, so it costs nothing until a refusal writes it down.
 
 use super::super::amount::COUNT_MAX;
+use super::super::pointer;
 use super::unreadable::{Fault, Unreadable};
 use serde_json::{Map, Value};
 
@@ -108,7 +109,7 @@ impl<'a> Fields<'a> {
     pub(super) fn pointer(&self, key: &str) -> String {
         let mut pointer = String::new();
         self.write_place(&mut pointer);
-        push_step(&mut pointer, key);
+        pointer::push(&mut pointer, key);
         pointer
     }
 
@@ -128,20 +129,15 @@ impl<'a> Fields<'a> {
             Place::Top => {}
             Place::Key(parent, key) => {
                 parent.write_place(pointer);
-                push_step(pointer, key);
+                pointer::push(pointer, key);
             }
             Place::Item(parent, key, index) => {
                 parent.write_place(pointer);
-                push_step(pointer, key);
-                push_step(pointer, &index.to_string());
+                pointer::push(pointer, key);
+                pointer::push(pointer, &index.to_string());
             }
         }
     }
-}
-
-fn push_step(pointer: &mut String, step: &str) {
-    pointer.push('/');
-    pointer.push_str(&step.replace('~', "~0").replace('/', "~1"));
 }
 
 /// Whether a value says anything beyond nothing: zeros, and objects of zeros, do not.

@@ -5,7 +5,7 @@ use crate::decision::amount::Unit;
 use crate::decision::id::PlanId;
 use crate::decision::money::Usd;
 use crate::decision::workspace::{Status, Workspace};
-use crate::ledger::{PolicyChange, PolicyState};
+use crate::ledger::{KeptAnswer, PolicyChange, PolicyState};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -219,6 +219,52 @@ pub(in crate::ledger) async fn the_hash_of_the_files_outlives_changes_without_fi
     }
     let earlier = ledger.policy_at(3).await.expect("the ledger answers");
     assert_eq!(earlier.and_then(|state| state.files_hash).as_deref(), Some("a"));
+}
+
+fn answer(body: &str, seconds: i64) -> KeptAnswer {
+    KeptAnswer {
+        fingerprint: u128::MAX,
+        status: 409,
+        content_type: "application/json".to_owned(),
+        body: body.to_owned(),
+        at: at(seconds),
+    }
+}
+
+pub(in crate::ledger) async fn of_the_answers_under_a_key_the_first_is_kept_for_its_time(mut book: Book) {
+    let kept = async |book: &Book, key, answer, since| {
+        let kept = book.ledger().answer_once(key, answer, at(since)).await;
+        kept.expect("the ledger answers")
+    };
+    assert_eq!(kept(&book, 1, None, 0).await, None);
+    let first = answer("{\"a\": \"'ä\\u0000\"}", 100);
+    assert_eq!(kept(&book, 1, Some(first.clone()), 0).await, Some(first.clone()));
+    assert_eq!(
+        kept(&book, 1, Some(answer("later", 101)), 0).await,
+        Some(first.clone()),
+        "the first stays"
+    );
+    assert_eq!(kept(&book, 2, None, 0).await, None, "another key has none");
+    book.reopen().await;
+    assert_eq!(kept(&book, 1, None, 99).await, Some(first), "also after a restart");
+    assert_eq!(kept(&book, 1, None, 100).await, None, "it is too old by then");
+    let second = answer("another", 200);
+    assert_eq!(kept(&book, 1, Some(second.clone()), 100).await, Some(second), "and makes room");
+}
+
+pub(in crate::ledger) async fn racing_answers_are_all_told_the_first(book: Book) {
+    let mut racing = JoinSet::new();
+    for n in 0..20 {
+        let ledger = book.ledger();
+        racing.spawn(async move { ledger.answer_once(7, Some(answer(&n.to_string(), 100 + n)), at(0)).await });
+    }
+    let told: Vec<_> = racing
+        .join_all()
+        .await
+        .into_iter()
+        .map(|told| told.expect("the ledger answers"))
+        .collect();
+    assert!(told.iter().all(|one| one.is_some() && *one == told[0]), "{told:?}");
 }
 
 pub(in crate::ledger) async fn a_ledger_that_works_answers_a_ping(book: Book) {

@@ -89,6 +89,8 @@ macro_rules! ledger_contract {
             described::a_change_of_policy_on_an_old_version_changes_nothing,
             described::of_racing_changes_of_policy_one_wins,
             described::the_hash_of_the_files_outlives_changes_without_files,
+            described::of_the_answers_under_a_key_the_first_is_kept_for_its_time,
+            described::racing_answers_are_all_told_the_first,
             described::a_ledger_that_works_answers_a_ping,
             random::whatever_is_posted_every_row_is_the_sum_of_its_entries,
             random::whatever_is_posted_at_once_every_row_is_the_sum_of_its_entries,

@@ -29,11 +29,13 @@ macro_rules! record {
     };
 }
 
+mod answer;
 mod entry;
 mod standing;
 mod sum;
 mod workspace;
 
+pub(super) use answer::{AnswerRow, hex};
 pub(super) use entry::EntryRecord;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, SumRecord, UnbornRecord, UseRecord};

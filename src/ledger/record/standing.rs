@@ -1,5 +1,6 @@
 //! `reservation_end` and `checkpoint`: how a reservation stands, and what it has used while it runs.
 
+use super::answer::hex;
 use super::entry::user_column;
 use super::{Unreadable, json, parse, parse_some, read_json, unreadable};
 use crate::decision::entry::{Checkpoint, Entry};
@@ -55,7 +56,7 @@ impl StandingRecord {
             revision: standing.revision,
             end: standing.end.map(|end| end.as_str().to_owned()),
             entry_id: standing.entry.as_ref().map(|entry| entry.entry_id.to_string()),
-            fingerprint: standing.fingerprint.map(|fingerprint| format!("{fingerprint:032x}")),
+            fingerprint: standing.fingerprint.map(hex),
         }
     }
 }

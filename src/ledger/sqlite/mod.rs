@@ -3,7 +3,7 @@
 //! Writes go through one writer ([`writer`]), which commits what waits together; each commit is on the disk before anybody is answered.
 //! Reads have connections of their own, and see every commit that was answered before they began.
 
-use super::{EntryQuery, Ledger, LedgerError, PolicyChange, PolicyState, Post, Posted, SumDifference};
+use super::{EntryQuery, KeptAnswer, Ledger, LedgerError, PolicyChange, PolicyState, Post, Posted, SumDifference};
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::Entry;
@@ -209,6 +209,17 @@ impl Ledger for SqliteLedger {
 
     async fn change_policy(&self, change: PolicyChange) -> Result<Option<i64>, LedgerError> {
         self.writer.ask("change the policy", change, Job::ChangePolicy).await
+    }
+
+    async fn answer_once(&self, key: u128, answer: Option<KeptAnswer>, since: Timestamp) -> Result<Option<KeptAnswer>, LedgerError> {
+        match answer {
+            None => read!(self, "recall an answer", answer(key, since)),
+            Some(answer) => {
+                let ask = (key, answer, since);
+                let keep = |call| Job::KeepAnswer(Box::new(call));
+                self.writer.ask("keep an answer", ask, keep).await.map(Some)
+            }
+        }
     }
 
     async fn verify(&self) -> Result<Vec<SumDifference>, LedgerError> {

@@ -9,8 +9,10 @@ use crate::decision::id::{EntryId, ReservationId, WorkspaceId};
 use crate::decision::standing::Standing;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
-use crate::ledger::record::{self, DifferenceRow, EntryRecord, IdRecord, PolicyObjectRow, StandingRow, SumRecord, WorkspaceRecord};
-use crate::ledger::{EntryQuery, PAGE_ENTRIES_MAX, PolicyObject, PolicyState, SumDifference, sql};
+use crate::ledger::record::{
+    self, AnswerRow, DifferenceRow, EntryRecord, IdRecord, PolicyObjectRow, StandingRow, SumRecord, WorkspaceRecord, hex,
+};
+use crate::ledger::{EntryQuery, KeptAnswer, PAGE_ENTRIES_MAX, PolicyObject, PolicyState, SumDifference, sql};
 use sqlx::SqliteConnection;
 use std::collections::HashMap;
 
@@ -132,6 +134,12 @@ pub(super) async fn policy_at(connection: &mut SqliteConnection, version: i64) -
         files_hash,
         objects: objects.into_iter().map(PolicyObject::try_from).collect::<Result<_, _>>()?,
     }))
+}
+
+pub(super) async fn answer(connection: &mut SqliteConnection, key: u128, since: Timestamp) -> Result<Option<KeptAnswer>, Fault> {
+    let statement = sqlx::query_as::<_, AnswerRow>(sql::ANSWER).bind(hex(key)).bind(since.micros());
+    let row = statement.fetch_optional(connection).await?;
+    Ok(row.map(KeptAnswer::try_from).transpose()?)
 }
 
 /// The sums that are not what their entries and checkpoints add up to, in one statement and so of one moment.

@@ -12,7 +12,8 @@ use crate::counters::SumRow;
 use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
-use crate::ledger::{LedgerError, PolicyChange, Post, Posted, sql};
+use crate::ledger::record::hex;
+use crate::ledger::{KeptAnswer, LedgerError, PolicyChange, Post, Posted, sql};
 use sqlx::SqliteConnection;
 use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -45,6 +46,7 @@ pub(super) enum Job {
     PutWorkspace(Call<(Workspace, u32), bool>),
     ChangePolicy(Call<PolicyChange, Option<i64>>),
     ExtendCheckpoint(Call<(ReservationId, Timestamp), ()>),
+    KeepAnswer(Box<Call<(u128, KeptAnswer, Timestamp), KeptAnswer>>),
     Ping(Call<(), ()>),
     Stop,
     #[cfg(test)]
@@ -161,6 +163,7 @@ async fn work(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result<(),
             [Job::PutWorkspace(call)] => call.outcome = Some(Ok(put_workspace(connection, &call.ask).await?)),
             [Job::ChangePolicy(call)] => call.outcome = Some(Ok(change_policy(connection, &call.ask).await?)),
             [Job::ExtendCheckpoint(call)] => call.outcome = Some(Ok(extend_checkpoint(connection, call.ask).await?)),
+            [Job::KeepAnswer(call)] => call.outcome = Some(Ok(keep_answer(connection, &call.ask).await?)),
             [Job::Ping(call)] => call.outcome = Some(Ok(())),
             [Job::Stop] => {}
             #[cfg(test)]
@@ -223,6 +226,24 @@ async fn extend_checkpoint(connection: &mut SqliteConnection, (reservation, unti
     Ok(())
 }
 
+/// Keeps an answer unless one is kept already, and returns the one that is.
+async fn keep_answer(connection: &mut SqliteConnection, (key, answer, since): &(u128, KeptAnswer, Timestamp)) -> Result<KeptAnswer, Fault> {
+    let keep = sqlx::query(sql::KEEP_ANSWER)
+        .bind(hex(*key))
+        .bind(hex(answer.fingerprint))
+        .bind(i64::from(answer.status))
+        .bind(&answer.content_type)
+        .bind(&answer.body)
+        .bind(answer.at.micros())
+        .bind(since.micros());
+    keep.execute(&mut *connection).await?;
+    sqlx::query(sql::FORGET_ANSWERS)
+        .bind(since.micros())
+        .execute(&mut *connection)
+        .await?;
+    Ok(read::answer(connection, *key, *since).await?.unwrap_or_else(|| answer.clone()))
+}
+
 impl Job {
     /// Its part in a batch of posts, if it has one.
     fn write(&self) -> Option<Write<'_>> {
@@ -242,6 +263,7 @@ fn answer(jobs: impl IntoIterator<Item = Job>, committed: &Result<(), Fault>, fi
             Job::PutWorkspace(call) => call.answer(committed, file),
             Job::ChangePolicy(call) => call.answer(committed, file),
             Job::ExtendCheckpoint(call) => call.answer(committed, file),
+            Job::KeepAnswer(call) => call.answer(committed, file),
             Job::Ping(call) => call.answer(committed, file),
             Job::Stop => {}
             #[cfg(test)]

@@ -13,6 +13,7 @@ use super::object::ObjectId;
 use super::problem::{PROBLEMS_MAX, Problem};
 use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
+use crate::decision::nearest::nearest;
 use crate::decision::plan::Plan;
 use crate::decision::route::Routing;
 use std::collections::HashMap;
@@ -94,7 +95,7 @@ fn is_label(text: &str) -> bool {
 
 /// What else was meant, as the end of a sentence.
 fn hint<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    super::problem::nearest(wrong, known)
+    nearest(wrong, known)
         .map(|near| format!("; did you mean {near}?"))
         .unwrap_or_default()
 }

@@ -6,10 +6,11 @@ use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
 use crate::decision::money::{LIMIT_USD_MAX, Usd};
 use crate::decision::plan::{ALERTS_MAX, AtHard, BUDGETS_MAX, Budget, CacheRules, FeatureRules, ModelPattern, Plan, Scope, SoftActions};
+use crate::decision::pointer;
 use crate::decision::pricing::{OveragePrice, Pricing};
 use crate::policy::document::{BudgetDocument, Documents, Dollars, FeatureDocument, Limit, PlanDocument, PricingDocument, SoftAction};
 use crate::policy::object::ObjectId;
-use crate::policy::problem::{Problem, segment};
+use crate::policy::problem::Problem;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -283,7 +284,7 @@ fn pricing(document: &PricingDocument, budgets: &[Budget], found: &mut Found) ->
     let outcomes = document
         .outcomes
         .iter()
-        .map(|(name, usd)| (name.clone(), money(*usd, format!("/pricing/outcomes/{}", segment(name.as_str())))))
+        .map(|(name, usd)| (name.clone(), money(*usd, pointer::member("/pricing/outcomes", name.as_str()))))
         .collect();
     if document.outcomes.len() > OUTCOMES_MAX {
         found.value("/pricing/outcomes", format!("a plan has at most {OUTCOMES_MAX} billable outcomes"));
