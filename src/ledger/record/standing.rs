@@ -42,8 +42,16 @@ record! {
 pub(in crate::ledger) struct StandingRow {
     #[sqlx(flatten)]
     standing: StandingRecord,
+    /// The month in which the entry is, where entries are kept by month.
+    #[sqlx(default)]
+    entry_occurred_at: Option<i64>,
     checkpoint: Option<String>,
     checkpoint_expires_at: Option<i64>,
+}
+
+/// 32 hex digits.
+pub(in crate::ledger) fn fingerprint_column(fingerprint: u128) -> String {
+    format!("{fingerprint:032x}")
 }
 
 impl StandingRecord {
@@ -55,7 +63,7 @@ impl StandingRecord {
             revision: standing.revision,
             end: standing.end.map(|end| end.as_str().to_owned()),
             entry_id: standing.entry.as_ref().map(|entry| entry.entry_id.to_string()),
-            fingerprint: standing.fingerprint.map(|fingerprint| format!("{fingerprint:032x}")),
+            fingerprint: standing.fingerprint.map(fingerprint_column),
         }
     }
 }
@@ -83,6 +91,11 @@ impl StandingRow {
     /// The entry that must be read for it.
     pub(in crate::ledger) fn entry_id(&self) -> Option<&String> {
         self.standing.entry_id.as_ref()
+    }
+
+    /// That entry's time, if it says when.
+    pub(in crate::ledger) fn entry_occurred_at(&self) -> Option<i64> {
+        self.entry_occurred_at
     }
 
     /// The standing, given that entry.
