@@ -50,6 +50,46 @@ record! {
     }
 }
 
+/// What was recorded, as far as it says which sums it fell into, and its place in the order of recording.
+#[derive(sqlx::FromRow)]
+pub(in crate::ledger) struct RecordedRow {
+    pub(in crate::ledger) recorded_at: i64,
+    pub(in crate::ledger) entry_id: String,
+    #[sqlx(flatten)]
+    pub(in crate::ledger) used: UseRecord,
+}
+
+/// A place in the order of `counter_sum`'s key.
+#[derive(Default)]
+pub(in crate::ledger) struct SumPlace {
+    pub(in crate::ledger) workspace_id: String,
+    pub(in crate::ledger) user_id: String,
+    pub(in crate::ledger) feature: String,
+    pub(in crate::ledger) period_end: i64,
+    pub(in crate::ledger) period_kind: String,
+    pub(in crate::ledger) period_start: i64,
+    pub(in crate::ledger) unit: String,
+}
+
+impl SumPlace {
+    /// Just before the first row: no workspace is called "".
+    pub(in crate::ledger) fn before_all() -> Self {
+        Self::default()
+    }
+
+    pub(in crate::ledger) fn of(workspace: &WorkspaceId, counter: &Counter) -> Self {
+        Self {
+            workspace_id: workspace.to_string(),
+            user_id: counter.whose.column().to_owned(),
+            feature: counter.feature_column().to_owned(),
+            period_end: counter.period.end.micros(),
+            period_kind: counter.kind.as_str().to_owned(),
+            period_start: counter.period.start.micros(),
+            unit: counter.unit.as_str().to_owned(),
+        }
+    }
+}
+
 /// A sum beside what its entries and checkpoints add up to.
 #[derive(sqlx::FromRow)]
 pub(in crate::ledger) struct DifferenceRow {
