@@ -1,18 +1,24 @@
-//! Rebuild: begin, read the ledger, finish. A cold start, a lost store and a budget that is new in mid-period are this one path.
+//! Rebuild: begin, read the ledger, finish. A cold start, a lost store, an old copy of it that came back and a budget that is new in
+//! mid-period are this one path.
 //!
 //! A crash after begin costs nothing: the next one takes over after a quarter of a second.
 
 use super::{FlowError, Service};
-use crate::counters::{Begun, SumRow};
+use crate::counters::{Begun, Claim, Progress, Rebuilt, Record, SumRow};
 use crate::decision::counter::{Balance, Counter, Whose};
-use crate::decision::id::WorkspaceId;
+use crate::decision::id::{ReservationId, WorkspaceId};
+use crate::decision::standing::Standing;
 use crate::decision::time::Timestamp;
+use crate::ledger::LedgerError;
+use futures_util::{StreamExt, TryStreamExt};
 use std::time::Duration;
 
 /// How often a caller looks again while another one rebuilds.
 const LOOK_AGAIN_MILLIS: u64 = 2;
 /// How often at most: five seconds in all.
 const LOOKS_MAX: u32 = 2_500;
+/// How many reservations of an old copy are looked up in the ledger at a time.
+const STANDINGS_AT_ONCE: usize = 16;
 
 /// Makes the groups of `whose` ready. `named` are the counters that the plan names, so that missing rows are born.
 pub async fn rebuild(service: &Service, workspace: &WorkspaceId, whose: &[Whose], named: &[Counter]) -> Result<(), FlowError> {
@@ -20,14 +26,57 @@ pub async fn rebuild(service: &Service, workspace: &WorkspaceId, whose: &[Whose]
         let now = service.clock.now();
         match service.counters.begin(workspace, group, now).await? {
             Begun::Wait => tokio::time::sleep(Duration::from_millis(LOOK_AGAIN_MILLIS)).await,
-            Begun::Token(token) => {
+            Begun::Started { token, adopt } => {
+                // Ends before rows: what is settled in between is then held and spent for a moment, never neither.
+                let adopted = standings(service, adopt).await?;
                 let own: Vec<Counter> = named.iter().filter(|counter| counter.whose == *group).cloned().collect();
                 let rows = service.ledger.rows(workspace, group, &own, now).await?;
-                service.counters.finish(workspace, group, token, &rows, now).await?;
+                let rebuilt = Rebuilt {
+                    token,
+                    adopted: &adopted,
+                    rows: &rows,
+                };
+                service.counters.finish(workspace, group, &rebuilt, now).await?;
             }
         }
     }
     Ok(())
+}
+
+/// Where the ledger has these reservations; of most that are open it has nothing.
+async fn standings(service: &Service, reservations: Vec<ReservationId>) -> Result<Vec<(ReservationId, Progress)>, FlowError> {
+    let read = reservations.into_iter().map(|id| async move {
+        let standing = service.ledger.standing(id).await?;
+        Ok(standing.and_then(progress).map(|progress| (id, progress)))
+    });
+    let found: Vec<Option<_>> = futures_util::stream::iter(read)
+        .buffer_unordered(STANDINGS_AT_ONCE)
+        .map_err(|error: LedgerError| FlowError::from(error))
+        .try_collect()
+        .await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn progress(standing: Standing) -> Option<Progress> {
+    let reported = standing.checkpoint.map(|checkpoint| Progress::Used(checkpoint.entry.counted));
+    standing.end.map(Progress::Ended).or(reported)
+}
+
+/// Claims a hold, whatever has to be rebuilt for it.
+pub async fn claim(
+    service: &Service,
+    (workspace, named): (&WorkspaceId, &[Counter]),
+    id: ReservationId,
+    claim: Claim,
+) -> Result<Option<Record>, FlowError> {
+    let mut patience = Patience::default();
+    loop {
+        match service.counters.claim(id, claim, service.clock.now()).await? {
+            Ok(record) => return Ok(record),
+            Err(unready) => rebuild(service, workspace, &unready, named).await?,
+        }
+        patience.spend(workspace)?;
+    }
 }
 
 /// Counts the attempts of one caller to get an answer from counters that may have to be rebuilt first.

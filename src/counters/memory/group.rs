@@ -151,7 +151,7 @@ impl Group {
             return Begun::Wait;
         }
         self.rebuild = Some(Rebuild { token, begun_at: now });
-        Begun::Token(token)
+        Begun::Started { token, adopt: Vec::new() }
     }
 
     /// Ends the rebuild of `token`, if it is the current one.

@@ -10,7 +10,7 @@ mod shard;
 mod upkeep;
 mod workspace;
 
-use super::{Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Record, SumRow};
+use super::{Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Rebuilt, Record};
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::id::{ReservationId, WorkspaceId, slot};
 use crate::decision::time::Timestamp;
@@ -96,8 +96,13 @@ impl Counters for MemoryCounters {
         Ok(self.shard(reservation.slot()).find(reservation, now))
     }
 
-    async fn claim(&self, reservation: ReservationId, claim: Claim, now: Timestamp) -> Result<Option<Record>, CountersError> {
-        Ok(self.shard(reservation.slot()).claim(reservation, claim, now))
+    async fn claim(
+        &self,
+        reservation: ReservationId,
+        claim: Claim,
+        now: Timestamp,
+    ) -> Result<Result<Option<Record>, Vec<Whose>>, CountersError> {
+        Ok(Ok(self.shard(reservation.slot()).claim(reservation, claim, now)))
     }
 
     async fn apply(
@@ -130,15 +135,8 @@ impl Counters for MemoryCounters {
         Ok(self.shard(slot(workspace)).begin(workspace, whose, token, now))
     }
 
-    async fn finish(
-        &self,
-        workspace: &WorkspaceId,
-        whose: &Whose,
-        token: u64,
-        rows: &[SumRow],
-        now: Timestamp,
-    ) -> Result<bool, CountersError> {
-        Ok(self.shard(slot(workspace)).finish(workspace, whose, token, rows, now))
+    async fn finish(&self, workspace: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> Result<bool, CountersError> {
+        Ok(self.shard(slot(workspace)).finish(workspace, whose, rebuilt, now))
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError> {

@@ -7,7 +7,7 @@ use super::hold::{Hold, Remembered, Tombstone, Wait, is_forgotten};
 use super::upkeep::{TombstoneBudget, Upkeep};
 use super::workspace::{Index, Workspace};
 use crate::counters::{
-    Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HoldOutcome, HoldRequest, Progress, Record, SumRow,
+    Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HoldOutcome, HoldRequest, Progress, Rebuilt, Record,
 };
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
@@ -255,10 +255,15 @@ impl Shard {
         group.begin(token, now)
     }
 
-    pub(super) fn finish(&mut self, workspace: &WorkspaceId, whose: &Whose, token: u64, rows: &[SumRow], now: Timestamp) -> bool {
-        let workspace = self.workspaces.get_mut(workspace);
+    pub(super) fn finish(&mut self, id: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> bool {
+        let workspace = self.workspaces.get_mut(id);
         let group = workspace.and_then(|workspace| workspace.groups.get_mut(whose));
-        group.is_some_and(|group| group.finish(token, rows, now))
+        let finished = group.is_some_and(|group| group.finish(rebuilt.token, rebuilt.rows, now));
+        // No copy ever comes back here, so there is nothing to adopt but what a caller insists on.
+        for (reservation, progress) in rebuilt.adopted.iter().filter(|_| finished) {
+            self.progress(id, *reservation, *progress, now);
+        }
+        finished
     }
 
     /// At most `limit` holds for which the ledger is to be asked, with the moment since when.
