@@ -37,13 +37,22 @@ pub enum TelemetryError {
 
 /// Starts logs and metrics of this process: events that pass `filter` are written as text for people or as JSON for machines.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = EnvFilter::try_new(directives(filter))?;
     let layer = match format {
         LogFormat::Text => text_layer(std::io::stderr, std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => layer::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
     };
     registry().with(layer.with_filter(filter)).try_init()?;
     Ok(fold_samples(recorder())?)
+}
+
+/// The HTTP library tells each bad request as an error of the service; anybody could fill the log with them. They are answered, and that
+/// is all; who names the library in the filter sees them.
+fn directives(filter: &str) -> String {
+    match filter.contains("actix") {
+        true => filter.to_owned(),
+        false => format!("actix_http=off,actix_server=warn,{filter}"),
+    }
 }
 
 /// Lines for people: whatever a value holds, it stays on its line.
@@ -225,6 +234,18 @@ mod tests {
         assert_eq!(values.len(), 4);
         assert_eq!(&*label.of("feature-0"), "feature-0");
         assert_eq!(&*label.of("feature-9999"), "other");
+    }
+
+    #[test]
+    fn what_anybody_can_send_is_no_line_of_the_log_unless_it_is_asked_for() {
+        for (filter, expected) in [
+            ("info", "actix_http=off,actix_server=warn,info"),
+            ("warn,weir=debug", "actix_http=off,actix_server=warn,warn,weir=debug"),
+            ("info,actix_http=trace", "info,actix_http=trace"),
+        ] {
+            assert_eq!(directives(filter), expected);
+            assert!(EnvFilter::try_new(directives(filter)).is_ok());
+        }
     }
 
     #[test]

@@ -122,6 +122,17 @@ async fn media_types_and_sizes_are_told_apart() {
     let long = |bytes: usize| with(&format!(r#""input_tokens": 5, "user_id": "{}""#, "a".repeat(bytes)));
     json_body(&app, &long(2 << 20)).await.problem(413, "body_too_large");
     json_body(&app, &long(9 << 20)).await.problem(413, "body_too_large");
+    let used = |pad: usize| {
+        format!(
+            r#"{{"workspace_id": "ws", "feature": "f", "model": "big", "request_id": "r", "usage": {{"input_tokens": 1, "pad": "{}"}}}}"#,
+            "a".repeat(pad)
+        )
+    };
+    let json = Some("application/json");
+    raw(&app, "/v1/usage", json, used(2 << 20)).await.problem(413, "body_too_large");
+    raw(&app, "/v1/usage", json, format!(r#"{{"entries": [{}]}}"#, used(2 << 20)))
+        .await
+        .expect(200);
     let text = "word ".repeat(600_000);
     let counted = json_body(&app, &with(&format!(r#""input": "{text}""#))).await.expect(200);
     assert_eq!(counted["code"], "context_too_long", "three megabytes of text are counted");
@@ -310,6 +321,13 @@ async fn other_methods_and_paths_say_what_there_is() {
     let wrong = app.get("/v1/authorize").await;
     assert_eq!(wrong.header("allow"), Some("POST"));
     wrong.problem(405, "method_not_allowed");
+    let head = app.call(Method::HEAD, "/healthz", None).await;
+    assert_eq!(
+        (head.status.as_u16(), head.text.as_str(), head.header("content-length")),
+        (200, "", Some("15"))
+    );
+    assert_eq!(app.call(Method::DELETE, "/healthz", None).await.header("allow"), Some("GET, HEAD"));
+    assert_eq!(app.call(Method::HEAD, "/v1/authorize", None).await.status.as_u16(), 405);
     app.get("/v1/nothing").await.problem(404, "not_found");
     app.get("/v1/workspaces/ws%2Fx/usage").await.problem(404, "not_found");
     assert_eq!(app.get("/healthz").await.expect(200)["status"], "ok");

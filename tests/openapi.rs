@@ -35,6 +35,11 @@ fn every_route_is_documented_and_every_path_exists() {
         .collect();
     assert_eq!(documented, routes);
     assert_eq!(document["servers"][0]["url"], "/", "the page works on whatever port it is served");
+    let problem = document["components"]["schemas"]["ProblemBody"]["description"].as_str();
+    assert!(
+        problem.is_some_and(|text| text.contains("reservation_unknown")),
+        "the codes are told: {problem:?}"
+    );
     let tags: BTreeSet<&str> = document["tags"]
         .as_array()
         .expect("tags")

@@ -182,7 +182,7 @@ async fn race(app: &TestApp, round: usize) -> bool {
     let reservation = app.authorize("ws").with("hold_seconds", 5).reserved().await;
     let expiry = async {
         // The clock is everybody's: holds of other rounds run out too, wherever they are.
-        if round % 3 == 0 {
+        if round.is_multiple_of(3) {
             app.pass_seconds(5);
             app.expire_due().await;
         }

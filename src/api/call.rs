@@ -28,6 +28,14 @@ impl Call {
         json::read(&self.request, &self.body)
     }
 
+    /// Refuses what is longer than one object may be, on paths that also take batches.
+    pub fn single(&self) -> Result<(), Problem> {
+        if self.body.len() > json::BODY_BYTES_MAX {
+            return Err(Problem::too_large(json::BODY_BYTES_MAX));
+        }
+        Ok(())
+    }
+
     /// The query string; unknown and doubled parameters are refused.
     pub fn query<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let read = actix_web::web::Query::<T>::from_query(self.request.query_string());

@@ -41,6 +41,7 @@ pub async fn events(call: Call) -> Answer {
     let media = header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match media.as_str() {
         STRUCTURED => {
+            call.single()?;
             let object: OpenObject = json::read_body(&call.body)?;
             one(&call, structured(object.into_inner())?.into_use(&call)?).await
         }
@@ -54,6 +55,7 @@ pub async fn events(call: Call) -> Answer {
             batch(&call, uses.collect()).await
         }
         _ if call.request.headers().contains_key("ce-specversion") => {
+            call.single()?;
             let data: OpenObject = call.json()?;
             one(&call, binary(&call, data.into_inner())?.into_use(&call)?).await
         }

@@ -3,7 +3,7 @@
 use super::problem::{CONTENT_TYPE, codes_as_markdown};
 use std::sync::OnceLock;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, Schema};
 use utoipa::{Modify, OpenApi};
 
 #[derive(OpenApi)]
@@ -46,8 +46,12 @@ struct Problems;
 impl Modify for Problems {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let about = document.info.description.get_or_insert_default();
-        about.push_str("\n\nA credential: `weir token --scope authorize,read` prints one; paste it under *Authorize*.\n\n");
-        about.push_str(&codes_as_markdown());
+        about.push_str(" All codes stand with the schema `ProblemBody`.\n\n");
+        about.push_str("A credential: `weir token --scope authorize,read` prints one; paste it under *Authorize*.");
+        let components = document.components.get_or_insert_default();
+        if let Some(RefOr::T(Schema::Object(body))) = components.schemas.get_mut("ProblemBody") {
+            body.description = Some(format!("A problem document (RFC 9457).\n\n{}", codes_as_markdown()));
+        }
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemBody"))).build();
         let problem = ResponseBuilder::new()
             .description("A refusal: `code` says which, `errors` where.")

@@ -6,9 +6,9 @@ use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{authorize, events, json, ledger, operations, policies, reservations, usage, workspaces};
 use crate::flow::Service;
-use actix_web::HttpRequest;
 use actix_web::http::Method;
 use actix_web::web::{self, Data, Payload, ServiceConfig};
+use actix_web::{HttpRequest, guard};
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -104,12 +104,19 @@ pub fn configure(config: &mut ServiceConfig) {
         }
     }
     for (path, routes) in by_path {
-        let allow = routes.iter().map(|route| route.method.as_str()).collect::<Vec<_>>().join(", ");
+        let mut allow: Vec<&str> = routes.iter().map(|route| route.method.as_str()).collect();
+        if allow.contains(&"GET") {
+            allow.push("HEAD");
+        }
+        let allow = allow.join(", ");
         let mut resource = web::resource(path);
         for route in routes {
             let method = route.method.clone();
             let route = Rc::new(route);
-            resource = resource.route(web::method(method).to(move |request: HttpRequest, payload: Payload| {
+            // What can be got can be asked for its head (RFC 9110, 9.3.2); the server leaves the body out.
+            let asked =
+                guard::fn_guard(move |of| of.head().method == method || (method == Method::GET && of.head().method == Method::HEAD));
+            resource = resource.route(web::route().guard(asked).to(move |request: HttpRequest, payload: Payload| {
                 let route = route.clone();
                 async move {
                     dispatch(&route, &request, payload)

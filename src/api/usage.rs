@@ -153,6 +153,7 @@ pub async fn usage(call: Call) -> Answer {
         let batch: Batch = json::from_value(Value::Object(body.into_inner()))?;
         return many(&call, batch.entries).await;
     }
+    call.single()?;
     let usage = json::from_value::<UsageRequest>(Value::Object(body.into_inner()))?.into_use(&call)?;
     one(&call, usage).await
 }

@@ -47,7 +47,7 @@ settings! {
     /// HOST:PORT.
     listen: Listen = "127.0.0.1:8080";
     data_dir: PathBuf = "./weir-data";
-    /// A directory of policy files; the samples inside the program stand in where there is none.
+    /// A directory of policy files. Where nobody names one and there is none, a new ledger begins with the samples inside the program.
     policies: PathBuf = "./policies";
 
     /// With `redis_url` the production profile.

@@ -19,7 +19,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Sqlite, SqliteConnection, SqlitePool};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use writer::{Job, Writer};
 
@@ -39,8 +39,13 @@ mod writer;
 /// What the shared reads are asked over.
 type Connection = SqliteConnection;
 
-/// How the schema came to be, compiled in.
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
+/// How the schema came to be, compiled in. A file that a later version has added to is opened all the same: what is added is in nobody's
+/// way, and whoever goes back a version should find its ledger.
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrations = sqlx::migrate!("./migrations/sqlite");
+    migrations.set_ignore_missing(true);
+    migrations
+});
 /// The file's name in the data directory.
 const FILE_NAME: &str = "weir.db";
 /// How many reads run at once.

@@ -386,3 +386,18 @@ async fn no_statement_of_the_hot_path_or_of_a_list_walks_a_whole_table() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_file_that_a_later_version_has_added_to_is_opened() {
+    let (mut book, _, folder) = plain().await;
+    book.done(settle("r")).await;
+    let mut stranger = stranger(&folder).await;
+    for statement in [
+        "CREATE TABLE later (id TEXT NOT NULL PRIMARY KEY) STRICT",
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', true, x'00', 0)",
+    ] {
+        execute(&mut stranger, statement).await.expect("a later version may");
+    }
+    book.reopen().await;
+    book.done(settle("another")).await;
+}
