@@ -24,6 +24,7 @@
 
 use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::finding::Finding;
 use crate::decision::id::{ReservationId, WorkspaceId};
 use crate::decision::rung::{Rung, Taken};
 use crate::decision::standing::End;
@@ -249,6 +250,9 @@ pub trait Counters: Send + Sync {
     /// made [`CLAIM_OPEN_SECONDS`] ago, and those without an open claim that are charged and past their expiry. They are named again until
     /// something changes.
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError>;
+
+    /// Looks at the store for whoever wants to know whether it is in good order.
+    async fn inspect(&self, now: Timestamp) -> Result<Vec<Finding>, CountersError>;
 
     /// How many reservations are open, in all; for gauges, since those that expired and that nobody asked about since are still counted.
     async fn open(&self) -> Result<u64, CountersError>;

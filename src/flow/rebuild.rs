@@ -9,8 +9,6 @@ use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::id::{ReservationId, WorkspaceId};
 use crate::decision::standing::Standing;
 use crate::decision::time::Timestamp;
-use crate::ledger::LedgerError;
-use futures_util::{StreamExt, TryStreamExt};
 use std::time::Duration;
 
 /// How often a caller looks again while another one rebuilds.
@@ -18,7 +16,10 @@ const LOOK_AGAIN_MILLIS: u64 = 2;
 /// How often at most: five seconds in all.
 const LOOKS_MAX: u32 = 2_500;
 /// How many reservations of an old copy are looked up in the ledger at a time.
-const STANDINGS_AT_ONCE: usize = 16;
+const STANDINGS_AT_ONCE: usize = 500;
+
+/// How many sums are listed in one step.
+const PAGE_SUMS: usize = 500;
 
 /// Makes the groups of `whose` ready. `named` are the counters that the plan names, so that missing rows are born.
 pub async fn rebuild(service: &Service, workspace: &WorkspaceId, whose: &[Whose], named: &[Counter]) -> Result<(), FlowError> {
@@ -43,18 +44,40 @@ pub async fn rebuild(service: &Service, workspace: &WorkspaceId, whose: &[Whose]
     Ok(())
 }
 
+/// Reads every group whose period runs from the ledger again. What is held stays held. Returns how many groups there were; `progress` is
+/// told the number of sums so far.
+pub async fn all(service: &Service, mut progress: impl FnMut(u64)) -> Result<u64, FlowError> {
+    let (mut groups, mut sums, mut after) = (0, 0, None);
+    let mut last: Option<(WorkspaceId, Whose)> = None;
+    loop {
+        let page = service.ledger.verify_page(after.as_ref(), PAGE_SUMS).await?;
+        sums += page.rows.len() as u64;
+        for (workspace, row) in page.rows {
+            let group = (workspace, row.counter.whose);
+            // Sums come in the order of their groups, so one that continues is the one just read.
+            if row.counter.period.end <= service.clock.now() || last.as_ref() == Some(&group) {
+                continue;
+            }
+            rebuild(service, &group.0, std::slice::from_ref(&group.1), &[]).await?;
+            groups += 1;
+            last = Some(group);
+        }
+        progress(sums);
+        match page.last {
+            Some(place) => after = Some(place),
+            None => return Ok(groups),
+        }
+    }
+}
+
 /// Where the ledger has these reservations; of most that are open it has nothing.
 async fn standings(service: &Service, reservations: Vec<ReservationId>) -> Result<Vec<(ReservationId, Progress)>, FlowError> {
-    let read = reservations.into_iter().map(|id| async move {
-        let standing = service.ledger.standing(id).await?;
-        Ok(standing.and_then(progress).map(|progress| (id, progress)))
-    });
-    let found: Vec<Option<_>> = futures_util::stream::iter(read)
-        .buffer_unordered(STANDINGS_AT_ONCE)
-        .map_err(|error: LedgerError| FlowError::from(error))
-        .try_collect()
-        .await?;
-    Ok(found.into_iter().flatten().collect())
+    let mut found = Vec::new();
+    for some in reservations.chunks(STANDINGS_AT_ONCE) {
+        let standings = service.ledger.standings(some).await?.into_iter();
+        found.extend(standings.filter_map(|(id, standing)| Some((id, progress(standing)?))));
+    }
+    Ok(found)
 }
 
 fn progress(standing: Standing) -> Option<Progress> {

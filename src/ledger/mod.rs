@@ -17,6 +17,7 @@
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::{Checkpoint, Entry};
+use crate::decision::finding::Finding;
 use crate::decision::id::{EntryId, Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
 use crate::decision::standing::{End, Standing};
 use crate::decision::time::Timestamp;
@@ -195,8 +196,10 @@ pub struct Recorded {
 }
 
 /// A page of sums that were recomputed.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Verified {
+    /// All sums of the page as their rows say.
+    pub rows: Vec<(WorkspaceId, SumRow)>,
     pub differences: Vec<SumDifference>,
     /// Where the next page goes on; `None`: this was the last one.
     pub last: Option<(WorkspaceId, Counter)>,
@@ -271,6 +274,9 @@ pub trait Ledger: Send + Sync {
     /// ended. Clocks of nodes differ and commits take time, so `from` must lie well before what was seen last.
     async fn recorded_since(&self, from: Timestamp, after: Option<(Timestamp, EntryId)>, limit: usize) -> Result<Recorded, LedgerError>;
 
+    /// When the last entry was recorded; `None`: there is none yet.
+    async fn last_recorded(&self) -> Result<Option<Timestamp>, LedgerError>;
+
     /// Makes this node the one that does `what`; `None`: another one is.
     async fn try_lead(&self, what: &str) -> Result<Option<Box<dyn Lead>>, LedgerError>;
 
@@ -294,6 +300,9 @@ pub trait Ledger: Send + Sync {
 
     /// Writes and reads nothing of value, to tell whether the ledger answers.
     async fn ping(&self) -> Result<(), LedgerError>;
+
+    /// Looks at the store for whoever wants to know whether it is in good order: version, durability, clock.
+    async fn inspect(&self, now: Timestamp) -> Result<Vec<Finding>, LedgerError>;
 
     /// Writes what waits, then closes. Calls that come later are answered with an error.
     async fn close(&self);

@@ -17,7 +17,7 @@ use crate::ledger::record::{
     self, AnswerRow, ChangedWorkspaceRow, DifferenceRow, PolicyObjectRow, RecordedRow, StandingRow, SumPlace, SumRecord, UseRecord,
     WorkspaceRecord, hex,
 };
-use crate::ledger::{EntryQuery, KeptAnswer, PAGE_ENTRIES_MAX, PolicyObject, PolicyState, Recorded, Verified, sql};
+use crate::ledger::{EntryQuery, KeptAnswer, PAGE_ENTRIES_MAX, PolicyObject, PolicyState, Recorded, SumDifference, Verified, sql};
 use sqlx::AssertSqlSafe;
 use std::collections::{BTreeSet, HashMap};
 
@@ -111,6 +111,11 @@ pub(super) async fn recorded(connection: &mut Connection, after: (Timestamp, Opt
     Ok(Recorded { rows, last })
 }
 
+pub(super) async fn last_recorded(connection: &mut Connection) -> Result<Option<Timestamp>, Fault> {
+    let last: Option<i64> = sqlx::query_scalar(sql::LAST_RECORDED).fetch_one(connection).await?;
+    Ok(last.map(Timestamp::from_micros))
+}
+
 pub(super) async fn workspace(connection: &mut Connection, id: &WorkspaceId) -> Result<Option<Workspace>, Fault> {
     let statement = sqlx::query_as::<_, WorkspaceRecord>(sql::WORKSPACE).bind(id.as_str());
     let row = statement.fetch_optional(connection).await?;
@@ -179,13 +184,25 @@ pub(super) async fn verified(connection: &mut Connection, after: Option<&(Worksp
         .bind(count(limit));
     let rows = statement.fetch_all(connection).await?;
     let is_full = rows.len() == limit;
-    let mut sums = rows.into_iter().map(|row| Ok(row.read()?)).collect::<Result<Vec<_>, Fault>>()?;
-    let last = sums
+    let mut page = Verified::default();
+    for row in rows {
+        let (workspace, row, entries) = row.read()?;
+        if row.spent != entries {
+            page.differences.push(SumDifference {
+                workspace: workspace.clone(),
+                counter: row.counter.clone(),
+                row: row.spent,
+                entries,
+            });
+        }
+        page.rows.push((workspace, row));
+    }
+    page.last = page
+        .rows
         .last()
         .filter(|_| is_full)
-        .map(|sum| (sum.workspace.clone(), sum.counter.clone()));
-    sums.retain(|sum| sum.row != sum.entries);
-    Ok(Verified { differences: sums, last })
+        .map(|(workspace, row)| (workspace.clone(), row.counter.clone()));
+    Ok(page)
 }
 
 pub(super) async fn ping(connection: &mut Connection) -> Result<(), Fault> {

@@ -171,6 +171,8 @@ pub(super) const ADD_POLICY_VERSION: &str =
 pub(super) const ADD_POLICY_OBJECT: &str = "INSERT INTO policy_object (kind, id, version, policy_version, body) VALUES ($1, $2, \
      1 + COALESCE((SELECT MAX(version) FROM policy_object WHERE kind = $1 AND id = $2), 0), $3, $4)";
 
+pub(super) const LAST_RECORDED: &str = "SELECT MAX(recorded_at) FROM entry";
+
 /// Not older than `$2`.
 pub(super) const ANSWER: &str =
     "SELECT fingerprint, status, content_type, body, answered_at FROM answer WHERE answer_key = $1 AND answered_at > $2";

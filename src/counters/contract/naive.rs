@@ -8,6 +8,7 @@ use crate::counters::{
 };
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::finding::Finding;
 use crate::decision::id::{ReservationId, WorkspaceId};
 use crate::decision::period::PeriodKind;
 use crate::decision::rung::{Taken, first_fit};
@@ -400,6 +401,10 @@ impl Counters for Naive {
         let state = self.at(now);
         let due = state.holds.iter().filter(|hold| hold.due_at().is_some_and(|at| at <= now));
         Ok(due.map(|hold| hold.record.clone()).take(limit).collect())
+    }
+
+    async fn inspect(&self, _now: Timestamp) -> Result<Vec<Finding>, CountersError> {
+        Ok(Vec::new())
     }
 
     async fn open(&self) -> Result<u64, CountersError> {

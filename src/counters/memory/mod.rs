@@ -12,6 +12,7 @@ mod workspace;
 
 use super::{Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Rebuilt, Record};
 use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::finding::Finding;
 use crate::decision::id::{ReservationId, WorkspaceId, slot};
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
@@ -144,6 +145,13 @@ impl Counters for MemoryCounters {
         due.sort_unstable_by_key(|(since, record)| (*since, record.reservation));
         due.truncate(limit);
         Ok(due.into_iter().map(|(_, record)| record).collect())
+    }
+
+    async fn inspect(&self, _now: Timestamp) -> Result<Vec<Finding>, CountersError> {
+        Ok(vec![Finding::fine(
+            "counters",
+            "in the serving process; each start derives them from the ledger",
+        )])
     }
 
     async fn open(&self) -> Result<u64, CountersError> {

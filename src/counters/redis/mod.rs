@@ -9,6 +9,7 @@
 //! - *Adoption*: reservations that came back with an old copy are compared with the ledger before their workspace admits anything.
 
 mod call;
+mod inspect;
 mod keys;
 mod link;
 mod pack;
@@ -27,6 +28,7 @@ use super::{
 };
 use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::finding::Finding;
 use crate::decision::id::{ReservationId, WorkspaceId, slot};
 use crate::decision::rung::Taken;
 use crate::decision::standing::End;
@@ -478,6 +480,11 @@ impl Counters for RedisCounters {
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError> {
         self.try_due(now, limit).await.map_err(failed("name what is due"))
+    }
+
+    async fn inspect(&self, now: Timestamp) -> Result<Vec<Finding>, CountersError> {
+        let infos = self.link.info().await.map_err(|error| failed("be inspected")(error.into()))?;
+        Ok(infos.iter().flat_map(|info| inspect::findings(info, now)).collect())
     }
 
     async fn open(&self) -> Result<u64, CountersError> {

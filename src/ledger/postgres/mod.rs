@@ -11,6 +11,7 @@ use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyCha
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::Entry;
+use crate::decision::finding::Finding;
 use crate::decision::id::{EntryId, ReservationId, WorkspaceId};
 use crate::decision::standing::Standing;
 use crate::decision::time::Timestamp;
@@ -30,6 +31,7 @@ mod call;
 mod describe;
 mod fault;
 mod follow;
+mod inspect;
 mod lead;
 mod many;
 mod months;
@@ -197,6 +199,10 @@ impl Ledger for PostgresLedger {
         read!(self, "read what was recorded", recorded(after, limit))
     }
 
+    async fn last_recorded(&self) -> Result<Option<Timestamp>, LedgerError> {
+        read!(self, "read when something was recorded last", last_recorded())
+    }
+
     async fn try_lead(&self, what: &str) -> Result<Option<Box<dyn Lead>>, LedgerError> {
         self.told("find out who leads", lead::try_lead(&self.server, what).await)
     }
@@ -211,6 +217,11 @@ impl Ledger for PostgresLedger {
 
     async fn ping(&self) -> Result<(), LedgerError> {
         read!(self, "answer", ping())
+    }
+
+    async fn inspect(&self, now: Timestamp) -> Result<Vec<Finding>, LedgerError> {
+        let result = async { inspect::inspect(&mut *self.reader().await?, &self.server.place, now).await };
+        self.told("be inspected", result.await)
     }
 
     async fn close(&self) {

@@ -9,7 +9,6 @@ use crate::decision::entry::Entry;
 use crate::decision::id::{Feature, UserId, WorkspaceId};
 use crate::decision::period::{Period, PeriodKind};
 use crate::decision::time::Timestamp;
-use crate::ledger::SumDifference;
 
 record! {
     /// A row of `counter_sum`.
@@ -178,13 +177,9 @@ impl UseRecord {
 }
 
 impl DifferenceRow {
-    pub(in crate::ledger) fn read(self) -> Result<SumDifference, Unreadable> {
+    /// Whose sum, its row, and what its entries add up to.
+    pub(in crate::ledger) fn read(self) -> Result<(WorkspaceId, SumRow, i64), Unreadable> {
         let (workspace, row) = self.sum.read()?;
-        Ok(SumDifference {
-            workspace,
-            counter: row.counter,
-            row: row.spent,
-            entries: self.entries,
-        })
+        Ok((workspace, row, self.entries))
     }
 }

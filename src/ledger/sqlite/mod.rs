@@ -7,6 +7,7 @@ use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyCha
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::Entry;
+use crate::decision::finding::Finding;
 use crate::decision::id::{EntryId, ReservationId, WorkspaceId};
 use crate::decision::standing::Standing;
 use crate::decision::time::Timestamp;
@@ -25,6 +26,7 @@ use writer::{Job, Writer};
 
 mod batch;
 mod fault;
+mod inspect;
 mod lead;
 mod many;
 mod posting;
@@ -112,6 +114,11 @@ impl SqliteLedger {
     /// runtime that this is called in.
     pub async fn open(dir: &Path) -> Result<Self, LedgerError> {
         Self::open_file(File::new(dir)).await
+    }
+
+    /// Whether a data directory has a ledger already.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(FILE_NAME).is_file()
     }
 
     async fn open_file(file: File) -> Result<Self, LedgerError> {
@@ -248,6 +255,10 @@ impl Ledger for SqliteLedger {
         read!(self, "read what was recorded", recorded(after, limit))
     }
 
+    async fn last_recorded(&self) -> Result<Option<Timestamp>, LedgerError> {
+        read!(self, "read when something was recorded last", last_recorded())
+    }
+
     async fn try_lead(&self, what: &str) -> Result<Option<Box<dyn Lead>>, LedgerError> {
         Ok(self.leads.take(what))
     }
@@ -259,6 +270,11 @@ impl Ledger for SqliteLedger {
     async fn ping(&self) -> Result<(), LedgerError> {
         read!(self, "answer", ping())?;
         self.writer.ask("answer", (), Job::Ping).await
+    }
+
+    async fn inspect(&self, _now: Timestamp) -> Result<Vec<Finding>, LedgerError> {
+        let result = async { inspect::inspect(&mut *self.reader().await?, &self.file.path).await };
+        self.told("be inspected", result.await)
     }
 
     async fn close(&self) {
