@@ -402,7 +402,7 @@ async fn requests_of_a_rate_stay_counted_after_release() {
 async fn a_lost_reservation_settles_when_it_is_described_again() {
     let app = TestApp::start().await;
     let reservation = app.authorize("ws").reserved().await;
-    let app = app.restart().await;
+    let app = app.lose_counters().await;
     let unknown = app.settle(&reservation, 100, 20).await.problem(404, "reservation_unknown");
     assert!(unknown["detail"].as_str().expect("a detail").contains("workspace_id"), "{unknown}");
     let body =
