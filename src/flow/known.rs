@@ -185,12 +185,7 @@ async fn from_description(
 pub(super) async fn without_hold(service: &Service, mut subject: Subject) -> Result<Known, FlowError> {
     let policy = service.policy.load();
     let workspace = workspace::find_or_create(service, &subject.workspace).await?;
-    let plan = workspace
-        .plan_id
-        .as_ref()
-        .or(policy.default_plan.as_ref())
-        .and_then(|id| policy.plans.get(id))
-        .cloned();
+    let plan = policy.plan(workspace.plan_id.as_ref()).cloned();
     let limits = match &plan {
         Some(plan) => Limits::of_request(plan, &workspace, &subject.feature, subject.user.as_ref(), subject.occurred_at),
         None => Limits::default(),
