@@ -403,6 +403,11 @@ async fn a_lost_reservation_settles_when_it_is_described_again() {
     let app = TestApp::start().await;
     let reservation = app.authorize("ws").reserved().await;
     let app = app.restart().await;
+    let gone = app.release(&reservation).await.problem(404, "reservation_unknown");
+    assert!(
+        !gone["detail"].as_str().expect("a detail").contains("resend"),
+        "a release takes no body: {gone}"
+    );
     let unknown = app.settle(&reservation, 100, 20).await.problem(404, "reservation_unknown");
     assert!(unknown["detail"].as_str().expect("a detail").contains("workspace_id"), "{unknown}");
     let body =
