@@ -309,7 +309,7 @@ fn reply(call: &Call, workspace: &Workspace, status: StatusCode) -> HttpResponse
 #[utoipa::path(put, path = "/v1/admin/workspaces/{id}", tag = "admin", params(("id" = String, Path)), request_body = WorkspaceBody,
     responses((status = 200, body = WorkspaceOut), (status = 201, body = WorkspaceOut)))]
 pub async fn put(call: Call) -> Answer {
-    let id = WorkspaceId::parse(call.path("id")).map_err(|why| Problem::unacceptable("", format!("the workspace id {why}")))?;
+    let id = WorkspaceId::parse(&call.path("id")).map_err(|why| Problem::unacceptable("", format!("the workspace id {why}")))?;
     call.may_see(&id)?;
     let body: WorkspaceBody = call.json()?;
     let now = call.service.clock.now();
