@@ -6,10 +6,14 @@ use crate::api::auth::Verifier;
 use crate::api::idempotency::Running;
 use crate::clock::Clock;
 use crate::counters::memory::MemoryCounters;
+use crate::counters::redis::{RedisCounters, RedisSettings};
+use crate::counters::{Counters, CountersError};
 use crate::flow::policy::By;
+use crate::flow::sweep::Sweeper;
 use crate::flow::{self, FlowError, Service};
-use crate::ledger::LedgerError;
+use crate::ledger::postgres::PostgresLedger;
 use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use crate::policy::files::{FileProblems, Files, Sources};
 use actix_web::dev::Server;
@@ -22,6 +26,9 @@ use std::time::Duration;
 /// How often holds that only the ledger can end are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a node waits after a notification, so that a burst of changes is read once.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(20);
+
 /// The directory of policy files where nobody names one.
 const POLICIES_DEFAULT: &str = "./policies";
 
@@ -32,6 +39,8 @@ pub enum StartError {
     Policy(#[from] FileProblems),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Counters(#[from] CountersError),
     #[error(transparent)]
     Flow(#[from] FlowError),
     #[error("there is no directory {} with policies; without --policies the samples inside the program are used", .0.display())]
@@ -48,12 +57,32 @@ fn hint(cause: &std::io::Error) -> &'static str {
     }
 }
 
-/// The embedded profile: counters in this process, the ledger in SQLite below `data_dir`. Policies come from `policies`. Where nobody
-/// named a directory and there is none, what is in force stays, and a new ledger begins with the samples inside the program.
+/// The embedded profile: counters in this process, the ledger in SQLite below `data_dir`.
 pub async fn embedded(data_dir: &Path, policies: &Path, clock: Arc<dyn Clock>) -> Result<Arc<Service>, StartError> {
+    // Whatever is wrong with the files is told before anything is opened, or made.
     let files = policy_files(policies)?;
     let ledger = SqliteLedger::open(data_dir).await?;
-    let (policy, origin) = match (files, flow::policy::in_force(&ledger).await?) {
+    compose(Arc::new(MemoryCounters::new()), Arc::new(ledger), files, policies, clock).await
+}
+
+/// The production profile: counters in Redis, the ledger in PostgreSQL, both shared with any number of other nodes.
+pub async fn production(database_url: &str, redis_url: &str, policies: &Path, clock: Arc<dyn Clock>) -> Result<Arc<Service>, StartError> {
+    let files = policy_files(policies)?;
+    let ledger = PostgresLedger::open(database_url).await?;
+    let counters = RedisCounters::connect(RedisSettings::new(redis_url)).await?;
+    compose(Arc::new(counters), Arc::new(ledger), files, policies, clock).await
+}
+
+/// A service of these stores. Policies come from `files`, which were read from `policies`; where nobody named a directory and there is none,
+/// what is in force stays, and a new ledger begins with the samples inside the program.
+async fn compose(
+    counters: Arc<dyn Counters>,
+    ledger: Arc<dyn Ledger>,
+    files: Option<Files>,
+    policies: &Path,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Service>, StartError> {
+    let (policy, origin) = match (files, flow::policy::in_force(&*ledger).await?) {
         (None, Some(policy)) => (policy, "the ledger".to_owned()),
         (files, _) => {
             let (files, origin) = match files {
@@ -64,7 +93,7 @@ pub async fn embedded(data_dir: &Path, policies: &Path, clock: Arc<dyn Clock>) -
                 actor: "files".to_owned(),
                 reason: origin.clone(),
             };
-            (flow::policy::apply_files(&ledger, &files, &by, clock.now()).await?, origin)
+            (flow::policy::apply_files(&*ledger, &files, &by, clock.now()).await?, origin)
         }
     };
     tracing::info!(
@@ -74,12 +103,9 @@ pub async fn embedded(data_dir: &Path, policies: &Path, clock: Arc<dyn Clock>) -
         from = origin,
         "policy in force"
     );
-    Ok(Arc::new(Service::new(
-        Arc::new(MemoryCounters::new()),
-        Arc::new(ledger),
-        Holder::new(policy),
-        clock,
-    )))
+    let service = Arc::new(Service::new(counters, ledger, Holder::new(policy), clock));
+    flow::workspace::follow_from_now(&service).await?;
+    Ok(service)
 }
 
 /// The files of a directory. Only the default one may be missing: with another, nobody meant to go on without.
@@ -113,32 +139,56 @@ pub fn serve(service: Arc<Service>, verifier: Verifier, listen: &str) -> Result<
     Ok((api::server::start(listeners, clock, mount).map_err(failed)?, address))
 }
 
-/// What runs beside requests, until the process ends: ending what only the ledger can end, and following policy that others change.
+/// What runs beside requests, until the process ends: ending what only the ledger can end, following what other nodes change, and copying
+/// once more what may not have reached the counters.
 pub fn background(service: &Arc<Service>, policy_poll: Duration) {
-    let expiring = service.clone();
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(EXPIRE_EVERY).await;
-            if let Err(error) = flow::expire::expire_due(&expiring).await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "expired reservations wait for the next round"
-                );
+    tokio::spawn(expire(service.clone()));
+    tokio::spawn(follow(service.clone(), policy_poll));
+    tokio::spawn(sweep(service.clone()));
+}
+
+async fn expire(service: Arc<Service>) {
+    loop {
+        tokio::time::sleep(EXPIRE_EVERY).await;
+        if let Err(error) = flow::expire::expire_due(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "expired reservations wait for the next round");
+        }
+    }
+}
+
+async fn follow(service: Arc<Service>, poll: Duration) {
+    loop {
+        // A notification makes it sooner; the clock makes it sure.
+        tokio::select! {
+            () = tokio::time::sleep(poll) => {}
+            () = service.ledger.changed() => tokio::time::sleep(FOLLOW_PAUSE).await,
+        }
+        match flow::policy::follow(&service).await {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(version = service.policy.load().version, "policy changed"),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the policy in force stays; a newer one cannot be read");
             }
         }
-    });
-    let following = service.clone();
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(policy_poll).await;
-            match flow::policy::follow(&following).await {
-                Ok(false) => {}
-                Ok(true) => tracing::info!(version = following.policy.load().version, "policy changed"),
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the policy in force stays; a newer one cannot be read"
-                ),
+        if let Err(error) = flow::workspace::follow(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "workspaces stay as they are known; what other nodes changed cannot be read");
+        }
+    }
+}
+
+async fn sweep(service: Arc<Service>) {
+    let mut sweeper = Sweeper::default();
+    loop {
+        match sweeper.sweep(&service).await {
+            Ok(rows) => tracing::debug!(rows, "sums were copied to the counters once more"),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "what was recorded lately is copied to the counters in the next round");
             }
         }
-    });
+        tokio::time::sleep(Duration::from_secs(flow::sweep::EVERY_SECONDS)).await;
+    }
 }

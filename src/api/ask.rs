@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 const ATTRIBUTES_MAX: usize = 32;
@@ -214,7 +215,7 @@ pub(super) async fn request(call: &Call, body: AuthorizeRequest, dry_run: bool) 
         tags,
     };
     Ok(Request {
-        ask,
+        ask: Arc::new(ask),
         attributes,
         fingerprint,
         dry_run,

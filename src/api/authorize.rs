@@ -16,8 +16,10 @@ use crate::flow;
 use crate::flow::authorize::{Decision, Explanation, Permit, Verdict};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::{Deserialize, Serialize};
+use std::fmt::Write;
 use utoipa::ToSchema;
 
 /// Bodies without `input` have nothing to say that needs more.
@@ -303,18 +305,17 @@ fn rate_limit(response: &mut HttpResponseBuilder, budgets: &[BudgetView], degrad
         Unit::Usd => ("micro-usd", 1_000),
         unit => (unit.as_str(), 1),
     };
-    let quota = verdict::line(view) / scale;
-    let left = view.remaining.unwrap_or(0) / scale;
-    let window = view.period.seconds().map(|seconds| format!(";w={seconds}")).unwrap_or_default();
-    let policy = format!("\"{}\";q={quota}{window};qu=\"{unit}\"", view.id);
-    let until = view
-        .period
-        .seconds()
-        .map(|_| format!(";t={}", now.seconds_until(view.period.end)))
-        .unwrap_or_default();
-    let rest = format!("\"{}\";r={left}{until}", view.id);
+    let (quota, left) = (verdict::line(view) / scale, view.remaining.unwrap_or(0) / scale);
+    let mut policy = format!("\"{}\";q={quota}", view.id);
+    let mut rest = format!("\"{}\";r={left}", view.id);
+    // Writing into a String cannot fail.
+    if let Some(seconds) = view.period.seconds() {
+        let _ = write!(policy, ";w={seconds}");
+        let _ = write!(rest, ";t={}", now.seconds_until(view.period.end));
+    }
+    let _ = write!(policy, ";qu=\"{unit}\"");
     for (name, value) in [("ratelimit-policy", policy), ("ratelimit", rest)] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
+        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
             response.insert_header((HeaderName::from_static(name), value));
         }
     }

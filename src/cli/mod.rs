@@ -1,7 +1,10 @@
 //! The command line: parses, calls, prints. Failures end with one message on stderr that says what to do, and with exit code 1.
 
+mod doctor;
+mod ledger;
 mod policy;
 pub mod replay;
+mod running;
 mod serve;
 mod token;
 
@@ -52,6 +55,17 @@ enum Command {
         #[command(subcommand)]
         command: policy::PolicyCommand,
     },
+    /// Prove the ledger.
+    Ledger {
+        #[command(subcommand)]
+        command: ledger::LedgerCommand,
+    },
+    /// Read all counters from the ledger again.
+    RebuildCounters,
+    /// Bring the schema of the ledger up to date; `serve` does it by itself.
+    Migrate,
+    /// Look whether the stores are reachable and in good order.
+    Doctor,
     /// Replay a recorded trace against a service.
     Replay(replay::ReplayArgs),
 }
@@ -109,6 +123,22 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Policy { command } => policy::policy(settings, &command),
+        Command::Ledger { command } => {
+            loaded.check()?;
+            ledger::ledger(settings, &command)
+        }
+        Command::RebuildCounters => {
+            loaded.check()?;
+            ledger::rebuild_counters(settings)
+        }
+        Command::Migrate => {
+            loaded.check()?;
+            ledger::migrate(settings)
+        }
+        Command::Doctor => {
+            loaded.check()?;
+            doctor::doctor(settings)
+        }
         Command::Replay(args) => {
             loaded.check()?;
             serve::replay(settings, &args)

@@ -23,26 +23,42 @@ struct Started {
     url: String,
     /// Only this machine can reach it.
     is_local: bool,
-    _lock: Lock,
+    /// Of the embedded profile; nodes of the production profile share no directory.
+    _lock: Option<Lock>,
 }
 
-async fn start(settings: &Settings, secret: &Secret<SigningKey>, listen: &str) -> Result<Started, Failure> {
-    data_dir::create(&settings.data_dir)?;
-    let mut lock = Lock::take(&settings.data_dir)?;
+async fn start(settings: &Settings, secret: Option<&Secret<SigningKey>>, listen: &str) -> Result<Started, Failure> {
+    let mut lock = None;
+    if !settings.is_production() {
+        data_dir::create(&settings.data_dir)?;
+        lock = Some(Lock::take(&settings.data_dir)?);
+    }
     let verifier = token::verifier(settings, secret)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let service = app::embedded(&settings.data_dir, &settings.policies, clock).await?;
+    let service = service(settings).await?;
     let (server, address) = app::serve(service.clone(), verifier, listen)?;
     app::background(&service, Duration::from_secs(settings.policy_poll_seconds.get()));
     let url = url(address);
-    lock.announce(&url)?;
-    tracing::info!(%address, data_dir = %settings.data_dir.display(), "listening");
+    if let Some(lock) = &mut lock {
+        lock.announce(&url)?;
+        tracing::info!(%address, data_dir = %settings.data_dir.display(), "listening");
+    } else {
+        tracing::info!(%address, "listening, with counters in Redis and the ledger in PostgreSQL");
+    }
     Ok(Started {
         server,
         service,
         url,
         is_local: address.ip().is_loopback(),
         _lock: lock,
+    })
+}
+
+/// The service of the profile that the settings choose.
+pub(super) async fn service(settings: &Settings) -> Result<Arc<Service>, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Ok(match settings.production() {
+        Some((database, redis)) => app::production(database, redis, &settings.policies, clock).await?,
+        None => app::embedded(&settings.data_dir, &settings.policies, clock).await?,
     })
 }
 
@@ -58,12 +74,20 @@ fn url(address: SocketAddr) -> String {
 
 pub(super) fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
     telemetry::init(settings.log.as_str(), settings.log_format)?;
-    let secret = token::secret(settings)?;
+    // With public keys alone there is nothing to sign with, and nothing to make: others sign.
+    let secret = match settings.is_production() && settings.jwt_secret.is_none() {
+        true => None,
+        false => Some(token::secret(settings)?),
+    };
     actix_web::rt::System::new().block_on(async {
-        let started = start(settings, &secret, settings.listen.as_str()).await?;
-        say(format_args!("Weir listens on {0}/ (API at {0}/docs/)\n", started.url))?;
-        if started.is_local {
-            say(greeting(settings, &secret, &started.url))?;
+        let started = start(settings, secret.as_ref(), settings.listen.as_str()).await?;
+        say(format_args!(
+            "Weir listens on {0}/ (API at {0}/docs/)
+",
+            started.url
+        ))?;
+        if let Some(secret) = secret.as_ref().filter(|_| started.is_local && !settings.is_production()) {
+            say(greeting(settings, secret, &started.url))?;
         }
         let Started {
             server, service, _lock, ..
@@ -115,6 +139,12 @@ async fn stop_signal() {
     drop(interrupt.await);
 }
 
+/// The service that already runs on the data directory of the settings.
+pub(super) fn running(settings: &Settings) -> Option<String> {
+    let directory = Some(&settings.data_dir).filter(|_| !settings.is_production())?;
+    data_dir::running(directory)?.address
+}
+
 pub(super) fn replay(settings: &Settings, args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let run = format!("{:x}", SystemClock.now().micros());
     let trace = replay::read(args)?;
@@ -125,11 +155,7 @@ pub(super) fn replay(settings: &Settings, args: &ReplayArgs) -> Result<ExitCode,
         let secret = token::secret(settings)?;
         let scopes = ScopeSet::of(Scope::Admin);
         let token = token::sign(settings, &secret, "replay", scopes, None, FIRST_TOKEN_SECONDS);
-        if let Some(url) = args
-            .url
-            .clone()
-            .or_else(|| data_dir::running(&settings.data_dir).and_then(|running| running.address))
-        {
+        if let Some(url) = args.url.clone().or_else(|| running(settings)) {
             eprintln!("replaying against {url}");
             return outcome(replay::replay(args, trace, Target::new(&url, token, run)?).await?);
         }
@@ -139,11 +165,14 @@ pub(super) fn replay(settings: &Settings, args: &ReplayArgs) -> Result<ExitCode,
             url,
             _lock,
             ..
-        } = start(settings, &secret, "127.0.0.1:0").await?;
-        eprintln!(
-            "replaying against a service of its own with the data directory {}",
-            settings.data_dir.display()
-        );
+        } = start(settings, Some(&secret), "127.0.0.1:0").await?;
+        match settings.is_production() {
+            true => eprintln!("replaying against a node of its own"),
+            false => eprintln!(
+                "replaying against a service of its own with the data directory {}",
+                settings.data_dir.display()
+            ),
+        }
         let handle = server.handle();
         let server = tokio::spawn(server);
         let good = replay::replay(args, trace, Target::new(&url, token, run)?).await?;

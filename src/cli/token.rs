@@ -56,7 +56,7 @@ pub(super) fn token(settings: &Settings, args: &TokenArgs) -> Result<ExitCode, F
         return Err("the scope portal shows a customer's own usage: name the customer with --workspace".into());
     }
     // A mistaken directory would otherwise be noticed only by what the service says to the credential.
-    if settings.jwt_secret.is_none() && !settings.data_dir.join(keys::FILE).exists() {
+    if settings.jwt_secret.is_none() && !settings.is_production() && !settings.data_dir.join(keys::FILE).exists() {
         let directory = settings.data_dir.display();
         eprintln!("weir: no service has used the data directory {directory} yet; its signing key is made now");
     }
@@ -70,13 +70,19 @@ pub(super) fn secret(settings: &Settings) -> Result<Secret<SigningKey>, Failure>
     if let Some(secret) = &settings.jwt_secret {
         return Ok(secret.clone());
     }
+    if settings.is_production() {
+        return Err("the production profile makes no keys of its own; set WEIR_JWT_SECRET to sign credentials here".into());
+    }
     data_dir::create(&settings.data_dir)?;
     Ok(keys::load_or_create(&settings.data_dir)?)
 }
 
-/// What verifies credentials: that secret, and beside it the public keys that the settings name.
-pub(super) fn verifier(settings: &Settings, secret: &Secret<SigningKey>) -> Result<Verifier, Failure> {
-    let mut keys = Keys::none().with_secret(secret.expose().as_bytes())?;
+/// What verifies credentials: that secret if there is one, and the public keys that the settings name.
+pub(super) fn verifier(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Result<Verifier, Failure> {
+    let mut keys = Keys::none();
+    if let Some(secret) = secret {
+        keys = keys.with_secret(secret.expose().as_bytes())?;
+    }
     if let Some(path) = &settings.jwt_public_key_file {
         let wrong = |why: String| format!("the file of WEIR_JWT_PUBLIC_KEY_FILE, {}: {why}", path.display());
         let pem = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;

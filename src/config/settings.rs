@@ -89,6 +89,17 @@ settings! {
 }
 
 impl Settings {
+    /// Redis and PostgreSQL instead of this process and a file.
+    pub fn is_production(&self) -> bool {
+        self.production().is_some()
+    }
+
+    /// The database and the Redis of the production profile, if that is the profile.
+    pub fn production(&self) -> Option<(&str, &str)> {
+        let (database, redis) = (self.database_url.as_ref()?, self.redis_url.as_ref()?);
+        Some((database.expose().as_str(), redis.expose().as_str()))
+    }
+
     /// What does not go together, each with what to do about it.
     pub(super) fn conflicts(&self) -> Vec<String> {
         let mut found = Vec::new();

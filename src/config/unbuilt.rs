@@ -7,11 +7,6 @@ use super::value::BillingProvider;
 pub(super) fn refused(settings: &Settings) -> Vec<String> {
     let rows = [
         (
-            settings.database_url.is_some() && settings.redis_url.is_some(),
-            "the production profile (WEIR_DATABASE_URL with WEIR_REDIS_URL)",
-            "unset both for the embedded profile",
-        ),
-        (
             settings.jwt_jwks_url.is_some(),
             "WEIR_JWT_JWKS_URL",
             "put the issuer's public keys into WEIR_JWT_PUBLIC_KEY_FILE",

@@ -13,7 +13,9 @@
 //!    node knew the policy that names it; otherwise the store answers [`HoldOutcome::Unready`], and the group is rebuilt: begin, read the
 //!    ledger, finish. So it may with a group that nobody used for [`GROUP_IDLE_SECONDS`] and in which nothing is held.
 //! 6. Of two rebuilders of one group one is told to wait; a finish whose token is no longer the current one changes nothing. A group that
-//!    is live stays live, and keeps what is held, while it is rebuilt.
+//!    is live stays live, and keeps what is held, while it is rebuilt. One that came back with an old copy of the store is not live, keeps
+//!    its generation and what is held in it, and learns from the ledger what became of its reservations; one that is gone begins a new
+//!    generation, in which holds of earlier ones count nothing and may not be claimed.
 //! 7. Hold is idempotent for the life of its record, and answers with the end for [`TOMBSTONE_SECONDS`] after it.
 //! 8. On release and expiry, requests held on minute and hour counters stay held until their period ends: a rate counts attempts. A settle,
 //!    be it late, frees them, and so does the expiry of a hold that is charged: they are spent from then on.
@@ -22,6 +24,7 @@
 
 use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::finding::Finding;
 use crate::decision::id::{ReservationId, WorkspaceId};
 use crate::decision::rung::{Rung, Taken};
 use crate::decision::standing::End;
@@ -32,6 +35,10 @@ use std::sync::Arc;
 #[cfg(test)]
 mod contract;
 pub mod memory;
+pub mod redis;
+#[cfg(test)]
+#[path = "../../tests/support/redis.rs"]
+pub(crate) mod redis_server;
 
 /// How long an ended reservation is remembered, so that a retry learns of its end.
 pub const TOMBSTONE_SECONDS: i64 = 24 * 3600;
@@ -152,12 +159,24 @@ pub enum Extended {
 }
 
 /// The answer to a begin.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Begun {
-    /// Read now, then finish with this token.
-    Token(u64),
+    /// Read now, then finish with this token. `adopt` are open reservations of the workspace that came back with a copy of the store, such as
+    /// a promoted replica: finish takes where the ledger has each of them.
+    Started { token: u64, adopt: Vec<ReservationId> },
     /// Another one is rebuilding; try again soon.
     Wait,
+}
+
+/// What a rebuild read from the ledger. The rows are read last: a settle in between is then held and spent for a moment, never neither.
+#[derive(Clone, Copy, Debug)]
+pub struct Rebuilt<'a> {
+    /// Of the begin.
+    pub token: u64,
+    /// Where the ledger has the reservations that were to be adopted; those of which it has nothing stay as they are.
+    pub adopted: &'a [(ReservationId, Progress)],
+    /// Of the whole group.
+    pub rows: &'a [SumRow],
 }
 
 /// Why a store could not answer. A time-out means unknown, never "did not happen".
@@ -188,9 +207,14 @@ pub trait Counters: Send + Sync {
     /// The record of a reservation, live or ended, while it is remembered.
     async fn find(&self, reservation: ReservationId, now: Timestamp) -> Result<Option<Record>, CountersError>;
 
-    /// Claims a live hold for a report that is about to be committed, and returns the record either way. Claims only grow. A hold that has
-    /// ended is returned as it is, and not claimed.
-    async fn claim(&self, reservation: ReservationId, claim: Claim, now: Timestamp) -> Result<Option<Record>, CountersError>;
+    /// Claims a live hold for a report that is about to be committed, and returns the record either way, or the groups that must be rebuilt
+    /// first. Claims only grow. A hold that has ended is returned as it is, and not claimed.
+    async fn claim(
+        &self,
+        reservation: ReservationId,
+        claim: Claim,
+        now: Timestamp,
+    ) -> Result<Result<Option<Record>, Vec<Whose>>, CountersError>;
 
     /// Copies what a commit changed, and returns the balances of `read` (`None`: no row of it is known here; the caller reads the ledger). A
     /// reservation of another workspace is left alone.
@@ -219,20 +243,16 @@ pub trait Counters: Send + Sync {
     /// Starts the rebuild of one group of counters, unless one began less than [`REBUILD_TAKEOVER_MILLIS`] ago and has not ended.
     async fn begin(&self, workspace: &WorkspaceId, whose: &Whose, now: Timestamp) -> Result<Begun, CountersError>;
 
-    /// Ends a rebuild with the rows that were read after its begin; false: the token is not the current one, and nothing changed.
-    async fn finish(
-        &self,
-        workspace: &WorkspaceId,
-        whose: &Whose,
-        token: u64,
-        rows: &[SumRow],
-        now: Timestamp,
-    ) -> Result<bool, CountersError>;
+    /// Ends a rebuild with what was read after its begin; false: the token is not the current one, and nothing changed.
+    async fn finish(&self, workspace: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> Result<bool, CountersError>;
 
     /// At most `limit` reservations that only the ledger can end and that have waited long enough: those whose claim is open and was last
     /// made [`CLAIM_OPEN_SECONDS`] ago, and those without an open claim that are charged and past their expiry. They are named again until
     /// something changes.
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError>;
+
+    /// Looks at the store for whoever wants to know whether it is in good order.
+    async fn inspect(&self, now: Timestamp) -> Result<Vec<Finding>, CountersError>;
 
     /// How many reservations are open, in all; for gauges, since those that expired and that nobody asked about since are still counted.
     async fn open(&self) -> Result<u64, CountersError>;

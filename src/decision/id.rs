@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
 use uuid::Uuid;
+use uuid::fmt::Simple;
 
 /// The most characters of a name that a caller chooses.
 pub const NAME_CHARS_MAX: usize = 128;
@@ -199,9 +200,19 @@ macro_rules! prefixed {
             }
         }
 
+        impl $name {
+            /// Writes the id as it is given out, without the machinery of formatting: each answer has several.
+            fn write<'a>(&self, buffer: &'a mut [u8; $prefix.len() + Simple::LENGTH]) -> &'a str {
+                let (prefix, digits) = buffer.split_at_mut($prefix.len());
+                prefix.copy_from_slice($prefix.as_bytes());
+                Uuid::from_u128(self.0).simple().encode_lower(digits);
+                std::str::from_utf8(buffer).unwrap_or_default()
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "{:032x}"), self.0)
+                f.pad(self.write(&mut [0; $prefix.len() + Simple::LENGTH]))
             }
         }
 
@@ -213,7 +224,11 @@ macro_rules! prefixed {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                if to.is_human_readable() { to.collect_str(self) } else { to.serialize_u128(self.0) }
+                if to.is_human_readable() {
+                    to.serialize_str(self.write(&mut [0; $prefix.len() + Simple::LENGTH]))
+                } else {
+                    to.serialize_u128(self.0)
+                }
             }
         }
 
@@ -264,6 +279,8 @@ mod tests {
     #[test]
     fn made_ids_are_read_only_as_they_were_written() {
         let id = EntryId::from_uuid(Uuid::from_u128(7));
+        assert_eq!(id.to_string(), "ent_00000000000000000000000000000007");
+        assert_eq!(serde_json::to_string(&id).ok(), Some(format!("\"{id}\"")));
         assert_eq!(EntryId::parse(&id.to_string()), Ok(id));
         for bad in [
             "",

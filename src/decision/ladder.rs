@@ -56,7 +56,7 @@ pub struct Offer {
 #[derive(Clone, Debug)]
 pub struct Ladder {
     pub plan: Arc<Plan>,
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     pub offers: Vec<Offer>,
     pub rungs: Vec<Rung>,
 }
@@ -87,7 +87,7 @@ impl Ladder {
         asked: (Arc<Model>, Arc<Price>),
         plan: Arc<Plan>,
         catalogue: &Catalogue,
-        limits: Limits,
+        limits: Arc<Limits>,
         expected_output: i64,
         now: Timestamp,
     ) -> Result<Self, NoLadder> {

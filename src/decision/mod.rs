@@ -6,6 +6,7 @@ pub mod catalogue;
 pub mod counter;
 pub mod entry;
 pub mod estimate;
+pub mod finding;
 pub mod forecast;
 pub mod id;
 pub mod ladder;

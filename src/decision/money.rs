@@ -64,12 +64,37 @@ impl Usd {
     }
 }
 
+/// How many decimals an amount is written with.
+const DECIMALS: usize = 9;
+/// The longest text of an amount: a sign, ten digits, the point, the decimals.
+const TEXT_BYTES_MAX: usize = 1 + 10 + 1 + DECIMALS;
+
+impl Usd {
+    /// Writes the decimal from its last digit to its first, without the machinery of formatting: each answer has several.
+    fn write(self, buffer: &mut [u8; TEXT_BYTES_MAX]) -> &str {
+        let mut left = self.0.unsigned_abs();
+        let mut start = buffer.len();
+        let point = buffer.len() - DECIMALS - 1;
+        while left > 0 || start >= point {
+            start -= 1;
+            if start == point {
+                buffer[start] = b'.';
+                start -= 1;
+            }
+            buffer[start] = b'0' + (left % 10) as u8;
+            left /= 10;
+        }
+        if self.0 < 0 {
+            start -= 1;
+            buffer[start] = b'-';
+        }
+        std::str::from_utf8(&buffer[start..]).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for Usd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
-        let nanos = self.0.unsigned_abs();
-        let unit = NANOS_PER_USD.unsigned_abs();
-        write!(f, "{sign}{}.{:09}", nanos / unit, nanos % unit)
+        f.pad(self.write(&mut [0; TEXT_BYTES_MAX]))
     }
 }
 
@@ -82,7 +107,7 @@ impl fmt::Debug for Usd {
 impl Serialize for Usd {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         if to.is_human_readable() {
-            to.collect_str(self)
+            to.serialize_str(self.write(&mut [0; TEXT_BYTES_MAX]))
         } else {
             to.serialize_i64(self.0)
         }
@@ -126,6 +151,13 @@ mod tests {
             let usd = Usd::parse(text).expect(text);
             assert_eq!((usd.nanos(), usd.to_string().as_str()), (nanos, written), "{text}");
         }
+    }
+
+    #[test]
+    fn the_widest_amounts_are_written_whole() {
+        assert_eq!(Usd::from_nanos(i64::MIN).to_string(), "-9223372036.854775808");
+        assert_eq!(Usd::from_nanos(i64::MAX).to_string(), "9223372036.854775807");
+        assert_eq!(format!("{:>12}", Usd::ZERO), " 0.000000000");
     }
 
     #[test]
@@ -173,7 +205,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_is_written_is_read_back(nanos in -9_000_000_000_000_000_000i64..9_000_000_000_000_000_000) {
+        fn whatever_is_written_is_read_back(nanos in -i64::MAX..=i64::MAX) {
             let usd = Usd::from_nanos(nanos);
             proptest::prop_assert_eq!(Usd::parse(&usd.to_string()), Ok(usd));
         }

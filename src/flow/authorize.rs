@@ -37,7 +37,7 @@ pub fn named_since(policy: &Policy, workspace: &Workspace) -> Timestamp {
 
 /// A request to authorize, as it came in.
 pub struct Request {
-    pub ask: Ask,
+    pub ask: Arc<Ask>,
     /// For routing rules; flat scalars.
     pub attributes: Map<String, Value>,
     /// Tells requests under one id apart.
@@ -145,6 +145,7 @@ pub async fn authorize(service: &Service, request: Request) -> Result<Decision, 
 
 /// A ladder and what its hold will remember.
 struct Compiled {
+    reservation: ReservationId,
     context: Context,
     ladder: Ladder,
     note: RouteNote,
@@ -187,7 +188,7 @@ async fn compile(
     if let Err(refusal) = questions::feature_allowed(ask, plan) {
         return Ok(Err(refusal));
     }
-    let limits = Limits::of_request(plan, workspace, &ask.feature, ask.user.as_ref(), now);
+    let limits = Arc::new(Limits::of_request(plan, workspace, &ask.feature, ask.user.as_ref(), now));
     let (ask, chosen, note) = super::route::route(service, request, policy, plan, workspace, &limits, now).await?;
     let asked = match questions::model_for(&ask, &chosen, plan, &policy.catalogue, now) {
         Ok(asked) => asked,
@@ -222,7 +223,12 @@ async fn compile(
         charge_on_expiry: plan.on_expiry == OnExpiry::Charge,
         ask,
     };
-    Ok(Ok(Compiled { context, ladder, note }))
+    Ok(Ok(Compiled {
+        reservation: ReservationId::derive(&context.ask.workspace, &context.ask.request_id),
+        context,
+        ladder,
+        note,
+    }))
 }
 
 async fn hold(
@@ -235,7 +241,7 @@ async fn hold(
     let ask = &request.ask;
     let wanted = HoldRequest {
         workspace: ask.workspace.clone(),
-        reservation: ReservationId::derive(&ask.workspace, &ask.request_id),
+        reservation: compiled.reservation,
         fingerprint: request.fingerprint,
         counters: compiled.ladder.limits.counters.clone(),
         named_since: named.since(),
@@ -258,8 +264,7 @@ async fn hold(
 }
 
 async fn answer(service: &Service, ask: &Ask, compiled: &Compiled, outcome: HoldOutcome, now: Timestamp) -> Result<Decision, FlowError> {
-    let reservation = ReservationId::derive(&ask.workspace, &ask.request_id);
-    let decision = compiled.context.decision;
+    let (reservation, decision) = (compiled.reservation, compiled.context.decision);
     let denied = |denied| Decision {
         decision,
         verdict: Verdict::Denied(Box::new(denied)),
@@ -374,7 +379,7 @@ fn degraded(ask: &Ask, compiled: &Compiled) -> Decision {
         delay_ms: 0,
     };
     let permit = Permit {
-        reservation: Some(ReservationId::derive(&ask.workspace, &ask.request_id)),
+        reservation: Some(compiled.reservation),
         expires_at: rung.expires_at,
         degraded: true,
         offer: ladder.offers[0].clone(),

@@ -18,11 +18,13 @@ use std::sync::Arc;
 
 /// The first byte of each stored context; another layout gets another number.
 const LAYOUT: u8 = 1;
+/// What most contexts fit into, so that they are written without moving.
+const BYTES_USUALLY_MAX: usize = 1_024;
 
 /// The inputs of an authorize that its answer was made of.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Context {
-    pub ask: Ask,
+    pub ask: Arc<Ask>,
     pub decision: DecisionId,
     pub authorized_at: Timestamp,
     pub policy_version: i64,
@@ -31,15 +33,17 @@ pub struct Context {
     pub chosen: ModelId,
     pub routed: Option<String>,
     pub shadow_routes: Vec<String>,
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     pub expected_output: i64,
     pub charge_on_expiry: bool,
 }
 
 impl Context {
     pub fn encode(&self) -> Arc<[u8]> {
+        let mut bytes = Vec::with_capacity(BYTES_USUALLY_MAX);
+        bytes.push(LAYOUT);
         // Writing plain data into memory cannot fail; an empty context would be read back as unreadable, not as something else.
-        postcard::to_extend(self, vec![LAYOUT]).unwrap_or_default().into()
+        postcard::to_extend(self, bytes).unwrap_or_default().into()
     }
 
     pub fn decode(bytes: &[u8], reservation: ReservationId) -> Result<Self, FlowError> {

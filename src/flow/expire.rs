@@ -10,7 +10,7 @@ use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
 use crate::decision::settlement::{self, Report};
 use crate::decision::standing::{End, Standing};
 use crate::decision::usage::{Pools, Usage};
-use crate::ledger::{Post, Posted};
+use crate::ledger::{LedgerError, Post, Posted};
 use std::collections::BTreeMap;
 
 /// How many are resolved in one round.
@@ -21,14 +21,28 @@ pub async fn expire_due(service: &Service) -> Result<usize, FlowError> {
     let now = service.clock.now();
     let due = service.counters.due(now, ROUND_MAX).await?;
     let streams = service.ledger.checkpoints_due(now, ROUND_MAX).await?;
-    let resolved = due.len() + streams.len();
+    let mut resolved = 0;
     for record in due {
-        expire_hold(service, record).await?;
+        let id = record.reservation;
+        resolved += told(id, expire_hold(service, record).await)?;
     }
     for (id, standing) in streams {
-        expire_stream(service, id, standing).await?;
+        resolved += told(id, expire_stream(service, id, standing).await)?;
     }
     Ok(resolved)
+}
+
+/// Counts one that was resolved. One that cannot be must not keep the others waiting; a store that is away fails them all.
+fn told(id: ReservationId, result: Result<(), FlowError>) -> Result<usize, FlowError> {
+    match result {
+        Ok(()) => Ok(1),
+        Err(error @ (FlowError::Counters(_) | FlowError::Ledger(LedgerError::Unavailable { .. } | LedgerError::Busy))) => Err(error),
+        Err(error) => {
+            tracing::error!(reservation = %id, error = &error as &dyn std::error::Error, "a reservation cannot be ended; it is tried again");
+            metrics::counter!("weir_expire_failed_total").increment(1);
+            Ok(0)
+        }
+    }
 }
 
 /// A claim that stayed open, or a hold that is charged. The row that says `expired` is the fence: a commit still on its way finds it and
@@ -144,7 +158,7 @@ async fn counters(service: &Service, entry: &Entry) -> Result<Vec<crate::decisio
         tags: BTreeMap::new(),
         late: false,
     };
-    Ok(without_hold(service, subject).await?.limits.counters)
+    Ok(without_hold(service, subject).await?.limits.counters.clone())
 }
 
 /// Writes the end, or follows the one that somebody else wrote in between.

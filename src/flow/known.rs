@@ -31,7 +31,7 @@ pub(super) struct Known {
     pub subject: Subject,
     pub policy: Arc<Policy>,
     pub plan: Option<Arc<Plan>>,
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// What its hold took; `None`: no hold is known.
     pub hold: Option<(Record, Amounts)>,
     pub live: bool,
@@ -197,7 +197,7 @@ pub(super) async fn without_hold(service: &Service, mut subject: Subject) -> Res
         subject,
         policy,
         plan,
-        limits,
+        limits: Arc::new(limits),
         hold: None,
         live: false,
     })

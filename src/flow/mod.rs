@@ -25,8 +25,11 @@ pub mod rebuild;
 pub mod record;
 pub mod release;
 mod route;
+pub mod selftest;
 pub mod settle;
+pub mod sweep;
 pub mod usage;
+pub mod verify;
 pub mod workspace;
 
 /// How often a write is decided anew when another one was faster; more would mean a fault, not a race.

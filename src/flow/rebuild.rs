@@ -1,11 +1,13 @@
-//! Rebuild: begin, read the ledger, finish. A cold start, a lost store and a budget that is new in mid-period are this one path.
+//! Rebuild: begin, read the ledger, finish. A cold start, a lost store, an old copy of it that came back and a budget that is new in
+//! mid-period are this one path.
 //!
 //! A crash after begin costs nothing: the next one takes over after a quarter of a second.
 
 use super::{FlowError, Service};
-use crate::counters::{Begun, SumRow};
+use crate::counters::{Begun, Claim, Progress, Rebuilt, Record, SumRow};
 use crate::decision::counter::{Balance, Counter, Whose};
-use crate::decision::id::WorkspaceId;
+use crate::decision::id::{ReservationId, WorkspaceId};
+use crate::decision::standing::Standing;
 use crate::decision::time::Timestamp;
 use std::time::Duration;
 
@@ -13,6 +15,11 @@ use std::time::Duration;
 const LOOK_AGAIN_MILLIS: u64 = 2;
 /// How often at most: five seconds in all.
 const LOOKS_MAX: u32 = 2_500;
+/// How many reservations of an old copy are looked up in the ledger at a time.
+const STANDINGS_AT_ONCE: usize = 500;
+
+/// How many sums are listed in one step.
+const PAGE_SUMS: usize = 500;
 
 /// Makes the groups of `whose` ready. `named` are the counters that the plan names, so that missing rows are born.
 pub async fn rebuild(service: &Service, workspace: &WorkspaceId, whose: &[Whose], named: &[Counter]) -> Result<(), FlowError> {
@@ -20,14 +27,79 @@ pub async fn rebuild(service: &Service, workspace: &WorkspaceId, whose: &[Whose]
         let now = service.clock.now();
         match service.counters.begin(workspace, group, now).await? {
             Begun::Wait => tokio::time::sleep(Duration::from_millis(LOOK_AGAIN_MILLIS)).await,
-            Begun::Token(token) => {
+            Begun::Started { token, adopt } => {
+                // Ends before rows: what is settled in between is then held and spent for a moment, never neither.
+                let adopted = standings(service, adopt).await?;
                 let own: Vec<Counter> = named.iter().filter(|counter| counter.whose == *group).cloned().collect();
                 let rows = service.ledger.rows(workspace, group, &own, now).await?;
-                service.counters.finish(workspace, group, token, &rows, now).await?;
+                let rebuilt = Rebuilt {
+                    token,
+                    adopted: &adopted,
+                    rows: &rows,
+                };
+                service.counters.finish(workspace, group, &rebuilt, now).await?;
             }
         }
     }
     Ok(())
+}
+
+/// Reads every group whose period runs from the ledger again. What is held stays held. Returns how many groups there were; `progress` is
+/// told the number of sums so far.
+pub async fn all(service: &Service, mut progress: impl FnMut(u64)) -> Result<u64, FlowError> {
+    let (mut groups, mut sums, mut after) = (0, 0, None);
+    let mut last: Option<(WorkspaceId, Whose)> = None;
+    loop {
+        let page = service.ledger.verify_page(after.as_ref(), PAGE_SUMS).await?;
+        sums += page.rows.len() as u64;
+        for (workspace, row) in page.rows {
+            let group = (workspace, row.counter.whose);
+            // Sums come in the order of their groups, so one that continues is the one just read.
+            if row.counter.period.end <= service.clock.now() || last.as_ref() == Some(&group) {
+                continue;
+            }
+            rebuild(service, &group.0, std::slice::from_ref(&group.1), &[]).await?;
+            groups += 1;
+            last = Some(group);
+        }
+        progress(sums);
+        match page.last {
+            Some(place) => after = Some(place),
+            None => return Ok(groups),
+        }
+    }
+}
+
+/// Where the ledger has these reservations; of most that are open it has nothing.
+async fn standings(service: &Service, reservations: Vec<ReservationId>) -> Result<Vec<(ReservationId, Progress)>, FlowError> {
+    let mut found = Vec::new();
+    for some in reservations.chunks(STANDINGS_AT_ONCE) {
+        let standings = service.ledger.standings(some).await?.into_iter();
+        found.extend(standings.filter_map(|(id, standing)| Some((id, progress(standing)?))));
+    }
+    Ok(found)
+}
+
+fn progress(standing: Standing) -> Option<Progress> {
+    let reported = standing.checkpoint.map(|checkpoint| Progress::Used(checkpoint.entry.counted));
+    standing.end.map(Progress::Ended).or(reported)
+}
+
+/// Claims a hold, whatever has to be rebuilt for it.
+pub async fn claim(
+    service: &Service,
+    (workspace, named): (&WorkspaceId, &[Counter]),
+    id: ReservationId,
+    claim: Claim,
+) -> Result<Option<Record>, FlowError> {
+    let mut patience = Patience::default();
+    loop {
+        match service.counters.claim(id, claim, service.clock.now()).await? {
+            Ok(record) => return Ok(record),
+            Err(unready) => rebuild(service, workspace, &unready, named).await?,
+        }
+        patience.spend(workspace)?;
+    }
 }
 
 /// Counts the attempts of one caller to get an answer from counters that may have to be rebuilt first.

@@ -25,15 +25,14 @@ pub(super) async fn route(
     workspace: &Workspace,
     limits: &Limits,
     now: Timestamp,
-) -> Result<(Ask, ModelId, RouteNote), FlowError> {
-    let mut ask = request.ask.clone();
+) -> Result<(Arc<Ask>, ModelId, RouteNote), FlowError> {
+    let ask = &request.ask;
     let asked = Some(&request.ask.model).filter(|model| model.as_str() != AUTO);
     if asked.is_some() && !policy.routing.concerns_named() {
-        let chosen = ask.model.clone();
-        return Ok((ask, chosen, RouteNote::default()));
+        return Ok((ask.clone(), ask.model.clone(), RouteNote::default()));
     }
     let balances = if policy.routing.needs_budgets(asked) {
-        balances(service, &ask, policy, workspace, limits).await?
+        balances(service, ask, policy, workspace, limits).await?
     } else {
         Vec::new()
     };
@@ -55,7 +54,7 @@ pub(super) async fn route(
     };
     let seats = workspace.seats.now();
     let facts = RouteFacts {
-        ask: &request.ask,
+        ask,
         attributes: &request.attributes,
         seats,
         plan: &plan.id,
@@ -66,7 +65,10 @@ pub(super) async fn route(
     if !routed.failed.is_empty() {
         metrics::counter!("weir_routing_rule_failed_total").increment(routed.failed.len() as u64);
     }
-    ask.mode = routed.mode.unwrap_or(ask.mode);
+    let ask = match routed.mode {
+        Some(mode) if mode != ask.mode => Arc::new(Ask { mode, ..Ask::clone(ask) }),
+        _ => ask.clone(),
+    };
     let of_tier = |tier: &Tier| {
         let output = ask.max_output_tokens.unwrap_or(OUTPUT_TOKENS_UNKNOWN);
         ladder::cheapest_of_tier(&ask, tier.as_str(), plan, &policy.catalogue, output, now)

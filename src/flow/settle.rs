@@ -53,7 +53,8 @@ pub async fn settle(
     let fresh = entry(service, &known, report, None)?;
     let mut live = known.live;
     if live {
-        let claimed = service.counters.claim(id, Claim::Final, service.clock.now()).await;
+        let named = (&known.subject.workspace, &*known.limits.counters);
+        let claimed = rebuild::claim(service, named, id, Claim::Final).await;
         live = claimed.is_ok_and(|record| record.is_some_and(|record| record.end.is_none()));
     }
     let mut standing = standing;
@@ -212,7 +213,13 @@ pub async fn checkpoint(
         };
         let (pools, counted) = (so_far.pools, so_far.counted);
         if known.live {
-            service.counters.claim(id, Claim::UpTo(counted), now).await?;
+            rebuild::claim(
+                service,
+                (&known.subject.workspace, &known.limits.counters),
+                id,
+                Claim::UpTo(counted),
+            )
+            .await?;
         }
         let post = Post {
             workspace: known.subject.workspace.clone(),

@@ -1,20 +1,26 @@
-//! Workspaces as requests see them: held in memory, read from the ledger on first sight, replaced whole by a change.
+//! Workspaces as requests see them: held in memory, read from the ledger on first sight, replaced whole by a change, be it another node's.
 
 use super::{DECIDE_AGAIN_MAX, FlowError, Service};
 use crate::decision::counter::Whose;
 use crate::decision::id::WorkspaceId;
 use crate::decision::workspace::Workspace;
-use std::collections::HashMap;
+use foldhash::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// How many workspaces are kept in memory; beyond it, those are forgotten that the ledger can tell again.
 const KNOWN_MAX: usize = 200_000;
 const SHARDS: usize = 16;
+/// How many changes of workspaces are followed at a time.
+const FOLLOW_PAGE: usize = 500;
 
 /// The workspaces that this process has seen.
 #[derive(Default)]
 pub struct Workspaces {
     shards: [RwLock<HashMap<WorkspaceId, Arc<Workspace>>>; SHARDS],
+    /// The number of the last change that was looked at. It moves before what is known is renewed, so that whoever read an older state
+    /// in the meantime sees it move, and reads again.
+    followed: AtomicI64,
 }
 
 impl Workspaces {
@@ -28,6 +34,14 @@ impl Workspaces {
 
     fn get(&self, id: &WorkspaceId) -> Option<Arc<Workspace>> {
         self.shard(id).read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Replaces what is known of a workspace, if anything is and it is older. What is not known is read when it is asked for.
+    fn renew(&self, workspace: Workspace) {
+        let mut known = self.shard(&workspace.id).write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get_mut(&workspace.id).filter(|known| known.version < workspace.version) {
+            *known = Arc::new(workspace);
+        }
     }
 
     /// Keeps the newer of what is known and `workspace`.
@@ -50,8 +64,42 @@ pub async fn find(service: &Service, id: &WorkspaceId) -> Result<Option<Arc<Work
     if let Some(known) = service.workspaces.get(id) {
         return Ok(Some(known));
     }
-    let stored = service.ledger.workspace(id).await?;
-    Ok(stored.map(|workspace| service.workspaces.keep(workspace)))
+    loop {
+        let followed = service.workspaces.followed.load(Ordering::SeqCst);
+        let Some(stored) = service.ledger.workspace(id).await? else {
+            return Ok(None);
+        };
+        let kept = service.workspaces.keep(stored);
+        if service.workspaces.followed.load(Ordering::SeqCst) == followed {
+            return Ok(Some(kept));
+        }
+    }
+}
+
+/// From here on changes are followed. To be called before any workspace is known.
+pub async fn follow_from_now(service: &Service) -> Result<(), FlowError> {
+    let newest = service.ledger.workspace_change().await?;
+    service.workspaces.followed.store(newest, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Takes over what other nodes have changed of the workspaces that are known here. Returns how many changes there were to look at.
+pub async fn follow(service: &Service) -> Result<usize, FlowError> {
+    let mut seen = 0;
+    loop {
+        let after = service.workspaces.followed.load(Ordering::SeqCst);
+        let changes = service.ledger.workspaces_changed(after, FOLLOW_PAGE).await?;
+        seen += changes.len();
+        let Some((last, _)) = changes.last() else { return Ok(seen) };
+        service.workspaces.followed.store(*last, Ordering::SeqCst);
+        let is_last_page = changes.len() < FOLLOW_PAGE;
+        for (_, workspace) in changes {
+            service.workspaces.renew(workspace);
+        }
+        if is_last_page {
+            return Ok(seen);
+        }
+    }
 }
 
 /// The workspace, which comes into being by being asked for.

@@ -1,14 +1,15 @@
 //! What happened: entries, the end of each reservation, the sums that counters copy, workspaces and policy versions. The truth.
 //!
 //! Nothing here is updated in place but the sums, a reservation's standing and the current state of a workspace; entries are append-only
-//! and the database itself refuses to change them. A method is one whole transaction. The promises, which `contract.rs` checks on each store:
+//! and the database itself refuses to change them. A method is one whole transaction. There are two stores: [`sqlite`], a file for one
+//! process, and [`postgres`], for any number of nodes that write at once. The promises, which `contract/` checks on each store:
 //!
 //! 1. [`Ledger::post`] is all or nothing, and answers only after it is durable. Concurrent posts share a commit.
 //! 2. A post names the revision of the standing that it was decided on. If that is not the current one nothing is written, and the
 //!    answer is the current standing: so a reservation has one end, whoever races.
 //! 3. Every existing sum row that an entry falls into (its dimensions match, `period_start ≤ occurred_at < period_end`) changes with it; rows
 //!    that the post names and that are missing are born with the ledger's sum. Versions only rise: each row touched gets its workspace's
-//!    next version.
+//!    next version, and one version of a row is one sum. Posts that share a commit may share a version.
 //! 4. An open checkpoint counts as spent, like an entry. It is replaced, never added to, by the next checkpoint or the final entry.
 //! 5. The first write of a workspace creates it.
 //! 6. Of the answers under one key the first is kept, until it is older than whoever asks wants to know.
@@ -16,6 +17,7 @@
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::{Checkpoint, Entry};
+use crate::decision::finding::Finding;
 use crate::decision::id::{EntryId, Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
 use crate::decision::standing::{End, Standing};
 use crate::decision::time::Timestamp;
@@ -24,12 +26,16 @@ use async_trait::async_trait;
 
 #[cfg(test)]
 mod contract;
+pub mod postgres;
 mod record;
 mod sql;
 pub mod sqlite;
 
 /// The most entries of one page.
 pub const PAGE_ENTRIES_MAX: usize = 500;
+
+/// How many sum rows are recomputed in one statement.
+const VERIFY_PAGE_ROWS: usize = 500;
 
 /// One write about one reservation or request id.
 #[derive(Clone, Debug)]
@@ -50,6 +56,21 @@ pub struct Post {
     /// What the plan counts for these entries: missing rows of these are born.
     pub counters: Vec<Counter>,
     pub now: Timestamp,
+}
+
+impl Post {
+    /// How its id stands if nothing is known of it.
+    fn unheard_of(&self) -> Standing {
+        Standing {
+            workspace: self.workspace.clone(),
+            request_id: self.request_id.clone(),
+            revision: 0,
+            end: None,
+            entry: None,
+            fingerprint: None,
+            checkpoint: None,
+        }
+    }
 }
 
 /// The answer to a post.
@@ -124,6 +145,29 @@ pub struct KeptAnswer {
     pub at: Timestamp,
 }
 
+/// Counters that a reader names: missing rows are born.
+#[derive(Clone, Debug)]
+struct Naming {
+    workspace: WorkspaceId,
+    whose: Whose,
+    counters: Vec<Counter>,
+    now: Timestamp,
+}
+
+impl Naming {
+    /// What of `named` is not among `rows`, which were read of the same group.
+    fn missing(workspace: &WorkspaceId, whose: &Whose, named: &[Counter], rows: &[SumRow], now: Timestamp) -> Self {
+        let asked = named.iter().filter(|counter| counter.whose == *whose && now < counter.period.end);
+        let missing = asked.filter(|counter| !rows.iter().any(|row| row.counter == **counter));
+        Self {
+            workspace: workspace.clone(),
+            whose: whose.clone(),
+            counters: missing.cloned().collect(),
+            now,
+        }
+    }
+}
+
 /// Why the ledger could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -142,6 +186,32 @@ pub enum LedgerError {
     Corrupt { what: String },
 }
 
+/// A page of what was recorded.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Recorded {
+    /// The sums that the page's entries fell into, as they are now.
+    pub rows: Vec<(WorkspaceId, SumRow)>,
+    /// Where the next page goes on; `None`: this was the last one.
+    pub last: Option<(Timestamp, EntryId)>,
+}
+
+/// A page of sums that were recomputed.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Verified {
+    /// All sums of the page as their rows say.
+    pub rows: Vec<(WorkspaceId, SumRow)>,
+    pub differences: Vec<SumDifference>,
+    /// Where the next page goes on; `None`: this was the last one.
+    pub last: Option<(WorkspaceId, Counter)>,
+}
+
+/// Being the one node that does something. Given up when it is dropped.
+#[async_trait]
+pub trait Lead: Send + Sync {
+    /// Whether it is still held. A store that lost the connection to its leader has given the lead away.
+    async fn is_held(&mut self) -> bool;
+}
+
 /// A ledger.
 #[async_trait]
 pub trait Ledger: Send + Sync {
@@ -149,6 +219,9 @@ pub trait Ledger: Send + Sync {
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.
     async fn standing(&self, reservation: ReservationId) -> Result<Option<Standing>, LedgerError>;
+
+    /// How these stand, of those that the ledger has heard of; in no order.
+    async fn standings(&self, reservations: &[ReservationId]) -> Result<Vec<(ReservationId, Standing)>, LedgerError>;
 
     /// The rows of one group whose period has not ended at `now`, those of `named` born where they were missing. Creates the workspace.
     async fn rows(&self, workspace: &WorkspaceId, whose: &Whose, named: &[Counter], now: Timestamp) -> Result<Vec<SumRow>, LedgerError>;
@@ -170,6 +243,17 @@ pub trait Ledger: Send + Sync {
     /// A workspace that is on this plan, if there is one.
     async fn workspace_on_plan(&self, plan: &str) -> Result<Option<WorkspaceId>, LedgerError>;
 
+    /// At most `limit` workspaces that were put after change number `after`, each with the number of its last change, in that order. A
+    /// workspace that is numbered later than another one is also seen later: who follows the numbers misses none.
+    async fn workspaces_changed(&self, after: i64, limit: usize) -> Result<Vec<(i64, Workspace)>, LedgerError>;
+
+    /// The number of the newest change of a workspace; 0: none was ever put.
+    async fn workspace_change(&self) -> Result<i64, LedgerError>;
+
+    /// Resolves when another node may have changed the policy or a workspace. A hint to look sooner, for who looks by the clock anyway: it
+    /// may come for nothing, come late, and on a ledger of one process it never comes.
+    async fn changed(&self);
+
     /// The policy in force.
     async fn policy(&self) -> Result<PolicyState, LedgerError>;
 
@@ -186,11 +270,39 @@ pub trait Ledger: Send + Sync {
     /// what is returned: of racing answers all are told the first.
     async fn answer_once(&self, key: u128, answer: Option<KeptAnswer>, since: Timestamp) -> Result<Option<KeptAnswer>, LedgerError>;
 
-    /// Recomputes every sum row from entries and checkpoints, and names each difference.
-    async fn verify(&self) -> Result<Vec<SumDifference>, LedgerError>;
+    /// The sums that entries recorded at `from` or later fell into, a page of `limit` entries at a time; `after` is where the page before
+    /// ended. Clocks of nodes differ and commits take time, so `from` must lie well before what was seen last.
+    async fn recorded_since(&self, from: Timestamp, after: Option<(Timestamp, EntryId)>, limit: usize) -> Result<Recorded, LedgerError>;
+
+    /// When the last entry was recorded; `None`: there is none yet.
+    async fn last_recorded(&self) -> Result<Option<Timestamp>, LedgerError>;
+
+    /// Makes this node the one that does `what`; `None`: another one is.
+    async fn try_lead(&self, what: &str) -> Result<Option<Box<dyn Lead>>, LedgerError>;
+
+    /// Recomputes a page of `limit` sum rows from entries and checkpoints, in the order of their key, and names each difference. The page is
+    /// of one moment.
+    async fn verify_page(&self, after: Option<&(WorkspaceId, Counter)>, limit: usize) -> Result<Verified, LedgerError>;
+
+    /// Recomputes every sum row, and names each difference.
+    async fn verify(&self) -> Result<Vec<SumDifference>, LedgerError> {
+        let mut differences = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.verify_page(after.as_ref(), VERIFY_PAGE_ROWS).await?;
+            differences.extend(page.differences);
+            match page.last {
+                Some(last) => after = Some(last),
+                None => return Ok(differences),
+            }
+        }
+    }
 
     /// Writes and reads nothing of value, to tell whether the ledger answers.
     async fn ping(&self) -> Result<(), LedgerError>;
+
+    /// Looks at the store for whoever wants to know whether it is in good order: version, durability, clock.
+    async fn inspect(&self, now: Timestamp) -> Result<Vec<Finding>, LedgerError>;
 
     /// Writes what waits, then closes. Calls that come later are answered with an error.
     async fn close(&self);

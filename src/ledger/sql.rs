@@ -1,16 +1,41 @@
-//! The ledger's SQL, in one place, in the subset that SQLite and Postgres share: `$1`, `ON CONFLICT`, row values, 64-bit integers.
-//!
-//! Statements of a batch have a row of parameters per row, so that any number of posts costs the same few turns. Only they know which
-//! engine they are for: their parameters are `?`, since SQLite looks a parameter with a name up among all others, and they say `OR FAIL`,
-//! since the writer rolls the whole batch back itself and SQLite need not prepare to undo a single statement.
+//! The ledger's SQL that SQLite and Postgres share, in one place and in their common subset: `$1`, `ON CONFLICT`, `RETURNING`, row values,
+//! 64-bit integers. What only one of them can say, or says faster, stands in that store's own `sql.rs`.
 
-use super::record::{EntryRecord, Record, StandingRecord, SumRecord, SumVersionRecord, UnbornRecord, UseRecord};
-use std::sync::LazyLock;
+use super::record::{EntryRecord, Record};
+use crate::ledger::EntryQuery;
 
+/// How a reservation stands, with its open checkpoint beside it. `$more` are columns that one store has besides.
 macro_rules! standing {
-    () => {
-        "SELECT standing.reservation_id, standing.workspace_id, standing.request_id, standing.revision, standing.\"end\", \
-         standing.entry_id, standing.fingerprint, checkpoint.entry AS checkpoint, checkpoint.expires_at AS checkpoint_expires_at "
+    ($more:literal) => {
+        concat!(
+            "SELECT standing.reservation_id, standing.workspace_id, standing.request_id, standing.revision, standing.\"end\", ",
+            "standing.entry_id, standing.fingerprint, ",
+            $more,
+            "checkpoint.entry AS checkpoint, checkpoint.expires_at AS checkpoint_expires_at "
+        )
+    };
+}
+
+/// Of the reservations of `$condition`.
+macro_rules! standings_where {
+    ($more:literal, $condition:literal) => {
+        concat!(
+            standing!($more),
+            "FROM reservation_end AS standing LEFT JOIN checkpoint ON checkpoint.reservation_id = standing.reservation_id ",
+            "WHERE standing.reservation_id ",
+            $condition,
+        )
+    };
+}
+
+/// Of the checkpoints that are due: `$1` now, `$2` limit.
+macro_rules! checkpoints_due {
+    ($more:literal) => {
+        concat!(
+            standing!($more),
+            "FROM checkpoint JOIN reservation_end AS standing ON standing.reservation_id = checkpoint.reservation_id ",
+            "WHERE checkpoint.expires_at <= $1 ORDER BY checkpoint.expires_at, checkpoint.reservation_id LIMIT $2",
+        )
     };
 }
 
@@ -54,32 +79,26 @@ macro_rules! spent {
 
 // Reading.
 
-pub(super) const STANDING: &str = concat!(
-    standing!(),
-    "FROM reservation_end AS standing LEFT JOIN checkpoint ON checkpoint.reservation_id = standing.reservation_id ",
-    "WHERE standing.reservation_id = $1",
-);
-
-/// `$1` now, `$2` limit.
-pub(super) const CHECKPOINTS_DUE: &str = concat!(
-    standing!(),
-    "FROM checkpoint JOIN reservation_end AS standing ON standing.reservation_id = checkpoint.reservation_id ",
-    "WHERE checkpoint.expires_at <= $1 ORDER BY checkpoint.expires_at, checkpoint.reservation_id LIMIT $2",
-);
-
-/// `$1` workspace, `$2` from, (`$3`, `$4`) before this place in the list, `$5` feature, `$6` model, `$7` limit.
-pub(super) static ENTRIES: LazyLock<String> = LazyLock::new(|| entries_where(""));
-
-/// `$8` is the user, in a statement of its own so that the index on users is taken.
-pub(super) static ENTRIES_OF_USER: LazyLock<String> = LazyLock::new(|| entries_where("AND user_id = $8"));
-
-fn entries_where(more: &str) -> String {
+/// Entries of a list, newest first. `$1` workspace, `$2` from, (`$3`, `$4`) before this place in the list, `$5` limit, then user, feature and
+/// model, as far as the query names them: conditions that are always there would keep Postgres from its indexes.
+pub(super) fn entries(query: &EntryQuery) -> String {
+    let filters = [
+        ("user_id", query.user.is_some()),
+        ("feature", query.feature.is_some()),
+        ("model", query.model.is_some()),
+    ];
+    let named = filters.iter().filter(|(_, is_named)| *is_named).zip(6..);
+    let conditions: String = named.map(|((column, _), place)| format!("AND {column} = ${place} ")).collect();
     format!(
-        "SELECT {} FROM entry WHERE workspace_id = $1 AND occurred_at >= $2 AND (occurred_at, entry_id) < ($3, $4) \
-         AND ($5 IS NULL OR feature = $5) AND ($6 IS NULL OR model = $6) {more} ORDER BY occurred_at DESC, entry_id DESC LIMIT $7",
+        "SELECT {} FROM entry WHERE workspace_id = $1 AND occurred_at >= $2 AND (occurred_at, entry_id) < ($3, $4) {conditions}\
+         ORDER BY occurred_at DESC, entry_id DESC LIMIT $5",
         columns::<EntryRecord>(),
     )
 }
+
+/// Dimensions of what was recorded after the place (`$1`, `$2`), in the order of recording; `$3` limit.
+pub(super) const RECORDED: &str = "SELECT recorded_at, entry_id, workspace_id, user_id, feature, occurred_at AS at FROM entry \
+     WHERE (recorded_at, entry_id) > ($1, $2) ORDER BY recorded_at, entry_id LIMIT $3";
 
 /// `$1` workspace, `$2` user column, `$3` now.
 pub(super) const SUMS: &str = concat!(
@@ -88,17 +107,33 @@ pub(super) const SUMS: &str = concat!(
     ", spent, version FROM counter_sum AS counter WHERE workspace_id = $1 AND user_id = $2 AND period_end > $3",
 );
 
-pub(super) const DIFFERENCES: &str = concat!(
-    "SELECT * FROM (SELECT ",
+/// The next sums after the place (`$1` to `$7`) in the order of their key, each beside what its entries add up to; `$8` limit.
+pub(super) const SUMS_BESIDE_ENTRIES: &str = concat!(
+    "SELECT ",
     sum_key!(),
     ", spent, version, ",
     spent!(),
-    " AS entries FROM counter_sum AS counter) AS recomputed WHERE spent <> entries ",
+    " AS entries FROM (SELECT * FROM counter_sum ",
+    "WHERE (workspace_id, user_id, feature, period_end, period_kind, period_start, unit) > ($1, $2, $3, $4, $5, $6, $7) ",
+    "ORDER BY workspace_id, user_id, feature, period_end, period_kind, period_start, unit LIMIT $8) AS counter ",
     "ORDER BY workspace_id, user_id, feature, period_end, period_kind, period_start, unit",
 );
 
-pub(super) const WORKSPACE: &str = "SELECT workspace_id, plan_id, seats, status, calendar, stripe_customer_id, revenue_usd, overrides, \
-     version, created_at, updated_at FROM workspace WHERE workspace_id = $1";
+macro_rules! workspace {
+    () => {
+        "SELECT workspace_id, plan_id, seats, status, calendar, stripe_customer_id, revenue_usd, overrides, version, created_at, updated_at"
+    };
+}
+
+pub(super) const WORKSPACE: &str = concat!(workspace!(), " FROM workspace WHERE workspace_id = $1");
+
+/// Those that were described after change `$1`, in the order of their changes; `$2` limit.
+pub(super) const WORKSPACES_CHANGED: &str = concat!(
+    workspace!(),
+    ", change_number FROM workspace WHERE change_number > 0 AND change_number > $1 ORDER BY change_number LIMIT $2"
+);
+
+pub(super) const WORKSPACE_CHANGE: &str = "SELECT last FROM change_number WHERE what = 'workspace'";
 
 pub(super) const WORKSPACE_ON_PLAN: &str = "SELECT workspace_id FROM workspace WHERE plan_id = $1 ORDER BY workspace_id LIMIT 1";
 
@@ -124,13 +159,21 @@ pub(super) const REPLACE_WORKSPACE: &str = "UPDATE workspace SET plan_id = $2, s
      stripe_customer_id = $6, revenue_usd = $7, overrides = $8, version = $9, created_at = $10, updated_at = $11 \
      WHERE workspace_id = $1 AND version = $12";
 
+/// Takes the number of a change. Whoever comes next waits for this one's commit, so numbers are seen in their order.
+pub(super) const NEXT_WORKSPACE_CHANGE: &str = "UPDATE change_number SET last = last + 1 WHERE what = 'workspace' RETURNING last";
+
+/// Gives change `$2` to a workspace.
+pub(super) const NUMBER_WORKSPACE: &str = "UPDATE workspace SET change_number = $2 WHERE workspace_id = $1";
+
 pub(super) const ADD_POLICY_VERSION: &str =
     "INSERT INTO policy_version (version, changed_at, actor, reason, files_hash) VALUES ($1, $2, $3, $4, $5)";
 
 pub(super) const ADD_POLICY_OBJECT: &str = "INSERT INTO policy_object (kind, id, version, policy_version, body) VALUES ($1, $2, \
      1 + COALESCE((SELECT MAX(version) FROM policy_object WHERE kind = $1 AND id = $2), 0), $3, $4)";
 
-/// Never earlier, so that neither doubles nor the order of two extensions matter.
+pub(super) const LAST_RECORDED: &str = "SELECT MAX(recorded_at) FROM entry";
+
+/// Not older than `$2`.
 pub(super) const ANSWER: &str =
     "SELECT fingerprint, status, content_type, body, answered_at FROM answer WHERE answer_key = $1 AND answered_at > $2";
 
@@ -144,99 +187,12 @@ pub(super) const KEEP_ANSWER: &str = "INSERT INTO answer (answer_key, fingerprin
 pub(super) const FORGET_ANSWERS: &str = "DELETE FROM answer WHERE answer_key IN (SELECT answer_key FROM answer \
      WHERE answered_at <= $1 ORDER BY answered_at LIMIT 4)";
 
+/// Never earlier, so that neither doubles nor the order of two extensions matter.
 pub(super) const EXTEND_CHECKPOINT: &str = "UPDATE checkpoint SET expires_at = $2 WHERE reservation_id = $1 AND expires_at < $2";
 
-// A batch: what it needs to know.
-
-pub(super) fn standings(reservations: usize) -> String {
-    let many = STANDING.strip_suffix("= $1").expect("the statement ends with its only condition");
-    format!("{many} IN {}", parameters(reservations))
-}
-
-pub(super) fn entries(ids: usize) -> String {
-    format!(
-        "SELECT {} FROM entry WHERE entry_id IN {}",
-        columns::<EntryRecord>(),
-        parameters(ids)
-    )
-}
-
-pub(super) fn sum_versions(workspaces: usize) -> String {
-    format!(
-        "SELECT workspace_id, sum_version FROM workspace WHERE workspace_id IN {}",
-        parameters(workspaces)
-    )
-}
-
-/// The rows that uses of these dimensions at these moments fall into.
-pub(super) fn sums_at(uses: usize) -> String {
-    const FOUND: &str = concat!(
-        "SELECT DISTINCT ",
-        sum_key!(),
-        ", counter.spent, counter.version FROM item CROSS JOIN counter_sum AS counter WHERE counter.workspace_id = item.workspace_id ",
-        "AND counter.user_id IN ('*', item.user_id) AND counter.feature IN ('*', item.feature) ",
-        "AND counter.period_start <= item.at AND counter.period_end > item.at",
-    );
-    with_items::<UseRecord>(uses, FOUND)
-}
-
-/// What rows that are missing would say.
-pub(super) fn sums_unborn(rows: usize) -> String {
-    const SUMMED: &str = concat!(
-        "SELECT ",
-        sum_key!(),
-        ", ",
-        spent!(),
-        " AS spent, 0 AS version FROM item AS counter"
-    );
-    with_items::<UnbornRecord>(rows, SUMMED)
-}
-
-// A batch: what it writes.
-
-pub(super) fn insert<R: Record>(rows: usize) -> String {
-    format!("INSERT OR FAIL INTO {} ({}) VALUES {}", R::TABLE, columns::<R>(), values::<R>(rows))
-}
-
-pub(super) fn update_standings(rows: usize) -> String {
-    const UPDATE: &str = "UPDATE OR FAIL reservation_end SET revision = item.revision, \"end\" = item.\"end\", entry_id = item.entry_id, \
-         fingerprint = item.fingerprint FROM item WHERE reservation_end.reservation_id = item.reservation_id";
-    with_items::<StandingRecord>(rows, UPDATE)
-}
-
-pub(super) fn update_sums(rows: usize) -> String {
-    const UPDATE: &str = "UPDATE OR FAIL counter_sum AS counter SET spent = item.spent, version = item.version FROM item \
-         WHERE counter.workspace_id = item.workspace_id AND counter.user_id = item.user_id AND counter.feature = item.feature \
-         AND counter.period_end = item.period_end AND counter.period_kind = item.period_kind \
-         AND counter.period_start = item.period_start AND counter.unit = item.unit";
-    with_items::<SumRecord>(rows, UPDATE)
-}
-
-pub(super) fn update_sum_versions(rows: usize) -> String {
-    const UPDATE: &str = "UPDATE OR FAIL workspace SET sum_version = item.sum_version FROM item \
-         WHERE workspace.workspace_id = item.workspace_id";
-    with_items::<SumVersionRecord>(rows, UPDATE)
-}
-
-pub(super) fn delete_checkpoints(reservations: usize) -> String {
-    format!("DELETE FROM checkpoint WHERE reservation_id IN {}", parameters(reservations))
-}
-
-/// A statement over rows of parameters that it calls `item`.
-fn with_items<R: Record>(rows: usize, statement: &str) -> String {
-    format!("WITH item ({}) AS (VALUES {}) {statement}", columns::<R>(), values::<R>(rows))
-}
-
 /// In quotes, as `end` is a word of SQL.
-fn columns<R: Record>() -> String {
+pub(super) fn columns<R: Record>() -> String {
     format!("\"{}\"", R::COLUMNS.join("\", \""))
 }
 
-fn values<R: Record>(rows: usize) -> String {
-    let row = parameters(R::COLUMNS.len());
-    vec![row.as_str(); rows].join(", ")
-}
-
-fn parameters(count: usize) -> String {
-    format!("({})", vec!["?"; count].join(", "))
-}
+pub(super) use {checkpoints_due, spent, standing, standings_where, sum_key, sum_of};

@@ -5,7 +5,7 @@
 
 use super::Identity;
 use crate::decision::time::Timestamp;
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 /// How many tokens are remembered at most, of all shards and both generations.

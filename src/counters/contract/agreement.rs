@@ -27,14 +27,19 @@ async fn run(stores: [Store; 2], mode: Mode, ops: &[Op]) -> Result<(), String> {
     Ok(())
 }
 
-/// Tries random histories over stores that `fresh` makes. A failure is shrunk to few ops before it is told.
+/// Tries random histories over stores that `fresh` makes.
 pub(crate) fn histories_agree<S: Counters + 'static>(mode: Mode, fresh: impl AsyncFn() -> S) {
+    histories_agree_in(mode, HISTORIES, fresh);
+}
+
+/// Tries so many of them. A failure is shrunk to few ops before it is told.
+pub(crate) fn histories_agree_in<S: Counters + 'static>(mode: Mode, histories: u32, fresh: impl AsyncFn() -> S) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     let config = Config {
-        cases: HISTORIES,
+        cases: histories,
         failure_persistence: None,
         ..Config::default()
     };

@@ -1,6 +1,6 @@
 //! A workspace before a store, with a clock that only the test moves: the verbs in which the cases are told.
 
-use crate::counters::{Applied, Begun, Claim, Counters, HoldOutcome, HoldRequest, Progress, Record, SumRow};
+use crate::counters::{Applied, Begun, Claim, Counters, HoldOutcome, HoldRequest, Progress, Rebuilt, Record, SumRow};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::id::{Feature, RequestId, ReservationId, UserId, WorkspaceId};
@@ -154,16 +154,14 @@ impl Desk {
 
     pub(super) async fn begun(&self, whose: &Whose) -> u64 {
         match self.begin(whose).await {
-            Begun::Token(token) => token,
+            Begun::Started { token, .. } => token,
             Begun::Wait => panic!("{whose:?} is being rebuilt by nobody else"),
         }
     }
 
     pub(super) async fn finish(&self, whose: &Whose, token: u64, rows: &[SumRow]) -> bool {
-        self.store
-            .finish(&self.workspace, whose, token, rows, self.now)
-            .await
-            .expect("finish")
+        let rebuilt = Rebuilt { token, adopted: &[], rows };
+        self.store.finish(&self.workspace, whose, &rebuilt, self.now).await.expect("finish")
     }
 
     pub(super) fn later(&mut self, seconds: i64) -> &mut Self {
@@ -253,7 +251,7 @@ impl Desk {
 
     pub(super) async fn claim(&self, id: ReservationId, claim: Claim) -> Record {
         let record = self.store.claim(id, claim, self.now).await.expect("claim");
-        record.expect("it is remembered")
+        record.expect("no rebuild is needed").expect("it is remembered")
     }
 
     /// Applies a commit that changed these rows and brought a reservation this far.

@@ -145,7 +145,7 @@ pub(crate) async fn an_unknown_reservation_is_not_found(store: Store) {
     let id = desk.id("r");
     assert_eq!(desk.find(id).await, None);
     let claimed = desk.store.claim(id, crate::counters::Claim::Final, desk.now).await;
-    assert_eq!(claimed.expect("claim"), None);
+    assert_eq!(claimed.expect("claim"), Ok(None));
     desk.apply(&[], id, Progress::Used(super::desk::tokens(10))).await;
     assert_eq!(desk.find(id).await, None, "a checkpoint alone says nothing of an end");
     let outcome = desk.hold(&desk.ask("r", 1, &[(&day, 100)])).await;

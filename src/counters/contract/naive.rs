@@ -4,10 +4,11 @@
 
 use crate::counters::{
     Applied, Begun, CLAIM_OPEN_SECONDS, Claim, Counters, CountersError, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HOLD_SECONDS_MAX,
-    HoldOutcome, HoldRequest, KEEP_ENDED_SECONDS, Progress, REBUILD_TAKEOVER_MILLIS, Record, SumRow, TOMBSTONE_SECONDS,
+    HoldOutcome, HoldRequest, KEEP_ENDED_SECONDS, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, Record, SumRow, TOMBSTONE_SECONDS,
 };
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::finding::Finding;
 use crate::decision::id::{ReservationId, WorkspaceId};
 use crate::decision::period::PeriodKind;
 use crate::decision::rung::{Taken, first_fit};
@@ -281,10 +282,15 @@ impl Counters for Naive {
         Ok(self.at(now).hold(reservation).map(|hold| hold.record.clone()))
     }
 
-    async fn claim(&self, reservation: ReservationId, claim: Claim, now: Timestamp) -> Result<Option<Record>, CountersError> {
+    async fn claim(
+        &self,
+        reservation: ReservationId,
+        claim: Claim,
+        now: Timestamp,
+    ) -> Result<Result<Option<Record>, Vec<Whose>>, CountersError> {
         let mut state = self.at(now);
         let Some(hold) = state.hold(reservation) else {
-            return Ok(None);
+            return Ok(Ok(None));
         };
         if hold.record.end.is_none() {
             hold.claimed_at = now;
@@ -294,7 +300,7 @@ impl Counters for Naive {
                 (_, claim) => claim,
             });
         }
-        Ok(Some(hold.record.clone()))
+        Ok(Ok(Some(hold.record.clone())))
     }
 
     async fn apply(
@@ -371,27 +377,23 @@ impl Counters for Naive {
             return Ok(Begun::Wait);
         }
         group.rebuild = Some((token, now));
-        Ok(Begun::Token(token))
+        Ok(Begun::Started { token, adopt: Vec::new() })
     }
 
-    async fn finish(
-        &self,
-        workspace: &WorkspaceId,
-        whose: &Whose,
-        token: u64,
-        rows: &[SumRow],
-        now: Timestamp,
-    ) -> Result<bool, CountersError> {
+    async fn finish(&self, workspace: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> Result<bool, CountersError> {
         let mut state = self.at(now);
         let Some(group) = state.groups.get_mut(&(workspace.clone(), whose.clone())) else {
             return Ok(false);
         };
-        if group.rebuild.is_none_or(|(current, _)| current != token) {
+        if group.rebuild.is_none_or(|(current, _)| current != rebuilt.token) {
             return Ok(false);
         }
         group.rebuild = None;
         group.built_at = group.built_at.or(Some(now));
-        rows.iter().for_each(|row| state.set(workspace, row));
+        for (reservation, progress) in rebuilt.adopted {
+            state.progress(workspace, *reservation, *progress, now);
+        }
+        rebuilt.rows.iter().for_each(|row| state.set(workspace, row));
         Ok(true)
     }
 
@@ -399,6 +401,10 @@ impl Counters for Naive {
         let state = self.at(now);
         let due = state.holds.iter().filter(|hold| hold.due_at().is_some_and(|at| at <= now));
         Ok(due.map(|hold| hold.record.clone()).take(limit).collect())
+    }
+
+    async fn inspect(&self, _now: Timestamp) -> Result<Vec<Finding>, CountersError> {
+        Ok(Vec::new())
     }
 
     async fn open(&self) -> Result<u64, CountersError> {

@@ -52,7 +52,7 @@ pub(crate) async fn of_two_rebuilders_one_waits_and_takes_over_in_time(store: St
     let first = desk.begun(&Whose::Workspace).await;
     assert_eq!(desk.begin(&Whose::Workspace).await, Begun::Wait);
     assert!(
-        matches!(desk.begin(&user("ann")).await, Begun::Token(_)),
+        matches!(desk.begin(&user("ann")).await, Begun::Started { .. }),
         "another group is another rebuild"
     );
     desk.now = NOON.plus_micros(REBUILD_TAKEOVER_MILLIS * 1_000 - 1);
@@ -100,7 +100,7 @@ pub(crate) async fn a_finish_ends_one_rebuild(store: Store) {
     );
     assert_eq!(desk.balance(&day).await, (3, 0));
     assert!(
-        matches!(desk.begin(&Whose::Workspace).await, Begun::Token(_)),
+        matches!(desk.begin(&Whose::Workspace).await, Begun::Started { .. }),
         "and the next one need not wait"
     );
 }
@@ -152,7 +152,7 @@ pub(crate) async fn a_thousand_requests_at_a_fresh_store_rebuild_it_once(store: 
                         HoldOutcome::Held { .. } => return 1,
                         HoldOutcome::Short { .. } => return 0,
                         HoldOutcome::Unready(groups) => {
-                            if let Begun::Token(_) = desk.begin(&groups[0]).await {
+                            if let Begun::Started { .. } = desk.begin(&groups[0]).await {
                                 rebuilds.fetch_add(1, Ordering::Relaxed);
                             }
                             tokio::task::yield_now().await;

@@ -4,7 +4,7 @@
 use super::books::{Books, Standing};
 use super::desk::{NOON, Store, counter_at, of_user, rung, workspace};
 use super::op::{Ask, GROUPS, Key, MENU, Op, WORKSPACES};
-use crate::counters::{Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Record, SumRow};
+use crate::counters::{Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Rebuilt, Record, SumRow};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
@@ -227,7 +227,8 @@ impl World {
     async fn claim(&self, key: Key, percent: Option<i64>) -> Option<Record> {
         let held = self.books.standing(id(key)).held;
         let claim = percent.map_or(Claim::Final, |percent| Claim::UpTo(self.share(held, percent)));
-        self.store.claim(id(key), claim, self.now).await.expect("claim")
+        let answer = self.store.claim(id(key), claim, self.now).await.expect("claim");
+        answer.expect("a store that lost nothing need not be rebuilt for it")
     }
 
     fn share(&self, held: Amounts, percent: i64) -> Amounts {
@@ -356,7 +357,7 @@ impl World {
     /// Begins, and reads at once: the rows of the group, those of the menu born where they were missing.
     async fn begin(&mut self, workspace: usize, group: usize) -> bool {
         let (workspace, whose) = (name(workspace), self.groups()[group].clone());
-        let Begun::Token(token) = self.store.begin(&workspace, &whose, self.now).await.expect("begin") else {
+        let Begun::Started { token, .. } = self.store.begin(&workspace, &whose, self.now).await.expect("begin") else {
             return false;
         };
         let rows = self.books.group(&workspace, &whose, &self.menu());
@@ -376,7 +377,12 @@ impl World {
             token,
             rows,
         } = &self.rebuilds[rebuild];
-        let answer = self.store.finish(workspace, whose, *token, rows, self.now).await;
+        let rebuilt = Rebuilt {
+            token: *token,
+            adopted: &[],
+            rows,
+        };
+        let answer = self.store.finish(workspace, whose, &rebuilt, self.now).await;
         Answer::Finished(answer.expect("finish"))
     }
 }

@@ -8,7 +8,7 @@ use crate::decision::amount::Unit;
 use crate::decision::counter::{Balance, Counter};
 use crate::decision::period::PeriodKind;
 use crate::decision::time::Timestamp;
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 use std::sync::Arc;
 
 /// The counters of one [`Whose`](crate::decision::counter::Whose) in one workspace.
@@ -151,7 +151,7 @@ impl Group {
             return Begun::Wait;
         }
         self.rebuild = Some(Rebuild { token, begun_at: now });
-        Begun::Token(token)
+        Begun::Started { token, adopt: Vec::new() }
     }
 
     /// Ends the rebuild of `token`, if it is the current one.

@@ -3,7 +3,7 @@
 //! Decides by comparison alone when a hold ends and who may end it; moves no counter.
 
 use crate::counters::{CLAIM_OPEN_SECONDS, Claim, FINGERPRINT_UNKNOWN, HOLD_SECONDS_MAX, Record, TOMBSTONE_SECONDS};
-use crate::decision::amount::{Amounts, Unit};
+use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter};
 use crate::decision::id::{ReservationId, WorkspaceId};
 use crate::decision::rung::Taken;
@@ -31,11 +31,17 @@ pub(super) struct Hold {
     pub(super) held_at: Timestamp,
     pub(super) expires_at: Timestamp,
     pub(super) charge_on_expiry: bool,
-    pub(super) claimed: Option<Claim>,
-    /// When it was claimed last.
-    pub(super) claimed_at: Timestamp,
-    pub(super) used: Amounts,
+    /// Of most holds nothing was reported yet, so this is apart.
+    pub(super) reported: Option<Box<Reported>>,
     pub(super) expired_at: Option<Timestamp>,
+}
+
+/// What reports have said of a hold.
+pub(super) struct Reported {
+    claimed: Option<Claim>,
+    /// When it was claimed last.
+    claimed_at: Timestamp,
+    used: Amounts,
 }
 
 /// The end of a reservation, and just enough to recognise it.
@@ -58,7 +64,24 @@ pub(super) enum Wait {
 impl Hold {
     /// What of it still counts as held.
     pub(super) fn remaining(&self) -> Amounts {
-        self.taken.amounts.beyond(self.used)
+        self.taken.amounts.beyond(self.used())
+    }
+
+    fn used(&self) -> Amounts {
+        self.reported.as_ref().map_or(Amounts::ZERO, |reported| reported.used)
+    }
+
+    fn claimed(&self) -> Option<Claim> {
+        self.reported.as_ref()?.claimed
+    }
+
+    fn reported(&mut self) -> &mut Reported {
+        let nothing = Reported {
+            claimed: None,
+            claimed_at: self.held_at,
+            used: Amounts::ZERO,
+        };
+        self.reported.get_or_insert_with(|| Box::new(nothing))
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -71,13 +94,13 @@ impl Hold {
 
     /// About how much memory it takes.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Hold>() + self.context.len() + size_of_val(&*self.counters) + OVERHEAD_BYTES
+        size_of::<Hold>() + size_of::<Reported>() + self.context.len() + size_of_val(&*self.counters) + OVERHEAD_BYTES
     }
 
     /// A claim in flight goes first: its commit, not the clock, decides how the hold ends.
     pub(super) fn wait(&self) -> Wait {
-        if self.claim_is_open() {
-            Wait::Ledger(self.claimed_at.plus_seconds(CLAIM_OPEN_SECONDS))
+        if let Some(claimed_at) = self.open_claim() {
+            Wait::Ledger(claimed_at.plus_seconds(CLAIM_OPEN_SECONDS))
         } else if self.charge_on_expiry {
             Wait::Ledger(self.expires_at)
         } else {
@@ -94,22 +117,31 @@ impl Hold {
         }
     }
 
-    fn claim_is_open(&self) -> bool {
-        match self.claimed {
-            None => false,
-            Some(Claim::Final) => true,
-            Some(Claim::UpTo(amounts)) => Unit::ALL.iter().any(|unit| self.used.of(*unit) < amounts.of(*unit)),
-        }
+    /// When it was claimed last, if what was claimed has not all been applied.
+    fn open_claim(&self) -> Option<Timestamp> {
+        let reported = self.reported.as_ref()?;
+        let open = match reported.claimed? {
+            Claim::Final => true,
+            Claim::UpTo(amounts) => amounts.beyond(reported.used) != Amounts::ZERO,
+        };
+        open.then_some(reported.claimed_at)
     }
 
     /// Claims only grow.
     pub(super) fn claim(&mut self, claim: Claim, now: Timestamp) {
-        self.claimed = Some(match (self.claimed, claim) {
+        let reported = self.reported();
+        reported.claimed = Some(match (reported.claimed, claim) {
             (Some(Claim::Final), _) | (_, Claim::Final) => Claim::Final,
             (Some(Claim::UpTo(earlier)), Claim::UpTo(amounts)) => Claim::UpTo(earlier.max(amounts)),
             (None, claim) => claim,
         });
-        self.claimed_at = now;
+        reported.claimed_at = now;
+    }
+
+    /// What was recorded of it, never less than before.
+    pub(super) fn apply(&mut self, used: Amounts) {
+        let reported = self.reported();
+        reported.used = reported.used.max(used);
     }
 
     /// Moves the expiry, never to an earlier moment.
@@ -128,8 +160,8 @@ impl Hold {
             before: self.counters.iter().map(|(_, before)| *before).collect(),
             held_at: self.held_at,
             expires_at: self.expires_at,
-            claimed: self.claimed,
-            used: self.used,
+            claimed: self.claimed(),
+            used: self.used(),
             end: self.expired_at.map(|_| End::Expired),
         }
     }

@@ -10,8 +10,9 @@ mod shard;
 mod upkeep;
 mod workspace;
 
-use super::{Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Record, SumRow};
+use super::{Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Rebuilt, Record};
 use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::finding::Finding;
 use crate::decision::id::{ReservationId, WorkspaceId, slot};
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
@@ -96,8 +97,13 @@ impl Counters for MemoryCounters {
         Ok(self.shard(reservation.slot()).find(reservation, now))
     }
 
-    async fn claim(&self, reservation: ReservationId, claim: Claim, now: Timestamp) -> Result<Option<Record>, CountersError> {
-        Ok(self.shard(reservation.slot()).claim(reservation, claim, now))
+    async fn claim(
+        &self,
+        reservation: ReservationId,
+        claim: Claim,
+        now: Timestamp,
+    ) -> Result<Result<Option<Record>, Vec<Whose>>, CountersError> {
+        Ok(Ok(self.shard(reservation.slot()).claim(reservation, claim, now)))
     }
 
     async fn apply(
@@ -130,15 +136,8 @@ impl Counters for MemoryCounters {
         Ok(self.shard(slot(workspace)).begin(workspace, whose, token, now))
     }
 
-    async fn finish(
-        &self,
-        workspace: &WorkspaceId,
-        whose: &Whose,
-        token: u64,
-        rows: &[SumRow],
-        now: Timestamp,
-    ) -> Result<bool, CountersError> {
-        Ok(self.shard(slot(workspace)).finish(workspace, whose, token, rows, now))
+    async fn finish(&self, workspace: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> Result<bool, CountersError> {
+        Ok(self.shard(slot(workspace)).finish(workspace, whose, rebuilt, now))
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError> {
@@ -146,6 +145,13 @@ impl Counters for MemoryCounters {
         due.sort_unstable_by_key(|(since, record)| (*since, record.reservation));
         due.truncate(limit);
         Ok(due.into_iter().map(|(_, record)| record).collect())
+    }
+
+    async fn inspect(&self, _now: Timestamp) -> Result<Vec<Finding>, CountersError> {
+        Ok(vec![Finding::fine(
+            "counters",
+            "in the serving process; each start derives them from the ledger",
+        )])
     }
 
     async fn open(&self) -> Result<u64, CountersError> {

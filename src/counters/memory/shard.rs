@@ -7,7 +7,7 @@ use super::hold::{Hold, Remembered, Tombstone, Wait, is_forgotten};
 use super::upkeep::{TombstoneBudget, Upkeep};
 use super::workspace::{Index, Workspace};
 use crate::counters::{
-    Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HoldOutcome, HoldRequest, Progress, Record, SumRow,
+    Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HoldOutcome, HoldRequest, Progress, Rebuilt, Record,
 };
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
@@ -15,7 +15,7 @@ use crate::decision::id::{ReservationId, WorkspaceId, slot};
 use crate::decision::rung::{Taken, first_fit};
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 use std::sync::Arc;
 
 pub(super) struct Shard {
@@ -104,9 +104,7 @@ impl Shard {
             held_at: now,
             expires_at: request.rungs[taken.rung].expires_at,
             charge_on_expiry: request.charge_on_expiry,
-            claimed: None,
-            claimed_at: now,
-            used: Amounts::ZERO,
+            reported: None,
             expired_at: None,
         };
         let (index, key) = place(id, hold.wait(), &mut workspace.expiring, &mut self.due);
@@ -200,7 +198,7 @@ impl Shard {
         self.refresh(id, now);
         let known = self.records.get(&id).map(|known| (known.workspace() == workspace, known.ended()));
         match (known, progress) {
-            (Some((true, None)), Progress::Used(amounts)) => self.change(id, |hold| hold.used = hold.used.max(amounts)),
+            (Some((true, None)), Progress::Used(amounts)) => self.change(id, |hold| hold.apply(amounts)),
             (Some((true, None)), Progress::Ended(end)) => self.end(id, end, now),
             (Some((true, Some((End::Expired, _)))), Progress::Ended(End::Settled)) => self.settle_late(id, now),
             (None, Progress::Ended(end)) if id.slot() == slot(workspace) => {
@@ -257,10 +255,15 @@ impl Shard {
         group.begin(token, now)
     }
 
-    pub(super) fn finish(&mut self, workspace: &WorkspaceId, whose: &Whose, token: u64, rows: &[SumRow], now: Timestamp) -> bool {
-        let workspace = self.workspaces.get_mut(workspace);
+    pub(super) fn finish(&mut self, id: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> bool {
+        let workspace = self.workspaces.get_mut(id);
         let group = workspace.and_then(|workspace| workspace.groups.get_mut(whose));
-        group.is_some_and(|group| group.finish(token, rows, now))
+        let finished = group.is_some_and(|group| group.finish(rebuilt.token, rebuilt.rows, now));
+        // No copy ever comes back here, so there is nothing to adopt but what a caller insists on.
+        for (reservation, progress) in rebuilt.adopted.iter().filter(|_| finished) {
+            self.progress(id, *reservation, *progress, now);
+        }
+        finished
     }
 
     /// At most `limit` holds for which the ledger is to be asked, with the moment since when.

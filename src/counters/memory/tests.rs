@@ -88,10 +88,15 @@ fn request(workspace_name: &str, key: &str, counters: &[Counter], now: Timestamp
 impl MemoryCounters {
     async fn build(&self, workspace_name: &str, whose: &Whose, now: Timestamp) {
         let workspace = workspace(workspace_name);
-        let Begun::Token(token) = self.begin(&workspace, whose, now).await.expect("begin") else {
+        let Begun::Started { token, .. } = self.begin(&workspace, whose, now).await.expect("begin") else {
             panic!("nobody else rebuilds");
         };
-        assert!(self.finish(&workspace, whose, token, &[], now).await.expect("finish"));
+        let rebuilt = Rebuilt {
+            token,
+            adopted: &[],
+            rows: &[],
+        };
+        assert!(self.finish(&workspace, whose, &rebuilt, now).await.expect("finish"));
     }
 
     async fn held(&self, request: &HoldRequest) {
@@ -179,7 +184,8 @@ async fn what_is_in_use_is_not_given_back() {
     }
     store.held(&request("ws_unlimited", "r", &[], START)).await;
     for claimed in [id("ws", "ann"), id("ws_unlimited", "r")] {
-        store.claim(claimed, Claim::Final, START).await.expect("claim");
+        let record = store.claim(claimed, Claim::Final, START).await.expect("claim");
+        assert!(record.is_ok_and(|record| record.is_some()));
     }
     for hours in 1..30 {
         store.tidy(at(hours * 3_600)).await;

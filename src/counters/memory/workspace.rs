@@ -5,7 +5,8 @@ use crate::decision::amount::Amounts;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
-use std::collections::{BTreeSet, HashMap};
+use foldhash::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Reservations by a moment of theirs.

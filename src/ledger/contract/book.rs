@@ -366,6 +366,16 @@ pub(in crate::ledger) fn all(workspace_id: &str) -> EntryQuery {
     }
 }
 
+/// The first page of `ws_a` with every filter.
+pub(in crate::ledger) fn of_one(user: &str, feature: &str, model: &str) -> EntryQuery {
+    EntryQuery {
+        user: Some(UserId::parse(user).expect(user)),
+        feature: Some(Feature::parse(feature).expect(feature)),
+        model: Some(ModelId::parse(model).expect(model)),
+        ..all("ws_a")
+    }
+}
+
 /// What the answer of a post says of a counter.
 pub(in crate::ledger) fn spent_of(rows: &[SumRow], counter: &Counter) -> Option<i64> {
     rows.iter().find(|row| row.counter == *counter).map(|row| row.spent)

@@ -8,6 +8,7 @@ use crate::decision::id::UserId;
 use crate::decision::period::{Period, PeriodKind};
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
+use std::collections::BTreeMap;
 use tokio::task::JoinSet;
 
 pub(in crate::ledger) async fn a_named_row_is_born_with_all_that_was_there_and_its_own_part(book: Book) {
@@ -233,21 +234,20 @@ pub(in crate::ledger) async fn versions_rise_with_each_post_that_moves_a_row(boo
     );
     assert_eq!(book.row(&search).await.map(|row| row.version), Some(moved));
 
-    let mut versions: Vec<i64> = Vec::new();
+    let mut sums: BTreeMap<i64, i64> = BTreeMap::new();
     for answer in book.race((0..30).map(|n| settle(&format!("r{n}")))).await {
-        match answer {
-            crate::ledger::Posted::Done { rows } => versions.push(version(&rows)),
-            other => panic!("{other:?}"),
-        }
+        let crate::ledger::Posted::Done { rows } = answer else {
+            panic!("{answer:?}")
+        };
+        let spent = spent_of(&rows, &month(Unit::Tokens)).expect("it fell into this row");
+        let other = *sums.entry(version(&rows)).or_insert(spent);
+        assert_eq!(other, spent, "one version is one sum, whoever learns of it");
     }
-    versions.sort_unstable();
-    versions.dedup();
-    assert_eq!(versions.len(), 30, "no two posts of a workspace share a version");
-    assert!(versions[0] > moved);
-    assert_eq!(
-        book.row(&month(Unit::Tokens)).await.map(|row| row.version),
-        versions.last().copied()
-    );
+    assert!(sums.keys().all(|version| *version > moved));
+    let rising: Vec<i64> = sums.values().copied().collect();
+    assert!(rising.is_sorted(), "later versions hold what earlier ones did: {sums:?}");
+    let row = book.row(&month(Unit::Tokens)).await.expect("a row");
+    assert_eq!(Some((&row.version, &row.spent)), sums.last_key_value());
 }
 
 pub(in crate::ledger) async fn the_answer_has_every_row_that_the_post_fell_into_or_named(book: Book) {

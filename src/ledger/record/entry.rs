@@ -167,7 +167,7 @@ impl TryFrom<EntryRecord> for Entry {
 }
 
 /// Empty for the shared user, which is no name that a caller may choose.
-pub(super) fn user_column(entry: &Entry) -> &str {
+pub(in crate::ledger) fn user_column(entry: &Entry) -> &str {
     entry.user_id.as_ref().map_or("", UserId::as_str)
 }
 

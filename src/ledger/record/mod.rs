@@ -2,17 +2,18 @@
 //!
 //! Nothing is guessed here: a column that does not read as the type that it was written from is an error that names it.
 
-use crate::decision::id::WorkspaceId;
+use crate::decision::id::{EntryId, WorkspaceId};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Serialize};
 use sqlx::error::BoxDynError;
+use sqlx::postgres::PgArguments;
 use sqlx::sqlite::SqliteArguments;
 
 /// Declares a row: its table, and its columns in the one order in which they are listed and bound.
 macro_rules! record {
     ($(#[$doc:meta])* struct $name:ident of $table:literal { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
-        #[derive(sqlx::FromRow)]
+        #[derive(sqlx::FromRow, serde::Serialize)]
         pub(in crate::ledger) struct $name {
             $($(#[$field_doc])* pub(in crate::ledger) $field: $type,)*
         }
@@ -22,6 +23,11 @@ macro_rules! record {
             const COLUMNS: &'static [&'static str] = &[$(stringify!($field)),*];
 
             fn bind(self, arguments: &mut sqlx::sqlite::SqliteArguments) -> Result<(), sqlx::error::BoxDynError> {
+                $(sqlx::Arguments::add(arguments, self.$field)?;)*
+                Ok(())
+            }
+
+            fn bind_postgres(self, arguments: &mut sqlx::postgres::PgArguments) -> Result<(), sqlx::error::BoxDynError> {
                 $(sqlx::Arguments::add(arguments, self.$field)?;)*
                 Ok(())
             }
@@ -36,10 +42,10 @@ mod sum;
 mod workspace;
 
 pub(super) use answer::{AnswerRow, hex};
-pub(super) use entry::EntryRecord;
+pub(super) use entry::{EntryRecord, user_column};
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
-pub(super) use sum::{DifferenceRow, SumRecord, UnbornRecord, UseRecord};
-pub(super) use workspace::{PolicyObjectRow, SumVersionRecord, WorkspaceRecord};
+pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
+pub(super) use workspace::{ChangedWorkspaceRow, PolicyObjectRow, SumVersionRecord, WorkspaceRecord};
 
 /// What can be a row of a statement.
 pub(super) trait Record {
@@ -48,6 +54,8 @@ pub(super) trait Record {
     const COLUMNS: &'static [&'static str];
 
     fn bind(self, arguments: &mut SqliteArguments) -> Result<(), BoxDynError>;
+
+    fn bind_postgres(self, arguments: &mut PgArguments) -> Result<(), BoxDynError>;
 }
 
 record! {
@@ -71,6 +79,11 @@ pub(super) struct Unreadable {
     column: &'static str,
     value: String,
     why: String,
+}
+
+/// An entry id that is read by itself.
+pub(super) fn entry_id(text: &str) -> Result<EntryId, Unreadable> {
+    parse("entry_id", text, EntryId::parse)
 }
 
 /// A workspace id that is read by itself.

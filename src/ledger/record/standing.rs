@@ -43,6 +43,9 @@ record! {
 pub(in crate::ledger) struct StandingRow {
     #[sqlx(flatten)]
     standing: StandingRecord,
+    /// The month in which the entry is, where entries are kept by month.
+    #[sqlx(default)]
+    entry_occurred_at: Option<i64>,
     checkpoint: Option<String>,
     checkpoint_expires_at: Option<i64>,
 }
@@ -84,6 +87,11 @@ impl StandingRow {
     /// The entry that must be read for it.
     pub(in crate::ledger) fn entry_id(&self) -> Option<&String> {
         self.standing.entry_id.as_ref()
+    }
+
+    /// That entry's time, if it says when.
+    pub(in crate::ledger) fn entry_occurred_at(&self) -> Option<i64> {
+        self.entry_occurred_at
     }
 
     /// The standing, given that entry.

@@ -9,7 +9,6 @@ use crate::decision::entry::Entry;
 use crate::decision::id::{Feature, UserId, WorkspaceId};
 use crate::decision::period::{Period, PeriodKind};
 use crate::decision::time::Timestamp;
-use crate::ledger::SumDifference;
 
 record! {
     /// A row of `counter_sum`.
@@ -47,6 +46,46 @@ record! {
         user_id: String,
         feature: String,
         at: i64,
+    }
+}
+
+/// What was recorded, as far as it says which sums it fell into, and its place in the order of recording.
+#[derive(sqlx::FromRow)]
+pub(in crate::ledger) struct RecordedRow {
+    pub(in crate::ledger) recorded_at: i64,
+    pub(in crate::ledger) entry_id: String,
+    #[sqlx(flatten)]
+    pub(in crate::ledger) used: UseRecord,
+}
+
+/// A place in the order of `counter_sum`'s key.
+#[derive(Default)]
+pub(in crate::ledger) struct SumPlace {
+    pub(in crate::ledger) workspace_id: String,
+    pub(in crate::ledger) user_id: String,
+    pub(in crate::ledger) feature: String,
+    pub(in crate::ledger) period_end: i64,
+    pub(in crate::ledger) period_kind: String,
+    pub(in crate::ledger) period_start: i64,
+    pub(in crate::ledger) unit: String,
+}
+
+impl SumPlace {
+    /// Just before the first row: no workspace is called "".
+    pub(in crate::ledger) fn before_all() -> Self {
+        Self::default()
+    }
+
+    pub(in crate::ledger) fn of(workspace: &WorkspaceId, counter: &Counter) -> Self {
+        Self {
+            workspace_id: workspace.to_string(),
+            user_id: counter.whose.column().to_owned(),
+            feature: counter.feature_column().to_owned(),
+            period_end: counter.period.end.micros(),
+            period_kind: counter.kind.as_str().to_owned(),
+            period_start: counter.period.start.micros(),
+            unit: counter.unit.as_str().to_owned(),
+        }
     }
 }
 
@@ -138,13 +177,9 @@ impl UseRecord {
 }
 
 impl DifferenceRow {
-    pub(in crate::ledger) fn read(self) -> Result<SumDifference, Unreadable> {
+    /// Whose sum, its row, and what its entries add up to.
+    pub(in crate::ledger) fn read(self) -> Result<(WorkspaceId, SumRow, i64), Unreadable> {
         let (workspace, row) = self.sum.read()?;
-        Ok(SumDifference {
-            workspace,
-            counter: row.counter,
-            row: row.spent,
-            entries: self.entries,
-        })
+        Ok((workspace, row, self.entries))
     }
 }

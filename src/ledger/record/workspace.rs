@@ -24,6 +24,14 @@ record! {
     }
 }
 
+/// A workspace with the number of its last change.
+#[derive(sqlx::FromRow)]
+pub(in crate::ledger) struct ChangedWorkspaceRow {
+    #[sqlx(flatten)]
+    pub(in crate::ledger) workspace: WorkspaceRecord,
+    pub(in crate::ledger) change_number: i64,
+}
+
 record! {
     /// A workspace and the version of its newest sum.
     struct SumVersionRecord of "workspace" {

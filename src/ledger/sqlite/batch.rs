@@ -10,7 +10,7 @@ use crate::decision::id::{Feature, ReservationId, WorkspaceId};
 use crate::decision::standing::Standing;
 use crate::decision::time::Timestamp;
 use crate::ledger::record::{CheckpointRecord, IdRecord, StandingRecord, SumRecord, SumVersionRecord, UseRecord};
-use crate::ledger::{Post, Posted};
+use crate::ledger::{Naming, Post, Posted};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 #[cfg(test)]
@@ -21,15 +21,6 @@ mod tests;
 pub(super) enum Write<'a> {
     Post(&'a Post),
     Name(&'a Naming),
-}
-
-/// Counters that a reader names: missing rows are born.
-#[derive(Clone, Debug)]
-pub(super) struct Naming {
-    pub(super) workspace: WorkspaceId,
-    pub(super) whose: Whose,
-    pub(super) counters: Vec<Counter>,
-    pub(super) now: Timestamp,
 }
 
 /// A post whose sums would leave 64 bits; nothing of it was applied.
@@ -157,7 +148,7 @@ impl Batch {
 impl Batch {
     /// Applies one post, or says how its reservation stands. All or nothing.
     pub(super) fn post(&mut self, post: &Post) -> Result<Posted, Overflow> {
-        let standing = self.standings.get(&post.reservation).cloned().unwrap_or_else(|| unheard_of(post));
+        let standing = self.standings.get(&post.reservation).cloned().unwrap_or_else(|| post.unheard_of());
         if standing.revision != post.revision {
             return Ok(Posted::Stands(Box::new(standing)));
         }
@@ -323,19 +314,6 @@ fn apart<K, R>(changes: &BTreeMap<K, Before>, record: impl Fn(&K) -> R) -> (Vec<
         }
     }
     (new, known)
-}
-
-/// How an id stands of which nothing is known.
-fn unheard_of(post: &Post) -> Standing {
-    Standing {
-        workspace: post.workspace.clone(),
-        request_id: post.request_id.clone(),
-        revision: 0,
-        end: None,
-        entry: None,
-        fingerprint: None,
-        checkpoint: None,
-    }
 }
 
 /// How a reservation stands after a post. An end may be followed by another one, and is never taken back.

@@ -3,17 +3,18 @@
 //! Writes go through one writer ([`writer`]), which commits what waits together; each commit is on the disk before anybody is answered.
 //! Reads have connections of their own, and see every commit that was answered before they began.
 
-use super::{EntryQuery, KeptAnswer, Ledger, LedgerError, PolicyChange, PolicyState, Post, Posted, SumDifference};
+use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyChange, PolicyState, Post, Posted, Recorded, Verified};
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::Entry;
-use crate::decision::id::{ReservationId, WorkspaceId};
+use crate::decision::finding::Finding;
+use crate::decision::id::{EntryId, ReservationId, WorkspaceId};
 use crate::decision::standing::Standing;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use async_trait::async_trait;
-use batch::Naming;
 use fault::Fault;
+use lead::Leads;
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -25,12 +26,20 @@ use writer::{Job, Writer};
 
 mod batch;
 mod fault;
+mod inspect;
+mod lead;
+mod many;
 mod posting;
+#[path = "../read.rs"]
 mod read;
+mod sql;
 mod statement;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+/// What the shared reads are asked over.
+type Connection = SqliteConnection;
 
 /// How the schema came to be, compiled in. A file that a later version has added to is opened all the same: what is added is in nobody's
 /// way, and whoever goes back a version should find its ledger.
@@ -61,6 +70,7 @@ pub struct SqliteLedger {
     file: Arc<File>,
     readers: SqlitePool,
     writer: Writer,
+    leads: Leads,
 }
 
 /// Where the ledger is, and how it is opened.
@@ -106,6 +116,11 @@ impl SqliteLedger {
         Self::open_file(File::new(dir)).await
     }
 
+    /// Whether a data directory has a ledger already.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(FILE_NAME).is_file()
+    }
+
     async fn open_file(file: File) -> Result<Self, LedgerError> {
         let file = Arc::new(file);
         let opened = async {
@@ -121,6 +136,7 @@ impl SqliteLedger {
         Ok(Self {
             writer: Writer::start(file.clone(), connection),
             readers,
+            leads: Leads::default(),
             file,
         })
     }
@@ -149,26 +165,21 @@ impl Ledger for SqliteLedger {
     }
 
     async fn standing(&self, reservation: ReservationId) -> Result<Option<Standing>, LedgerError> {
-        read!(self, "read how a reservation stands", standing(reservation))
+        let mut standings = self.standings(&[reservation]).await?;
+        Ok(standings.pop().map(|(_, standing)| standing))
+    }
+
+    async fn standings(&self, reservations: &[ReservationId]) -> Result<Vec<(ReservationId, Standing)>, LedgerError> {
+        read!(self, "read how reservations stand", standings(reservations))
     }
 
     async fn rows(&self, workspace: &WorkspaceId, whose: &Whose, named: &[Counter], now: Timestamp) -> Result<Vec<SumRow>, LedgerError> {
         let rows: Vec<SumRow> = read!(self, "read sums", sums(workspace, whose, now))?;
-        let asked = named.iter().filter(|counter| counter.whose == *whose && now < counter.period.end);
-        let missing: Vec<Counter> = asked
-            .filter(|counter| !rows.iter().any(|row| row.counter == **counter))
-            .cloned()
-            .collect();
+        let naming = Naming::missing(workspace, whose, named, &rows, now);
         // A workspace that has rows exists.
-        if missing.is_empty() && (!rows.is_empty() || self.workspace(workspace).await?.is_some()) {
+        if naming.counters.is_empty() && (!rows.is_empty() || self.workspace(workspace).await?.is_some()) {
             return Ok(rows);
         }
-        let naming = Naming {
-            workspace: workspace.clone(),
-            whose: whose.clone(),
-            counters: missing,
-            now,
-        };
         self.writer.ask("begin new sums", naming, Job::Name).await
     }
 
@@ -200,6 +211,18 @@ impl Ledger for SqliteLedger {
         read!(self, "look for workspaces on a plan", workspace_on_plan(plan))
     }
 
+    async fn workspaces_changed(&self, after: i64, limit: usize) -> Result<Vec<(i64, Workspace)>, LedgerError> {
+        read!(self, "read which workspaces changed", workspaces_changed(after, limit))
+    }
+
+    async fn workspace_change(&self) -> Result<i64, LedgerError> {
+        read!(self, "read the newest change of a workspace", workspace_change())
+    }
+
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+
     async fn policy(&self) -> Result<PolicyState, LedgerError> {
         read!(self, "read the policy", policy())
     }
@@ -227,13 +250,31 @@ impl Ledger for SqliteLedger {
         }
     }
 
-    async fn verify(&self) -> Result<Vec<SumDifference>, LedgerError> {
-        read!(self, "verify its sums", differences())
+    async fn recorded_since(&self, from: Timestamp, after: Option<(Timestamp, EntryId)>, limit: usize) -> Result<Recorded, LedgerError> {
+        let after = after.map_or((from, None), |(at, id)| (at, Some(id)));
+        read!(self, "read what was recorded", recorded(after, limit))
+    }
+
+    async fn last_recorded(&self) -> Result<Option<Timestamp>, LedgerError> {
+        read!(self, "read when something was recorded last", last_recorded())
+    }
+
+    async fn try_lead(&self, what: &str) -> Result<Option<Box<dyn Lead>>, LedgerError> {
+        Ok(self.leads.take(what))
+    }
+
+    async fn verify_page(&self, after: Option<&(WorkspaceId, Counter)>, limit: usize) -> Result<Verified, LedgerError> {
+        read!(self, "verify its sums", verified(after, limit))
     }
 
     async fn ping(&self) -> Result<(), LedgerError> {
         read!(self, "answer", ping())?;
         self.writer.ask("answer", (), Job::Ping).await
+    }
+
+    async fn inspect(&self, _now: Timestamp) -> Result<Vec<Finding>, LedgerError> {
+        let result = async { inspect::inspect(&mut *self.reader().await?, &self.file.path).await };
+        self.told("be inspected", result.await)
     }
 
     async fn close(&self) {

@@ -4,13 +4,14 @@
 
 use super::batch::{Batch, Write};
 use super::fault::Fault;
-use super::read;
 use super::statement::{fetch_each, padded, write_each};
+use super::{many, read, sql};
+use crate::decision::id::WorkspaceId;
 use crate::decision::workspace::Workspace;
 use crate::ledger::record::{
     self, CheckpointRecord, EntryRecord, IdRecord, Record, StandingRecord, SumRecord, SumVersionRecord, UnbornRecord, WorkspaceRecord,
 };
-use crate::ledger::sql;
+use crate::ledger::sql as shared;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteArguments;
 use std::collections::BTreeSet;
@@ -18,8 +19,8 @@ use std::collections::BTreeSet;
 /// Everything that the ledger holds of these writes.
 pub(super) async fn load(connection: &mut SqliteConnection, writes: &[Write<'_>]) -> Result<Batch, Fault> {
     let mut batch = Batch::default();
-    let reservations = writes.iter().filter_map(Write::reservation).map(IdRecord::of);
-    for (reservation, standing) in read::standings(connection, padded(reservations)).await? {
+    let reservations: Vec<_> = writes.iter().filter_map(Write::reservation).collect();
+    for (reservation, standing) in read::standings(connection, &reservations).await? {
         batch.know_standing(reservation, standing);
     }
     let workspaces: BTreeSet<_> = writes.iter().map(Write::workspace).collect();
@@ -27,8 +28,7 @@ pub(super) async fn load(connection: &mut SqliteConnection, writes: &[Write<'_>]
     for row in fetch_each::<_, SumVersionRecord>(connection, sql::sum_versions, padded(workspaces)).await? {
         batch.know_workspace(record::workspace_id(&row.workspace_id)?, row.sum_version);
     }
-    let uses = padded(batch.uses(writes));
-    for row in fetch_each::<_, SumRecord>(connection, sql::sums_at, uses).await? {
+    for row in many::sums_at(connection, batch.uses(writes)).await? {
         let (workspace, row) = row.read()?;
         batch.know_sum(workspace, row);
     }
@@ -65,7 +65,7 @@ pub(super) async fn store(connection: &mut SqliteConnection, batch: &Batch) -> R
 
 /// False: the workspace is there already.
 pub(super) async fn create_workspace(connection: &mut SqliteConnection, workspace: &Workspace) -> Result<bool, Fault> {
-    let created = sqlx::query_with(sql::CREATE_WORKSPACE, columns_of(workspace)?)
+    let created = sqlx::query_with(shared::CREATE_WORKSPACE, columns_of(workspace)?)
         .execute(connection)
         .await?;
     Ok(created.rows_affected() == 1)
@@ -77,8 +77,18 @@ pub(super) async fn replace_workspace(
     workspace: &Workspace,
     expected_version: u32,
 ) -> Result<bool, Fault> {
-    let statement = sqlx::query_with(sql::REPLACE_WORKSPACE, columns_of(workspace)?).bind(i64::from(expected_version));
+    let statement = sqlx::query_with(shared::REPLACE_WORKSPACE, columns_of(workspace)?).bind(i64::from(expected_version));
     Ok(statement.execute(connection).await?.rows_affected() == 1)
+}
+
+/// Gives the next number of a change to a workspace that was described.
+pub(super) async fn number_workspace(connection: &mut SqliteConnection, workspace: &WorkspaceId) -> Result<(), Fault> {
+    let number: i64 = sqlx::query_scalar(shared::NEXT_WORKSPACE_CHANGE)
+        .fetch_one(&mut *connection)
+        .await?;
+    let statement = sqlx::query(shared::NUMBER_WORKSPACE).bind(workspace.as_str()).bind(number);
+    statement.execute(connection).await?;
+    Ok(())
 }
 
 fn columns_of(workspace: &Workspace) -> Result<SqliteArguments, Fault> {

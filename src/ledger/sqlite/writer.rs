@@ -5,7 +5,7 @@
 //! another one.
 
 use super::File;
-use super::batch::{Naming, Write};
+use super::batch::Write;
 use super::fault::Fault;
 use super::{posting, read};
 use crate::counters::SumRow;
@@ -13,7 +13,7 @@ use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use crate::ledger::record::hex;
-use crate::ledger::{KeptAnswer, LedgerError, PolicyChange, Post, Posted, sql};
+use crate::ledger::{KeptAnswer, LedgerError, Naming, PolicyChange, Post, Posted, sql};
 use sqlx::SqliteConnection;
 use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -196,10 +196,14 @@ async fn post_all(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result
 }
 
 async fn put_workspace(connection: &mut SqliteConnection, (workspace, expected_version): &(Workspace, u32)) -> Result<bool, Fault> {
-    match expected_version {
-        0 => posting::create_workspace(connection, workspace).await,
-        expected => posting::replace_workspace(connection, workspace, *expected).await,
+    let is_put = match expected_version {
+        0 => posting::create_workspace(connection, workspace).await?,
+        expected => posting::replace_workspace(connection, workspace, *expected).await?,
+    };
+    if is_put {
+        posting::number_workspace(connection, &workspace.id).await?;
     }
+    Ok(is_put)
 }
 
 async fn change_policy(connection: &mut SqliteConnection, change: &PolicyChange) -> Result<Option<i64>, Fault> {

@@ -1,0 +1,173 @@
+//! Names of keys and of fields. All keys of a workspace bear one hash tag, so they lie in one slot of a cluster and one script may use them.
+//!
+//! The tag comes from the workspace's slot, which each reservation id bears too: so the id alone leads to the right keys.
+
+use crate::decision::amount::Unit;
+use crate::decision::counter::{Counter, Whose};
+use crate::decision::id::{ReservationId, WorkspaceId, slot};
+use crate::decision::period::PeriodKind;
+use std::sync::LazyLock;
+
+/// How many tags there are. Few enough that a round over all of them, which is what asking for what is due means, is cheap.
+pub(super) const TAGS: usize = 256;
+/// The slots of a Redis Cluster.
+const CLUSTER_SLOTS: usize = 16_384;
+
+/// One tag for each 64 neighbouring slots of a cluster, so that any division of slots among nodes divides the workspaces alike.
+static TAG_TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let mut tags = vec![String::new(); TAGS];
+    let mut left = TAGS;
+    for number in 0u32.. {
+        let text = number.to_string();
+        let place = usize::from(crc16(text.as_bytes())) % CLUSTER_SLOTS / (CLUSTER_SLOTS / TAGS);
+        if tags[place].is_empty() {
+            tags[place] = text;
+            left -= 1;
+        }
+        if left == 0 {
+            break;
+        }
+    }
+    tags
+});
+
+/// CRC-16/XMODEM, by which a cluster assigns keys to slots (Redis cluster specification, appendix A).
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc: u16, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    })
+}
+
+/// The tag of a workspace's slot, by its number.
+pub(super) fn tag_of(slot: u32) -> usize {
+    (slot >> 16) as usize % TAGS
+}
+
+/// The keys below one prefix.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    fn below(&self, tag: usize, rest: std::fmt::Arguments<'_>) -> String {
+        format!("{}{{{}}}{rest}", self.prefix, TAG_TEXTS[tag])
+    }
+
+    pub(super) fn index(&self, tag: usize) -> String {
+        self.below(tag, format_args!("i"))
+    }
+
+    pub(super) fn indexes(&self) -> Vec<String> {
+        (0..TAGS).map(|tag| self.index(tag)).collect()
+    }
+
+    pub(super) fn reservation(&self, id: ReservationId) -> String {
+        self.below(tag_of(id.slot()), format_args!("r:{}", hex(id)))
+    }
+
+    /// A comma stands in no name that a caller may choose.
+    pub(super) fn group(&self, workspace: &WorkspaceId, column: &str) -> String {
+        self.below(tag_of(slot(workspace)), format_args!("g:{workspace},{column}"))
+    }
+}
+
+pub(super) fn hex(id: ReservationId) -> String {
+    format!("{:032x}", u128::from_be_bytes(id.as_bytes()))
+}
+
+/// A workspace's slot, as its reservations' ids begin.
+pub(super) fn slot_text(workspace: &WorkspaceId) -> String {
+    format!("{:06x}", slot(workspace))
+}
+
+/// Groups by the place at which each is first named.
+pub(super) struct Columns<'a> {
+    pub(super) groups: Vec<&'a Whose>,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn of(counters: impl Iterator<Item = &'a Counter>) -> Self {
+        let mut groups: Vec<&Whose> = Vec::new();
+        for counter in counters {
+            if !groups.contains(&&counter.whose) {
+                groups.push(&counter.whose);
+            }
+        }
+        Self { groups }
+    }
+
+    /// The place of a counter's group, as scripts count.
+    pub(super) fn place(&self, counter: &Counter) -> i64 {
+        let place = self.groups.iter().position(|whose| **whose == counter.whose);
+        place.map_or(0, |place| place as i64 + 1)
+    }
+
+    pub(super) fn texts(&self) -> impl Iterator<Item = &'a str> {
+        self.groups.iter().map(|whose| whose.column())
+    }
+
+    /// Groups that a script named.
+    pub(super) fn named(&self, columns: &[String]) -> Vec<Whose> {
+        let named = |column: &String| {
+            let known = self.groups.iter().find(|whose| whose.column() == column);
+            known.map_or(Whose::Workspace, |whose| (*whose).clone())
+        };
+        columns.iter().map(named).collect()
+    }
+}
+
+/// The field of a counter. The scripts read its first two letters and the end of its period.
+pub(super) fn field(counter: &Counter) -> String {
+    let unit = match counter.unit {
+        Unit::Tokens => 'T',
+        Unit::Usd => 'U',
+        Unit::Requests => 'R',
+        Unit::Credits => 'C',
+    };
+    let kind = match counter.kind {
+        PeriodKind::Minute => 'm',
+        PeriodKind::Hour => 'h',
+        PeriodKind::Day => 'd',
+        PeriodKind::Week => 'w',
+        PeriodKind::Month => 'o',
+        PeriodKind::Year => 'y',
+        PeriodKind::Billing => 'b',
+        PeriodKind::Lifetime => 'l',
+    };
+    let (start, end) = (counter.period.start.micros(), counter.period.end.micros());
+    format!("{unit}{kind}{start},{end},{}", counter.feature_column())
+}
+
+/// The place of a unit among amounts, as scripts count.
+pub(super) fn unit_place(unit: Unit) -> i64 {
+    match unit {
+        Unit::Tokens => 1,
+        Unit::Usd => 2,
+        Unit::Requests => 3,
+        Unit::Credits => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!(crc16(b"123456789"), 0x31C3);
+    }
+
+    #[test]
+    fn each_tag_lies_among_slots_of_its_own() {
+        for (place, tag) in TAG_TEXTS.iter().enumerate() {
+            assert_eq!(usize::from(crc16(tag.as_bytes())) % CLUSTER_SLOTS / 64, place, "{tag}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Connections to one server or to a cluster: a few of them, each used by some threads, opened when first needed and again after a failure.
+//!
+//! Sends a command once. Whether it may be sent again is the caller's affair, who knows what it does.
+
+use super::settings::{Place, RedisSettings};
+use ::redis::aio::{ConnectionLike, MultiplexedConnection};
+use ::redis::cluster::ClusterClient;
+use ::redis::cluster_async::ClusterConnection;
+use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
+use ::redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long after a failure to connect others are told so without a try of their own.
+const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// How often a cluster's client follows a moved slot or waits for one that moves, within the time that one answer may take.
+const CLUSTER_RETRIES: u32 = 8;
+const CLUSTER_RETRY_MILLIS_MAX: u64 = 64;
+
+enum To {
+    Server(Client, AsyncConnectionConfig),
+    Cluster(ClusterClient, Duration),
+}
+
+#[derive(Clone)]
+enum Connection {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
+        match self {
+            Connection::Server(connection) => connection.req_packed_command(command).await,
+            Connection::Cluster(connection) => connection.req_packed_command(command).await,
+        }
+    }
+}
+
+/// One place for a connection.
+#[derive(Default)]
+struct Slot {
+    state: Mutex<State>,
+    /// Held by whoever connects.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    connection: Option<Connection>,
+    /// Counts connections, so that a failure throws away only the one that it met.
+    number: u64,
+    failed_at: Option<Instant>,
+}
+
+impl Slot {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self) -> Option<(Connection, u64)> {
+        let state = self.state();
+        state.connection.clone().map(|connection| (connection, state.number))
+    }
+
+    fn discard(&self, number: u64) {
+        let mut state = self.state();
+        if state.number == number {
+            state.connection = None;
+        }
+    }
+}
+
+pub(super) struct Link {
+    to: To,
+    slots: Vec<Slot>,
+}
+
+/// The place of the calling thread among all that ever asked.
+fn thread_number() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static MINE: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    MINE.with(|mine| *mine)
+}
+
+impl Link {
+    pub(super) fn new(settings: &RedisSettings) -> RedisResult<Self> {
+        let to = match settings.place()? {
+            Place::Server(url) => {
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(settings.connect_timeout))
+                    .set_response_timeout(Some(settings.response_timeout));
+                To::Server(Client::open(url)?, config)
+            }
+            Place::Cluster(urls) => {
+                let client = ClusterClient::builder(urls)
+                    .connection_timeout(settings.connect_timeout)
+                    .response_timeout(settings.response_timeout)
+                    .overall_response_timeout(Some(2 * settings.response_timeout))
+                    .retries(CLUSTER_RETRIES)
+                    .max_retry_wait(CLUSTER_RETRY_MILLIS_MAX)
+                    .build()?;
+                To::Cluster(client, settings.connect_timeout)
+            }
+        };
+        let slots = (0..settings.connections.max(1)).map(|_| Slot::default()).collect();
+        Ok(Self { to, slots })
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.to, To::Cluster(..))
+    }
+
+    /// Sends a command on the calling thread's connection, to the node that has its first key.
+    pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+        let slot = &self.slots[thread_number() % self.slots.len()];
+        let (mut connection, number) = self.connection(slot).await?;
+        let answer = connection.send(command).await.and_then(Value::extract_error);
+        if answer.as_ref().is_err_and(|error| self.is_spoilt(error)) {
+            slot.discard(number);
+        }
+        answer
+    }
+
+    /// Whether a connection is of no more use. A cluster's client mends its own. A primary that became a replica is left, so that its name is
+    /// looked up again.
+    fn is_spoilt(&self, error: &RedisError) -> bool {
+        let is_replica = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+        !self.is_cluster() && (is_replica || error.is_unrecoverable_error())
+    }
+
+    async fn connection(&self, slot: &Slot) -> RedisResult<(Connection, u64)> {
+        if let Some(current) = slot.current() {
+            return Ok(current);
+        }
+        let _connecting = slot.connecting.lock().await;
+        if let Some(current) = slot.current() {
+            return Ok(current);
+        }
+        if slot.state().failed_at.is_some_and(|at| at.elapsed() < CONNECT_AGAIN_AFTER) {
+            let message = "the last try to connect failed a moment ago";
+            return Err(std::io::Error::new(std::io::ErrorKind::ConnectionRefused, message).into());
+        }
+        let connected = self.connect().await;
+        let mut state = slot.state();
+        state.failed_at = connected.is_err().then(Instant::now);
+        let connection = connected?;
+        state.number += 1;
+        state.connection = Some(connection.clone());
+        Ok((connection, state.number))
+    }
+
+    async fn connect(&self) -> RedisResult<Connection> {
+        match &self.to {
+            To::Server(client, config) => {
+                let connection = client.get_multiplexed_async_connection_with_config(config).await?;
+                Ok(Connection::Server(connection))
+            }
+            To::Cluster(client, timeout) => {
+                let connecting = tokio::time::timeout(2 * *timeout, client.get_async_connection()).await;
+                let timed_out = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+                Ok(Connection::Cluster(connecting.map_err(timed_out)??))
+            }
+        }
+    }
+
+    /// What `INFO` says on each primary.
+    pub(super) async fn info(&self) -> RedisResult<Vec<String>> {
+        let command = ::redis::cmd("INFO");
+        let (mut connection, _) = self.connection(&self.slots[0]).await?;
+        let answer = match &mut connection {
+            Connection::Server(connection) => connection.req_packed_command(&command).await?,
+            Connection::Cluster(connection) => {
+                let primaries = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                connection.route_command(command, primaries).await?
+            }
+        };
+        match answer {
+            Value::Map(nodes) => nodes
+                .into_iter()
+                .map(|(_, info)| ::redis::from_redis_value(info))
+                .map(|info| Ok(info?))
+                .collect(),
+            info => Ok(vec![::redis::from_redis_value(info)?]),
+        }
+    }
+}

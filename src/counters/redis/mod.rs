@@ -1,0 +1,493 @@
+//! Counters in Redis, shared by all nodes of a deployment: one script for each step, so a step is atomic and costs one round trip.
+//!
+//! All keys of a workspace lie in one slot, of a single server or of a cluster. The scripts are in `scripts/`; `store_v1.lua` says what is
+//! kept. Nothing here is the truth: whatever a server loses, brings back or forgets is found out by comparison and read from the ledger again.
+//!
+//! - *Epoch*: each script reads the replication id of its process, which every process draws anew when it becomes primary. A group that bears
+//!   another one was written by another process: it is not live until it is rebuilt.
+//! - *Generation*: a group that is missing begins a new one. A hold counts only in the generation in which it was taken.
+//! - *Adoption*: reservations that came back with an old copy are compared with the ledger before their workspace admits anything.
+
+mod call;
+mod inspect;
+mod keys;
+mod link;
+mod pack;
+mod reply;
+mod request;
+mod script;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use settings::{RedisSettings, Unfit};
+
+use super::{
+    Applied, Begun, Claim, Counters, CountersError, Extended, FREE_AT_HOLDS_MAX, HoldOutcome, HoldRequest, Progress,
+    REBUILD_TAKEOVER_MILLIS, Rebuilt, Record,
+};
+use crate::decision::amount::Amounts;
+use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::finding::Finding;
+use crate::decision::id::{ReservationId, WorkspaceId, slot};
+use crate::decision::rung::Taken;
+use crate::decision::standing::End;
+use crate::decision::time::Timestamp;
+use async_trait::async_trait;
+use call::{Call, CallError, Clocks, unknown_word};
+use futures_util::future::try_join_all;
+use keys::{Columns, Keys, TAGS};
+use link::Link;
+use pack::Pack;
+use reply::{Reply, Unexpected};
+use request::{pack_hold, pack_read, pack_rows};
+use script::Script;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many holds one script looks at to tell when a budget frees up.
+const FREE_AT_PAGE: usize = 500;
+/// How much longer others wait for a rebuild, for each reservation that it compares with the ledger.
+const ADOPT_MICROS: i64 = 1_000;
+/// How many indexes a round looks into for holds that expired in idle workspaces, and how many members of each it draws.
+const SWEPT_TAGS: usize = 16;
+const SWEPT_MEMBERS: i64 = 32;
+
+/// The counter store of a deployment.
+pub struct RedisCounters {
+    link: Arc<Link>,
+    keys: Keys,
+    clocks: Clocks,
+    settings: RedisSettings,
+    /// Where the next round sweeps.
+    sweep: AtomicUsize,
+}
+
+fn failed(act: &'static str) -> impl Fn(CallError) -> CountersError {
+    move |cause| CountersError {
+        act,
+        cause: Box::new(cause),
+    }
+}
+
+fn refused(act: &'static str, why: &'static str) -> CountersError {
+    CountersError { act, cause: why.into() }
+}
+
+impl RedisCounters {
+    /// Connects, and refuses servers that could not keep what they are given.
+    pub async fn connect(settings: RedisSettings) -> Result<Self, CountersError> {
+        let failed = |cause: Box<dyn std::error::Error + Send + Sync>| CountersError { act: "connect", cause };
+        let link = Link::new(&settings).map_err(|error| failed(error.into()))?;
+        for info in link.info().await.map_err(|error| failed(error.into()))? {
+            settings::check(&info).map_err(|unfit| failed(unfit.into()))?;
+        }
+        Ok(Self {
+            link: Arc::new(link),
+            keys: Keys::new(&settings.prefix),
+            clocks: Clocks::new(),
+            settings,
+            sweep: AtomicUsize::new(0),
+        })
+    }
+
+    /// Another store with the same connections.
+    #[cfg(test)]
+    fn with_prefix(&self, prefix: &str) -> Self {
+        Self {
+            link: self.link.clone(),
+            keys: Keys::new(prefix),
+            clocks: Clocks::new(),
+            settings: self.settings.clone(),
+            sweep: AtomicUsize::new(0),
+        }
+    }
+
+    async fn send(&self, call: &Call<'_>) -> Result<(String, Reply), CallError> {
+        call.send(&self.link, &self.clocks, self.settings.response_timeout).await
+    }
+
+    fn of_workspace<'a>(&self, script: &'a Script, workspace: &WorkspaceId, now: Timestamp) -> Call<'a> {
+        let mut call = Call::new(script, slot(workspace), now);
+        call.keys.push(self.keys.index(call.tag));
+        call
+    }
+
+    /// With the keys of these groups.
+    fn with_groups(&self, call: &mut Call<'_>, workspace: &WorkspaceId, columns: &Columns<'_>) {
+        call.keys.extend(columns.texts().map(|column| self.keys.group(workspace, column)));
+    }
+
+    fn of_reservation<'a>(&self, script: &'a Script, id: ReservationId, now: Timestamp) -> Call<'a> {
+        let mut call = Call::new(script, id.slot(), now);
+        call.keys.push(self.keys.index(call.tag));
+        call.keys.push(self.keys.reservation(id));
+        call.pack.text(keys::hex(id).as_bytes());
+        call
+    }
+
+    async fn try_hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CallError> {
+        let columns = Columns::of(request.counters.iter());
+        let mut call = self.of_workspace(&script::HOLD, &request.workspace, request.now);
+        call.keys.push(self.keys.reservation(request.reservation));
+        call.keys.push(self.keys.group(&request.workspace, Whose::Workspace.column()));
+        self.with_groups(&mut call, &request.workspace, &columns);
+        pack_hold(&mut call.pack, request, &columns, rand::random());
+        let (word, mut reply) = self.send(&call).await?;
+        Ok(match word.as_str() {
+            "held" => HoldOutcome::Held {
+                taken: Taken {
+                    rung: usize::try_from(reply.int()?).unwrap_or(usize::MAX),
+                    output: reply.int()?,
+                    amounts: reply.list()?.amounts()?,
+                },
+                before: reply.balances()?,
+            },
+            "replayed" => HoldOutcome::Replayed(Box::new(reply.record(request.reservation)?)),
+            "mismatch" => HoldOutcome::Mismatch,
+            "ended" => HoldOutcome::Ended(reply.end()?.unwrap_or(End::Expired)),
+            "short" => HoldOutcome::Short {
+                balances: reply.balances()?,
+            },
+            "open" => HoldOutcome::TooManyOpen {
+                balances: reply.balances()?,
+            },
+            "unready" => HoldOutcome::Unready(columns.named(&reply.texts()?)),
+            other => return Err(unknown_word(other)),
+        })
+    }
+
+    async fn try_balances(
+        &self,
+        workspace: &WorkspaceId,
+        counters: &[Counter],
+        named_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Result<Vec<Balance>, Vec<Whose>>, CallError> {
+        let columns = Columns::of(counters.iter());
+        let mut call = self.of_workspace(&script::BALANCES, workspace, now);
+        self.with_groups(&mut call, workspace, &columns);
+        call.pack.text(workspace.as_str().as_bytes());
+        call.pack.text(keys::slot_text(workspace).as_bytes()).moment(named_since);
+        call.pack.texts(columns.texts());
+        pack_read(&mut call.pack, counters, &columns, now);
+        let (word, mut reply) = self.send(&call).await?;
+        match word.as_str() {
+            "known" => Ok(Ok(reply.balances()?)),
+            "unready" => Ok(Err(columns.named(&reply.texts()?))),
+            other => Err(unknown_word(other)),
+        }
+    }
+
+    async fn try_find(&self, id: ReservationId, now: Timestamp) -> Result<Option<Record>, CallError> {
+        let (word, mut reply) = self.send(&self.of_reservation(&script::FIND, id, now)).await?;
+        match word.as_str() {
+            "record" => Ok(Some(reply.record(id)?)),
+            "none" => Ok(None),
+            other => Err(unknown_word(other)),
+        }
+    }
+
+    async fn try_claim(&self, id: ReservationId, claim: Claim, now: Timestamp) -> Result<Result<Option<Record>, Vec<Whose>>, CallError> {
+        let mut call = self.of_reservation(&script::CLAIM, id, now);
+        match claim {
+            Claim::UpTo(amounts) => call.pack.int(1).amounts(amounts),
+            Claim::Final => call.pack.int(2).amounts(Amounts::ZERO),
+        };
+        let (word, mut reply) = self.send(&call).await?;
+        match word.as_str() {
+            "record" => Ok(Ok(Some(reply.record(id)?))),
+            "none" => Ok(Ok(None)),
+            "unready" => Ok(Err(vec![Whose::Workspace])),
+            other => Err(unknown_word(other)),
+        }
+    }
+
+    async fn try_apply(
+        &self,
+        workspace: &WorkspaceId,
+        applied: &Applied,
+        read: &[Counter],
+        now: Timestamp,
+    ) -> Result<Vec<Option<Balance>>, CallError> {
+        let columns = Columns::of(applied.rows.iter().map(|row| &row.counter).chain(read));
+        let mut call = self.of_workspace(&script::APPLY, workspace, now);
+        // A reservation of another workspace is not in these keys, and is left alone.
+        let reservation = applied.reservation.filter(|(id, _)| id.slot() == slot(workspace));
+        let key = reservation.map_or_else(|| call.keys[0].clone(), |(id, _)| self.keys.reservation(id));
+        call.keys.push(key);
+        self.with_groups(&mut call, workspace, &columns);
+        call.pack.text(workspace.as_str().as_bytes());
+        call.pack.text(keys::slot_text(workspace).as_bytes()).texts(columns.texts());
+        pack_rows(&mut call.pack, &applied.rows, Some(&columns), now);
+        match reservation {
+            Some((id, progress)) => {
+                call.pack.text(keys::hex(id).as_bytes());
+                pack_progress(&mut call.pack, progress);
+            }
+            None => {
+                call.pack.no().int(0).no();
+            }
+        }
+        call.pack.list(|list| {
+            for counter in read {
+                list.int(columns.place(counter)).text(keys::field(counter).as_bytes());
+                list.int(i64::from(request::is_dropped(counter, now)));
+            }
+        });
+        let (word, mut reply) = self.send(&call).await?;
+        match word.as_str() {
+            "applied" => Ok(reply.balances_if_known()?),
+            other => Err(unknown_word(other)),
+        }
+    }
+
+    async fn try_extend(&self, id: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CallError> {
+        let mut call = self.of_reservation(&script::EXTEND, id, now);
+        call.pack.moment(until);
+        let (word, mut reply) = self.send(&call).await?;
+        match word.as_str() {
+            "until" => Ok(Extended::Until(reply.moment()?)),
+            "ended" => Ok(Extended::Ended(reply.end()?.unwrap_or(End::Expired))),
+            "none" => Ok(Extended::Unknown),
+            other => Err(unknown_word(other)),
+        }
+    }
+
+    async fn try_free_at(
+        &self,
+        workspace: &WorkspaceId,
+        counter: &Counter,
+        (ceiling, room): (i64, i64),
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, CallError> {
+        if request::is_dropped(counter, now) {
+            return Ok(None);
+        }
+        let mut page: Option<(Vec<u8>, i64)> = None;
+        for _ in 0..FREE_AT_HOLDS_MAX / FREE_AT_PAGE {
+            let mut call = self.of_workspace(&script::FREE_AT, workspace, now);
+            call.keys.push(self.keys.group(workspace, counter.whose.column()));
+            call.pack.text(workspace.as_str().as_bytes());
+            call.pack.text(keys::slot_text(workspace).as_bytes());
+            call.pack.text(counter.whose.column().as_bytes());
+            call.pack.text(keys::field(counter).as_bytes());
+            call.pack.int(keys::unit_place(counter.unit)).int(request::born_at(counter));
+            call.pack.wide(ceiling).int(room.clamp(0, pack::EXACT)).int(FREE_AT_PAGE as i64);
+            match &page {
+                Some((member, missing)) => call.pack.text(member).int(*missing),
+                None => call.pack.no().int(0),
+            };
+            let (word, mut reply) = self.send(&call).await?;
+            match word.as_str() {
+                "at" => return Ok(Some(reply.moment()?)),
+                "none" => return Ok(None),
+                "more" => page = Some((reply.bytes()?, reply.int()?)),
+                other => return Err(unknown_word(other)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The keys of a group and of the workspace's own.
+    fn of_group<'a>(&self, script: &'a Script, workspace: &WorkspaceId, whose: &Whose, now: Timestamp) -> Call<'a> {
+        let mut call = self.of_workspace(script, workspace, now);
+        call.keys.push(self.keys.group(workspace, Whose::Workspace.column()));
+        call.keys.push(self.keys.group(workspace, whose.column()));
+        call.pack.text(workspace.as_str().as_bytes());
+        call
+    }
+
+    async fn try_begin(&self, workspace: &WorkspaceId, whose: &Whose, now: Timestamp) -> Result<Begun, CallError> {
+        let token: u64 = rand::random();
+        let mut call = self.of_group(&script::BEGIN, workspace, whose, now);
+        call.pack.text(keys::slot_text(workspace).as_bytes());
+        call.pack.text(whose.column().as_bytes()).text(token.to_string().as_bytes());
+        call.pack.int(REBUILD_TAKEOVER_MILLIS * 1_000).int(ADOPT_MICROS);
+        let (word, mut reply) = self.send(&call).await?;
+        match word.as_str() {
+            "wait" => Ok(Begun::Wait),
+            "token" => {
+                let adopt = reply.texts()?.iter().map(|hex| reservation(hex)).collect::<Result<_, _>>()?;
+                Ok(Begun::Started { token, adopt })
+            }
+            other => Err(unknown_word(other)),
+        }
+    }
+
+    async fn try_finish(&self, workspace: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> Result<bool, CallError> {
+        let mut call = self.of_group(&script::FINISH, workspace, whose, now);
+        call.pack.text(whose.column().as_bytes()).text(rebuilt.token.to_string().as_bytes());
+        pack_rows(&mut call.pack, rebuilt.rows, None, now);
+        call.pack.list(|list| {
+            let own = rebuilt.adopted.iter().filter(|(id, _)| id.slot() == slot(workspace));
+            for (id, progress) in own {
+                list.text(keys::hex(*id).as_bytes());
+                pack_progress(list, *progress);
+            }
+        });
+        let (word, _) = self.send(&call).await?;
+        match word.as_str() {
+            "finished" => Ok(true),
+            "refused" => Ok(false),
+            other => Err(unknown_word(other)),
+        }
+    }
+
+    /// Calls a script over all indexes: at once on a server, index by index on a cluster, all of them on their way together.
+    async fn everywhere(
+        &self,
+        script: &Script,
+        now: Timestamp,
+        pack: impl Fn(&mut Pack, Option<usize>),
+    ) -> Result<Vec<(String, Reply)>, CallError> {
+        if !self.link.is_cluster() {
+            let mut call = Call::new(script, 0, now);
+            call.keys = self.keys.indexes();
+            pack(&mut call.pack, None);
+            return Ok(vec![self.send(&call).await?]);
+        }
+        let calls = (0..TAGS).map(|tag| {
+            let mut call = Call::new(script, (tag as u32) << 16, now);
+            call.keys.push(self.keys.index(tag));
+            pack(&mut call.pack, Some(tag));
+            async move { self.send(&call).await }
+        });
+        try_join_all(calls).await
+    }
+
+    async fn try_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CallError> {
+        let first = self.sweep.fetch_add(SWEPT_TAGS, Ordering::Relaxed) % TAGS;
+        let most = i64::try_from(limit).unwrap_or(i64::MAX).min(i64::from(u16::MAX));
+        let replies = self.everywhere(&script::DUE, now, |pack, tag| {
+            let sweeps = tag.is_none_or(|tag| (first..first + SWEPT_TAGS).contains(&tag));
+            // On one server a script sweeps a few members of each index instead of many of some.
+            let members = if tag.is_none() {
+                SWEPT_MEMBERS / SWEPT_TAGS as i64
+            } else {
+                SWEPT_MEMBERS
+            };
+            pack.int(most).int(if sweeps { members } else { 0 });
+        });
+        let mut due = Vec::new();
+        for (_, mut reply) in replies.await? {
+            let mut list = reply.list()?;
+            while list.len() >= 3 {
+                let since = list.moment()?;
+                let id = reservation(&list.text()?)?;
+                due.push((since, list.record(id)?));
+            }
+        }
+        due.sort_by_key(|(since, record)| (*since, record.reservation));
+        due.truncate(limit);
+        Ok(due.into_iter().map(|(_, record)| record).collect())
+    }
+
+    async fn try_open(&self) -> Result<u64, CallError> {
+        let mut open = 0;
+        for (_, mut reply) in self.everywhere(&script::OPEN, Timestamp::from_micros(0), |_, _| ()).await? {
+            open += u64::try_from(reply.int()?).unwrap_or(0);
+        }
+        Ok(open)
+    }
+}
+
+fn pack_progress(pack: &mut Pack, progress: Progress) {
+    match progress {
+        Progress::Used(amounts) => pack.int(0).amounts(amounts),
+        Progress::Ended(end) => pack
+            .int(match end {
+                End::Settled => 1,
+                End::Released => 2,
+                End::Expired => 3,
+            })
+            .no(),
+    };
+}
+
+fn reservation(hex: &str) -> Result<ReservationId, Unexpected> {
+    match u128::from_str_radix(hex, 16) {
+        Ok(number) => Ok(ReservationId::from_bytes(number.to_be_bytes())),
+        Err(_) => Err(Unexpected::of("the id of a reservation", hex)),
+    }
+}
+
+#[async_trait]
+impl Counters for RedisCounters {
+    async fn hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CountersError> {
+        request::check(request).map_err(|why| refused("hold", why))?;
+        self.try_hold(request).await.map_err(failed("hold"))
+    }
+
+    async fn balances(
+        &self,
+        workspace: &WorkspaceId,
+        counters: &[Counter],
+        named_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Result<Vec<Balance>, Vec<Whose>>, CountersError> {
+        let answer = self.try_balances(workspace, counters, named_since, now).await;
+        answer.map_err(failed("read balances"))
+    }
+
+    async fn find(&self, reservation: ReservationId, now: Timestamp) -> Result<Option<Record>, CountersError> {
+        self.try_find(reservation, now).await.map_err(failed("find a reservation"))
+    }
+
+    async fn claim(
+        &self,
+        reservation: ReservationId,
+        claim: Claim,
+        now: Timestamp,
+    ) -> Result<Result<Option<Record>, Vec<Whose>>, CountersError> {
+        self.try_claim(reservation, claim, now).await.map_err(failed("claim"))
+    }
+
+    async fn apply(
+        &self,
+        workspace: &WorkspaceId,
+        applied: &Applied,
+        read: &[Counter],
+        now: Timestamp,
+    ) -> Result<Vec<Option<Balance>>, CountersError> {
+        self.try_apply(workspace, applied, read, now).await.map_err(failed("apply"))
+    }
+
+    async fn extend(&self, reservation: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CountersError> {
+        self.try_extend(reservation, until, now).await.map_err(failed("extend"))
+    }
+
+    async fn free_at(
+        &self,
+        workspace: &WorkspaceId,
+        counter: &Counter,
+        ceiling: i64,
+        room: i64,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, CountersError> {
+        let answer = self.try_free_at(workspace, counter, (ceiling, room), now).await;
+        answer.map_err(failed("tell when a budget frees up"))
+    }
+
+    async fn begin(&self, workspace: &WorkspaceId, whose: &Whose, now: Timestamp) -> Result<Begun, CountersError> {
+        self.try_begin(workspace, whose, now).await.map_err(failed("begin a rebuild"))
+    }
+
+    async fn finish(&self, workspace: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> Result<bool, CountersError> {
+        let answer = self.try_finish(workspace, whose, rebuilt, now).await;
+        answer.map_err(failed("finish a rebuild"))
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError> {
+        self.try_due(now, limit).await.map_err(failed("name what is due"))
+    }
+
+    async fn inspect(&self, now: Timestamp) -> Result<Vec<Finding>, CountersError> {
+        let infos = self.link.info().await.map_err(|error| failed("be inspected")(error.into()))?;
+        Ok(infos.iter().flat_map(|info| inspect::findings(info, now)).collect())
+    }
+
+    async fn open(&self) -> Result<u64, CountersError> {
+        self.try_open().await.map_err(failed("count open reservations"))
+    }
+}

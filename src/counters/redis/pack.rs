@@ -1,0 +1,113 @@
+//! What a script is told, as one MessagePack array: numbers arrive in Lua as numbers, without a text to parse.
+
+use crate::decision::amount::Amounts;
+use crate::decision::rung::EXACT_MAX;
+use crate::decision::time::Timestamp;
+
+/// Doubles below this are exact, and so are sums of two of them.
+pub(super) const EXACT: i64 = EXACT_MAX as i64;
+/// The latest moment that a script can tell from later ones, in the year 2255.
+const MOMENT_MAX: i64 = (1 << 53) - 1;
+
+/// The elements of an array, as they will be sent.
+#[derive(Default)]
+pub(super) struct Pack {
+    count: usize,
+    bytes: Vec<u8>,
+}
+
+fn head(bytes: &mut Vec<u8>, count: usize) {
+    match u16::try_from(count) {
+        Ok(short) => {
+            bytes.push(0xdc);
+            bytes.extend(short.to_be_bytes());
+        }
+        Err(_) => {
+            bytes.push(0xdd);
+            bytes.extend(u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
+        }
+    }
+}
+
+impl Pack {
+    /// These elements after two others, as one array.
+    pub(super) fn after(&self, first: i64, second: i64) -> Vec<u8> {
+        let mut whole = Vec::with_capacity(self.bytes.len() + 32);
+        head(&mut whole, self.count + 2);
+        let mut start = Pack::default();
+        start.int(first).int(second);
+        whole.extend(start.bytes);
+        whole.extend(&self.bytes);
+        whole
+    }
+
+    pub(super) fn int(&mut self, number: i64) -> &mut Self {
+        self.count += 1;
+        match number {
+            0..=127 => self.bytes.push(number.to_be_bytes()[7]),
+            _ => {
+                self.bytes.push(0xd3);
+                self.bytes.extend(number.to_be_bytes());
+            }
+        }
+        self
+    }
+
+    /// A number that may be beyond what a double holds exactly; such a one is sent as text.
+    pub(super) fn wide(&mut self, number: i64) -> &mut Self {
+        if (-EXACT + 1..EXACT).contains(&number) {
+            self.int(number)
+        } else {
+            self.text(number.to_string().as_bytes())
+        }
+    }
+
+    pub(super) fn moment(&mut self, moment: Timestamp) -> &mut Self {
+        self.int(micros(moment))
+    }
+
+    pub(super) fn no(&mut self) -> &mut Self {
+        self.count += 1;
+        self.bytes.push(0xc2);
+        self
+    }
+
+    pub(super) fn text(&mut self, text: &[u8]) -> &mut Self {
+        self.count += 1;
+        self.bytes.push(0xdb);
+        self.bytes.extend(u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
+        self.bytes.extend(text);
+        self
+    }
+
+    pub(super) fn list(&mut self, fill: impl FnOnce(&mut Pack)) -> &mut Self {
+        let mut inner = Pack::default();
+        fill(&mut inner);
+        self.count += 1;
+        head(&mut self.bytes, inner.count);
+        self.bytes.extend(inner.bytes);
+        self
+    }
+
+    pub(super) fn texts<'a>(&mut self, texts: impl Iterator<Item = &'a str>) -> &mut Self {
+        self.list(|list| {
+            for text in texts {
+                list.text(text.as_bytes());
+            }
+        })
+    }
+
+    /// Amounts that were used or claimed. What lies beyond the exact ones is cut off there, on both sides of each comparison.
+    pub(super) fn amounts(&mut self, amounts: Amounts) -> &mut Self {
+        let cut = |amount: i64| amount.clamp(0, EXACT - 1);
+        self.list(|list| {
+            list.int(cut(amounts.tokens)).int(cut(amounts.usd));
+            list.int(cut(amounts.requests)).int(cut(amounts.credits));
+        })
+    }
+}
+
+/// A moment as scripts know it.
+pub(super) fn micros(moment: Timestamp) -> i64 {
+    moment.micros().clamp(0, MOMENT_MAX)
+}

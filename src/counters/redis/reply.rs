@@ -1,0 +1,197 @@
+//! What a script answered, read place by place.
+
+use crate::counters::{Claim, Record};
+use crate::decision::amount::Amounts;
+use crate::decision::counter::Balance;
+use crate::decision::id::{ReservationId, WorkspaceId};
+use crate::decision::rung::Taken;
+use crate::decision::standing::End;
+use crate::decision::time::Timestamp;
+use ::redis::Value;
+use std::sync::Arc;
+
+/// An answer that is not what a script of this version says.
+#[derive(Debug, thiserror::Error)]
+#[error("the script's answer has {found} where {expected} should stand")]
+pub(super) struct Unexpected {
+    expected: &'static str,
+    found: String,
+}
+
+impl Unexpected {
+    pub(super) fn of(expected: &'static str, found: &str) -> Self {
+        let found = found.chars().take(200).collect();
+        Self { expected, found }
+    }
+}
+
+fn unexpected(expected: &'static str, found: &Value) -> Unexpected {
+    Unexpected::of(expected, &format!("{found:?}"))
+}
+
+/// An array, from its first place on.
+pub(super) struct Reply {
+    values: std::vec::IntoIter<Value>,
+}
+
+impl Reply {
+    pub(super) fn new(value: Value) -> Result<Self, Unexpected> {
+        match value {
+            Value::Array(values) => Ok(Self {
+                values: values.into_iter(),
+            }),
+            other => Err(unexpected("a list", &other)),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    fn next(&mut self) -> Value {
+        self.values.next().unwrap_or(Value::Nil)
+    }
+
+    pub(super) fn int(&mut self) -> Result<i64, Unexpected> {
+        let value = self.next();
+        let number = match &value {
+            Value::Int(number) => Some(i128::from(*number)),
+            // What doubles cannot hold exactly is text. More than 64 bits can only be held on a counter by many holds.
+            Value::BulkString(text) => std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()),
+            _ => None,
+        };
+        let number = number.ok_or_else(|| unexpected("a number", &value))?;
+        Ok(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Unexpected> {
+        match self.next() {
+            Value::BulkString(bytes) => Ok(bytes),
+            other => Err(unexpected("bytes", &other)),
+        }
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, Unexpected> {
+        let bytes = self.bytes()?;
+        String::from_utf8(bytes).map_err(|error| unexpected("text", &Value::BulkString(error.into_bytes())))
+    }
+
+    pub(super) fn list(&mut self) -> Result<Reply, Unexpected> {
+        Reply::new(self.next())
+    }
+
+    pub(super) fn texts(&mut self) -> Result<Vec<String>, Unexpected> {
+        let mut list = self.list()?;
+        (0..list.len()).map(|_| list.text()).collect()
+    }
+
+    pub(super) fn moment(&mut self) -> Result<Timestamp, Unexpected> {
+        self.int().map(Timestamp::from_micros)
+    }
+
+    pub(super) fn end(&mut self) -> Result<Option<End>, Unexpected> {
+        let value = self.next();
+        match value {
+            Value::Int(0) => Ok(None),
+            Value::Int(1) => Ok(Some(End::Settled)),
+            Value::Int(2) => Ok(Some(End::Released)),
+            Value::Int(3) => Ok(Some(End::Expired)),
+            other => Err(unexpected("an end", &other)),
+        }
+    }
+
+    /// Four amounts in a row.
+    pub(super) fn amounts(&mut self) -> Result<Amounts, Unexpected> {
+        Ok(Amounts {
+            tokens: self.int()?,
+            usd: self.int()?,
+            requests: self.int()?,
+            credits: self.int()?,
+        })
+    }
+
+    fn balance(&mut self) -> Result<Balance, Unexpected> {
+        Ok(Balance {
+            spent: self.int()?,
+            held: self.int()?,
+        })
+    }
+
+    /// A list of spent and held, in turn.
+    pub(super) fn balances(&mut self) -> Result<Vec<Balance>, Unexpected> {
+        let mut list = self.list()?;
+        (0..list.len() / 2).map(|_| list.balance()).collect()
+    }
+
+    /// A list of pairs, or of nothing where nothing is known.
+    pub(super) fn balances_if_known(&mut self) -> Result<Vec<Option<Balance>>, Unexpected> {
+        let list = self.list()?;
+        let one = |value| match value {
+            Value::Nil => Ok(None),
+            pair => Reply::new(pair)?.balance().map(Some),
+        };
+        list.values.map(one).collect()
+    }
+
+    /// A reservation, in the places that `store_v1.lua` names.
+    pub(super) fn record(&mut self, reservation: ReservationId) -> Result<Record, Unexpected> {
+        let mut list = self.list()?;
+        let (end, ended_at) = (list.end()?, list.moment()?);
+        let name = list.bytes()?;
+        let workspace = std::str::from_utf8(&name).ok().and_then(|name| WorkspaceId::parse(name).ok());
+        let workspace = workspace.ok_or_else(|| unexpected("a workspace", &Value::BulkString(name)))?;
+        let hex = list.bytes()?;
+        let fingerprint = std::str::from_utf8(&hex).ok().and_then(|hex| u128::from_str_radix(hex, 16).ok());
+        let fingerprint = fingerprint.ok_or_else(|| unexpected("a fingerprint", &Value::BulkString(hex)))?;
+        let mut record = Record {
+            workspace,
+            reservation,
+            fingerprint,
+            context: Arc::default(),
+            taken: Taken {
+                rung: 0,
+                output: 0,
+                amounts: Amounts::ZERO,
+            },
+            before: Vec::new(),
+            held_at: ended_at,
+            expires_at: ended_at,
+            claimed: None,
+            used: Amounts::ZERO,
+            end,
+        };
+        if list.len() > 0 {
+            list.hold(&mut record)?;
+        }
+        Ok(record)
+    }
+
+    /// What only a hold has, be it live or expired.
+    fn hold(&mut self, record: &mut Record) -> Result<(), Unexpected> {
+        self.next();
+        (record.held_at, record.expires_at) = (self.moment()?, self.moment()?);
+        let claim = self.int()?;
+        self.next();
+        let claimed = self.amounts()?;
+        record.claimed = match claim {
+            0 => None,
+            1 => Some(Claim::UpTo(claimed)),
+            _ => Some(Claim::Final),
+        };
+        record.used = self.amounts()?;
+        record.taken = Taken {
+            rung: usize::try_from(self.int()?).unwrap_or(usize::MAX),
+            output: self.int()?,
+            amounts: self.amounts()?,
+        };
+        record.context = self.bytes()?.into();
+        self.next();
+        self.next();
+        let mut counters = self.list()?;
+        while counters.len() >= 5 {
+            (0..3).for_each(|_| drop(counters.next()));
+            record.before.push(counters.balance()?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,47 @@
+#!lua
+-- Copies what a commit changed: rows that are newer, and how far a reservation has come, in one step.
+--
+-- KEYS[2]  the reservation, or the index again where there is none; after it the groups of rows and of what is read
+-- ARGV[1]  3 workspace, 4 slot, 5 columns, 6 rows: holder, field, spent, version, 7 id or false, 8 end or 0, 9 amounts used,
+--          10 what to read: holder, field, dropped
+-- Answers  applied: for each that was read its balance, or false
+local workspace, columns, rows, wanted = q[3], q[5], q[6], q[10]
+local found, fields = {}, {}
+for i = 1, #columns do
+  found[i], fields[i] = group(workspace, columns[i]), {}
+end
+for i = 1, #rows, 4 do
+  table.insert(fields[rows[i]], rows[i + 1])
+end
+for i = 1, #wanted, 3 do
+  table.insert(fields[wanted[i]], wanted[i + 1])
+end
+for i = 1, #columns do
+  fetch(found[i], fields[i])
+end
+for i = 1, #rows, 4 do
+  -- A group of another epoch is read from the ledger before it is live again, so nothing is missed.
+  if found[rows[i]].e == epoch() then
+    set(found[rows[i]], rows[i + 1], rows[i + 2], rows[i + 3])
+  end
+end
+if q[7] then
+  progress(workspace, q[7], q[8], q[9])
+end
+local more
+if #wanted > 0 then
+  more = expire(q[4])
+end
+local balances = {}
+for i = 1, #wanted, 3 do
+  local g = found[wanted[i]]
+  local counter = g.cells[wanted[i + 1]]
+  if is_live(g) and wanted[i + 2] == 0 and counter and counter[2] ~= nil then
+    balances[#balances + 1] = {counter[2], counter[1]}
+  else
+    balances[#balances + 1] = false
+  end
+end
+flush()
+-- Doubling an apply changes nothing, so it may be sent again to end what else has expired.
+return {more and 'again' or 'applied', clock, balances}

@@ -1,0 +1,24 @@
+#!lua
+-- Moves the expiry of a live hold, never earlier, never beyond seven days after it was taken. No counter changes, so it needs no epoch.
+--
+-- KEYS[2]  the reservation
+-- ARGV[1]  3 id, 4 until
+-- Answers  until: the expiry; ended: end; none
+local r = refreshed(q[3])
+if not r then
+  flush()
+  return {'none', clock}
+end
+local ended = r[END]
+if ended == 0 and is_lost(r) then
+  ended = EXPIRED
+end
+if ended ~= 0 then
+  flush()
+  return {'ended', clock, ended}
+end
+change(q[3], r, function()
+  r[EXPIRES_AT] = math.max(r[EXPIRES_AT], math.min(q[4], r[HELD_AT] + HOLD_MAX))
+end)
+flush()
+return {'until', clock, r[EXPIRES_AT]}

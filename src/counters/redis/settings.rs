@@ -1,0 +1,131 @@
+//! Where the store is and how long it may take, and which servers are refused.
+
+use ::redis::{ErrorKind, RedisError, RedisResult};
+use std::time::Duration;
+
+/// How to reach a store.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// `redis://host:port/db`, `rediss://` for TLS; `redis+cluster://host:port,host:port` or `rediss+cluster://` for a cluster.
+    pub url: String,
+    /// What all keys begin with. Two services may share a server by it.
+    pub prefix: String,
+    /// How many connections there are for each node. One for each worker thread is best.
+    pub connections: usize,
+    /// After this, what was asked is unknown. The store refuses commands that reach it later than that.
+    pub response_timeout: Duration,
+    pub connect_timeout: Duration,
+}
+
+impl RedisSettings {
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            prefix: "weir:".to_owned(),
+            connections: std::thread::available_parallelism().map_or(2, usize::from),
+            response_timeout: Duration::from_millis(500),
+            connect_timeout: Duration::from_millis(1_000),
+        }
+    }
+}
+
+/// Where a URL leads.
+#[derive(PartialEq, Debug)]
+pub(super) enum Place {
+    Server(String),
+    Cluster(Vec<String>),
+}
+
+fn wrong(message: &'static str) -> RedisError {
+    RedisError::from((ErrorKind::InvalidClientConfig, message))
+}
+
+impl RedisSettings {
+    pub(super) fn place(&self) -> RedisResult<Place> {
+        if self.prefix.contains(['{', '}']) {
+            return Err(wrong("the prefix of keys must not contain braces, by which a cluster divides keys"));
+        }
+        let Some((scheme, rest)) = self.url.split_once("://") else {
+            return Err(wrong(
+                "the URL of Redis must begin with redis://, rediss://, redis+cluster:// or rediss+cluster://",
+            ));
+        };
+        match scheme {
+            "redis" | "rediss" => Ok(Place::Server(self.url.clone())),
+            "redis+cluster" | "rediss+cluster" => {
+                let scheme = scheme.trim_end_matches("+cluster");
+                let (user, hosts) = match rest.rsplit_once('@') {
+                    Some((user, hosts)) => (format!("{user}@"), hosts),
+                    None => (String::new(), rest),
+                };
+                let hosts = hosts.trim_end_matches('/').split(',').filter(|host| !host.is_empty());
+                let urls: Vec<String> = hosts.map(|host| format!("{scheme}://{user}{host}")).collect();
+                if urls.is_empty() {
+                    return Err(wrong("the URL of a Redis cluster must name at least one host:port"));
+                }
+                Ok(Place::Cluster(urls))
+            }
+            _ => Err(wrong(
+                "the URL of Redis must begin with redis://, rediss://, redis+cluster:// or rediss+cluster://",
+            )),
+        }
+    }
+}
+
+/// Why a server cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    #[error("Redis has maxmemory-policy {0}, under which counters vanish while they count; set it to noeviction")]
+    Evicts(String),
+    #[error("this is Redis {0}, whose scripts cannot be refused as a whole when memory runs out; Redis 7.0 or later is needed")]
+    TooOld(String),
+    #[error("INFO does not tell {0}; the user that Weir connects with must be allowed to read it")]
+    Silent(&'static str),
+}
+
+/// Whether a server whose `INFO` is this may keep counters.
+pub(super) fn check(info: &str) -> Result<(), Unfit> {
+    let value = |name: &'static str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map(str::trim).ok_or(Unfit::Silent(name))
+    };
+    let version = value("redis_version")?;
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_none_or(|major| major < 7) {
+        return Err(Unfit::TooOld(version.to_owned()));
+    }
+    match value("maxmemory_policy")? {
+        "noeviction" => Ok(()),
+        policy => Err(Unfit::Evicts(policy.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_leads_to_a_server_or_to_a_cluster() {
+        let place = |url: &str| RedisSettings::new(url).place().ok();
+        let cluster = |urls: &[&str]| Some(Place::Cluster(urls.iter().map(|url| (*url).to_owned()).collect()));
+        assert_eq!(place("redis://h:1/2"), Some(Place::Server("redis://h:1/2".to_owned())));
+        assert_eq!(place("rediss://h"), Some(Place::Server("rediss://h".to_owned())));
+        assert_eq!(place("redis+cluster://h:1,i:2"), cluster(&["redis://h:1", "redis://i:2"]));
+        assert_eq!(
+            place("rediss+cluster://u:p@h:1,i:2/"),
+            cluster(&["rediss://u:p@h:1", "rediss://u:p@i:2"])
+        );
+        for wrong in ["redis+cluster://", "http://h", "h:6379", ""] {
+            assert_eq!(place(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn only_servers_that_keep_what_they_are_given_are_fit() {
+        let info = |version: &str, policy: &str| format!("# Server\r\nredis_version:{version}\r\nmaxmemory_policy:{policy}\r\n");
+        assert_eq!(check(&info("7.0.15", "noeviction")), Ok(()));
+        assert_eq!(check(&info("8.2.0", "allkeys-lru")), Err(Unfit::Evicts("allkeys-lru".to_owned())));
+        assert_eq!(check(&info("6.2.1", "noeviction")), Err(Unfit::TooOld("6.2.1".to_owned())));
+        assert_eq!(check("redis_version:7.2.0\r\n"), Err(Unfit::Silent("maxmemory_policy")));
+    }
+}

@@ -1,0 +1,74 @@
+//! Sweep: copies the sums that were touched lately into the counters once more, in case a copy was lost. Claims find their way by
+//! themselves ([`super::expire`]); this is for direct usage and corrections, which leave no claim behind.
+//!
+//! One node at a time does it. A crash costs one round: the next leader looks back far enough.
+
+use super::verify::by_workspace;
+use super::{FlowError, Service};
+use crate::counters::Applied;
+use crate::decision::time::Timestamp;
+use crate::ledger::Lead;
+
+/// How often it runs.
+pub const EVERY_SECONDS: u64 = 30;
+/// How far it looks back: three rounds, so that a round which failed and clocks that differ lose nothing.
+pub const BACK_SECONDS: i64 = 90;
+/// How many entries are looked at in one step.
+const PAGE_ENTRIES: usize = 500;
+/// The name under which nodes agree on who does it.
+const LEAD: &str = "sweep";
+
+/// What a node remembers from round to round.
+#[derive(Default)]
+pub struct Sweeper {
+    lead: Option<Box<dyn Lead>>,
+    /// Until when everything has been swept; `None`: this node has not swept since it leads.
+    swept: Option<Timestamp>,
+}
+
+impl Sweeper {
+    /// One round: nothing if another node leads. Returns how many rows were copied.
+    pub async fn sweep(&mut self, service: &Service) -> Result<usize, FlowError> {
+        if !self.leads(service).await? {
+            return Ok(0);
+        }
+        let now = service.clock.now();
+        let from = match self.swept {
+            Some(swept) => swept.min(now),
+            // While no node ran nothing was recorded, so what was recorded last tells when the last one did.
+            None => service.ledger.last_recorded().await?.map_or(now, |last| last.min(now)),
+        };
+        let rows = copy(service, from.plus_seconds(-BACK_SECONDS)).await?;
+        self.swept = Some(now);
+        Ok(rows)
+    }
+
+    async fn leads(&mut self, service: &Service) -> Result<bool, FlowError> {
+        let held = match &mut self.lead {
+            Some(lead) => lead.is_held().await,
+            None => false,
+        };
+        if !held {
+            self.swept = None;
+            self.lead = service.ledger.try_lead(LEAD).await?;
+        }
+        Ok(self.lead.is_some())
+    }
+}
+
+/// Copies what was recorded at `from` or later.
+async fn copy(service: &Service, from: Timestamp) -> Result<usize, FlowError> {
+    let (mut copied, mut after) = (0, None);
+    loop {
+        let page = service.ledger.recorded_since(from, after, PAGE_ENTRIES).await?;
+        copied += page.rows.len();
+        for (workspace, rows) in by_workspace(page.rows) {
+            let applied = Applied { rows, reservation: None };
+            service.counters.apply(&workspace, &applied, &[], service.clock.now()).await?;
+        }
+        match page.last {
+            Some(last) => after = Some(last),
+            None => return Ok(copied),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Verify: every sum against its entries, and every counter against its sum. Reads only; what differs is named, not mended.
+//!
+//! A counter may be behind its sum for the moment between a commit and its copy, so one that differs is looked at again before it is told.
+
+use super::FlowError;
+use super::authorize::POLICY_REACHES_ALL_SECONDS;
+use crate::clock::Clock;
+use crate::counters::{Applied, Counters, SumRow};
+use crate::decision::counter::Counter;
+use crate::decision::id::WorkspaceId;
+use crate::decision::time::Timestamp;
+use crate::ledger::{Ledger, SumDifference};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How many sums are recomputed in one step.
+const PAGE_SUMS: usize = 500;
+/// How often a counter that differs is looked at again, and how long apart.
+const LOOKS_AGAIN: usize = 5;
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// What was compared, and what differs.
+#[derive(Debug, Default)]
+pub struct Verification {
+    pub sums: u64,
+    /// Counters that the store knows; it forgets ended periods, and reads what it does not know from the ledger.
+    pub counters: u64,
+    pub differences: Vec<Difference>,
+}
+
+/// What is not as it should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Difference {
+    /// A sum is not what its entries add up to.
+    Sum(SumDifference),
+    /// A counter is not what its sum says.
+    Counter(CounterDifference),
+}
+
+/// A counter that is not what its sum says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CounterDifference {
+    pub workspace: WorkspaceId,
+    pub counter: Counter,
+    pub ledger: i64,
+    pub store: i64,
+}
+
+/// Compares everything that is derived; without `counters` the sums alone. `progress` is told the number of sums so far.
+pub async fn verify(
+    ledger: &dyn Ledger,
+    counters: Option<&dyn Counters>,
+    clock: &dyn Clock,
+    mut progress: impl FnMut(u64),
+) -> Result<Verification, FlowError> {
+    let mut found = Verification::default();
+    let policy_changed_at = ledger.policy().await?.changed_at.unwrap_or(Timestamp::MIN);
+    let mut after = None;
+    loop {
+        let page = ledger.verify_page(after.as_ref(), PAGE_SUMS).await?;
+        found.sums += page.rows.len() as u64;
+        found.differences.extend(page.differences.into_iter().map(Difference::Sum));
+        if let Some(store) = counters {
+            let book = Book {
+                ledger,
+                store,
+                clock,
+                policy_changed_at,
+            };
+            for (workspace, rows) in by_workspace(page.rows) {
+                book.compare(&workspace, rows, &mut found).await?;
+            }
+        }
+        progress(found.sums);
+        match page.last {
+            Some(last) => after = Some(last),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// The rows of each workspace.
+pub fn by_workspace(rows: Vec<(WorkspaceId, SumRow)>) -> BTreeMap<WorkspaceId, Vec<SumRow>> {
+    let mut by_workspace: BTreeMap<WorkspaceId, Vec<SumRow>> = BTreeMap::new();
+    for (workspace, row) in rows {
+        by_workspace.entry(workspace).or_default().push(row);
+    }
+    by_workspace
+}
+
+/// The two sides that are compared.
+struct Book<'a> {
+    ledger: &'a dyn Ledger,
+    store: &'a dyn Counters,
+    clock: &'a dyn Clock,
+    policy_changed_at: Timestamp,
+}
+
+impl Book<'_> {
+    async fn compare(&self, workspace: &WorkspaceId, rows: Vec<SumRow>, found: &mut Verification) -> Result<(), FlowError> {
+        let now = self.clock.now();
+        let running: Vec<SumRow> = rows.into_iter().filter(|row| now < row.counter.period.end).collect();
+        let counters: Vec<Counter> = running.iter().map(|row| row.counter.clone()).collect();
+        let known = self.store.apply(workspace, &Applied::default(), &counters, now).await?;
+        for (row, balance) in running.into_iter().zip(known) {
+            let store = match balance {
+                Some(balance) => Some(balance.spent),
+                None => self.taken_for_zero(workspace, &row.counter, now).await?,
+            };
+            let Some(store) = store else { continue };
+            found.counters += 1;
+            if store != row.spent
+                && let Some(difference) = self.look_again(workspace, row).await?
+            {
+                found.differences.push(Difference::Counter(difference));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the store would say to a request about a counter of which it knows no row; `None`: it would ask the ledger.
+    async fn taken_for_zero(&self, workspace: &WorkspaceId, counter: &Counter, now: Timestamp) -> Result<Option<i64>, FlowError> {
+        let updated_at = self.ledger.workspace(workspace).await?.map(|workspace| workspace.updated_at);
+        let named_since = self.policy_changed_at.max(updated_at.unwrap_or(Timestamp::MIN));
+        let named_since = named_since.plus_seconds(POLICY_REACHES_ALL_SECONDS);
+        let counters = std::slice::from_ref(counter);
+        let balances = self.store.balances(workspace, counters, named_since, now).await?;
+        Ok(balances.ok().and_then(|balances| balances.first().map(|balance| balance.spent)))
+    }
+
+    /// The difference, if it is still there once every commit on its way has been copied.
+    async fn look_again(&self, workspace: &WorkspaceId, mut row: SumRow) -> Result<Option<CounterDifference>, FlowError> {
+        let mut store = 0;
+        for _ in 0..LOOKS_AGAIN {
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            let now = self.clock.now();
+            let rows = self.ledger.rows(workspace, &row.counter.whose, &[], now).await?;
+            let Some(newer) = rows.into_iter().find(|newer| newer.counter == row.counter) else {
+                return Ok(None);
+            };
+            row = newer;
+            let counters = std::slice::from_ref(&row.counter);
+            let known = self.store.apply(workspace, &Applied::default(), counters, now).await?;
+            store = match known.first().copied().flatten() {
+                Some(balance) => balance.spent,
+                None => match self.taken_for_zero(workspace, &row.counter, now).await? {
+                    Some(store) => store,
+                    None => return Ok(None),
+                },
+            };
+            if store == row.spent {
+                return Ok(None);
+            }
+        }
+        Ok(Some(CounterDifference {
+            workspace: workspace.clone(),
+            counter: row.counter,
+            ledger: row.spent,
+            store,
+        }))
+    }
+}

@@ -1,0 +1,218 @@
+//! A batch of writes from the queue to its answers: what to do when one of them spoils it, when others hold a lock, when a workspace does
+//! not exist yet, and when a reservation stands otherwise than its writer thought.
+
+use super::call::{self, Outcome, Write};
+use super::fault::Fault;
+use super::writer::{Job, Line};
+use super::{Connection, read, sql};
+use crate::decision::id::{ReservationId, WorkspaceId};
+use crate::decision::standing::Standing;
+use crate::decision::time::Timestamp;
+use crate::decision::workspace::Workspace;
+use crate::ledger::record::WorkspaceRecord;
+use crate::ledger::{Post, Posted};
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+/// How long a batch is tried again while others hold what it needs; then its callers are told to come back.
+const CONTENTION_SECONDS_MAX: u64 = 5;
+/// How long it waits before it tries again.
+const TRY_AGAIN_MILLIS: u64 = 5;
+
+/// Writes the jobs and answers their callers.
+pub(super) async fn write(line: &mut Line, jobs: Vec<Job>) {
+    let give_up = Instant::now() + Duration::from_secs(CONTENTION_SECONDS_MAX);
+    // A reservation stands in a call once: the second write of it must see what became of the first one.
+    let mut rounds: Vec<Vec<Job>> = Vec::new();
+    let mut seen: HashMap<ReservationId, usize> = HashMap::new();
+    for job in jobs {
+        let round = match &job {
+            Job::Post(call) => {
+                let next = seen.entry(call.ask.reservation).or_insert(0);
+                *next += 1;
+                *next - 1
+            }
+            _ => 0,
+        };
+        if rounds.len() <= round {
+            rounds.push(Vec::new());
+        }
+        rounds[round].push(job);
+    }
+    rounds.reverse();
+    while let Some(mut part) = rounds.pop() {
+        match attempt(line, &part).await {
+            Ok(outcomes) => rounds.extend(settle(line, part, outcomes).await),
+            // Nothing of it was kept. In halves, each write meets in the end no fault but its own.
+            Err(fault) if part.len() > 1 && (fault.blames_one() || fault.is_contention()) => {
+                part.sort_by(|a, b| a.workspace().cmp(&b.workspace()));
+                let half = part.split_off(part.len() / 2);
+                rounds.push(half);
+                rounds.push(part);
+            }
+            Err(fault) if fault.is_contention() && Instant::now() < give_up => {
+                tokio::time::sleep(Duration::from_millis(TRY_AGAIN_MILLIS)).await;
+                rounds.push(part);
+            }
+            Err(fault) => {
+                let is_alone = fault.was_said();
+                part.into_iter().for_each(|job| job.fail(&fault));
+                if !is_alone {
+                    // The server is away: what is left would only wait for the same news.
+                    rounds.drain(..).flatten().for_each(|job| job.fail(&fault));
+                }
+            }
+        }
+    }
+}
+
+async fn attempt(line: &mut Line, jobs: &[Job]) -> Result<Vec<Outcome>, Fault> {
+    let writes: Vec<Write<'_>> = jobs.iter().map(Job::write).collect();
+    let connection = line.connection().await?;
+    let result = call::post_batch(connection, &writes).await;
+    line.heard(&result);
+    result
+}
+
+/// Answers everything that is answered. What must be tried again, since its workspace did not exist, comes back.
+async fn settle(line: &mut Line, jobs: Vec<Job>, outcomes: Vec<Outcome>) -> Option<Vec<Job>> {
+    let (mut refused, mut absent) = (Vec::new(), Vec::new());
+    for (job, outcome) in jobs.into_iter().zip(outcomes) {
+        match outcome {
+            Outcome::Done(rows) => job.done(rows),
+            Outcome::Stands => refused.push(job),
+            Outcome::Absent => absent.push(job),
+        }
+    }
+    if !refused.is_empty() {
+        tell_standings(line, refused).await;
+    }
+    if absent.is_empty() {
+        return None;
+    }
+    match create_workspaces(line, &absent).await {
+        Ok(()) => Some(absent),
+        Err(fault) => {
+            absent.into_iter().for_each(|job| job.fail(&fault));
+            None
+        }
+    }
+}
+
+/// Answers writes that were refused with how their reservations stand now, which may be further than when they were refused.
+async fn tell_standings(line: &mut Line, jobs: Vec<Job>) {
+    let mut calls = Vec::new();
+    for job in jobs {
+        match job {
+            Job::Post(call) => calls.push(call),
+            other => other.fail(&Fault::Unanswered),
+        }
+    }
+    let ids: Vec<ReservationId> = calls.iter().map(|call| call.ask.reservation).collect();
+    let mut standings = standings(line, &ids).await;
+    if matches!(standings, Err(Fault::Unreadable(_))) && calls.len() > 1 {
+        // One that cannot be read is no fault of the others.
+        for call in calls {
+            let one = self::standings(line, &[call.ask.reservation]).await;
+            let answer = one.map(|mut one| stands(&call.ask, one.remove(&call.ask.reservation)));
+            call.answer(answer);
+        }
+        return;
+    }
+    for call in calls {
+        let answer = match &mut standings {
+            Ok(standings) => Ok(stands(&call.ask, standings.get(&call.ask.reservation).cloned())),
+            Err(fault) => Err(fault.clone()),
+        };
+        call.answer(answer);
+    }
+}
+
+fn stands(post: &Post, standing: Option<Standing>) -> Posted {
+    Posted::Stands(Box::new(standing.unwrap_or_else(|| post.unheard_of())))
+}
+
+async fn standings(line: &mut Line, ids: &[ReservationId]) -> Result<HashMap<ReservationId, Standing>, Fault> {
+    let connection = line.connection().await?;
+    let result = read::standings(connection, ids).await;
+    line.heard(&result);
+    Ok(result?.into_iter().collect())
+}
+
+/// Creates the workspaces of these writes, apart from them and committed before: so that a batch never holds one workspace's lock while it
+/// waits for the birth of another one.
+async fn create_workspaces(line: &mut Line, jobs: &[Job]) -> Result<(), Fault> {
+    let mut new: BTreeMap<&WorkspaceId, Timestamp> = BTreeMap::new();
+    for job in jobs {
+        new.entry(job.workspace()).or_insert(job.now());
+    }
+    let new = new.into_iter().map(|(id, now)| Workspace::unknown(id.clone(), now)).collect();
+    let connection = line.connection().await?;
+    let result = create(connection, new).await;
+    line.heard(&result);
+    result
+}
+
+async fn create(connection: &mut Connection, new: Vec<Workspace>) -> Result<(), Fault> {
+    let rows: Vec<WorkspaceRecord> = new.iter().map(WorkspaceRecord::from).collect();
+    let texts = |column: fn(&WorkspaceRecord) -> &String| rows.iter().map(|row| column(row).clone()).collect::<Vec<_>>();
+    let numbers = |column: fn(&WorkspaceRecord) -> i64| rows.iter().map(column).collect::<Vec<_>>();
+    let statement = sqlx::query(sql::CREATE_WORKSPACES)
+        .bind(texts(|row| &row.workspace_id))
+        .bind(texts(|row| &row.seats))
+        .bind(texts(|row| &row.status))
+        .bind(texts(|row| &row.calendar))
+        .bind(texts(|row| &row.overrides))
+        .bind(numbers(|row| row.version))
+        .bind(numbers(|row| row.created_at))
+        .bind(numbers(|row| row.updated_at));
+    statement.execute(connection).await?;
+    Ok(())
+}
+
+impl Job {
+    fn write(&self) -> Write<'_> {
+        match self {
+            Job::Post(call) => Write::Post(&call.ask),
+            Job::Name(call) => Write::Name(&call.ask),
+            #[cfg(test)]
+            Job::Panic => panic!("asked for by a test"),
+        }
+    }
+
+    fn workspace(&self) -> &WorkspaceId {
+        match self {
+            Job::Post(call) => &call.ask.workspace,
+            Job::Name(call) => &call.ask.workspace,
+            #[cfg(test)]
+            Job::Panic => panic!("asked for by a test"),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        match self {
+            Job::Post(call) => call.ask.now,
+            Job::Name(call) => call.ask.now,
+            #[cfg(test)]
+            Job::Panic => panic!("asked for by a test"),
+        }
+    }
+
+    fn done(self, rows: Vec<crate::counters::SumRow>) {
+        match self {
+            Job::Post(call) => call.answer(Ok(Posted::Done { rows })),
+            Job::Name(call) => call.answer(Ok(())),
+            #[cfg(test)]
+            Job::Panic => {}
+        }
+    }
+
+    fn fail(self, fault: &Fault) {
+        match self {
+            Job::Post(call) => call.answer(Err(fault.clone())),
+            Job::Name(call) => call.answer(Err(fault.clone())),
+            #[cfg(test)]
+            Job::Panic => {}
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Writes of what is described rather than counted: workspaces, policies, and how long a checkpoint lives. They are rare, so each is a
+//! transaction of its own, in a task of its own: nobody who hangs up leaves one half done on a pooled connection.
+
+use super::fault::Fault;
+use super::{Connection, follow, read, sql};
+use crate::decision::id::ReservationId;
+use crate::decision::time::Timestamp;
+use crate::decision::workspace::Workspace;
+use crate::ledger::record::{Record, WorkspaceRecord, hex};
+use crate::ledger::{KeptAnswer, PolicyChange, sql as shared};
+use async_trait::async_trait;
+use sqlx::PgPool;
+use sqlx::postgres::PgArguments;
+
+/// A write, and what its caller learns of it.
+#[async_trait]
+pub(super) trait Description<T>: Send + Sync + 'static {
+    /// Writes inside of a transaction. False beside the answer: it is rolled back.
+    async fn write(&self, connection: &mut Connection) -> Result<(T, bool), Fault>;
+}
+
+/// Writes in a task of its own. Contention is tried again a few times: nothing was written by then.
+pub(super) async fn describe<T: Send + 'static>(pool: PgPool, description: impl Description<T>) -> Result<T, Fault> {
+    const ATTEMPTS_MAX: u32 = 4;
+    let task = async move {
+        let mut attempt = 1;
+        loop {
+            match once(&pool, &description).await {
+                Err(fault) if fault.is_contention() && attempt < ATTEMPTS_MAX => attempt += 1,
+                result => return result,
+            }
+        }
+    };
+    tokio::spawn(task).await.unwrap_or(Err(Fault::WriterFailed))
+}
+
+async fn once<T>(pool: &PgPool, description: &impl Description<T>) -> Result<T, Fault> {
+    let mut transaction = pool.begin().await?;
+    // Dropped on the way out, a transaction is rolled back.
+    let (answer, is_kept) = description.write(&mut transaction).await?;
+    match is_kept {
+        true => transaction.commit().await?,
+        false => transaction.rollback().await?,
+    }
+    Ok(answer)
+}
+
+/// A workspace as it is to be.
+pub(super) struct WorkspacePut {
+    pub(super) workspace: Workspace,
+    /// 0: it is not there.
+    pub(super) expected_version: u32,
+}
+
+#[async_trait]
+impl Description<bool> for WorkspacePut {
+    async fn write(&self, connection: &mut Connection) -> Result<(bool, bool), Fault> {
+        let mut columns = PgArguments::default();
+        let record = WorkspaceRecord::from(&self.workspace);
+        record.bind_postgres(&mut columns).map_err(sqlx::Error::Encode)?;
+        let statement = match self.expected_version {
+            0 => sqlx::query_with(shared::CREATE_WORKSPACE, columns),
+            expected => sqlx::query_with(shared::REPLACE_WORKSPACE, columns).bind(i64::from(expected)),
+        };
+        if statement.execute(&mut *connection).await?.rows_affected() == 0 {
+            return Ok((false, false));
+        }
+        // The number is taken last: its lock, which all changes of workspaces share, is held for as short as can be.
+        let number: i64 = sqlx::query_scalar(shared::NEXT_WORKSPACE_CHANGE)
+            .fetch_one(&mut *connection)
+            .await?;
+        let numbered = sqlx::query(shared::NUMBER_WORKSPACE).bind(self.workspace.id.as_str()).bind(number);
+        numbered.execute(&mut *connection).await?;
+        follow::tell(connection).await?;
+        Ok((true, true))
+    }
+}
+
+#[async_trait]
+impl Description<Option<i64>> for PolicyChange {
+    async fn write(&self, connection: &mut Connection) -> Result<(Option<i64>, bool), Fault> {
+        let version = self.expected_version + 1;
+        let head = sqlx::query(sql::ADD_NEXT_POLICY_VERSION).bind(version).bind(self.now.micros());
+        let head = head
+            .bind(&self.actor)
+            .bind(&self.reason)
+            .bind(&self.files_hash)
+            .bind(self.expected_version);
+        if head.execute(&mut *connection).await?.rows_affected() == 0 {
+            return Ok((None, false));
+        }
+        for (kind, id, body) in &self.objects {
+            let body = body.as_ref().map(serde_json::Value::to_string);
+            let object = sqlx::query(shared::ADD_POLICY_OBJECT).bind(kind).bind(id).bind(version).bind(body);
+            object.execute(&mut *connection).await?;
+        }
+        follow::tell(connection).await?;
+        Ok((Some(version), true))
+    }
+}
+
+/// The answer to a request under an `Idempotency-Key`, to be kept unless one is.
+pub(super) struct Answering {
+    pub(super) key: u128,
+    pub(super) answer: KeptAnswer,
+    pub(super) since: Timestamp,
+}
+
+#[async_trait]
+impl Description<KeptAnswer> for Answering {
+    async fn write(&self, connection: &mut Connection) -> Result<(KeptAnswer, bool), Fault> {
+        let keep = sqlx::query(shared::KEEP_ANSWER)
+            .bind(hex(self.key))
+            .bind(hex(self.answer.fingerprint));
+        let keep = keep.bind(i64::from(self.answer.status)).bind(&self.answer.content_type);
+        let keep = keep.bind(&self.answer.body).bind(self.answer.at.micros()).bind(self.since.micros());
+        keep.execute(&mut *connection).await?;
+        // A statement of its own: it sees the answer that the one before waited for.
+        let kept = read::answer(connection, self.key, self.since).await?;
+        sqlx::query(shared::FORGET_ANSWERS)
+            .bind(self.since.micros())
+            .execute(connection)
+            .await?;
+        Ok((kept.unwrap_or_else(|| self.answer.clone()), true))
+    }
+}
+
+/// A later expiry of an open checkpoint.
+pub(super) struct Extension {
+    pub(super) reservation: ReservationId,
+    pub(super) until: Timestamp,
+}
+
+#[async_trait]
+impl Description<()> for Extension {
+    async fn write(&self, connection: &mut Connection) -> Result<((), bool), Fault> {
+        let statement = sqlx::query(shared::EXTEND_CHECKPOINT)
+            .bind(self.reservation.to_string())
+            .bind(self.until.micros());
+        statement.execute(connection).await?;
+        Ok(((), true))
+    }
+}

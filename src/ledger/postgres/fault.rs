@@ -1,0 +1,146 @@
+//! What can go wrong with the database, in words that say what happened and what to do about it.
+
+use crate::ledger::LedgerError;
+use crate::ledger::record::Unreadable;
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a statement or a batch failed. Shared by the callers of a batch, so it can be cloned.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error(transparent)]
+    Postgres(#[from] Arc<sqlx::Error>),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    #[error("the schema could not be brought up to date")]
+    Migration(#[from] Arc<sqlx::migrate::MigrateError>),
+    #[error("it does not answer: check the address, and whether a firewall stands in between")]
+    Silent,
+    #[error("too many writes wait")]
+    Full,
+    #[error("the ledger has been closed; nothing was written")]
+    Closed,
+    #[error("the ledger's writer failed before it could answer; it goes on with the next writes")]
+    WriterFailed,
+    #[error("the ledger answered without a word on this write")]
+    Unanswered,
+}
+
+impl From<sqlx::Error> for Fault {
+    fn from(error: sqlx::Error) -> Self {
+        Fault::Postgres(Arc::new(error))
+    }
+}
+
+/// What PostgreSQL's codes mean here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// One row or value is at fault, and would be again.
+    Refused,
+    /// Others held a lock, or stood crosswise. Nothing was written; it may be tried again.
+    Contended,
+    Full,
+    TooManyConnections,
+    TooSlow,
+    Ended,
+    NoEntry,
+    Corrupt,
+    Other,
+}
+
+fn meaning(error: &sqlx::Error) -> Meaning {
+    let Some(code) = error
+        .as_database_error()
+        .and_then(|error| error.code().map(|code| code.into_owned()))
+    else {
+        return Meaning::Other;
+    };
+    match code.as_str() {
+        "55P03" | "40001" | "40P01" => Meaning::Contended,
+        "53100" => Meaning::Full,
+        "53300" => Meaning::TooManyConnections,
+        "57014" => Meaning::TooSlow,
+        "57P01" | "57P02" | "57P03" => Meaning::Ended,
+        "28P01" | "28000" | "3D000" | "42501" => Meaning::NoEntry,
+        "XX001" | "XX002" => Meaning::Corrupt,
+        code if ["22", "23", "54"].contains(&&code[..2]) => Meaning::Refused,
+        _ => Meaning::Other,
+    }
+}
+
+impl Fault {
+    fn meaning(&self) -> Option<Meaning> {
+        match self {
+            Fault::Postgres(error) => Some(meaning(error)),
+            _ => None,
+        }
+    }
+
+    /// Whether one write of a batch is to blame, so that the others may be tried without it.
+    pub(super) fn blames_one(&self) -> bool {
+        self.meaning() == Some(Meaning::Refused)
+    }
+
+    /// Whether others stood in the way: nothing was written, and it may be tried again.
+    pub(super) fn is_contention(&self) -> bool {
+        self.meaning() == Some(Meaning::Contended)
+    }
+
+    /// Whether the server said it itself, and so has ended the statement and can be asked again on the same connection.
+    pub(super) fn was_said(&self) -> bool {
+        match self {
+            Fault::Postgres(error) => error.as_database_error().is_some() && meaning(error) != Meaning::Ended,
+            _ => false,
+        }
+    }
+
+    /// The error for a caller who wanted to `act` at `place`.
+    pub(super) fn told(&self, act: &'static str, place: &str) -> LedgerError {
+        let corrupt = |why: &dyn fmt::Display| LedgerError::Corrupt {
+            what: format!("{place}: {why}; restore it from a backup"),
+        };
+        match self {
+            Fault::Full => LedgerError::Busy,
+            fault if fault.is_contention() => LedgerError::Busy,
+            Fault::Unreadable(why) => corrupt(why),
+            Fault::Postgres(error) if is_decode(error) || meaning(error) == Meaning::Corrupt => corrupt(error),
+            fault => LedgerError::Unavailable {
+                act,
+                cause: Box::new(Explained {
+                    what: fault.explain(place),
+                    cause: fault.clone(),
+                }),
+            },
+        }
+    }
+
+    fn explain(&self, place: &str) -> String {
+        let Fault::Postgres(error) = self else {
+            return format!("{place}: {self}");
+        };
+        match (&**error, meaning(error)) {
+            (sqlx::Error::PoolTimedOut, _) => format!("every connection to {place} is busy, or it does not answer: try again shortly"),
+            (sqlx::Error::PoolClosed, _) => Fault::Closed.to_string(),
+            (_, Meaning::Refused) => format!("{place} refused a row of it, and would again; nothing was written"),
+            (_, Meaning::Full) => format!("the disk of {place} is full: free some space; nothing was written"),
+            (_, Meaning::TooManyConnections) => format!("{place} takes no more connections: raise max_connections, or run fewer nodes"),
+            (_, Meaning::TooSlow) => format!("{place} took too long and ended the statement; nothing was written"),
+            (_, Meaning::Ended) => format!("{place} is starting or stopping; ask again with the same ids"),
+            (_, Meaning::NoEntry) => format!("{place} does not let this user in: check user, password, database and grants"),
+            _ => format!("{place} could not be reached, or was lost before it answered; ask again with the same ids"),
+        }
+    }
+}
+
+/// What happened and what to do, over what PostgreSQL said.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+struct Explained {
+    what: String,
+    #[source]
+    cause: Fault,
+}
+
+fn is_decode(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))
+}

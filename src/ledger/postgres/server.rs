@@ -1,0 +1,119 @@
+//! Where the database is, and how connections to it are made. The password never leaves the options.
+
+use super::fault::Fault;
+use crate::ledger::LedgerError;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, PgConnection, PgPool};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How the schema came to be, compiled in.
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
+/// How many reads and rare writes run at once.
+const POOL_CONNECTIONS_MAX: u32 = 8;
+/// How long one of them waits for a connection.
+const POOL_WAIT_SECONDS: u64 = 5;
+/// How long it takes at most to connect, or to find out that one cannot.
+const CONNECT_SECONDS_MAX: u64 = 5;
+/// How long a statement may take; it is ended, and nothing of it is written.
+const STATEMENT_SECONDS_MAX: u32 = 30;
+/// How long a statement waits for the locks of others.
+const LOCK_WAIT_MILLIS: u32 = 1_000;
+/// How long the server waits for the rest of a transaction of ours before it ends it, locks and all.
+const IDLE_IN_TRANSACTION_SECONDS_MAX: u32 = 5;
+/// How many statements a connection keeps prepared.
+const STATEMENTS_KEPT_MAX: usize = 64;
+
+/// Where the ledger is, and how it is reached.
+pub(super) struct Server {
+    options: PgConnectOptions,
+    /// For people: where it is, without any secret.
+    pub(super) place: String,
+    /// How many connections read and describe.
+    pub(super) pool_max: u32,
+    pub(super) pool_wait: Duration,
+}
+
+impl Server {
+    pub(super) fn parse(url: &str) -> Result<Self, LedgerError> {
+        let options = PgConnectOptions::from_str(url).map_err(|_| LedgerError::Unavailable {
+            act: "be opened",
+            cause: "the database's URL cannot be read: it looks like postgres://user:password@host:5432/database".into(),
+        })?;
+        let place = match options.get_socket() {
+            Some(socket) => format!("the PostgreSQL at {}", socket.display()),
+            None => format!("the PostgreSQL at {}:{}", options.get_host(), options.get_port()),
+        };
+        let place = format!("{place}, database {}", options.get_database().unwrap_or("of its user"));
+        let options = options
+            .application_name("weir")
+            .statement_cache_capacity(STATEMENTS_KEPT_MAX)
+            .options([
+                ("default_transaction_isolation", "read committed".to_owned()),
+                ("statement_timeout", format!("{STATEMENT_SECONDS_MAX}s")),
+                ("lock_timeout", format!("{LOCK_WAIT_MILLIS}ms")),
+                ("idle_in_transaction_session_timeout", format!("{IDLE_IN_TRANSACTION_SECONDS_MAX}s")),
+                // A server whose client is gone without a word finds out in a minute and not in hours.
+                ("tcp_keepalives_idle", "30".to_owned()),
+                ("tcp_keepalives_interval", "10".to_owned()),
+                ("tcp_keepalives_count", "3".to_owned()),
+            ]);
+        Ok(Self {
+            options,
+            place,
+            pool_max: POOL_CONNECTIONS_MAX,
+            pool_wait: Duration::from_secs(POOL_WAIT_SECONDS),
+        })
+    }
+
+    /// A connection that belongs to no pool.
+    pub(super) async fn connect(&self) -> Result<PgConnection, Fault> {
+        connect(&self.options).await
+    }
+
+    /// A connection whose statements may take as long as they need.
+    pub(super) async fn connect_patiently(&self) -> Result<PgConnection, Fault> {
+        connect(&self.options.clone().options([("statement_timeout", "0")])).await
+    }
+
+    /// A connection for writes that are answered for: the server says "committed" only when it is on the disk, whatever it does for others.
+    pub(super) async fn connect_durably(&self) -> Result<PgConnection, Fault> {
+        let mut connection = self.connect().await?;
+        sqlx::query("SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'")
+            .execute(&mut connection)
+            .await?;
+        Ok(connection)
+    }
+
+    /// Connections are made when they are asked for.
+    pub(super) fn pool(&self) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(self.pool_max)
+            .acquire_timeout(self.pool_wait)
+            .connect_lazy_with(self.options.clone())
+    }
+
+    /// A pool for one listener, which makes its connection anew when it loses it.
+    pub(super) fn pool_of_one(&self) -> PgPool {
+        PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone())
+    }
+
+    /// Brings the schema up to date. An advisory lock lets one node do it; the others wait, for as long as it takes, and find it done.
+    pub(super) async fn migrate(&self) -> Result<(), Fault> {
+        let options = self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
+        let mut connection = connect(&options).await?;
+        MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(Arc::new)?;
+        // Closed and not only dropped, so that the lock is free at once.
+        sqlx::Connection::close(connection).await?;
+        Ok(())
+    }
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Fault> {
+    match tokio::time::timeout(Duration::from_secs(CONNECT_SECONDS_MAX), options.connect()).await {
+        Ok(connected) => Ok(connected?),
+        Err(_) => Err(Fault::Silent),
+    }
+}

@@ -1,0 +1,59 @@
+//! The contract over PostgreSQL, and what only a server can do: be shared, be away, be slow, and lose its answers.
+
+use super::*;
+use crate::ledger::contract::{Fixture, ledger_contract};
+use sqlx::AssertSqlSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+#[path = "../../../tests/support/postgres.rs"]
+mod server_of_tests;
+
+use server_of_tests::Postgres as TestServer;
+
+/// A ledger in a schema of its own.
+struct InSchema {
+    url: String,
+    ledger: Arc<PostgresLedger>,
+}
+
+/// The URL of a schema that nobody has used yet; `None`: there is no PostgreSQL.
+async fn new_schema(server: &TestServer) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let schema = format!("case_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut stranger = stranger(&server.url(&schema)).await;
+    execute(&mut stranger, &format!("CREATE SCHEMA {schema}")).await.expect("a schema");
+    server.url(&schema)
+}
+
+async fn open(url: &str) -> Arc<PostgresLedger> {
+    Arc::new(PostgresLedger::open(url).await.expect("a ledger"))
+}
+
+/// Anybody's connection to the database.
+async fn stranger(url: &str) -> PgConnection {
+    <PgConnection as sqlx::Connection>::connect(url).await.expect("the database")
+}
+
+async fn execute(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)
+}
+
+async fn in_schema() -> Option<Box<dyn Fixture>> {
+    let url = new_schema(server_of_tests::shared()?).await;
+    let ledger = open(&url).await;
+    Some(Box::new(InSchema { url, ledger }))
+}
+
+#[async_trait]
+impl Fixture for InSchema {
+    fn ledger(&self) -> Arc<dyn Ledger> {
+        self.ledger.clone()
+    }
+
+    async fn reopen(&mut self) {
+        self.ledger.close().await;
+        self.ledger = open(&self.url).await;
+    }
+}
+
+ledger_contract!(in_schema);

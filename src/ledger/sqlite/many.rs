@@ -1,0 +1,25 @@
+//! Lookups by many keys, as SQLite takes them: a parameter for each.
+
+use super::fault::Fault;
+use super::statement::{fetch_each, padded};
+use super::{Connection, sql};
+use crate::decision::id::ReservationId;
+use crate::ledger::record::{EntryRecord, IdRecord, StandingRow, SumRecord, UseRecord};
+use std::collections::BTreeSet;
+
+pub(super) use super::sql::CHECKPOINTS_DUE;
+
+pub(super) async fn standings(connection: &mut Connection, reservations: &[ReservationId]) -> Result<Vec<StandingRow>, Fault> {
+    fetch_each(connection, sql::standings, padded(reservations.iter().map(IdRecord::of))).await
+}
+
+/// The entries that these standings name.
+pub(super) async fn entries_of(connection: &mut Connection, standings: &[StandingRow]) -> Result<Vec<EntryRecord>, Fault> {
+    let named = standings.iter().filter_map(StandingRow::entry_id).map(IdRecord::of).collect();
+    fetch_each(connection, sql::entries, named).await
+}
+
+/// The sums that these uses fall into, each once.
+pub(super) async fn sums_at(connection: &mut Connection, uses: BTreeSet<UseRecord>) -> Result<Vec<SumRecord>, Fault> {
+    fetch_each(connection, sql::sums_at, padded(uses)).await
+}
