@@ -200,6 +200,42 @@ async fn an_id_belongs_to_one_body_and_one_end() {
 }
 
 #[tokio::test]
+async fn what_was_allowed_is_told_again_whatever_changed_since() {
+    let app = TestApp::start().await;
+    app.workspace_with_tokens("ws", 1_000).await;
+    let first = app.authorize("ws").id("one").allowed().await;
+    let settled = app.authorize("ws").id("two").reserved().await;
+    app.settle(&settled, 1, 1).await.expect(200);
+    let budgets = json!([{"id": "tokens", "unit": "tokens", "period": "month", "hard": 1000}]);
+    let plan = |member: &str, value: Value| {
+        let mut plan = json!({"name": "ws", "pricing": {"model": "flat", "base_usd": "0"}, "budgets": budgets});
+        plan[member] = value;
+        plan
+    };
+    let suspended = json!({"status": "suspended"});
+    for (path, change) in [
+        ("/v1/admin/plans/ws", plan("allowed_models", json!(["small"]))),
+        ("/v1/admin/plans/ws", plan("features", json!({"chat": {"enabled": false}}))),
+        ("/v1/admin/plans/ws", plan("budgets", json!([]))),
+        ("/v1/admin/plans/ws", plan("require_user", json!(true))),
+        ("/v1/admin/workspaces/ws", suspended),
+    ] {
+        app.put(path, change.clone()).await.expect(200);
+        let again = app.authorize("ws").id("one").send().await;
+        assert_eq!(again.header("idempotency-replayed"), Some("true"), "{change}: {}", again.text);
+        assert_eq!(again.json(), first);
+        app.authorize("ws")
+            .id("one")
+            .tokens(7, 7)
+            .send()
+            .await
+            .problem(422, "idempotency_mismatch");
+        app.authorize("ws").id("two").send().await.problem(409, "already_settled");
+        assert_ne!(app.authorize("ws").id("three").send().await.json()["decision"], "allow", "{change}");
+    }
+}
+
+#[tokio::test]
 async fn bodies_are_told_apart_by_all_that_they_say_and_not_by_its_order() {
     let app = TestApp::start().await;
     let image = |url: &str| json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]);

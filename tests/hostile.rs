@@ -351,6 +351,32 @@ async fn other_methods_and_paths_say_what_there_is() {
 }
 
 #[tokio::test]
+async fn every_character_of_an_id_can_stand_in_a_path() {
+    let app = TestApp::start().await;
+    let plan = json!({"name": "P", "pricing": {"model": "flat", "base_usd": "0"}, "budgets": []});
+    for (encoded, id) in [("a%2Fb", "a/b"), ("a%2Bb", "a+b"), ("a+b~c%7Cd", "a+b~c|d"), ("%61%3A%40", "a:@")] {
+        let put = app
+            .put(&format!("/v1/admin/workspaces/{encoded}"), json!({}))
+            .await
+            .expect_one_of(&[200, 201]);
+        assert_eq!(put["workspace_id"], id);
+        app.authorize(id).allowed().await;
+        app.get(&format!("/v1/workspaces/{encoded}/usage")).await.expect(200);
+        app.get(&format!("/v1/workspaces/{encoded}/ledger")).await.expect(200);
+        app.put(&format!("/v1/admin/plans/{encoded}"), plan.clone())
+            .await
+            .expect_one_of(&[200, 201]);
+        assert_eq!(app.get(&format!("/v1/admin/plans/{encoded}")).await.expect(200)["id"], id);
+    }
+    // Decoded once: this is the id "a%2Fb", which has a character that no id has.
+    for encoded in ["a%252Fb", "a%2", "a%FFb", "%00"] {
+        app.put(&format!("/v1/admin/workspaces/{encoded}"), json!({}))
+            .await
+            .problem(422, "unacceptable");
+    }
+}
+
+#[tokio::test]
 async fn usage_that_says_nothing_or_nonsense_is_unreadable_and_changes_nothing() {
     let app = TestApp::start().await;
     app.workspace_with_tokens("ws", 1_000).await;

@@ -23,6 +23,12 @@ async fn three() -> Option<Vec<TestApp>> {
     Some(TestApp::nodes(3).await)
 }
 
+/// A workspace with one hard monthly budget of tokens, which every node knows.
+async fn workspace(nodes: &[TestApp], name: &str, hard: i64) {
+    nodes[0].workspace_with_tokens(name, hard).await;
+    join_all(nodes.iter().map(TestApp::follow)).await;
+}
+
 /// Everything that is derived is what the entries say, in both stores.
 async fn books_agree(node: &TestApp) {
     let service = &node.service;
@@ -40,20 +46,14 @@ fn id(answer: &Value) -> &str {
 async fn a_thousand_requests_through_three_nodes_take_exactly_a_hundred() {
     let Some(nodes) = three().await else { return };
     for round in 0..5 {
-        let workspace = format!("race-{round}");
-        nodes[0].workspace_with_tokens(&workspace, 100).await;
-        let one = |number: usize| {
-            nodes[number % 3]
-                .authorize(&workspace)
-                .id(&format!("r{number}"))
-                .tokens(1, 0)
-                .send()
-        };
+        let name = format!("race-{round}");
+        workspace(&nodes, &name, 100).await;
+        let one = |number: usize| nodes[number % 3].authorize(&name).id(&format!("r{number}")).tokens(1, 0).send();
         let answers = join_all((0..1_000).map(one)).await;
         let allowed = answers.iter().filter(|answer| answer.json()["decision"] == "allow").count();
         assert_eq!(allowed, 100, "round {round}");
         for node in &nodes {
-            assert_eq!(node.held(&workspace, "tokens").await, 100);
+            assert_eq!(node.held(&name, "tokens").await, 100);
         }
     }
 }
@@ -61,7 +61,7 @@ async fn a_thousand_requests_through_three_nodes_take_exactly_a_hundred() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_id_through_three_nodes_is_one_hold_with_one_answer() {
     let Some(nodes) = three().await else { return };
-    nodes[0].workspace_with_tokens("ws", 1_000).await;
+    workspace(&nodes, "ws", 1_000).await;
     let one = |number: usize| nodes[number % 3].authorize("ws").id("same").tokens(10, 20).allowed();
     let answers = join_all((0..50).map(one)).await;
     for answer in &answers {
@@ -80,7 +80,7 @@ async fn one_id_through_three_nodes_is_one_hold_with_one_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn settle_release_and_expiry_on_different_nodes_have_one_end() {
     let Some(nodes) = three().await else { return };
-    nodes[0].workspace_with_tokens("ws", 1_000_000).await;
+    workspace(&nodes, "ws", 1_000_000).await;
     let mut settled = 0;
     for ten in 0..20 {
         let race = async |number: usize| {
@@ -105,11 +105,7 @@ async fn settle_release_and_expiry_on_different_nodes_have_one_end() {
 #[tokio::test]
 async fn what_one_node_changes_the_others_follow_and_no_counter_moves() {
     let Some(nodes) = three().await else { return };
-    nodes[0].workspace_with_tokens("ws", 100).await;
-    for node in &nodes {
-        flow::policy::follow(&node.service).await.expect("followed");
-        flow::workspace::follow(&node.service).await.expect("followed");
-    }
+    workspace(&nodes, "ws", 100).await;
     let reservation = nodes[1].authorize("ws").tokens(40, 20).reserved().await;
     nodes[1].settle(&reservation, 40, 20).await.expect(200);
     nodes[2].authorize("ws").tokens(50, 0).denied().await;
@@ -136,7 +132,7 @@ async fn what_one_node_changes_the_others_follow_and_no_counter_moves() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_in_the_background_follows_within_two_seconds() {
     let Some(nodes) = three().await else { return };
-    nodes[0].workspace_with_tokens("ws", 100).await;
+    workspace(&nodes, "ws", 100).await;
     weir::app::background(&nodes[1].service, Duration::from_secs(1));
     nodes[1].authorize("ws").tokens(1, 0).send().await;
     nodes[0]
@@ -156,7 +152,7 @@ async fn a_node_in_the_background_follows_within_two_seconds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn lost_counters_are_read_again_and_what_was_used_stays_used() {
     let Some(mut nodes) = three().await else { return };
-    nodes[0].workspace_with_tokens("ws", 1_000).await;
+    workspace(&nodes, "ws", 1_000).await;
     let settled = nodes[0].authorize("ws").tokens(100, 100).reserved().await;
     nodes[0].settle(&settled, 100, 100).await.expect(200);
     let lost = nodes[1].authorize("ws").tokens(100, 100).reserved().await;
@@ -211,7 +207,7 @@ async fn verify_names_a_counter_that_is_not_what_the_ledger_says() {
 #[tokio::test]
 async fn the_sweep_copies_what_never_reached_the_counters() {
     let Some(nodes) = three().await else { return };
-    nodes[0].workspace_with_tokens("ws", 1_000).await;
+    workspace(&nodes, "ws", 1_000).await;
     nodes[0].authorize("ws").tokens(1, 0).reserved().await;
     // A node records a use, and its copy is lost: another set of counters gets it.
     let elsewhere = TestApp::nodes(1).await.remove(0);

@@ -231,6 +231,38 @@ fn a_second_service_on_the_same_data_is_told_of_the_first() {
     assert!(told.contains(&first.child.id().to_string()), "{told}");
 }
 
+#[tokio::test]
+async fn a_service_whose_output_nobody_reads_goes_on() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut command = weir(data.path());
+    let piped = command
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("weir starts");
+    // Both ends are closed before it has said anything.
+    drop((child.stdout.take(), child.stderr.take()));
+    let began = Instant::now();
+    let running = data.path().join("data/serve.lock");
+    let url = loop {
+        let told = std::fs::read_to_string(&running).unwrap_or_default();
+        if let Some(rest) = told.split("http://").nth(1) {
+            break format!("http://{}", rest.split_whitespace().next().unwrap_or_default());
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "it does not come up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let client = Client::builder().no_proxy().build().expect("a client");
+    for _ in 0..20 {
+        let health = client.get(format!("{url}/healthz")).send().await.expect("it answers");
+        assert_eq!(health.status(), 200);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(child.try_wait().expect("a child").is_none(), "it runs");
+    child.kill().expect("it is killed");
+    child.wait().expect("it is gone");
+}
+
 #[test]
 fn start_up_errors_say_what_to_do() {
     let data = tempfile::tempdir().expect("a directory");

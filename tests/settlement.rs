@@ -403,6 +403,11 @@ async fn a_lost_reservation_settles_when_it_is_described_again() {
     let app = TestApp::start().await;
     let reservation = app.authorize("ws").reserved().await;
     let app = app.lose_counters().await;
+    let gone = app.release(&reservation).await.problem(404, "reservation_unknown");
+    assert!(
+        !gone["detail"].as_str().expect("a detail").contains("resend"),
+        "a release takes no body: {gone}"
+    );
     let unknown = app.settle(&reservation, 100, 20).await.problem(404, "reservation_unknown");
     assert!(unknown["detail"].as_str().expect("a detail").contains("workspace_id"), "{unknown}");
     let body =
@@ -410,6 +415,12 @@ async fn a_lost_reservation_settles_when_it_is_described_again() {
     app.post(&path(&reservation, "settle"), body("another"))
         .await
         .problem(404, "reservation_unknown");
+    for moment in ["1970-01-01T00:00:00Z", "2025-10-17T09:59:59Z", "2025-11-21T10:05:01Z"] {
+        let mut body = body("ws");
+        body["occurred_at"] = json!(moment);
+        // Before the first price of a model its use would have no cost at all.
+        app.post(&path(&reservation, "settle"), body).await.problem(422, "unacceptable");
+    }
     let settled = app.post(&path(&reservation, "settle"), body("ws")).await.expect(200);
     assert_eq!(
         (&settled["late"], &settled["entry"]["counted"]["tokens"]),

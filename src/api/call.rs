@@ -10,6 +10,7 @@ use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
 
 /// What a handler answers.
 pub type Answer = Result<HttpResponse, Problem>;
@@ -52,9 +53,14 @@ impl Call {
         })
     }
 
-    /// A part of the path, percent-decoded.
-    pub fn path(&self, name: &str) -> &str {
-        self.request.match_info().get(name).unwrap_or_default()
+    /// A part of the path, percent-decoded; where that gives no text, as it came.
+    pub fn path(&self, name: &str) -> Cow<'_, str> {
+        // The router has decoded all but what means something to it: `/`, `%` and `+` are still as they came, so nothing is decoded twice.
+        let part = self.request.match_info().get(name).unwrap_or_default();
+        match part.contains('%').then(|| percent_decoded(part)).flatten() {
+            Some(decoded) => Cow::Owned(decoded),
+            None => Cow::Borrowed(part),
+        }
     }
 
     /// Whether a credential that may set workspaces may set this one.
@@ -114,7 +120,7 @@ impl Call {
 
     /// The workspace in the path, which a bound credential may only see if it is its own.
     pub fn path_workspace(&self) -> Result<WorkspaceId, Problem> {
-        let workspace = WorkspaceId::parse(self.path("id")).map_err(|_| Problem::not_found())?;
+        let workspace = WorkspaceId::parse(&self.path("id")).map_err(|_| Problem::not_found())?;
         if self.identity.sees(&workspace) {
             Ok(workspace)
         } else {
@@ -124,7 +130,7 @@ impl Call {
 
     /// The reservation in the path; what is no id of ours is unknown.
     pub fn path_reservation(&self) -> Result<ReservationId, Problem> {
-        ReservationId::parse(self.path("id")).map_err(|_| Problem::not_found())
+        ReservationId::parse(&self.path("id")).map_err(|_| Problem::not_found())
     }
 
     /// The workspace that a body names; a bound credential may leave it out, and sees no other.
@@ -163,6 +169,23 @@ impl Call {
             .map(Some)
             .map_err(|why| Problem::unacceptable_header("Idempotency-Key", why))
     }
+}
+
+/// The text that `text` stands for; `None`: an escape is broken, or it is not UTF-8.
+pub(super) fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        if *first != b'%' {
+            bytes.push(*first);
+            rest = after;
+            continue;
+        }
+        let hex = std::str::from_utf8(after.get(..2)?).ok()?;
+        bytes.push(u8::from_str_radix(hex, 16).ok()?);
+        rest = &after[2..];
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// What most answers fit into, so that they are written without moving.

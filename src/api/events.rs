@@ -1,7 +1,7 @@
 //! `POST /v1/events`: the same as `/v1/usage` as CloudEvents 1.0, in structured, batch and binary mode. `subject` is the workspace,
 //! `data` a usage entry, and the request id comes from source and id.
 
-use super::call::{Answer, Call};
+use super::call::{Answer, Call, percent_decoded};
 use super::json::{self, OpenObject};
 use super::problem::Problem;
 use super::usage::{ENTRIES_MAX, UsageRequest, batch, one};
@@ -86,6 +86,7 @@ fn structured(mut object: Map<String, Value>) -> Result<Event, Problem> {
 fn binary(call: &Call, data: Map<String, Value>) -> Result<Event, Problem> {
     let header = |name: &str| match call.request.headers().get(format!("ce-{name}")) {
         None => Ok(None),
+        // The HTTP binding of CloudEvents 1.0.2 (3.1.3.2) percent-encodes what headers cannot carry.
         Some(value) => match value.to_str().ok().and_then(percent_decoded) {
             Some(text) => Ok(Some(text)),
             None => Err(Problem::unacceptable_header(
@@ -97,23 +98,6 @@ fn binary(call: &Call, data: Map<String, Value>) -> Result<Event, Problem> {
     let version = header("specversion")?;
     let (id, source, kind) = (header("id")?, header("source")?, header("type")?);
     Event::new(version, id, source, kind, header("subject")?, header("time")?, Value::Object(data))
-}
-
-/// The HTTP binding of CloudEvents 1.0.2 (3.1.3.2) percent-encodes what headers cannot carry.
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        if *first != b'%' {
-            bytes.push(*first);
-            rest = after;
-            continue;
-        }
-        let hex = std::str::from_utf8(after.get(..2)?).ok()?;
-        bytes.push(u8::from_str_radix(hex, 16).ok()?);
-        rest = &after[2..];
-    }
-    String::from_utf8(bytes).ok()
 }
 
 impl Event {

@@ -12,7 +12,7 @@ impl From<FlowError> for Problem {
     fn from(error: FlowError) -> Self {
         let told = error.to_string();
         match error {
-            FlowError::ReservationUnknown(_) => Problem::reservation_unknown(told),
+            FlowError::ReservationUnknown(_) | FlowError::ReservationGone(_) => Problem::reservation_unknown(told),
             FlowError::NotFound => Problem::not_found(),
             FlowError::ReservationEnded(_, End::Settled) => Problem::of(ProblemCode::AlreadySettled, told),
             FlowError::ReservationEnded(_, End::Released) => Problem::of(ProblemCode::ReservationReleased, told),

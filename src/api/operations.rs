@@ -74,7 +74,7 @@ pub async fn openapi(_call: Call) -> Answer {
 /// Swagger UI, from inside the program.
 pub async fn docs(call: Call) -> Answer {
     static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| Arc::new(Config::from("/openapi.json")));
-    let page = utoipa_swagger_ui::serve(call.path("page"), CONFIG.clone()).map_err(|error| {
+    let page = utoipa_swagger_ui::serve(&call.path("page"), CONFIG.clone()).map_err(|error| {
         tracing::error!(%error, "a page of the documentation could not be made");
         Problem::internal()
     })?;

@@ -85,21 +85,21 @@ pub async fn list_plans(call: Call) -> Answer {
 /// A plan, with every default filled in.
 #[utoipa::path(get, path = "/v1/admin/plans/{id}", tag = "admin", params(("id" = String, Path)), responses((status = 200, body = PlanDocument)))]
 pub async fn get_plan(call: Call) -> Answer {
-    show(&call, &ObjectId::plan(call.path("id")))
+    show(&call, &ObjectId::plan(&call.path("id")))
 }
 
 /// Creates or replaces a plan. Counters do not move: a new budget starts with what its period already used.
 #[utoipa::path(put, path = "/v1/admin/plans/{id}", tag = "admin", params(("id" = String, Path)), request_body = PlanDocument,
     responses((status = 200, body = PlanDocument), (status = 201, body = PlanDocument)))]
 pub async fn put_plan(call: Call) -> Answer {
-    let plan: PlanDocument = named_body(&call, call.path("id"))?;
-    write(&call, ObjectId::plan(call.path("id")), plan_body(&plan)).await
+    let plan: PlanDocument = named_body(&call, &call.path("id"))?;
+    write(&call, ObjectId::plan(&call.path("id")), plan_body(&plan)).await
 }
 
 /// Deletes a plan that no workspace is on.
 #[utoipa::path(delete, path = "/v1/admin/plans/{id}", tag = "admin", params(("id" = String, Path)), responses((status = 204)))]
 pub async fn delete_plan(call: Call) -> Answer {
-    let (id, by, expected, service) = (call.path("id").to_owned(), by(&call), call.if_match()?, call.service.clone());
+    let (id, by, expected, service) = (call.path("id").into_owned(), by(&call), call.if_match()?, call.service.clone());
     durably(async move { flow::policy::delete_plan(&service, &id, &by, expected).await }).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -114,15 +114,15 @@ pub async fn list_models(call: Call) -> Answer {
 #[utoipa::path(get, path = "/v1/admin/models/{id}", tag = "admin", params(("id" = String, Path)),
     responses((status = 200, body = ModelDocument)))]
 pub async fn get_model(call: Call) -> Answer {
-    show(&call, &ObjectId::model(call.path("id")))
+    show(&call, &ObjectId::model(&call.path("id")))
 }
 
 /// Creates or replaces a model. Holds that are open keep the price of their authorize.
 #[utoipa::path(put, path = "/v1/admin/models/{id}", tag = "admin", params(("id" = String, Path)), request_body = ModelDocument,
     responses((status = 200, body = ModelDocument), (status = 201, body = ModelDocument)))]
 pub async fn put_model(call: Call) -> Answer {
-    let model: ModelDocument = named_body(&call, call.path("id"))?;
-    write(&call, ObjectId::model(call.path("id")), model_body(&model)).await
+    let model: ModelDocument = named_body(&call, &call.path("id"))?;
+    write(&call, ObjectId::model(&call.path("id")), model_body(&model)).await
 }
 
 /// The routing rules in their order.

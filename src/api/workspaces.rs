@@ -210,8 +210,7 @@ impl WorkspaceBody {
             detail,
         };
         let policy = call.service.policy.load();
-        let plan_id = self.plan_id.as_ref().or(policy.default_plan.as_ref());
-        let plan = plan_id.and_then(|id| policy.plans.get(id));
+        let plan = policy.plan(self.plan_id.as_ref());
         if let (Some(id), None) = (&self.plan_id, plan) {
             return Err(refuse("/plan_id", format!("there is no plan {id}; GET /v1/admin/plans lists them")));
         }
@@ -300,11 +299,7 @@ impl OverrideBody {
 
 fn reply(call: &Call, workspace: &Workspace, status: StatusCode) -> HttpResponse {
     let policy = call.service.policy.load();
-    let plan = workspace
-        .plan_id
-        .as_ref()
-        .or(policy.default_plan.as_ref())
-        .and_then(|id| policy.plans.get(id));
+    let plan = policy.plan(workspace.plan_id.as_ref());
     let mut response = HttpResponse::build(status);
     response.insert_header(("ETag", format!("\"{}\"", workspace.version)));
     answer(response, &out(workspace, plan.map(AsRef::as_ref)))
@@ -314,7 +309,7 @@ fn reply(call: &Call, workspace: &Workspace, status: StatusCode) -> HttpResponse
 #[utoipa::path(put, path = "/v1/admin/workspaces/{id}", tag = "admin", params(("id" = String, Path)), request_body = WorkspaceBody,
     responses((status = 200, body = WorkspaceOut), (status = 201, body = WorkspaceOut)))]
 pub async fn put(call: Call) -> Answer {
-    let id = WorkspaceId::parse(call.path("id")).map_err(|why| Problem::unacceptable("", format!("the workspace id {why}")))?;
+    let id = WorkspaceId::parse(&call.path("id")).map_err(|why| Problem::unacceptable("", format!("the workspace id {why}")))?;
     call.may_see(&id)?;
     let body: WorkspaceBody = call.json()?;
     let now = call.service.clock.now();
@@ -342,11 +337,7 @@ pub async fn patch(call: Call) -> Answer {
     let now = call.service.clock.now();
     let change = |workspace: &mut Workspace, is_new: bool| {
         let policy = call.service.policy.load();
-        let plan = workspace
-            .plan_id
-            .as_ref()
-            .or(policy.default_plan.as_ref())
-            .and_then(|id| policy.plans.get(id));
+        let plan = policy.plan(workspace.plan_id.as_ref());
         let mut document = serde_json::to_value(out(workspace, plan.map(AsRef::as_ref)).body).unwrap_or_default();
         merge(&mut document, &given);
         let body: WorkspaceBody = merged(document)?;

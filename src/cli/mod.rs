@@ -10,6 +10,8 @@ mod token;
 
 use crate::config::{ConfigError, Given, Loaded};
 use clap::{Args, Parser, Subcommand};
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -76,6 +78,14 @@ impl Common {
     }
 }
 
+/// Prints a line. Whoever read it may have gone away (`weir serve | head -1`): that is no error, and ends no service.
+fn say(line: impl Display) -> io::Result<()> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        said => said,
+    }
+}
+
 /// Anything that ends a command, told as it is.
 type Failure = Box<dyn std::error::Error>;
 
@@ -108,7 +118,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Token(args) => token::token(settings, &args),
         Command::Config => {
-            print!("{}", loaded.to_toml());
+            say(loaded.to_toml().trim_end())?;
             loaded.check()?;
             Ok(ExitCode::SUCCESS)
         }

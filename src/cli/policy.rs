@@ -1,6 +1,6 @@
 //! `weir policy check`: reads the policy files like a compiler, every problem with file, line and column.
 
-use super::Failure;
+use super::{Failure, say};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::policy::check::check;
@@ -29,7 +29,7 @@ pub(super) fn policy(settings: &Settings, command: &PolicyCommand) -> Result<Exi
     }
     let report = check(directory, SystemClock.now());
     if report.is_good() {
-        println!("{report}");
+        say(report)?;
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("{report}");

@@ -1,7 +1,7 @@
 //! `weir serve`, and a service of its own for `weir replay` where none runs.
 
 use super::replay::{self, ReplayArgs, Target};
-use super::{Failure, token};
+use super::{Failure, say, token};
 use crate::api::auth::{Scope, ScopeSet};
 use crate::clock::{Clock, SystemClock};
 use crate::config::data_dir::{self, Lock};
@@ -81,9 +81,13 @@ pub(super) fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
     };
     actix_web::rt::System::new().block_on(async {
         let started = start(settings, secret.as_ref(), settings.listen.as_str()).await?;
-        println!("Weir listens on {0}/ (API at {0}/docs/)\n", started.url);
+        say(format_args!(
+            "Weir listens on {0}/ (API at {0}/docs/)
+",
+            started.url
+        ))?;
         if let Some(secret) = secret.as_ref().filter(|_| started.is_local && !settings.is_production()) {
-            greet(settings, secret, &started.url);
+            say(greeting(settings, secret, &started.url))?;
         }
         let Started {
             server, service, _lock, ..
@@ -103,16 +107,19 @@ pub(super) fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
 
 /// What a newcomer needs: a credential, and a command that works. Not where others can reach the service, because there what it prints is
 /// kept in somebody's logs.
-fn greet(settings: &Settings, secret: &Secret<SigningKey>, url: &str) {
+fn greeting(settings: &Settings, secret: &Secret<SigningKey>, url: &str) -> String {
     let scopes = ScopeSet::of(Scope::Authorize).with(Scope::Read).with(Scope::UsageWrite);
     let token = token::sign(settings, secret, "first-steps", scopes, None, FIRST_TOKEN_SECONDS);
     let ask = r#"{"workspace_id": "ws_demo", "feature": "document_summarization", "model": "claude-sonnet-4-5", "input_tokens": 4521, "max_output_tokens": 1024}"#;
-    println!("A credential for a day:\n  {token}\n");
-    println!("May this workspace spend? Paste this:");
-    println!("  curl -s {url}/v1/authorize -H 'Content-Type: application/json' \\");
-    println!("    -H 'Authorization: Bearer {token}' \\");
-    println!("    -d '{ask}'\n");
-    println!("README.md goes on from there: settle, budgets, ledger. Stop with Ctrl-C.");
+    [
+        &format!("A credential for a day:\n  {token}\n"),
+        "May this workspace spend? Paste this:",
+        &format!("  curl -s {url}/v1/authorize -H 'Content-Type: application/json' \\"),
+        &format!("    -H 'Authorization: Bearer {token}' \\"),
+        &format!("    -d '{ask}'\n"),
+        "README.md goes on from there: settle, budgets, ledger. Stop with Ctrl-C.",
+    ]
+    .join("\n")
 }
 
 async fn stop_signal() {
@@ -171,12 +178,12 @@ pub(super) fn replay(settings: &Settings, args: &ReplayArgs) -> Result<ExitCode,
         let good = replay::replay(args, trace, Target::new(&url, token, run)?).await?;
         let differences = service.ledger.verify().await?;
         for difference in &differences {
-            println!(
+            say(format_args!(
                 "the sum of {:?} in workspace {} is {}, its entries say {}",
                 difference.counter, difference.workspace, difference.row, difference.entries
-            );
+            ))?;
         }
-        println!("ledger       {} sums differ from their entries", differences.len());
+        say(format_args!("ledger       {} sums differ from their entries", differences.len()))?;
         handle.stop(true).await;
         server.await??;
         service.ledger.close().await;

@@ -1,6 +1,6 @@
 //! `weir token`: a credential for a service of this data directory, or of the secret that the settings name.
 
-use super::Failure;
+use super::{Failure, say};
 use crate::api::auth::{Claims, Keys, Scope, ScopeSet, Verifier, mint};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Secret, Settings, SigningKey, data_dir, keys};
@@ -60,17 +60,8 @@ pub(super) fn token(settings: &Settings, args: &TokenArgs) -> Result<ExitCode, F
         let directory = settings.data_dir.display();
         eprintln!("weir: no service has used the data directory {directory} yet; its signing key is made now");
     }
-    println!(
-        "{}",
-        sign(
-            settings,
-            &secret(settings)?,
-            &args.subject,
-            args.scope,
-            workspace.as_ref(),
-            args.ttl
-        )
-    );
+    let secret = secret(settings)?;
+    say(sign(settings, &secret, &args.subject, args.scope, workspace.as_ref(), args.ttl))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,7 +6,7 @@
 use super::context::Context;
 use super::rebuild::{self, Patience};
 use super::{FlowError, Service, workspace};
-use crate::counters::{HoldOutcome, HoldRequest, Record};
+use crate::counters::{FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Record};
 use crate::decision::ask::Ask;
 use crate::decision::counter::{Balance, Counter};
 use crate::decision::id::{DecisionId, ReservationId};
@@ -109,14 +109,21 @@ pub async fn authorize(service: &Service, request: Request) -> Result<Decision, 
 
     let plan = match questions::plan_of(&workspace, policy.default_plan.as_ref(), |id| policy.plans.get(id)) {
         Ok(plan) => plan,
-        Err(refusal) => return Ok(deny(verdict::refused(ask, &refusal, None))),
+        Err(refusal) => {
+            let before = told_before(service, &request).await?;
+            return Ok(before.unwrap_or_else(|| deny(verdict::refused(ask, &refusal, None))));
+        }
     };
     if plan.require_user && ask.user.is_none() {
-        return Err(FlowError::UserRequired(plan.id.to_string()));
+        let before = told_before(service, &request).await?;
+        return before.ok_or_else(|| FlowError::UserRequired(plan.id.to_string()));
     }
     let compiled = match compile(service, &request, &policy, plan, &workspace, decision, now).await? {
         Ok(compiled) => compiled,
-        Err(refusal) => return Ok(deny(verdict::refused(ask, &refusal, plan.upgrade_url.as_deref()))),
+        Err(refusal) => {
+            let before = told_before(service, &request).await?;
+            return Ok(before.unwrap_or_else(|| deny(verdict::refused(ask, &refusal, plan.upgrade_url.as_deref()))));
+        }
     };
     let named = Named {
         policy: &policy,
@@ -289,6 +296,21 @@ async fn answer(service: &Service, ask: &Ask, compiled: &Compiled, outcome: Hold
         )),
         HoldOutcome::TooManyOpen { balances } => Ok(denied(verdict::too_many_open(&compiled.context.ask, &compiled.ladder, &balances))),
         HoldOutcome::Unready(_) => Err(FlowError::RebuildTimeout(ask.workspace.clone())),
+    }
+}
+
+/// What a request that would be refused by now was allowed before: whatever has changed since, its hold is told again, and its end.
+async fn told_before(service: &Service, request: &Request) -> Result<Option<Decision>, FlowError> {
+    if request.dry_run {
+        return Ok(None);
+    }
+    let id = ReservationId::derive(&request.ask.workspace, &request.ask.request_id);
+    // Without the counters nothing is known of a hold, and a refusal needs none.
+    match service.counters.find(id, service.clock.now()).await.unwrap_or_default() {
+        None => Ok(None),
+        Some(record) if ![request.fingerprint, FINGERPRINT_UNKNOWN].contains(&record.fingerprint) => Err(FlowError::IdempotencyMismatch),
+        Some(Record { end: Some(end), .. }) => Err(FlowError::ReservationEnded(id, end)),
+        Some(record) => replay(service, id, &record).await.map(Some),
     }
 }
 

@@ -11,7 +11,7 @@ pub async fn extend(service: &Service, id: ReservationId, seconds: i64, bound: O
     let record = service.counters.find(id, now).await?;
     match &record {
         Some(record) if visible(&record.workspace, bound) => {}
-        Some(_) => return Err(FlowError::ReservationUnknown(id)),
+        Some(_) => return Err(FlowError::ReservationGone(id)),
         None => return Err(ended(service, id, bound).await),
     }
     match service.counters.extend(id, now.plus_seconds(seconds), now).await? {
@@ -31,9 +31,9 @@ async fn ended(service: &Service, id: ReservationId, bound: Option<&WorkspaceId>
     match service.ledger.standing(id).await {
         Ok(Some(standing)) if visible(&standing.workspace, bound) => match standing.end {
             Some(end) => FlowError::ReservationEnded(id, end),
-            None => FlowError::ReservationUnknown(id),
+            None => FlowError::ReservationGone(id),
         },
-        Ok(_) => FlowError::ReservationUnknown(id),
+        Ok(_) => FlowError::ReservationGone(id),
         Err(error) => error.into(),
     }
 }

@@ -52,7 +52,7 @@ pub(super) async fn look(service: &Service, id: ReservationId, bound: Option<&Wo
     let workspace = workspace
         .filter(|workspace| visible(workspace, bound))
         .cloned()
-        .ok_or(FlowError::ReservationUnknown(id))?;
+        .ok_or(FlowError::ReservationGone(id))?;
     let context = record
         .as_ref()
         .filter(|record| !record.context.is_empty())
@@ -94,7 +94,7 @@ pub async fn find(service: &Service, id: ReservationId, bound: Option<&Workspace
     Ok(Reservation {
         id,
         workspace,
-        request_id: request_id.cloned().ok_or(FlowError::ReservationUnknown(id))?,
+        request_id: request_id.cloned().ok_or(FlowError::ReservationGone(id))?,
         user: context
             .as_ref()
             .map_or_else(|| told.and_then(|entry| entry.user_id.clone()), |context| context.ask.user.clone()),

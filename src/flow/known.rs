@@ -1,6 +1,7 @@
 //! What is known of a reservation that usage is reported for: from its hold, else from the ledger, else from what the caller resends.
 
 use super::context::Context;
+use super::record::check_time;
 use super::{FlowError, Service, workspace};
 use crate::counters::Record;
 use crate::decision::amount::Amounts;
@@ -157,6 +158,10 @@ async fn from_description(
         None if released => Feature::parse("unknown").map_err(|_| unknown())?,
         None => return Err(unknown()),
     };
+    let now = service.clock.now();
+    let occurred_at = described.occurred_at.unwrap_or(now);
+    // The hold would have told the time; the caller's word for it has the same window as use without a hold.
+    check_time(occurred_at, now)?;
     let subject = Subject {
         workspace: workspace.clone(),
         user: described.user.clone(),
@@ -168,7 +173,7 @@ async fn from_description(
         mode: Mode::Interactive,
         requests: 1,
         held: Amounts::ZERO,
-        occurred_at: described.occurred_at.unwrap_or_else(|| service.clock.now()),
+        occurred_at,
         plan: None,
         tags: BTreeMap::new(),
         late: true,
@@ -180,12 +185,7 @@ async fn from_description(
 pub(super) async fn without_hold(service: &Service, mut subject: Subject) -> Result<Known, FlowError> {
     let policy = service.policy.load();
     let workspace = workspace::find_or_create(service, &subject.workspace).await?;
-    let plan = workspace
-        .plan_id
-        .as_ref()
-        .or(policy.default_plan.as_ref())
-        .and_then(|id| policy.plans.get(id))
-        .cloned();
+    let plan = policy.plan(workspace.plan_id.as_ref()).cloned();
     let limits = match &plan {
         Some(plan) => Limits::of_request(plan, &workspace, &subject.feature, subject.user.as_ref(), subject.occurred_at),
         None => Limits::default(),

@@ -69,6 +69,8 @@ impl Service {
 pub enum FlowError {
     #[error("no reservation {0} is known; resend workspace_id, feature, model and usage, and user_id and occurred_at where known")]
     ReservationUnknown(ReservationId),
+    #[error("no reservation {0} is known, so nothing is held for it; what it used can still be settled")]
+    ReservationGone(ReservationId),
     #[error("nothing of that name is known here")]
     NotFound,
     #[error("reservation {id} has ended: {end}", id = .0, end = .1.as_str())]

@@ -146,7 +146,8 @@ fn learn(service: &Service, usage: &Use, entry: &Entry) {
     }
 }
 
-fn check_time(occurred_at: Timestamp, now: Timestamp) -> Result<(), FlowError> {
+/// Refuses a time outside of the window in which use may be reported.
+pub(super) fn check_time(occurred_at: Timestamp, now: Timestamp) -> Result<(), FlowError> {
     let refuse = |detail: String| {
         Err(FlowError::Unacceptable {
             pointer: "/occurred_at".to_owned(),

@@ -73,7 +73,7 @@ pub async fn release(service: &Service, id: ReservationId, bound: Option<&Worksp
 fn request_id(context: Option<&Context>, id: ReservationId) -> Result<RequestId, FlowError> {
     context
         .map(|context| context.ask.request_id.clone())
-        .ok_or(FlowError::ReservationUnknown(id))
+        .ok_or(FlowError::ReservationGone(id))
 }
 
 fn post(

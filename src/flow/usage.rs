@@ -18,12 +18,9 @@ pub struct Forecast {
 pub async fn usage(service: &Service, id: &WorkspaceId, user: Option<&UserId>) -> Result<Vec<Forecast>, FlowError> {
     let workspace = workspace::find(service, id).await?.ok_or(FlowError::NotFound)?;
     let policy = service.policy.load();
-    let plan = workspace
-        .plan_id
-        .as_ref()
-        .or(policy.default_plan.as_ref())
-        .and_then(|plan| policy.plans.get(plan));
-    let Some(plan) = plan else { return Ok(Vec::new()) };
+    let Some(plan) = policy.plan(workspace.plan_id.as_ref()) else {
+        return Ok(Vec::new());
+    };
     let now = service.clock.now();
     let limits = Limits::of_workspace(plan, &workspace, user, now);
     let since = super::authorize::named_since(&policy, &workspace);

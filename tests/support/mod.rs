@@ -37,7 +37,7 @@ pub struct TestApp {
     pub service: Arc<Service>,
     stores: Arc<Stores>,
     policies: PathBuf,
-    next: AtomicU64,
+    next: Arc<AtomicU64>,
     server: Running,
 }
 
@@ -90,6 +90,9 @@ impl TestApp {
         for _ in 0..count {
             nodes.push(Self::start_on(stores.clone(), clock.clone(), policies()).await);
         }
+        // Their requests have ids of their own.
+        let next = nodes[0].next.clone();
+        nodes.iter_mut().for_each(|node| node.next = next.clone());
         nodes
     }
 
@@ -121,7 +124,7 @@ impl TestApp {
             service,
             stores,
             policies,
-            next: AtomicU64::new(0),
+            next: Arc::default(),
             server,
         }
     }
@@ -276,6 +279,12 @@ impl TestApp {
                 None => return entries,
             }
         }
+    }
+
+    /// Takes over what other nodes have changed, as the background would.
+    pub async fn follow(&self) {
+        weir::flow::policy::follow(&self.service).await.expect("the policy is followed");
+        weir::flow::workspace::follow(&self.service).await.expect("workspaces are followed");
     }
 
     /// Runs what the background would do by now.

@@ -8,6 +8,7 @@ mod spread;
 mod summary;
 mod trace;
 
+use super::say;
 pub use drive::Target;
 use indicatif::{ProgressBar, ProgressStyle};
 use spread::{PLANS, Spread};
@@ -119,6 +120,6 @@ pub async fn replay(args: &ReplayArgs, Trace(traced): Trace, target: Target) -> 
     summary.took = began.elapsed();
     progress.finish_and_clear();
     target.check(&mut summary).await;
-    println!("{summary}");
+    say(&summary).map_err(|error| format!("the summary cannot be printed: {error}"))?;
     Ok(summary.errors == 0 && summary.disagree.is_empty())
 }
