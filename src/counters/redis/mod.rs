@@ -129,12 +129,16 @@ impl RedisCounters {
     /// `nonce` is of this call: sent again with the same one, it is answered as it was, not as a replay.
     async fn try_hold(&self, request: &HoldRequest, nonce: u64) -> Result<HoldOutcome, CallError> {
         let columns = Columns::of(request.counters.iter());
-        let mut call = self.of_workspace(&script::HOLD, &request.workspace, request.now);
+        let mut call = self.of_workspace(&script::PLAIN_HOLD, &request.workspace, request.now);
         call.keys.push(self.keys.reservation(request.reservation));
         call.keys.push(self.keys.group(&request.workspace, Whose::Workspace.column()));
         self.with_groups(&mut call, &request.workspace, &columns);
         pack_hold(&mut call.pack, request, &columns, nonce);
-        let (word, mut reply) = self.send(&call).await?;
+        let (mut word, mut reply) = self.send(&call).await?;
+        if word == "else" {
+            call.script = &script::HOLD;
+            (word, reply) = self.send(&call).await?;
+        }
         Ok(match word.as_str() {
             "held" => HoldOutcome::Held {
                 taken: Taken {
