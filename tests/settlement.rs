@@ -402,7 +402,7 @@ async fn requests_of_a_rate_stay_counted_after_release() {
 async fn a_lost_reservation_settles_when_it_is_described_again() {
     let app = TestApp::start().await;
     let reservation = app.authorize("ws").reserved().await;
-    let app = app.restart().await;
+    let app = app.lose_counters().await;
     let gone = app.release(&reservation).await.problem(404, "reservation_unknown");
     assert!(
         !gone["detail"].as_str().expect("a detail").contains("resend"),

@@ -8,7 +8,7 @@ mod admission;
 mod agreement;
 mod books;
 mod claims;
-mod desk;
+pub(crate) mod desk;
 mod ends;
 mod expiry;
 mod idempotency;

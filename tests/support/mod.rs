@@ -2,12 +2,17 @@
 
 #![allow(dead_code, reason = "each suite uses the verbs that it needs")]
 
+pub mod postgres;
+pub mod redis;
+pub mod stores;
+
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tempfile::TempDir;
+use std::time::Duration;
+use stores::Stores;
 use weir::api::auth::{Claims, Keys, ScopeSet, Verifier, mint};
 use weir::app;
 use weir::clock::{Clock, MovableClock};
@@ -18,6 +23,10 @@ use weir::flow::Service;
 /// Signs the credentials of tests.
 pub const SECRET: &str = "a secret for tests, long enough to be one";
 
+/// How often a request is sent again that the service asks to send again, and how soon.
+const TRIES_MAX: usize = 50;
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
 /// The moment at which tests begin unless they say otherwise.
 pub const BEGIN: &str = "2025-11-21T10:00:00Z";
 
@@ -26,9 +35,9 @@ pub struct TestApp {
     pub client: Client,
     pub clock: Arc<MovableClock>,
     pub service: Arc<Service>,
-    data: TempDir,
+    stores: Arc<Stores>,
     policies: PathBuf,
-    next: AtomicU64,
+    next: Arc<AtomicU64>,
     server: Running,
 }
 
@@ -52,28 +61,70 @@ impl TestApp {
     }
 
     pub async fn start_at(moment: &str) -> Self {
-        Self::start_in(tempfile::tempdir().expect("a directory"), moment, policies()).await
+        let clock = Arc::new(MovableClock::at(Timestamp::parse(moment).expect("a moment")));
+        Self::start_on(Arc::new(Stores::empty().await), clock, policies()).await
     }
 
-    async fn start_in(data: TempDir, moment: &str, policies: PathBuf) -> Self {
-        let clock = Arc::new(MovableClock::at(Timestamp::parse(moment).expect("a moment")));
+    /// Loses all counters and holds, and nothing else.
+    pub async fn lose_counters(self) -> Self {
+        match &*self.stores {
+            Stores::Embedded(_) => self.restart().await,
+            Stores::Production { .. } => {
+                self.stores.flush();
+                self
+            }
+        }
+    }
+
+    /// A node on these stores.
+    pub async fn on(stores: Stores) -> Self {
+        let clock = Arc::new(MovableClock::at(Timestamp::parse(BEGIN).expect("a moment")));
+        Self::start_on(Arc::new(stores), clock, policies()).await
+    }
+
+    /// Nodes of the production profile over the same stores and by the same clock.
+    pub async fn nodes(count: usize) -> Vec<Self> {
+        let clock = Arc::new(MovableClock::at(Timestamp::parse(BEGIN).expect("a moment")));
+        let stores = Arc::new(Stores::empty_production().await);
+        let mut nodes = Vec::with_capacity(count);
+        for _ in 0..count {
+            nodes.push(Self::start_on(stores.clone(), clock.clone(), policies()).await);
+        }
+        // Their requests have ids of their own.
+        let next = nodes[0].next.clone();
+        nodes.iter_mut().for_each(|node| node.next = next.clone());
+        nodes
+    }
+
+    async fn start_on(stores: Arc<Stores>, clock: Arc<MovableClock>, policies: PathBuf) -> Self {
         let as_clock: Arc<dyn Clock> = clock.clone();
-        let service = app::embedded(data.path(), &policies, as_clock).await.expect("the service starts");
+        let service = stores.open(&policies, as_clock).await.expect("the service starts");
+        Self::listen(service, stores, clock, policies)
+    }
+
+    /// A node of a service that was put together by hand, beside another node.
+    pub async fn serve_on(service: Arc<Service>, beside: &Self) -> Self {
+        Self::listen(service, beside.stores.clone(), beside.clock.clone(), beside.policies.clone())
+    }
+
+    fn listen(service: Arc<Service>, stores: Arc<Stores>, clock: Arc<MovableClock>, policies: PathBuf) -> Self {
         let verifier = Verifier::new(Keys::none().with_secret(SECRET.as_bytes()).expect("a long secret"), "weir", "weir");
         let (server, address) = app::serve(service.clone(), verifier, "127.0.0.1:0").expect("a port");
         let server = Running(tokio::spawn(async move {
             server.await.expect("the server runs");
         }));
-        let client = Client::builder().no_proxy().build().expect("a client");
+        // Shorter than the service keeps a silent connection, so that none is closed just when it is used again.
+        let client = Client::builder().no_proxy().pool_idle_timeout(Duration::from_secs(20));
+        let client = client.build().expect("a client");
         let url = format!("http://{address}");
         Self {
             url,
             client,
             clock,
             service,
-            data,
+            stores,
             policies,
-            next: AtomicU64::new(0),
+            next: Arc::default(),
             server,
         }
     }
@@ -81,8 +132,7 @@ impl TestApp {
     /// Ends the service as a crash would leave it, and starts another on the same data.
     pub async fn restart(self) -> Self {
         drop(self.server);
-        let moment = self.clock.now().to_string();
-        Self::start_in(self.data, &moment, self.policies).await
+        Self::start_on(self.stores, self.clock, self.policies).await
     }
 
     pub fn pass_seconds(&self, seconds: i64) {
@@ -108,11 +158,35 @@ impl TestApp {
     }
 
     pub async fn call_as(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> Reply {
+        for _ in 0..TRIES_MAX {
+            let reply = self.call_once(token, method.clone(), path, body.as_ref()).await;
+            // On two busy cores a real server is sometimes late. What the answer says then is what a caller does.
+            let is_production = matches!(*self.stores, Stores::Production { .. });
+            if reply.status != StatusCode::SERVICE_UNAVAILABLE || !is_production {
+                return reply;
+            }
+            assert!(reply.header("retry-after").is_some(), "{}", reply.text);
+            tokio::time::sleep(TRY_AGAIN_AFTER).await;
+        }
+        panic!("{path} was unavailable {TRIES_MAX} times");
+    }
+
+    async fn call_once(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> Reply {
         let mut request = self.client.request(method, format!("{}{path}", self.url)).bearer_auth(token);
         if let Some(body) = body {
-            request = request.json(&body);
+            request = request.json(body);
         }
         Reply::read(request.send().await.expect("an answer")).await
+    }
+
+    /// The answer as it comes, be it that a store is away.
+    pub async fn post_once(&self, path: &str, body: Value) -> Reply {
+        self.call_once(&self.admin_token(), Method::POST, path, Some(&body)).await
+    }
+
+    /// The answer as it comes, be it that a store is away.
+    pub async fn get_once(&self, path: &str) -> Reply {
+        self.call_once(&self.admin_token(), Method::GET, path, None).await
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Reply {
@@ -207,9 +281,28 @@ impl TestApp {
         }
     }
 
+    /// Takes over what other nodes have changed, as the background would.
+    pub async fn follow(&self) {
+        weir::flow::policy::follow(&self.service).await.expect("the policy is followed");
+        weir::flow::workspace::follow(&self.service).await.expect("workspaces are followed");
+    }
+
     /// Runs what the background would do by now.
     pub async fn expire_due(&self) {
-        while weir::flow::expire::expire_due(&self.service).await.expect("the resolver runs") > 0 {}
+        let mut failures = 0;
+        loop {
+            match weir::flow::expire::expire_due(&self.service).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    failures += 1;
+                    assert!(
+                        matches!(*self.stores, Stores::Production { .. }) && failures < TRIES_MAX,
+                        "the resolver fails: {error:?}"
+                    );
+                }
+            }
+        }
     }
 }
 
@@ -266,6 +359,11 @@ impl Asking<'_> {
 
     pub async fn send(self) -> Reply {
         self.app.post("/v1/authorize", Value::Object(self.body)).await
+    }
+
+    /// The answer as it comes, be it that a store is away.
+    pub async fn send_once(self) -> Reply {
+        self.app.post_once("/v1/authorize", Value::Object(self.body)).await
     }
 
     /// The answer, which must be an allowed one.

@@ -10,15 +10,15 @@ use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use std::sync::Arc;
 
-pub(super) type Store = Arc<dyn Counters>;
+pub(crate) type Store = Arc<dyn Counters>;
 
 /// 2026-11-21T12:00:00Z, when every case begins.
-pub(super) const NOON: Timestamp = Timestamp::from_micros(1_795_262_400_000_000);
+pub(crate) const NOON: Timestamp = Timestamp::from_micros(1_795_262_400_000_000);
 /// How long a hold lives unless the case says otherwise.
-pub(super) const HOLD_SECONDS: i64 = 300;
+pub(crate) const HOLD_SECONDS: i64 = 300;
 
 /// The period of `kind` that `at` lies in, as far as these cases need it.
-pub(super) fn period(kind: PeriodKind, at: Timestamp) -> Period {
+pub(crate) fn period(kind: PeriodKind, at: Timestamp) -> Period {
     let seconds = match kind {
         PeriodKind::Minute => 60,
         PeriodKind::Hour => 3_600,
@@ -37,7 +37,7 @@ pub(super) fn period(kind: PeriodKind, at: Timestamp) -> Period {
     }
 }
 
-pub(super) fn counter_at(unit: Unit, kind: PeriodKind, at: Timestamp) -> Counter {
+pub(crate) fn counter_at(unit: Unit, kind: PeriodKind, at: Timestamp) -> Counter {
     Counter {
         whose: Whose::Workspace,
         feature: None,
@@ -48,42 +48,42 @@ pub(super) fn counter_at(unit: Unit, kind: PeriodKind, at: Timestamp) -> Counter
 }
 
 /// The whole workspace's counter of the period that runs at noon.
-pub(super) fn counter(unit: Unit, kind: PeriodKind) -> Counter {
+pub(crate) fn counter(unit: Unit, kind: PeriodKind) -> Counter {
     counter_at(unit, kind, NOON)
 }
 
 /// Tokens of the day, which most cases count.
-pub(super) fn daily() -> Counter {
+pub(crate) fn daily() -> Counter {
     counter(Unit::Tokens, PeriodKind::Day)
 }
 
-pub(super) fn user(name: &str) -> Whose {
+pub(crate) fn user(name: &str) -> Whose {
     Whose::User(Some(UserId::parse(name).expect("a name")))
 }
 
-pub(super) fn of_user(name: &str, counter: Counter) -> Counter {
+pub(crate) fn of_user(name: &str, counter: Counter) -> Counter {
     Counter {
         whose: user(name),
         ..counter
     }
 }
 
-pub(super) fn of_feature(name: &str, counter: Counter) -> Counter {
+pub(crate) fn of_feature(name: &str, counter: Counter) -> Counter {
     Counter {
         feature: Some(Feature::parse(name).expect("a name")),
         ..counter
     }
 }
 
-pub(super) fn workspace(name: &str) -> WorkspaceId {
+pub(crate) fn workspace(name: &str) -> WorkspaceId {
     WorkspaceId::parse(name).expect("a name")
 }
 
-pub(super) fn tokens(tokens: i64) -> Amounts {
+pub(crate) fn tokens(tokens: i64) -> Amounts {
     Amounts { tokens, ..Amounts::ZERO }
 }
 
-pub(super) fn row(counter: &Counter, spent: i64, version: i64) -> SumRow {
+pub(crate) fn row(counter: &Counter, spent: i64, version: i64) -> SumRow {
     SumRow {
         counter: counter.clone(),
         spent,
@@ -92,7 +92,7 @@ pub(super) fn row(counter: &Counter, spent: i64, version: i64) -> SumRow {
 }
 
 /// A rung that needs these tokens, and one request, below these ceilings.
-pub(super) fn rung(tokens: i64, ceilings: &[i64], expires_at: Timestamp) -> Rung {
+pub(crate) fn rung(tokens: i64, ceilings: &[i64], expires_at: Timestamp) -> Rung {
     let limit = |(counter, ceiling): (usize, &i64)| Limit {
         counter,
         open_below: None,
@@ -112,15 +112,15 @@ pub(super) fn rung(tokens: i64, ceilings: &[i64], expires_at: Timestamp) -> Rung
 }
 
 #[derive(Clone)]
-pub(super) struct Desk {
-    pub(super) store: Store,
-    pub(super) workspace: WorkspaceId,
-    pub(super) now: Timestamp,
+pub(crate) struct Desk {
+    pub(crate) store: Store,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) now: Timestamp,
 }
 
 impl Desk {
     /// A workspace that nothing has been built for.
-    pub(super) fn bare(store: Store, name: &str) -> Desk {
+    pub(crate) fn bare(store: Store, name: &str) -> Desk {
         Desk {
             store,
             workspace: workspace(name),
@@ -129,7 +129,7 @@ impl Desk {
     }
 
     /// A workspace whose ledger says that nothing is spent on these counters.
-    pub(super) async fn open(store: Store, counters: &[&Counter]) -> Desk {
+    pub(crate) async fn open(store: Store, counters: &[&Counter]) -> Desk {
         let desk = Desk::bare(store, "ws_a");
         let rows: Vec<SumRow> = counters.iter().map(|counter| row(counter, 0, 1)).collect();
         desk.rebuild(&rows).await;
@@ -137,7 +137,7 @@ impl Desk {
     }
 
     /// Rebuilds every group that has a row among these, with its rows.
-    pub(super) async fn rebuild(&self, rows: &[SumRow]) {
+    pub(crate) async fn rebuild(&self, rows: &[SumRow]) {
         let mut groups: Vec<&Whose> = rows.iter().map(|row| &row.counter.whose).collect();
         groups.sort();
         groups.dedup();
@@ -148,41 +148,41 @@ impl Desk {
         }
     }
 
-    pub(super) async fn begin(&self, whose: &Whose) -> Begun {
+    pub(crate) async fn begin(&self, whose: &Whose) -> Begun {
         self.store.begin(&self.workspace, whose, self.now).await.expect("begin")
     }
 
-    pub(super) async fn begun(&self, whose: &Whose) -> u64 {
+    pub(crate) async fn begun(&self, whose: &Whose) -> u64 {
         match self.begin(whose).await {
             Begun::Started { token, .. } => token,
             Begun::Wait => panic!("{whose:?} is being rebuilt by nobody else"),
         }
     }
 
-    pub(super) async fn finish(&self, whose: &Whose, token: u64, rows: &[SumRow]) -> bool {
+    pub(crate) async fn finish(&self, whose: &Whose, token: u64, rows: &[SumRow]) -> bool {
         let rebuilt = Rebuilt { token, adopted: &[], rows };
         self.store.finish(&self.workspace, whose, &rebuilt, self.now).await.expect("finish")
     }
 
-    pub(super) fn later(&mut self, seconds: i64) -> &mut Self {
+    pub(crate) fn later(&mut self, seconds: i64) -> &mut Self {
         self.now = self.now.plus_seconds(seconds);
         self
     }
 
     /// Waits for the next hour, in two steps, since a group that is not used for an hour may be forgotten. Returns its counter of tokens.
-    pub(super) async fn next_hour(&mut self) -> Counter {
+    pub(crate) async fn next_hour(&mut self) -> Counter {
         for _ in 0..2 {
             self.later(1_800).balance(&daily()).await;
         }
         counter_at(Unit::Tokens, PeriodKind::Hour, self.now)
     }
 
-    pub(super) fn id(&self, key: &str) -> ReservationId {
+    pub(crate) fn id(&self, key: &str) -> ReservationId {
         ReservationId::derive(&self.workspace, &RequestId::parse(key).expect("a key"))
     }
 
     /// A request for `tokens`, and one request, on each of these counters below its ceiling.
-    pub(super) fn ask(&self, key: &str, tokens: i64, limits: &[(&Counter, i64)]) -> HoldRequest {
+    pub(crate) fn ask(&self, key: &str, tokens: i64, limits: &[(&Counter, i64)]) -> HoldRequest {
         let ceilings: Vec<i64> = limits.iter().map(|(_, ceiling)| *ceiling).collect();
         HoldRequest {
             workspace: self.workspace.clone(),
@@ -198,19 +198,19 @@ impl Desk {
         }
     }
 
-    pub(super) async fn hold(&self, request: &HoldRequest) -> HoldOutcome {
+    pub(crate) async fn hold(&self, request: &HoldRequest) -> HoldOutcome {
         self.store.hold(request).await.expect("hold")
     }
 
     /// Holds, and wants it to fit.
-    pub(super) async fn held(&self, key: &str, tokens: i64, limits: &[(&Counter, i64)]) -> ReservationId {
+    pub(crate) async fn held(&self, key: &str, tokens: i64, limits: &[(&Counter, i64)]) -> ReservationId {
         let outcome = self.hold(&self.ask(key, tokens, limits)).await;
         assert!(matches!(outcome, HoldOutcome::Held { .. }), "{key}: {outcome:?}");
         self.id(key)
     }
 
     /// Whether a hold would fit now. Takes it if so.
-    pub(super) async fn fits(&self, key: &str, tokens: i64, limits: &[(&Counter, i64)]) -> bool {
+    pub(crate) async fn fits(&self, key: &str, tokens: i64, limits: &[(&Counter, i64)]) -> bool {
         match self.hold(&self.ask(key, tokens, limits)).await {
             HoldOutcome::Held { .. } => true,
             HoldOutcome::Short { .. } => false,
@@ -219,17 +219,17 @@ impl Desk {
     }
 
     /// What is spent and held.
-    pub(super) async fn balance(&self, counter: &Counter) -> (i64, i64) {
+    pub(crate) async fn balance(&self, counter: &Counter) -> (i64, i64) {
         let known = self.known(counter).await;
         known.unwrap_or_else(|| panic!("{counter:?} is known"))
     }
 
     /// The same, or `None` where its group must be rebuilt.
-    pub(super) async fn known(&self, counter: &Counter) -> Option<(i64, i64)> {
+    pub(crate) async fn known(&self, counter: &Counter) -> Option<(i64, i64)> {
         self.known_if_named_since(counter, Timestamp::MIN).await
     }
 
-    pub(super) async fn known_if_named_since(&self, counter: &Counter, named_since: Timestamp) -> Option<(i64, i64)> {
+    pub(crate) async fn known_if_named_since(&self, counter: &Counter, named_since: Timestamp) -> Option<(i64, i64)> {
         let asked = std::slice::from_ref(counter);
         let answer = self.store.balances(&self.workspace, asked, named_since, self.now).await;
         match answer.expect("balances") {
@@ -241,21 +241,21 @@ impl Desk {
         }
     }
 
-    pub(super) async fn find(&self, id: ReservationId) -> Option<Record> {
+    pub(crate) async fn find(&self, id: ReservationId) -> Option<Record> {
         self.store.find(id, self.now).await.expect("find")
     }
 
-    pub(super) async fn end_of(&self, id: ReservationId) -> Option<End> {
+    pub(crate) async fn end_of(&self, id: ReservationId) -> Option<End> {
         self.find(id).await.expect("it is remembered").end
     }
 
-    pub(super) async fn claim(&self, id: ReservationId, claim: Claim) -> Record {
+    pub(crate) async fn claim(&self, id: ReservationId, claim: Claim) -> Record {
         let record = self.store.claim(id, claim, self.now).await.expect("claim");
         record.expect("no rebuild is needed").expect("it is remembered")
     }
 
     /// Applies a commit that changed these rows and brought a reservation this far.
-    pub(super) async fn apply(&self, rows: &[SumRow], id: ReservationId, progress: Progress) {
+    pub(crate) async fn apply(&self, rows: &[SumRow], id: ReservationId, progress: Progress) {
         let applied = Applied {
             rows: rows.to_vec(),
             reservation: Some((id, progress)),
@@ -263,7 +263,7 @@ impl Desk {
         self.store.apply(&self.workspace, &applied, &[], self.now).await.expect("apply");
     }
 
-    pub(super) async fn apply_rows(&self, rows: &[SumRow]) {
+    pub(crate) async fn apply_rows(&self, rows: &[SumRow]) {
         let applied = Applied {
             rows: rows.to_vec(),
             reservation: None,
@@ -272,21 +272,21 @@ impl Desk {
     }
 
     /// Claims for good, and applies the commit that followed.
-    pub(super) async fn settle(&self, id: ReservationId, rows: &[SumRow]) {
+    pub(crate) async fn settle(&self, id: ReservationId, rows: &[SumRow]) {
         self.claim(id, Claim::Final).await;
         self.apply(rows, id, Progress::Ended(End::Settled)).await;
     }
 
-    pub(super) async fn release(&self, id: ReservationId) {
+    pub(crate) async fn release(&self, id: ReservationId) {
         self.apply(&[], id, Progress::Ended(End::Released)).await;
     }
 
-    pub(super) async fn due(&self, limit: usize) -> Vec<ReservationId> {
+    pub(crate) async fn due(&self, limit: usize) -> Vec<ReservationId> {
         let due = self.store.due(self.now, limit).await.expect("due");
         due.into_iter().map(|record| record.reservation).collect()
     }
 
-    pub(super) async fn free_at(&self, counter: &Counter, ceiling: i64, room: i64) -> Option<Timestamp> {
+    pub(crate) async fn free_at(&self, counter: &Counter, ceiling: i64, room: i64) -> Option<Timestamp> {
         let answer = self.store.free_at(&self.workspace, counter, ceiling, room, self.now).await;
         answer.expect("free_at")
     }

@@ -126,13 +126,14 @@ impl RedisCounters {
         call
     }
 
-    async fn try_hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CallError> {
+    /// `nonce` is of this call: sent again with the same one, it is answered as it was, not as a replay.
+    async fn try_hold(&self, request: &HoldRequest, nonce: u64) -> Result<HoldOutcome, CallError> {
         let columns = Columns::of(request.counters.iter());
         let mut call = self.of_workspace(&script::HOLD, &request.workspace, request.now);
         call.keys.push(self.keys.reservation(request.reservation));
         call.keys.push(self.keys.group(&request.workspace, Whose::Workspace.column()));
         self.with_groups(&mut call, &request.workspace, &columns);
-        pack_hold(&mut call.pack, request, &columns, rand::random());
+        pack_hold(&mut call.pack, request, &columns, nonce);
         let (word, mut reply) = self.send(&call).await?;
         Ok(match word.as_str() {
             "held" => HoldOutcome::Held {
@@ -416,7 +417,7 @@ fn reservation(hex: &str) -> Result<ReservationId, Unexpected> {
 impl Counters for RedisCounters {
     async fn hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CountersError> {
         request::check(request).map_err(|why| refused("hold", why))?;
-        self.try_hold(request).await.map_err(failed("hold"))
+        self.try_hold(request, rand::random()).await.map_err(failed("hold"))
     }
 
     async fn balances(

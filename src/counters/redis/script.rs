@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-/// A script as it is sent, with what all of them share before its own lines.
+/// A script as it is sent: its own lines after those that it shares with others.
 pub(super) struct Script {
     pub(super) name: &'static str,
     pub(super) code: String,
@@ -10,35 +10,34 @@ pub(super) struct Script {
 }
 
 const HEADER: &str = "#!lua";
-const STORE: &str = include_str!("scripts/store_v1.lua");
 
 impl Script {
-    fn new(name: &'static str, own: &str) -> Self {
-        let shared = STORE.strip_prefix(HEADER).unwrap_or(STORE);
-        let own = own.strip_prefix(HEADER).unwrap_or(own);
-        let code = format!("{HEADER}{shared}{own}");
+    /// The parts in their order, below one header.
+    fn new(name: &'static str, parts: &[&str]) -> Self {
+        let bodies = parts.iter().map(|part| part.strip_prefix(HEADER).unwrap_or(part));
+        let code: String = std::iter::once(HEADER).chain(bodies).collect();
         let hash = ::redis::Script::new(&code).get_hash().to_owned();
         Self { name, code, hash }
     }
 }
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal;)*) => { $(
+    ($($name:ident = $($file:literal),+;)*) => { $(
         pub(super) static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new($file, include_str!(concat!("scripts/", $file, ".lua"))));
+            LazyLock::new(|| Script::new(stringify!($name), &[$(include_str!(concat!("scripts/", $file, ".lua"))),+]));
     )* };
 }
 
 scripts! {
-    HOLD = "hold_v1";
-    BALANCES = "balances_v1";
-    FIND = "find_v1";
-    CLAIM = "claim_v1";
-    EXTEND = "extend_v1";
-    APPLY = "apply_v1";
-    BEGIN = "begin_v1";
-    FINISH = "finish_v1";
-    DUE = "due_v1";
-    FREE_AT = "free_at_v1";
+    HOLD = "store_v1", "epoch_v1", "ends_v1", "read_v1", "hold_v1";
+    BALANCES = "store_v1", "epoch_v1", "ends_v1", "read_v1", "balances_v1";
+    FIND = "store_v1", "ends_v1", "find_v1";
+    CLAIM = "store_v1", "epoch_v1", "ends_v1", "claim_v1";
+    EXTEND = "store_v1", "ends_v1", "extend_v1";
+    APPLY = "store_v1", "epoch_v1", "ends_v1", "rows_v1", "apply_v1";
+    BEGIN = "store_v1", "epoch_v1", "begin_v1";
+    FINISH = "store_v1", "epoch_v1", "ends_v1", "rows_v1", "finish_v1";
+    DUE = "store_v1", "ends_v1", "due_v1";
+    FREE_AT = "store_v1", "epoch_v1", "ends_v1", "read_v1", "free_at_v1";
     OPEN = "open_v1";
 }

@@ -2,6 +2,10 @@
 //!
 //! The servers are real and shared by all cases; each case has keys of its own.
 
+mod exact;
+mod faults;
+mod keys_lost;
+mod moving;
 mod shared;
 
 use crate::counters::contract::{Mode, counters_contract_over, histories_agree_in};

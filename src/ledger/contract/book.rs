@@ -206,6 +206,12 @@ impl Draft {
         self
     }
 
+    /// The second of its recording, which decides nothing.
+    pub(in crate::ledger) fn recorded(mut self, second: i64) -> Self {
+        self.entry.recorded_at = at(second);
+        self
+    }
+
     /// The revision that it is decided on.
     pub(in crate::ledger) fn on(mut self, revision: i64) -> Self {
         self.revision = revision;

@@ -8,6 +8,7 @@ pub(super) mod book;
 pub(super) mod checkpoints;
 pub(super) mod described;
 pub(super) mod lists;
+pub(super) mod nodes;
 pub(super) mod posts;
 pub(super) mod random;
 pub(super) mod sums;
@@ -93,6 +94,12 @@ macro_rules! ledger_contract {
             described::of_the_answers_under_a_key_the_first_is_kept_for_its_time,
             described::racing_answers_are_all_told_the_first,
             described::a_ledger_that_works_answers_a_ping,
+            nodes::many_standings_are_told_at_once,
+            nodes::changes_of_workspaces_are_told_in_their_order,
+            nodes::who_follows_the_numbers_of_racing_changes_misses_none,
+            nodes::a_lead_is_of_one_until_it_is_given_up,
+            nodes::the_sums_of_what_was_recorded_lately_are_told_in_pages,
+            nodes::sums_are_verified_in_pages_that_leave_none_out,
             random::whatever_is_posted_every_row_is_the_sum_of_its_entries,
             random::whatever_is_posted_at_once_every_row_is_the_sum_of_its_entries,
         }

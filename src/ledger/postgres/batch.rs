@@ -44,11 +44,14 @@ pub(super) async fn write(line: &mut Line, jobs: Vec<Job>) {
         match attempt(line, &part).await {
             Ok(outcomes) => rounds.extend(settle(line, part, outcomes).await),
             // Nothing of it was kept. In halves, each write meets in the end no fault but its own.
-            Err(fault) if part.len() > 1 && (fault.blames_one() || fault.is_contention()) => {
-                part.sort_by(|a, b| a.workspace().cmp(&b.workspace()));
+            Err(fault) if part.len() > 1 && fault.blames_one() => {
                 let half = part.split_off(part.len() / 2);
-                rounds.push(half);
-                rounds.push(part);
+                rounds.extend([half, part]);
+            }
+            // In halves by workspace, those that nobody holds are soon done.
+            Err(fault) if fault.is_contention() && is_of_several_workspaces(&part) => {
+                let half = split_by_workspace(&mut part);
+                rounds.extend([half, part]);
             }
             Err(fault) if fault.is_contention() && Instant::now() < give_up => {
                 tokio::time::sleep(Duration::from_millis(TRY_AGAIN_MILLIS)).await;
@@ -68,10 +71,21 @@ pub(super) async fn write(line: &mut Line, jobs: Vec<Job>) {
 
 async fn attempt(line: &mut Line, jobs: &[Job]) -> Result<Vec<Outcome>, Fault> {
     let writes: Vec<Write<'_>> = jobs.iter().map(Job::write).collect();
-    let connection = line.connection().await?;
-    let result = call::post_batch(connection, &writes).await;
-    line.heard(&result);
-    result
+    line.ask(async |connection| call::post_batch(connection, &writes).await).await
+}
+
+fn is_of_several_workspaces(jobs: &[Job]) -> bool {
+    jobs.iter().any(|job| job.workspace() != jobs[0].workspace())
+}
+
+/// Takes away about half of jobs that are of several workspaces, and no part of one workspace.
+fn split_by_workspace(jobs: &mut Vec<Job>) -> Vec<Job> {
+    jobs.sort_by(|a, b| a.workspace().cmp(b.workspace()));
+    let middle = jobs[jobs.len() / 2].workspace().clone();
+    match jobs.partition_point(|job| *job.workspace() < middle) {
+        0 => jobs.split_off(jobs.partition_point(|job| *job.workspace() <= middle)),
+        boundary => jobs.split_off(boundary),
+    }
 }
 
 /// Answers everything that is answered. What must be tried again, since its workspace did not exist, comes back.
@@ -133,10 +147,8 @@ fn stands(post: &Post, standing: Option<Standing>) -> Posted {
 }
 
 async fn standings(line: &mut Line, ids: &[ReservationId]) -> Result<HashMap<ReservationId, Standing>, Fault> {
-    let connection = line.connection().await?;
-    let result = read::standings(connection, ids).await;
-    line.heard(&result);
-    Ok(result?.into_iter().collect())
+    let standings = line.ask(async |connection| read::standings(connection, ids).await).await?;
+    Ok(standings.into_iter().collect())
 }
 
 /// Creates the workspaces of these writes, apart from them and committed before: so that a batch never holds one workspace's lock while it
@@ -147,10 +159,7 @@ async fn create_workspaces(line: &mut Line, jobs: &[Job]) -> Result<(), Fault> {
         new.entry(job.workspace()).or_insert(job.now());
     }
     let new = new.into_iter().map(|(id, now)| Workspace::unknown(id.clone(), now)).collect();
-    let connection = line.connection().await?;
-    let result = create(connection, new).await;
-    line.heard(&result);
-    result
+    line.ask(async |connection| create(connection, new).await).await
 }
 
 async fn create(connection: &mut Connection, new: Vec<Workspace>) -> Result<(), Fault> {

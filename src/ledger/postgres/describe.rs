@@ -2,6 +2,7 @@
 //! transaction of its own, in a task of its own: nobody who hangs up leaves one half done on a pooled connection.
 
 use super::fault::Fault;
+use super::server::Server;
 use super::{Connection, follow, read, sql};
 use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
@@ -9,8 +10,9 @@ use crate::decision::workspace::Workspace;
 use crate::ledger::record::{Record, WorkspaceRecord, hex};
 use crate::ledger::{KeptAnswer, PolicyChange, sql as shared};
 use async_trait::async_trait;
-use sqlx::PgPool;
 use sqlx::postgres::PgArguments;
+use sqlx::{Connection as _, PgPool};
+use std::sync::Arc;
 
 /// A write, and what its caller learns of it.
 #[async_trait]
@@ -19,13 +21,15 @@ pub(super) trait Description<T>: Send + Sync + 'static {
     async fn write(&self, connection: &mut Connection) -> Result<(T, bool), Fault>;
 }
 
-/// Writes in a task of its own. Contention is tried again a few times: nothing was written by then.
-pub(super) async fn describe<T: Send + 'static>(pool: PgPool, description: impl Description<T>) -> Result<T, Fault> {
-    const ATTEMPTS_MAX: u32 = 4;
+/// How often contention is tried again: nothing was written by then.
+const ATTEMPTS_MAX: u32 = 4;
+
+/// Writes in a task of its own.
+pub(super) async fn describe<T: Send + 'static>(server: Arc<Server>, pool: PgPool, what: impl Description<T>) -> Result<T, Fault> {
     let task = async move {
         let mut attempt = 1;
         loop {
-            match once(&pool, &description).await {
+            match once(&server, &pool, &what).await {
                 Err(fault) if fault.is_contention() && attempt < ATTEMPTS_MAX => attempt += 1,
                 result => return result,
             }
@@ -34,15 +38,23 @@ pub(super) async fn describe<T: Send + 'static>(pool: PgPool, description: impl 
     tokio::spawn(task).await.unwrap_or(Err(Fault::WriterFailed))
 }
 
-async fn once<T>(pool: &PgPool, description: &impl Description<T>) -> Result<T, Fault> {
-    let mut transaction = pool.begin().await?;
-    // Dropped on the way out, a transaction is rolled back.
-    let (answer, is_kept) = description.write(&mut transaction).await?;
-    match is_kept {
-        true => transaction.commit().await?,
-        false => transaction.rollback().await?,
+async fn once<T>(server: &Server, pool: &PgPool, what: &impl Description<T>) -> Result<T, Fault> {
+    let mut connection = pool.acquire().await?;
+    let written = async {
+        let mut transaction = connection.begin().await?;
+        // Dropped on the way out, a transaction is rolled back.
+        let (answer, is_kept) = what.write(&mut transaction).await?;
+        match is_kept {
+            true => transaction.commit().await?,
+            false => transaction.rollback().await?,
+        }
+        Ok(answer)
+    };
+    let result = server.answer(written).await;
+    if matches!(result, Err(Fault::Silent)) {
+        drop(connection.detach());
     }
-    Ok(answer)
+    result
 }
 
 /// A workspace as it is to be.

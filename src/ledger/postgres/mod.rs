@@ -80,6 +80,7 @@ impl PostgresLedger {
         })
     }
 
+    /// A connection of the pool, for reading.
     async fn reader(&self) -> Result<PoolConnection<Postgres>, Fault> {
         Ok(self.pool.acquire().await?)
     }
@@ -89,14 +90,22 @@ impl PostgresLedger {
     }
 
     async fn describe<T: Send + 'static>(&self, act: &'static str, description: impl Description<T>) -> Result<T, LedgerError> {
-        self.told(act, describe::describe(self.pool.clone(), description).await)
+        let described = describe::describe(self.server.clone(), self.pool.clone(), description);
+        self.told(act, described.await)
     }
 }
 
 /// Reads with a connection of the pool, and names what was to be read if it fails.
 macro_rules! read {
     ($ledger:ident, $act:literal, $function:ident($($argument:expr),*)) => {{
-        let result = async { read::$function(&mut *$ledger.reader().await?, $($argument),*).await };
+        let result = async {
+            let mut connection = $ledger.reader().await?;
+            let result = $ledger.server.answer(read::$function(&mut *connection, $($argument),*)).await;
+            if matches!(result, Err(Fault::Silent)) {
+                drop(connection.detach());
+            }
+            result
+        };
         $ledger.told($act, result.await)
     }};
 }

@@ -13,12 +13,16 @@ use std::time::Duration;
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
 /// How many reads and rare writes run at once.
 const POOL_CONNECTIONS_MAX: u32 = 8;
-/// How long one of them waits for a connection.
+/// How many batches of posts are under way at once: while one waits for the disk, another one works.
+const WRITERS: usize = 2;
+/// How long a read waits for a connection.
 const POOL_WAIT_SECONDS: u64 = 5;
 /// How long it takes at most to connect, or to find out that one cannot.
 const CONNECT_SECONDS_MAX: u64 = 5;
 /// How long a statement may take; it is ended, and nothing of it is written.
 const STATEMENT_SECONDS_MAX: u32 = 30;
+/// How long an answer is waited for, in case it is the network that is gone: longer than the server works on it.
+const ANSWER_SECONDS_MAX: u64 = STATEMENT_SECONDS_MAX as u64 + 5;
 /// How long a statement waits for the locks of others.
 const LOCK_WAIT_MILLIS: u32 = 1_000;
 /// How long the server waits for the rest of a transaction of ours before it ends it, locks and all.
@@ -31,9 +35,13 @@ pub(super) struct Server {
     options: PgConnectOptions,
     /// For people: where it is, without any secret.
     pub(super) place: String,
+    /// How many connections write posts.
+    pub(super) writers: usize,
     /// How many connections read and describe.
     pub(super) pool_max: u32,
     pub(super) pool_wait: Duration,
+    /// How long an answer is waited for before the connection is given up.
+    pub(super) answer_wait: Duration,
 }
 
 impl Server {
@@ -63,8 +71,10 @@ impl Server {
         Ok(Self {
             options,
             place,
+            writers: WRITERS,
             pool_max: POOL_CONNECTIONS_MAX,
             pool_wait: Duration::from_secs(POOL_WAIT_SECONDS),
+            answer_wait: Duration::from_secs(ANSWER_SECONDS_MAX),
         })
     }
 
@@ -85,6 +95,11 @@ impl Server {
             .execute(&mut connection)
             .await?;
         Ok(connection)
+    }
+
+    /// What `asked` comes to, unless the answer does not come: then nothing is known, and its connection must not be used again.
+    pub(super) async fn answer<T>(&self, asked: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        tokio::time::timeout(self.answer_wait, asked).await.unwrap_or(Err(Fault::Silent))
     }
 
     /// Connections are made when they are asked for.

@@ -1,10 +1,21 @@
 //! The contract over PostgreSQL, and what only a server can do: be shared, be away, be slow, and lose its answers.
 
 use super::*;
+use crate::ledger::contract::book::Book;
 use crate::ledger::contract::{Fixture, ledger_contract};
 use sqlx::AssertSqlSafe;
+use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+mod away;
+mod kept;
+mod plans;
+mod several;
+mod snapshot;
+
+#[path = "../../../tests/support/proxy.rs"]
+mod proxy;
 #[path = "../../../tests/support/postgres.rs"]
 mod server_of_tests;
 
@@ -16,7 +27,7 @@ struct InSchema {
     ledger: Arc<PostgresLedger>,
 }
 
-/// The URL of a schema that nobody has used yet; `None`: there is no PostgreSQL.
+/// The URL of a schema that nobody has used yet.
 async fn new_schema(server: &TestServer) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let schema = format!("case_{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -57,3 +68,47 @@ impl Fixture for InSchema {
 }
 
 ledger_contract!(in_schema);
+
+/// A book over a new ledger, that ledger, and the URL of its schema.
+async fn plain(server: &TestServer) -> (Book, Arc<PostgresLedger>, String) {
+    let url = new_schema(server).await;
+    let ledger = open(&url).await;
+    let fixture = InSchema {
+        url: url.clone(),
+        ledger: ledger.clone(),
+    };
+    (Book::over(Box::new(fixture)), ledger, url)
+}
+
+/// The whole of an error, causes included.
+fn told(error: &LedgerError) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        told += &format!(": {inner}");
+        cause = inner.source();
+    }
+    told
+}
+
+/// Tries until it is true, for as long as anybody should have to wait.
+async fn until(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
+    for _ in 0..1_500 {
+        if is_true().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+/// The server of this process, or the end of the test where there is none.
+macro_rules! server {
+    () => {
+        match crate::ledger::postgres::tests::server_of_tests::shared() {
+            Some(server) => server,
+            None => return,
+        }
+    };
+}
+use server;

@@ -18,8 +18,6 @@ use tokio::task::JoinHandle;
 pub(super) const QUEUE_WRITES_MAX: usize = 8_192;
 /// The most writes of one commit: it bounds how long the first of them waits for the others, and how long the workspaces are locked.
 pub(super) const BATCH_WRITES_MAX: usize = 512;
-/// How many batches are under way at once: while one waits for the disk, another one works.
-const WRITERS: usize = 2;
 /// A connection that was idle for longer is asked whether it is still there before a write is trusted to it.
 const TRUSTED_IDLE_MILLIS: u64 = 1_000;
 
@@ -46,14 +44,10 @@ pub(super) enum Job {
 impl Writers {
     /// Starts them over a server that must answer by now.
     pub(super) async fn start(server: &Arc<Server>) -> Result<Self, Fault> {
-        Self::start_many(server, WRITERS).await
-    }
-
-    pub(super) async fn start_many(server: &Arc<Server>, writers: usize) -> Result<Self, Fault> {
         let (queue, waiting) = mpsc::channel(QUEUE_WRITES_MAX);
         let waiting = Arc::new(Mutex::new(waiting));
         let mut tasks = Vec::new();
-        for _ in 0..writers {
+        for _ in 0..server.writers {
             let line = Line {
                 open: Some((server.connect_durably().await?, Instant::now())),
                 server: server.clone(),
@@ -105,30 +99,37 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// The connection, if there can be one.
-    pub(super) async fn connection(&mut self) -> Result<&mut PgConnection, Fault> {
-        let mut open = match self.open.take() {
-            Some((mut connection, used)) => match used.elapsed() < Duration::from_millis(TRUSTED_IDLE_MILLIS) {
-                true => Some(connection),
-                false => sqlx::Connection::ping(&mut connection).await.ok().map(|()| connection),
-            },
-            None => None,
-        };
-        let connection = match open.take() {
-            Some(connection) => connection,
-            None => self.server.connect_durably().await?,
-        };
-        Ok(&mut self.open.insert((connection, Instant::now())).0)
-    }
-
-    /// What a statement on it came to: after anything but an answer of the server it is not used again.
-    pub(super) fn heard<T>(&mut self, result: &Result<T, Fault>) {
-        match (&mut self.open, result) {
+    /// Asks something over the connection, which is made if there is none. After anything but an answer of the server it is not used again.
+    pub(super) async fn ask<T>(&mut self, question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>) -> Result<T, Fault> {
+        let server = self.server.clone();
+        let connection = self.connection().await?;
+        let result = server.answer(question(connection)).await;
+        match (&mut self.open, &result) {
             (Some((_, used)), Ok(_)) => *used = Instant::now(),
             (_, Err(fault)) if !fault.was_said() => self.open = None,
             _ => {}
         }
+        result
     }
+
+    async fn connection(&mut self) -> Result<&mut PgConnection, Fault> {
+        let connection = match self.open.take() {
+            Some((connection, used)) if used.elapsed() < Duration::from_millis(TRUSTED_IDLE_MILLIS) => connection,
+            Some((connection, _)) => match still_there(&self.server, connection).await {
+                Some(connection) => connection,
+                None => self.server.connect_durably().await?,
+            },
+            None => self.server.connect_durably().await?,
+        };
+        Ok(&mut self.open.insert((connection, Instant::now())).0)
+    }
+}
+
+/// The connection, if the server still answers over it.
+async fn still_there(server: &Server, mut connection: PgConnection) -> Option<PgConnection> {
+    let ping = async { Ok(sqlx::Connection::ping(&mut connection).await?) };
+    server.answer(ping).await.ok()?;
+    Some(connection)
 }
 
 async fn write_all(mut line: Line, waiting: Arc<Mutex<mpsc::Receiver<Job>>>) {

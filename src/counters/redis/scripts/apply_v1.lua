@@ -8,25 +8,27 @@
 local workspace, columns, rows, wanted = q[3], q[5], q[6], q[10]
 local found, fields = {}, {}
 for i = 1, #columns do
-  found[i], fields[i] = group(workspace, columns[i]), {}
+  fields[i] = {}
 end
 for i = 1, #rows, 4 do
-  table.insert(fields[rows[i]], rows[i + 1])
+  local own = fields[rows[i]]
+  own[#own + 1] = rows[i + 1]
 end
 for i = 1, #wanted, 3 do
-  table.insert(fields[wanted[i]], wanted[i + 1])
+  local own = fields[wanted[i]]
+  own[#own + 1] = wanted[i + 1]
 end
 for i = 1, #columns do
-  fetch(found[i], fields[i])
+  found[i] = fetch(workspace, columns[i], fields[i])
 end
 for i = 1, #rows, 4 do
   -- A group of another epoch is read from the ledger before it is live again, so nothing is missed.
-  if found[rows[i]].e == epoch() then
+  if found[rows[i]].e == epoch then
     set(found[rows[i]], rows[i + 1], rows[i + 2], rows[i + 3])
   end
 end
 if q[7] then
-  progress(workspace, q[7], q[8], q[9])
+  ends().progress(workspace, q[7], q[8], q[9])
 end
 local more
 if #wanted > 0 then
@@ -36,7 +38,7 @@ local balances = {}
 for i = 1, #wanted, 3 do
   local g = found[wanted[i]]
   local counter = g.cells[wanted[i + 1]]
-  if is_live(g) and wanted[i + 2] == 0 and counter and counter[2] ~= nil then
+  if g.b and g.e == epoch and wanted[i + 2] == 0 and counter and counter[2] ~= nil then
     balances[#balances + 1] = {counter[2], counter[1]}
   else
     balances[#balances + 1] = false

@@ -4,22 +4,23 @@
 -- KEYS[2]  the reservation
 -- ARGV[1]  3 id, 4 claim: 1 up to these amounts, 2 final, 5 amounts
 -- Answers  record: the reservation as it is now; none; unready: columns
-local r = refreshed(q[3])
+local E = ends()
+local r = E.refreshed(q[3])
 if not r then
   flush()
   return {'none', clock}
 end
 if r[END] == 0 then
-  if is_lost(r) then
+  if E.is_lost(r) then
     flush()
     r[END], r[ENDED_AT] = EXPIRED, now
     return {'record', clock, r}
   end
-  if fetch(group(r[WORKSPACE], '*'), {}).a ~= epoch() then
+  if fetch(r[WORKSPACE], '*', {}).a ~= epoch then
     flush()
     return {'unready', clock, {'*'}}
   end
-  change(q[3], r, function()
+  E.change(q[3], r, function()
     r[CLAIM], r[CLAIMED_AT] = math.max(r[CLAIM], q[4]), now
     for i = 0, 3 do
       r[CLAIMED + i] = math.max(r[CLAIMED + i], q[5][i + 1])

@@ -4,14 +4,16 @@
 -- KEYS     one index or several; of a cluster one
 -- ARGV[1]  3 how many at most, 4 how many members of each index to draw by chance, so that what expired in idle workspaces is given back
 -- Answers  due: since when, id, record, ...
+local E = ends()
+
 local function sweep(key)
   for _, member in ipairs(q[4] > 0 and call('ZRANDMEMBER', key, q[4]) or {}) do
-    if byte(member, 1) ~= 126 and tonumber(sub(member, 7, 22)) <= now then
+    if sub(member, 1, 1) ~= '~' and tonumber(sub(member, 7, 22)) <= now then
       local id = sub(member, 23, 54)
       if not record(id) then
-        forsake(member)
+        E.forsake(member)
       else
-        refreshed(id)
+        E.refreshed(id)
       end
     end
   end
@@ -19,8 +21,8 @@ end
 
 local due = {}
 for _, key in ipairs(KEYS) do
-  turn_to(key)
-  local found = call('ZRANGEBYLEX', key, '[~', '(~' .. moment(now + 1), 'LIMIT', 0, q[3])
+  index, base = key, sub(key, 1, -2)
+  local found = call('ZRANGEBYLEX', key, '[~', '(~' .. format('%016.0f', now + 1), 'LIMIT', 0, q[3])
   for _, member in ipairs(found) do
     local id = sub(member, 18)
     local r = record(id)
@@ -33,10 +35,10 @@ for _, key in ipairs(KEYS) do
       due[#due + 1] = id
       due[#due + 1] = r
     else
-      move(member, false)
+      E.move(member, false)
       if not r then
         for _, other in ipairs(call('ZRANGEBYLEX', key, '[' .. sub(id, 1, 6) .. NEVER .. id, '(' .. sub(id, 1, 6) .. NEVER .. id .. '~')) do
-          forsake(other)
+          E.forsake(other)
         end
       end
     end

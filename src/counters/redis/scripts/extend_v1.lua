@@ -4,20 +4,21 @@
 -- KEYS[2]  the reservation
 -- ARGV[1]  3 id, 4 until
 -- Answers  until: the expiry; ended: end; none
-local r = refreshed(q[3])
+local E = ends()
+local r = E.refreshed(q[3])
 if not r then
   flush()
   return {'none', clock}
 end
 local ended = r[END]
-if ended == 0 and is_lost(r) then
+if ended == 0 and E.is_lost(r) then
   ended = EXPIRED
 end
 if ended ~= 0 then
   flush()
   return {'ended', clock, ended}
 end
-change(q[3], r, function()
+E.change(q[3], r, function()
   r[EXPIRES_AT] = math.max(r[EXPIRES_AT], math.min(q[4], r[HELD_AT] + HOLD_MAX))
 end)
 flush()

@@ -4,8 +4,8 @@
 -- KEYS[2]  the reservation
 -- ARGV[1]  3 id
 -- Answers  record: the reservation; none
-local r = refreshed(q[3])
-if r and r[END] == 0 and is_lost(r) then
+local r = ends().refreshed(q[3])
+if r and r[END] == 0 and ends().is_lost(r) then
   -- Of a copy that is lost: it holds nothing any more.
   flush()
   r[END], r[ENDED_AT] = EXPIRED, now

@@ -5,30 +5,28 @@
 -- KEYS[3]  the group
 -- ARGV[1]  3 workspace, 4 column, 5 token, 6 rows: field, spent, version, 7 adopted: id, end or 0, amounts used
 -- Answers  finished, or refused: the token is not the current one, and nothing changed
-local g = fetch(group(q[3], q[4]), {})
-if g.t ~= q[5] or g.e ~= epoch() then
+local g = fetch(q[3], q[4], {})
+if g.t ~= q[5] or g.e ~= epoch then
   return {'refused', clock}
 end
 for i = 1, #q[7], 3 do
-  progress(q[3], q[7][i], q[7][i + 1], q[7][i + 2])
+  ends().progress(q[3], q[7][i], q[7][i + 1], q[7][i + 2])
 end
 local fields = {}
 for i = 1, #q[6], 3 do
   fields[#fields + 1] = q[6][i]
 end
-fetch(g, fields)
+fetch(q[3], q[4], fields)
 for i = 1, #q[6], 3 do
   set(g, q[6][i], q[6][i + 1], q[6][i + 2])
 end
 if not g.b then
   write(g, 'b', now)
 end
-erase(g, 't')
-erase(g, 's')
-erase(g, 'w')
-local W = fetch(group(q[3], '*'), {})
-if W.a ~= epoch() then
-  write(W, 'a', epoch())
+g.dirty, g.drop = true, {'t', 's', 'w'}
+local W = fetch(q[3], '*', {})
+if W.a ~= epoch then
+  write(W, 'a', epoch)
 end
 flush()
 return {'finished', clock}

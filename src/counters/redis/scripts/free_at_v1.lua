@@ -11,16 +11,16 @@ flush()
 if more then
   return {'again', clock}
 end
-local g = fetch(group(q[3], q[5]), {field})
-if not is_live(g) or not is_known(g, field, q[8], 0) then
+local known, balance = read(q[3], {q[5]}, {1, field, unit, q[8], 0}, 0)
+local g = known[1]
+if #balance == 0 then
   return {'none', clock}
 end
-local counter = g.cells[field] or {0}
-local missing = after and q[13] or q[10] - room(q[9], counter[2] or 0, counter[1])
+local missing = after and q[13] or q[10] - select(2, wide())(q[9], balance[1], balance[2])
 if missing <= 0 then
   return {'at', clock, now}
 end
-if is_sticky(field) then
+if ends().is_sticky(field) then
   return {'none', clock}
 end
 local from = after and '(' .. after or '[' .. slot
@@ -39,7 +39,7 @@ for i = 1, #page do
     for j = 1, #r[COUNTERS], 5 do
       local holder = 2 * r[COUNTERS][j]
       if r[COUNTERS][j + 1] == field and r[HOLDERS][holder - 1] == q[5] and r[HOLDERS][holder] == g.n then
-        missing = missing - remaining(r)[unit]
+        missing = missing - math.max(r[TAKEN + unit - 1] - r[USED + unit - 1], 0)
       end
     end
   end

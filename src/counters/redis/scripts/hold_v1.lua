@@ -11,57 +11,35 @@
 local workspace, id, columns, counters = q[3], q[4], q[11], q[12]
 local slot = sub(id, 1, 6)
 
-local function fits_line(line, at, left, output)
-  local base_amount, per_output, denominator = line[at], line[at + 1], line[at + 2]
-  -- Whole numerators are below EXACT, so a product that matters is exact, and fmod always is.
-  local whole = base_amount + per_output * output
-  local rest = math.fmod(whole, denominator)
-  if left >= (whole - rest) / denominator + (rest > 0 and 1 or 0) then
-    return output
+local function room(limit, spent, held)
+  if type(limit) == 'number' and type(spent) == 'number' and type(held) == 'number' then
+    return limit - spent - held
   end
-  local numerator = left >= 0 and left * denominator - base_amount or -1
-  if numerator < 0 then
-    return -1
-  end
-  return (numerator - math.fmod(numerator, per_output)) / per_output
+  local _, wide_room = wide()
+  return wide_room(limit, spent, held)
 end
 
-local function amount_at(line, at, output)
-  local numerator, denominator = line[at] + line[at + 1] * output, line[at + 2]
-  local rest = math.fmod(numerator, denominator)
-  local whole = (numerator - rest) / denominator
-  local up = rest > 0 and (line[at + 3] == 1 or 2 * rest > denominator or (2 * rest == denominator and math.fmod(whole, 2) == 1))
-  return up and whole + 1 or whole
-end
-
--- Where the line of a unit begins in a cap; requests have none.
-local LINES = {2, 6, false, 10}
-
-local function fit(rung, balances)
-  local limits, cap, rooms, whole = rung[7], rung[8], {}, true
+-- The longest answer that a cap pays for, and its amounts. Whole numerators are below EXACT, so each product that matters is exact, and
+-- fmod always is.
+local function capped(rung, balances)
+  local limits, cap, output = rung[7], rung[8], rung[5]
+  -- Where the line of a unit begins in a cap; requests have none.
+  local lines = {2, 6, false, 10}
   for i = 1, #limits, 3 do
-    local at = limits[i]
-    local spent, held = balances[2 * at - 1], balances[2 * at]
-    if limits[i + 1] and room(limits[i + 1], spent, held) <= 0 then
-      return nil
-    end
-    if limits[i + 2] then
-      rooms[at] = room(limits[i + 2], spent, held)
-      whole = whole and rung[counters[5 * at - 2]] <= rooms[at]
-    end
-  end
-  if whole then
-    return rung[5], {rung[1], rung[2], rung[3], rung[4]}
-  end
-  if not cap then
-    return nil
-  end
-  local output = rung[5]
-  for i = 1, #limits, 3 do
-    local at = limits[i]
-    local unit, left = counters[5 * at - 2], limits[i + 2] and room(limits[i + 2], balances[2 * at - 1], balances[2 * at])
-    if left and LINES[unit] then
-      output = math.min(output, fits_line(cap, LINES[unit], left, rung[5]))
+    local at, ceiling = limits[i], limits[i + 2]
+    local unit, left = counters[5 * at - 2], ceiling and room(ceiling, balances[2 * at - 1], balances[2 * at])
+    local line = lines[unit]
+    if left and line then
+      local first, per_output, denominator = cap[line], cap[line + 1], cap[line + 2]
+      local whole = first + per_output * rung[5]
+      local rest = math.fmod(whole, denominator)
+      if left < (whole - rest) / denominator + (rest > 0 and 1 or 0) then
+        local numerator = left >= 0 and left * denominator - first or -1
+        if numerator < 0 then
+          return nil
+        end
+        output = math.min(output, (numerator - math.fmod(numerator, per_output)) / per_output)
+      end
     elseif left and rung[unit] > left then
       return nil
     end
@@ -69,7 +47,40 @@ local function fit(rung, balances)
   if output < cap[1] then
     return nil
   end
-  return output, {amount_at(cap, 2, output), amount_at(cap, 6, output), rung[3], amount_at(cap, 10, output)}
+  local amounts = {0, 0, rung[3], 0}
+  for unit = 1, 4 do
+    local line = lines[unit]
+    if line then
+      local numerator, denominator = cap[line] + cap[line + 1] * output, cap[line + 2]
+      local rest = math.fmod(numerator, denominator)
+      local whole = (numerator - rest) / denominator
+      local is_odd = math.fmod(whole, 2) == 1
+      if rest > 0 and (cap[line + 3] == 1 or 2 * rest > denominator or (2 * rest == denominator and is_odd)) then
+        whole = whole + 1
+      end
+      amounts[unit] = whole
+    end
+  end
+  return output, amounts
+end
+
+-- The answer's length and amounts, if a rung fits.
+local function fit(rung, balances)
+  local limits, whole = rung[7], true
+  for i = 1, #limits, 3 do
+    local at, below, ceiling = limits[i], limits[i + 1], limits[i + 2]
+    local spent, held = balances[2 * at - 1], balances[2 * at]
+    if below and room(below, spent, held) <= 0 then
+      return nil
+    end
+    whole = whole and (not ceiling or rung[counters[5 * at - 2]] <= room(ceiling, spent, held))
+  end
+  if whole then
+    return rung[5], rung
+  elseif rung[8] then
+    return capped(rung, balances)
+  end
+  return nil
 end
 
 if expire(slot) then
@@ -77,18 +88,18 @@ if expire(slot) then
   return {'again', clock}
 end
 
-local r = refreshed(id)
-if r then
-  if r[WORKSPACE] ~= workspace or (r[FINGERPRINT] ~= q[5] and r[FINGERPRINT] ~= UNKNOWN) then
+if record(id) then
+  local r = ends().refreshed(id)
+  if r and (r[WORKSPACE] ~= workspace or (r[FINGERPRINT] ~= q[5] and r[FINGERPRINT] ~= UNKNOWN)) then
     flush()
     return {'mismatch', clock}
-  elseif r[END] ~= 0 then
+  elseif r and r[END] ~= 0 then
     flush()
     return {'ended', clock, r[END]}
-  elseif fetch(group(workspace, '*'), {}).a ~= epoch() then
+  elseif r and fetch(workspace, '*', {}).a ~= epoch then
     flush()
     return {'unready', clock, {'*'}}
-  elseif not is_lost(r) then
+  elseif r and not ends().is_lost(r) then
     flush()
     if r[NONCE] == q[9] then
       -- This very call, sent again by a connection that lost its answer.
@@ -99,15 +110,16 @@ if r then
       return {'held', clock, r[RUNG], r[OUTPUT], {r[TAKEN], r[TAKEN + 1], r[TAKEN + 2], r[TAKEN + 3]}, before}
     end
     return {'replayed', clock, r}
+  elseif r then
+    -- Its hold died with a lost copy; the same request may hold again.
+    ends().finish(id, r, EXPIRED, now)
   end
-  -- Its hold died with a lost copy; the same request may hold again.
-  finish(id, r, EXPIRED, now)
 end
-
 if next(moves) then
   -- What is open is counted below, so it must stand in the index as it is.
   flush()
 end
+
 local found, balances, unready = read(workspace, columns, counters, q[7])
 if #unready > 0 then
   flush()
@@ -117,8 +129,9 @@ local open = call('ZLEXCOUNT', index, '[' .. slot, '(' .. slot .. '~')
 if open == 0 then
   -- Something held without anybody who holds it: the index was lost.
   for i = 1, #counters, 5 do
-    local counter, g = found[counters[i]].cells[counters[i + 1]], found[counters[i]]
-    if counter and counter[1] ~= 0 and not is_sticky(counters[i + 1]) then
+    local field, g = counters[i + 1], found[counters[i]]
+    local counter = g.cells[field]
+    if counter and counter[1] ~= 0 and not g.gone and not ends().is_sticky(field) then
       g.gone = true
       unready[#unready + 1] = columns[counters[i]]
     end
@@ -128,13 +141,13 @@ if open == 0 then
     return {'unready', clock, unready}
   end
 end
-local W = fetch(group(workspace, '*'), {})
-if W.a ~= epoch() then
+local W = fetch(workspace, '*', {})
+if W.a ~= epoch then
   if open > 0 then
     flush()
     return {'unready', clock, {'*'}}
   end
-  write(W, 'a', epoch())
+  write(W, 'a', epoch)
 end
 if open >= q[8] then
   flush()
@@ -144,27 +157,29 @@ end
 for number, rung in ipairs(q[13]) do
   local output, amounts = fit(rung, balances)
   if output then
-    local gens, held_on = {}, {}
+    local generations, held_on = {}, {}
     for i = 1, #columns do
-      gens[2 * i - 1], gens[2 * i] = columns[i], found[i].n
+      generations[2 * i - 1], generations[2 * i] = columns[i], found[i].n
     end
     for i = 1, #counters, 5 do
-      local at, field, unit, place = counters[i], counters[i + 1], counters[i + 2], (i - 1) / 5
+      local at, field, unit, place = counters[i], counters[i + 1], counters[i + 2], (i - 1) / 5 * 2
       local counter = cell(found[at], field)
       counter[1] = plus(counter[1], amounts[unit])
       held_on[i], held_on[i + 1], held_on[i + 2] = at, field, unit
-      held_on[i + 3], held_on[i + 4] = balances[2 * place + 1], balances[2 * place + 2]
+      held_on[i + 3], held_on[i + 4] = balances[place + 1], balances[place + 2]
     end
     local hold = {
       0, 0, workspace, q[5], q[6], now, rung[6], 0, now, 0, 0, 0, 0, 0, 0, 0, 0,
-      number - 1, output, amounts[1], amounts[2], amounts[3], amounts[4], q[10], q[9], gens, held_on,
+      number - 1, output, amounts[1], amounts[2], amounts[3], amounts[4], q[10], q[9], generations, held_on,
     }
-    put(id, hold)
+    records[id] = {key = KEYS[2], r = hold, dirty = true}
     local member, due = places(id, hold)
-    move(member, true)
-    move(due, true)
+    moves[member] = true
+    if due then
+      moves[due] = true
+    end
     flush()
-    return {'held', clock, number - 1, output, amounts, balances}
+    return {'held', clock, number - 1, output, {amounts[1], amounts[2], amounts[3], amounts[4]}, balances}
   end
 end
 flush()

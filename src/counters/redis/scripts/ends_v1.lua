@@ -1,0 +1,209 @@
+#!lua
+-- How reservations end and change. Of a script that only takes a hold, nothing of this is made.
+local the_ends
+local function ends()
+  if the_ends then
+    return the_ends
+  end
+  local byte = string.byte
+  local E = {}
+  the_ends = E
+
+  local function put(id, r)
+    local known = records[id]
+    if not known then
+      known = {key = base .. 'r:' .. id}
+      records[id] = known
+    end
+    known.r, known.dirty = r, true
+  end
+
+  local function move(member, present)
+    if member then
+      moves[member] = present
+    end
+  end
+  E.move = move
+
+  -- Requests of a minute or hour: a rate counts attempts, so they stay held when a reservation is released or expires.
+  local function is_sticky(field)
+    local unit, kind = byte(field, 1, 2)
+    return unit == 82 and (kind == 109 or kind == 104)
+  end
+  E.is_sticky = is_sticky
+
+  -- The groups that a hold holds on, in their order; false: of another generation, in which it counts nothing.
+  local function holders(r)
+    local fields, found = {}, {}
+    for i = 1, #r[HOLDERS] / 2 do
+      fields[i] = {}
+    end
+    for i = 1, #r[COUNTERS], 5 do
+      local own = fields[r[COUNTERS][i]]
+      own[#own + 1] = r[COUNTERS][i + 1]
+    end
+    for i = 1, #fields do
+      local g = fetch(r[WORKSPACE], r[HOLDERS][2 * i - 1], fields[i])
+      found[i] = g.n == r[HOLDERS][2 * i] and g
+    end
+    return found
+  end
+
+  -- Whether a live hold lost its place in some group: it counts there no more, so nobody may rely on it.
+  function E.is_lost(r)
+    for _, g in ipairs(holders(r)) do
+      if not g then
+        return true
+      end
+    end
+    return false
+  end
+
+  -- Frees amounts on the counters of a hold; of sticky or other ones only, if `sticky` is given.
+  local function free(r, amounts, sticky)
+    local found = holders(r)
+    for i = 1, #r[COUNTERS], 5 do
+      local g, field, amount = found[r[COUNTERS][i]], r[COUNTERS][i + 1], amounts[r[COUNTERS][i + 2]]
+      if g and g.cells[field] and amount > 0 and (sticky == nil or is_sticky(field) == sticky) then
+        local counter = cell(g, field)
+        counter[1] = plus(counter[1], -amount)
+      end
+    end
+  end
+
+  local function remaining(r)
+    local left = {}
+    for i = 0, 3 do
+      left[i + 1] = math.max(r[TAKEN + i] - r[USED + i], 0)
+    end
+    return left
+  end
+
+  -- Ends a live hold: what remains of it is free.
+  local function finish(id, r, ended, at)
+    local member, due = places(id, r)
+    move(member, false)
+    move(due, false)
+    if ended == RELEASED or (ended == EXPIRED and r[CHARGED] == 0) then
+      free(r, remaining(r), false)
+    else
+      free(r, remaining(r))
+    end
+    if ended == EXPIRED then
+      r[END], r[ENDED_AT] = ended, at
+      put(id, r)
+    else
+      put(id, {ended, at, r[WORKSPACE], r[FINGERPRINT]})
+    end
+  end
+  E.finish = finish
+
+  -- Changes a live hold, moves it in the index, and frees what no longer remains of it.
+  local function change(id, r, how)
+    local member, due = places(id, r)
+    local before = remaining(r)
+    how(r)
+    local new_member, new_due = places(id, r)
+    if member ~= new_member or due ~= new_due then
+      move(member, false)
+      move(due, false)
+      move(new_member, true)
+      move(new_due, true)
+    end
+    local after, freed, any = remaining(r), {}, false
+    for i = 1, 4 do
+      freed[i] = before[i] - after[i]
+      any = any or freed[i] > 0
+    end
+    if any then
+      free(r, freed)
+    end
+    put(id, r)
+  end
+  E.change = change
+
+  -- A reservation as it is now: past its expiry it has ended, and after a day an end is forgotten.
+  local function refreshed(id)
+    local r = record(id)
+    if r and r[END] == 0 then
+      local _, _, own = places(id, r)
+      if own and own <= now then
+        finish(id, r, EXPIRED, own)
+        r = record(id)
+      end
+    end
+    if r and r[END] ~= 0 and r[ENDED_AT] + DAY <= now then
+      put(id, false)
+      return nil
+    end
+    return r
+  end
+  E.refreshed = refreshed
+
+  -- A member whose reservation is not there: what it held cannot be told any more, so its groups begin anew.
+  local function forsake(member)
+    move(member, false)
+    local workspace
+    for name in string.gmatch(sub(member, 55), ',([^,]*)') do
+      if workspace then
+        fetch(workspace, name, {}).gone = true
+      else
+        workspace = name
+      end
+    end
+  end
+  E.forsake = forsake
+
+  -- Ends the holds of these members, which have expired.
+  function E.expire(members)
+    for i = 1, #members do
+      local id = sub(members[i], 23, 54)
+      local r = record(id)
+      if not r then
+        forsake(members[i])
+      elseif r[END] ~= 0 or places(id, r) ~= members[i] then
+        move(members[i], false)
+      else
+        finish(id, r, EXPIRED, r[EXPIRES_AT])
+      end
+    end
+  end
+
+  -- Follows a reservation to where the ledger has it: an end, or 0 and what is used.
+  function E.progress(workspace, id, ended, used)
+    local r = refreshed(id)
+    if not r then
+      if ended ~= 0 then
+        put(id, {ended, now, workspace, UNKNOWN})
+      end
+    elseif r[WORKSPACE] ~= workspace then
+      return
+    elseif r[END] == 0 and ended ~= 0 then
+      finish(id, r, ended, now)
+    elseif r[END] == 0 then
+      change(id, r, function()
+        for i = 0, 3 do
+          r[USED + i] = math.max(r[USED + i], used[i + 1])
+        end
+      end)
+      -- With its claim ended it may have expired long ago.
+      refreshed(id)
+    elseif r[END] == EXPIRED and ended == SETTLED then
+      -- It is spent now, so no rate keeps it a second time.
+      if r[COUNTERS] and r[CHARGED] == 0 then
+        free(r, remaining(r), true)
+      end
+      put(id, {ended, now, r[WORKSPACE], r[FINGERPRINT]})
+    end
+  end
+  return E
+end
+
+-- Ends the holds of a workspace that have expired. True: there may be more.
+local function expire(slot)
+  local found = call('ZRANGEBYLEX', index, '[' .. slot, '(' .. slot .. format('%016.0f', now + 1), 'LIMIT', 0, EXPIRED_MAX)
+  if #found > 0 then
+    ends().expire(found)
+  end
+  return #found == EXPIRED_MAX
+end

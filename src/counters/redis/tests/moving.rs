@@ -1,0 +1,127 @@
+//! Slots of a cluster move from node to node under load. No hold that was answered is lost, none counts twice.
+
+use super::faults::desk;
+use super::shared::store_at;
+use crate::counters::contract::desk::{Desk, daily, row};
+use crate::counters::redis_server::{Cluster, Server, is_there};
+use crate::counters::{Begun, HoldOutcome, Rebuilt};
+use crate::decision::counter::Counter;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Moves a slot with all its keys from one node to another, as an operator's tool does.
+fn move_slot(slot: &str, from: &Server, to: &Server) {
+    let (source, target) = (from.cli(&["CLUSTER", "MYID"]), to.cli(&["CLUSTER", "MYID"]));
+    to.cli(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &source]);
+    from.cli(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &target]);
+    let port = to.port.to_string();
+    loop {
+        let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", slot, "10"]);
+        let keys: Vec<&str> = keys.lines().filter(|key| !key.is_empty()).collect();
+        if keys.is_empty() {
+            break;
+        }
+        let mut arguments = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+        arguments.extend(keys);
+        from.cli(&arguments);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    for node in [to, from] {
+        node.cli(&["CLUSTER", "SETSLOT", slot, "NODE", &target]);
+    }
+}
+
+fn owner<'a>(cluster: &'a Cluster, slot: &str) -> (&'a Server, &'a Server) {
+    let owns = |server: &&Server| server.try_cli(&["CLUSTER", "COUNTKEYSINSLOT", slot]).stdout.trim_ascii() != b"0";
+    let from = cluster.servers.iter().find(owns).expect("somebody has keys of this slot");
+    let to = cluster.servers.iter().find(|server| server.port != from.port).expect("another one");
+    (from, to)
+}
+
+/// Holds one token, rebuilding when told to. Counts as unknown what was not answered.
+async fn hold(desk: &Desk, day: &Counter, key: &str) -> Result<bool, ()> {
+    let request = desk.ask(key, 1, &[(day, i64::MAX >> 12)]);
+    for _ in 0..200 {
+        let groups = match desk.store.hold(&request).await {
+            Ok(HoldOutcome::Held { .. } | HoldOutcome::Replayed(_)) => return Ok(true),
+            Ok(HoldOutcome::Unready(groups)) => groups,
+            Ok(other) => panic!("{key}: {other:?}"),
+            Err(_) => return Err(()),
+        };
+        for whose in groups {
+            match desk.store.begin(&desk.workspace, &whose, desk.now).await {
+                Ok(Begun::Started { token, .. }) => {
+                    let rebuilt = Rebuilt {
+                        token,
+                        adopted: &[],
+                        rows: &[row(day, 0, 1)],
+                    };
+                    // A finish that fails is one that somebody takes over.
+                    let _ = desk.store.finish(&desk.workspace, &whose, &rebuilt, desk.now).await;
+                }
+                Ok(Begun::Wait) | Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        }
+    }
+    Err(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn slots_may_move_under_load() {
+    if !is_there() {
+        return;
+    }
+    let cluster = tokio::task::spawn_blocking(Cluster::start).await.expect("no panic");
+    let day = daily();
+    let store = Arc::new(store_at(&cluster.url()).await);
+    let index = store.keys.index(crate::counters::redis::keys::tag_of(crate::decision::id::slot(
+        &crate::counters::contract::desk::workspace("ws_a"),
+    )));
+    let desk = desk(store, &[&day]).await;
+    let slot = cluster.servers[0].cli(&["CLUSTER", "KEYSLOT", &index]);
+    let moved = Arc::new(AtomicBool::new(false));
+    let load: Vec<_> = (0..4)
+        .map(|task| {
+            let (desk, day, moved) = (desk.clone(), day.clone(), moved.clone());
+            tokio::spawn(async move {
+                let (mut held, mut unknown) = (0, 0);
+                let mut number = 0;
+                while !moved.load(Ordering::Relaxed) || number < 50 {
+                    match hold(&desk, &day, &format!("r{task}-{number}")).await {
+                        Ok(_) => held += 1,
+                        Err(()) => unknown += 1,
+                    }
+                    number += 1;
+                }
+                (held, unknown)
+            })
+        })
+        .collect();
+    let cluster = tokio::task::spawn_blocking(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        for _ in 0..3 {
+            let (from, to) = owner(&cluster, &slot);
+            move_slot(&slot, from, to);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        cluster
+    })
+    .await
+    .expect("no panic");
+    moved.store(true, Ordering::Relaxed);
+    let (mut held, mut unknown) = (0, 0);
+    for task in load {
+        let (of_task, not_known) = task.await.expect("no panic");
+        held += of_task;
+        unknown += not_known;
+    }
+    assert_eq!(hold(&desk, &day, "last").await, Ok(true), "the cluster answers again");
+    let (_, counted) = desk.balance(&day).await;
+    assert!(
+        counted > held && counted <= held + 1 + unknown,
+        "{held} answered, {unknown} unknown, {counted} counted"
+    );
+    assert!(held > 100, "there was load: {held} answered, {unknown} unknown");
+    drop(cluster);
+}

@@ -1,0 +1,296 @@
+//! The production profile: several nodes over one Redis and one PostgreSQL, and what each answers when a store is away. Without the servers
+//! these are skipped, and say so.
+
+mod support;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use support::stores::{self, Stores};
+use support::{TestApp, postgres, redis};
+use weir::counters::{Applied, SumRow};
+use weir::decision::id::WorkspaceId;
+use weir::flow;
+use weir::flow::sweep::Sweeper;
+use weir::flow::verify::{Difference, verify};
+
+/// Three nodes, or none where there are no servers.
+async fn three() -> Option<Vec<TestApp>> {
+    if !stores::can_be_production() {
+        return None;
+    }
+    Some(TestApp::nodes(3).await)
+}
+
+/// A workspace with one hard monthly budget of tokens, which every node knows.
+async fn workspace(nodes: &[TestApp], name: &str, hard: i64) {
+    nodes[0].workspace_with_tokens(name, hard).await;
+    join_all(nodes.iter().map(TestApp::follow)).await;
+}
+
+/// Everything that is derived is what the entries say, in both stores.
+async fn books_agree(node: &TestApp) {
+    let service = &node.service;
+    let found = verify(&*service.ledger, Some(&*service.counters), &*service.clock, |_| {})
+        .await
+        .expect("verified");
+    assert_eq!(found.differences, Vec::new());
+}
+
+fn id(answer: &Value) -> &str {
+    answer["reservation_id"].as_str().expect("a reservation")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_requests_through_three_nodes_take_exactly_a_hundred() {
+    let Some(nodes) = three().await else { return };
+    for round in 0..5 {
+        let name = format!("race-{round}");
+        workspace(&nodes, &name, 100).await;
+        let one = |number: usize| nodes[number % 3].authorize(&name).id(&format!("r{number}")).tokens(1, 0).send();
+        let answers = join_all((0..1_000).map(one)).await;
+        let allowed = answers.iter().filter(|answer| answer.json()["decision"] == "allow").count();
+        assert_eq!(allowed, 100, "round {round}");
+        for node in &nodes {
+            assert_eq!(node.held(&name, "tokens").await, 100);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_id_through_three_nodes_is_one_hold_with_one_answer() {
+    let Some(nodes) = three().await else { return };
+    workspace(&nodes, "ws", 1_000).await;
+    let one = |number: usize| nodes[number % 3].authorize("ws").id("same").tokens(10, 20).allowed();
+    let answers = join_all((0..50).map(one)).await;
+    for answer in &answers {
+        assert_eq!(answer, &answers[0]);
+    }
+    assert_eq!(nodes[1].held("ws", "tokens").await, 30);
+    nodes[2]
+        .authorize("ws")
+        .id("same")
+        .tokens(11, 20)
+        .send()
+        .await
+        .problem(422, "idempotency_mismatch");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn settle_release_and_expiry_on_different_nodes_have_one_end() {
+    let Some(nodes) = three().await else { return };
+    workspace(&nodes, "ws", 1_000_000).await;
+    let mut settled = 0;
+    for ten in 0..20 {
+        let race = async |number: usize| {
+            let reservation = nodes[0]
+                .authorize("ws")
+                .id(&format!("{ten}-{number}"))
+                .tokens(5, 5)
+                .reserved()
+                .await;
+            let (settle, release) = tokio::join!(nodes[1].settle(&reservation, 5, 4), nodes[2].release(&reservation));
+            let (settle, release) = (settle.status.as_u16(), release.status.as_u16());
+            assert!(matches!((settle, release), (200, 409) | (409, 200)), "{settle} {release}");
+            settle == 200
+        };
+        settled += join_all((0..50).map(race)).await.into_iter().filter(|settled| *settled).count() as i64;
+    }
+    assert_eq!(nodes[0].spent("ws", "tokens").await, 9 * settled);
+    assert_eq!(nodes[0].held("ws", "tokens").await, 0);
+    books_agree(&nodes[0]).await;
+}
+
+#[tokio::test]
+async fn what_one_node_changes_the_others_follow_and_no_counter_moves() {
+    let Some(nodes) = three().await else { return };
+    workspace(&nodes, "ws", 100).await;
+    let reservation = nodes[1].authorize("ws").tokens(40, 20).reserved().await;
+    nodes[1].settle(&reservation, 40, 20).await.expect(200);
+    nodes[2].authorize("ws").tokens(50, 0).denied().await;
+    // Node 0 raises the plan, then suspends the workspace; node 2 has it in its memory.
+    let plan = json!({"name": "ws", "pricing": {"model": "flat", "base_usd": "0"},
+        "budgets": [{"id": "tokens", "unit": "tokens", "period": "month", "hard": 500}]});
+    nodes[0].put("/v1/admin/plans/ws", plan).await.expect(200);
+    assert!(flow::policy::follow(&nodes[2].service).await.expect("followed"));
+    let raised = nodes[2].authorize("ws").tokens(50, 0).allowed().await;
+    assert_eq!(
+        (&raised["budgets"][0]["hard"], &raised["budgets"][0]["spent"]),
+        (&json!(500), &json!(60))
+    );
+    nodes[0]
+        .put("/v1/admin/workspaces/ws", json!({"plan_id": "ws", "status": "suspended"}))
+        .await
+        .expect(200);
+    assert_eq!(flow::workspace::follow(&nodes[2].service).await.expect("followed"), 1);
+    assert_eq!(nodes[2].authorize("ws").denied().await["code"], "workspace_suspended");
+    assert_eq!(nodes[1].spent("ws", "tokens").await, 60);
+    books_agree(&nodes[1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_in_the_background_follows_within_two_seconds() {
+    let Some(nodes) = three().await else { return };
+    workspace(&nodes, "ws", 100).await;
+    weir::app::background(&nodes[1].service, Duration::from_secs(1));
+    nodes[1].authorize("ws").tokens(1, 0).send().await;
+    nodes[0]
+        .put("/v1/admin/workspaces/ws", json!({"plan_id": "ws", "status": "suspended"}))
+        .await
+        .expect(200);
+    let suspended = async {
+        while nodes[1].authorize("ws").tokens(1, 0).send().await.json()["code"] != "workspace_suspended" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(2), suspended)
+        .await
+        .expect("within two seconds");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn lost_counters_are_read_again_and_what_was_used_stays_used() {
+    let Some(mut nodes) = three().await else { return };
+    workspace(&nodes, "ws", 1_000).await;
+    let settled = nodes[0].authorize("ws").tokens(100, 100).reserved().await;
+    nodes[0].settle(&settled, 100, 100).await.expect(200);
+    let lost = nodes[1].authorize("ws").tokens(100, 100).reserved().await;
+    let node = nodes.remove(0).lose_counters().await;
+    let one = |number: usize| nodes[number % 2].authorize("ws").id(&format!("after-{number}")).tokens(1, 0).send();
+    let answers = join_all((0..1_000).map(one)).await;
+    let allowed = answers.iter().filter(|answer| answer.json()["decision"] == "allow").count();
+    assert_eq!(allowed, 800, "what was spent is known again; the hold died with its store");
+    // What the lost hold was for happened all the same.
+    let body = json!({"usage": {"input_tokens": 100, "output_tokens": 50}, "workspace_id": "ws", "feature": "chat", "model": "big"});
+    let late = node.post(&format!("/v1/reservations/{lost}/settle"), body).await.expect(200);
+    assert_eq!((&late["late"], &late["entry"]["counted"]["tokens"]), (&json!(true), &json!(150)));
+    assert_eq!(node.spent("ws", "tokens").await, 350);
+    node.authorize("ws").tokens(1, 0).denied().await;
+    books_agree(&node).await;
+}
+
+#[tokio::test]
+async fn verify_names_a_counter_that_is_not_what_the_ledger_says() {
+    let Some(nodes) = three().await else { return };
+    let node = &nodes[0];
+    node.workspace_with_tokens("ws", 1_000).await;
+    let reservation = node.authorize("ws").tokens(100, 100).reserved().await;
+    node.settle(&reservation, 100, 100).await.expect(200);
+    books_agree(node).await;
+    let workspace = WorkspaceId::parse("ws").expect("a name");
+    let page = node.service.ledger.verify_page(None, 100).await.expect("a page");
+    let (_, row) = page.rows.iter().find(|(_, row)| row.spent == 200).expect("its row");
+    let tampered = Applied {
+        rows: vec![SumRow {
+            spent: 7,
+            version: row.version + 1_000,
+            ..row.clone()
+        }],
+        reservation: None,
+    };
+    node.service
+        .counters
+        .apply(&workspace, &tampered, &[], node.service.clock.now())
+        .await
+        .expect("applied");
+    let service = &node.service;
+    let found = verify(&*service.ledger, Some(&*service.counters), &*service.clock, |_| {})
+        .await
+        .expect("verified");
+    let [Difference::Counter(difference)] = found.differences.as_slice() else {
+        panic!("{:?}", found.differences);
+    };
+    assert_eq!((difference.ledger, difference.store), (200, 7));
+}
+
+#[tokio::test]
+async fn the_sweep_copies_what_never_reached_the_counters() {
+    let Some(nodes) = three().await else { return };
+    workspace(&nodes, "ws", 1_000).await;
+    nodes[0].authorize("ws").tokens(1, 0).reserved().await;
+    // A node records a use, and its copy is lost: another set of counters gets it.
+    let elsewhere = TestApp::nodes(1).await.remove(0);
+    let counters = elsewhere.service.counters.clone();
+    let crippled = Arc::new(flow::Service::new(
+        counters,
+        nodes[0].service.ledger.clone(),
+        weir::policy::Holder::new(weir::policy::Policy::clone(&nodes[0].service.policy.load())),
+        nodes[0].service.clock.clone(),
+    ));
+    let described = json!({"workspace_id": "ws", "feature": "chat", "model": "big", "request_id": "direct", "usage": {"input_tokens": 30, "output_tokens": 12}});
+    let deaf = TestApp::serve_on(crippled, &nodes[0]).await;
+    deaf.post("/v1/usage", described).await.expect(200);
+    assert_eq!(nodes[1].spent("ws", "tokens").await, 0, "the copy is lost");
+    let (mut leader, mut other) = (Sweeper::default(), Sweeper::default());
+    assert!(leader.sweep(&nodes[1].service).await.expect("swept") > 0);
+    assert_eq!(other.sweep(&nodes[2].service).await.expect("swept"), 0, "one node sweeps");
+    assert_eq!(nodes[2].spent("ws", "tokens").await, 42);
+    books_agree(&nodes[2]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_plans_say_what_happens_and_nothing_is_lost() {
+    if !stores::can_be_production() {
+        return;
+    }
+    let mut server = redis::Server::start();
+    let stores = Stores::empty_production_on(server.url()).await;
+    let node = TestApp::on(stores).await;
+    let budgets = json!([{"id": "tokens", "unit": "tokens", "period": "month", "hard": 1000}]);
+    node.workspace_on("strict", json!({"budgets": budgets})).await;
+    node.workspace_on("lenient", json!({"budgets": budgets, "on_store_unavailable": "allow"}))
+        .await;
+    let held = node.authorize("strict").tokens(10, 10).reserved().await;
+    node.authorize("lenient").tokens(10, 10).reserved().await;
+    server.kill();
+    let refused = node.authorize("strict").send_once().await;
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    refused.problem(503, "store_unavailable");
+    let degraded = node.authorize("lenient").id("away").tokens(10, 10).allowed().await;
+    assert_eq!((&degraded["degraded"], &degraded["budgets"]), (&json!(true), &json!([])));
+    assert_eq!(node.get_once("/readyz").await.json()["counters"], "unavailable");
+    let fields = |workspace: &str| json!({"usage": {"input_tokens": 10, "output_tokens": 5}, "workspace_id": workspace, "feature": "chat", "model": "big"});
+    let settle = async |reservation: &str, workspace: &str| {
+        let path = format!("/v1/reservations/{reservation}/settle");
+        node.post(&path, fields(workspace)).await.expect(200)
+    };
+    settle(id(&degraded), "lenient").await;
+    settle(&held, "strict").await;
+    server.run();
+    assert_eq!(node.spent("strict", "tokens").await, 15);
+    assert_eq!(node.spent("lenient", "tokens").await, 15);
+    let again = settle(&held, "strict").await;
+    assert_eq!(again["replayed"], true);
+    assert_eq!(node.get_once("/readyz").await.status.as_u16(), 200);
+    books_agree(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_postgres_authorize_goes_on_and_settle_asks_to_be_sent_again() {
+    if !stores::can_be_production() {
+        return;
+    }
+    let server = postgres::Postgres::start().expect("a PostgreSQL");
+    let node = TestApp::on(Stores::empty_production_in(&server).await).await;
+    node.workspace_with_tokens("ws", 1_000).await;
+    let held = node.authorize("ws").tokens(10, 10).reserved().await;
+    server.stop_immediately();
+    let more = node.authorize("ws").tokens(10, 10).reserved().await;
+    let path = format!("/v1/reservations/{held}/settle");
+    let refused = node
+        .post_once(&path, json!({"usage": {"input_tokens": 10, "output_tokens": 5}}))
+        .await;
+    assert!(refused.header("retry-after").is_some());
+    refused.problem(503, "store_unavailable");
+    let release = node.post_once(&format!("/v1/reservations/{more}/release"), json!({})).await;
+    release.problem(503, "store_unavailable");
+    assert_eq!(node.get_once("/readyz").await.json()["ledger"], "unavailable");
+    server.start_again();
+    let settled = node.settle(&held, 10, 5).await.expect(200);
+    assert_eq!(settled["late"], false, "the claim kept the hold");
+    node.release(&more).await.expect(200);
+    assert_eq!((node.spent("ws", "tokens").await, node.held("ws", "tokens").await), (15, 0));
+    assert_eq!(node.ledger("ws").await.len(), 1);
+    books_agree(&node).await;
+}

@@ -1,0 +1,157 @@
+//! A TCP proxy that loses things on purpose. It knows no protocol: bytes go to the server, and what becomes of its replies is told.
+
+#![allow(dead_code, reason = "each suite uses what it needs")]
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// What becomes of the server's replies from now on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Replies {
+    Forwarded,
+    /// The server is heard, and the client hears nothing.
+    Dropped,
+    /// Each piece comes so much later.
+    Delayed(Duration),
+}
+
+/// A proxy before one server. Its threads end with the connections.
+pub struct Proxy {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+struct State {
+    server: SocketAddr,
+    replies: Mutex<Replies>,
+    /// While this is set, connections are refused.
+    is_cut: AtomicBool,
+    is_over: AtomicBool,
+    connections: Mutex<Vec<TcpStream>>,
+    /// How many bytes of replies were kept from clients.
+    dropped: AtomicU64,
+}
+
+impl Proxy {
+    pub fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let state = Arc::new(State {
+            server,
+            replies: Mutex::new(Replies::Forwarded),
+            is_cut: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            connections: Mutex::new(Vec::new()),
+            dropped: AtomicU64::new(0),
+        });
+        let accepting = state.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if accepting.is_over.load(Ordering::SeqCst) {
+                    break;
+                }
+                if !accepting.is_cut.load(Ordering::SeqCst) {
+                    accepting.connect(client);
+                }
+            }
+        });
+        Self { address, state }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub fn replies(&self, replies: Replies) {
+        *self.state.replies.lock().unwrap_or_else(PoisonError::into_inner) = replies;
+    }
+
+    /// How many bytes of replies clients did not get to see.
+    pub fn dropped_bytes(&self) -> u64 {
+        self.state.dropped.load(Ordering::SeqCst)
+    }
+
+    /// Ends all connections, and refuses new ones until it is mended.
+    pub fn cut(&self) {
+        self.state.is_cut.store(true, Ordering::SeqCst);
+        self.cut_once();
+    }
+
+    /// Ends the connections that there are; new ones are served.
+    pub fn cut_once(&self) {
+        let mut connections = self.state.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        for connection in connections.drain(..) {
+            // It may have ended by itself.
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Forwards everything again.
+    pub fn mend(&self) {
+        self.replies(Replies::Forwarded);
+        self.state.is_cut.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.state.is_over.store(true, Ordering::SeqCst);
+        self.cut();
+        // Wakes the thread that accepts, so that it sees that it is over.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl State {
+    fn connect(self: &Arc<Self>, client: TcpStream) {
+        let Ok(server) = TcpStream::connect(self.server) else { return };
+        // Small messages are what is tested here.
+        let _ = client.set_nodelay(true);
+        let _ = server.set_nodelay(true);
+        let (Ok(to_server), Ok(from_client)) = (server.try_clone(), client.try_clone()) else {
+            return;
+        };
+        let (Ok(held_client), Ok(held_server)) = (client.try_clone(), server.try_clone()) else {
+            return;
+        };
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.extend([held_client, held_server]);
+        drop(connections);
+        std::thread::spawn(move || pump(from_client, to_server, |_| true));
+        let state = self.clone();
+        std::thread::spawn(move || pump(server, client, |bytes| state.lets_pass(bytes)));
+    }
+
+    fn lets_pass(&self, bytes: usize) -> bool {
+        let replies = *self.replies.lock().unwrap_or_else(PoisonError::into_inner);
+        match replies {
+            Replies::Forwarded => true,
+            Replies::Dropped => {
+                self.dropped.fetch_add(bytes as u64, Ordering::SeqCst);
+                false
+            }
+            Replies::Delayed(by) => {
+                std::thread::sleep(by);
+                true
+            }
+        }
+    }
+}
+
+/// Moves bytes until one side ends, then ends the other one.
+fn pump(mut from: TcpStream, mut to: TcpStream, lets_pass: impl Fn(usize) -> bool) {
+    let mut piece = [0; 16 * 1024];
+    while let Ok(length) = from.read(&mut piece) {
+        if length == 0 || (lets_pass(length) && to.write_all(&piece[..length]).is_err()) {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+}

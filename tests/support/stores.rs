@@ -1,0 +1,108 @@
+//! The stores under a test's service: of the embedded profile, or with `WEIR_TEST_PROFILE=production` a real Redis and a real PostgreSQL that
+//! all tests of the process share, each with a database of one and a schema of the other for itself.
+
+use super::{postgres, redis};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use tempfile::TempDir;
+use weir::app::{self, StartError};
+use weir::clock::Clock;
+use weir::flow::Service;
+
+/// How many tests of one process may have a database of their own in the shared Redis.
+const DATABASES: u32 = 4_096;
+
+pub enum Stores {
+    Embedded(TempDir),
+    Production { database: String, redis: String },
+}
+
+/// Whether the suites run on Redis and PostgreSQL.
+pub fn is_production() -> bool {
+    match std::env::var("WEIR_TEST_PROFILE").as_deref() {
+        Err(_) | Ok("embedded") => false,
+        Ok("production") => true,
+        Ok(other) => panic!("WEIR_TEST_PROFILE is embedded or production, not {other}"),
+    }
+}
+
+/// Whether there are servers for tests of the production profile alone; says so if not.
+pub fn can_be_production() -> bool {
+    redis::is_there() && postgres::shared().is_some()
+}
+
+/// The server that all tests of this process share.
+fn shared_redis() -> &'static redis::Server {
+    static REDIS: OnceLock<redis::Server> = OnceLock::new();
+    REDIS.get_or_init(|| redis::Server::start_with(&["--databases", &DATABASES.to_string()]))
+}
+
+fn next_number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    assert!(number < DATABASES, "more tests than databases");
+    number
+}
+
+/// The URL of a schema that nobody has used.
+async fn empty_schema(server: &postgres::Postgres, number: u32) -> String {
+    let schema = format!("test_{number}");
+    let database = server.url(&schema);
+    let mut connection = PgConnection::connect(&database).await.expect("the database");
+    let create = sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {schema}")));
+    create.execute(&mut connection).await.expect("a schema");
+    database
+}
+
+impl Stores {
+    /// Empty stores of the profile under test.
+    pub async fn empty() -> Self {
+        if is_production() {
+            Self::empty_production().await
+        } else {
+            Self::Embedded(tempfile::tempdir().expect("a directory"))
+        }
+    }
+
+    /// An empty database and an empty Redis.
+    pub async fn empty_production() -> Self {
+        let server = postgres::shared().expect("a PostgreSQL for the production profile");
+        Self::empty_production_in(server).await
+    }
+
+    /// An empty database in this server, and an empty Redis.
+    pub async fn empty_production_in(server: &postgres::Postgres) -> Self {
+        let number = next_number();
+        Self::Production {
+            database: empty_schema(server, number).await,
+            redis: format!("{}/{number}", shared_redis().url()),
+        }
+    }
+
+    /// An empty database, and this Redis.
+    pub async fn empty_production_on(redis: String) -> Self {
+        let server = postgres::shared().expect("a PostgreSQL for the production profile");
+        Self::Production {
+            database: empty_schema(server, next_number()).await,
+            redis,
+        }
+    }
+
+    /// Empties the Redis of these stores.
+    pub fn flush(&self) {
+        if let Self::Production { redis, .. } = self {
+            let number = redis.rsplit('/').next().expect("a database");
+            shared_redis().cli(&["-n", number, "FLUSHDB"]);
+        }
+    }
+
+    /// A service on these stores; of the production profile there may be several.
+    pub async fn open(&self, policies: &Path, clock: Arc<dyn Clock>) -> Result<Arc<Service>, StartError> {
+        match self {
+            Self::Embedded(directory) => app::embedded(directory.path(), policies, clock).await,
+            Self::Production { database, redis } => app::production(database, redis, policies, clock).await,
+        }
+    }
+}
