@@ -27,7 +27,10 @@ use tokio::net::TcpStream;
 /// How long a connection may take for its first byte, and for the head of its first request.
 pub const HEAD_SECONDS_MAX: u64 = 10;
 /// How long from the first byte of a request to the first of its answer: longer than a body may take to arrive, and any work after it.
-pub const REQUEST_SECONDS_MAX: u64 = 60;
+/// Longer than silence, too: on HTTP/2 the last byte between requests may be the caller's, and the ping that goes out after so much
+/// silence must come first.
+pub const REQUEST_SECONDS_MAX: u64 = 90;
+const _: () = assert!(REQUEST_SECONDS_MAX > IDLE_SECONDS_MAX);
 /// How long a connection is kept without a request: longer than the 60 s of common load balancers, which must be the ones to hang up.
 pub const IDLE_SECONDS_MAX: u64 = 75;
 /// How long requests that are under way may take to end when the service is told to stop.
