@@ -78,6 +78,7 @@ counters_contract![
     the_same_id_with_another_body_is_a_mismatch,
     an_ended_reservation_answers_with_its_end,
     an_end_is_remembered_for_a_day,
+    an_apply_may_end_and_forget_at_once,
     the_end_of_an_unknown_reservation_is_remembered,
     an_unknown_reservation_is_not_found,
     // Expiry

@@ -1,7 +1,7 @@
 //! Cases of promise 7: a hold is idempotent for the life of its record, and its end is remembered after it.
 
 use super::desk::{Desk, HOLD_SECONDS, Store, counter, daily, row};
-use crate::counters::{FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Progress, TOMBSTONE_SECONDS};
+use crate::counters::{Applied, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Progress, TOMBSTONE_SECONDS};
 use crate::decision::amount::Unit;
 use crate::decision::counter::Balance;
 use crate::decision::period::PeriodKind;
@@ -121,6 +121,24 @@ pub(crate) async fn an_end_is_remembered_for_a_day(store: Store) {
         desk.held(key, 10, &[(&lifetime, 100)]).await;
     }
     assert_eq!(desk.balance(&lifetime).await, (0, 20));
+}
+
+/// The checkpoint of a hold is applied a day after it ran out: it has ended, and its end is forgotten, all in one step.
+pub(crate) async fn an_apply_may_end_and_forget_at_once(store: Store) {
+    let lifetime = counter(Unit::Tokens, PeriodKind::Lifetime);
+    let mut desk = Desk::open(store, &[&lifetime]).await;
+    let id = desk.held("r", 10, &[(&lifetime, 100)]).await;
+    desk.later(HOLD_SECONDS + TOMBSTONE_SECONDS);
+    let applied = Applied {
+        rows: vec![row(&lifetime, 4, 2)],
+        reservation: Some((id, Progress::Used(super::desk::tokens(4)))),
+    };
+    let read = [lifetime.clone()];
+    desk.store.apply(&desk.workspace, &applied, &read, desk.now).await.expect("apply");
+    assert_eq!(desk.find(id).await, None);
+    desk.rebuild(&[row(&lifetime, 4, 2)]).await;
+    assert_eq!(desk.balance(&lifetime).await, (4, 0));
+    desk.held("r", 10, &[(&lifetime, 100)]).await;
 }
 
 pub(crate) async fn the_end_of_an_unknown_reservation_is_remembered(store: Store) {

@@ -143,6 +143,11 @@ local function ends()
   -- A member whose reservation is not there: what it held cannot be told any more, so its groups begin anew.
   local function forsake(member)
     move(member, false)
+    local known = records[sub(member, 23, 54)]
+    if known and known.dirty then
+      -- This script itself forgot it a moment ago.
+      return
+    end
     local workspace
     for name in string.gmatch(sub(member, 55), ',([^,]*)') do
       if workspace then
