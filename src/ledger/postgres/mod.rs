@@ -33,6 +33,7 @@ mod follow;
 mod lead;
 mod many;
 mod months;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read.rs"]
 mod read;
 mod server;
