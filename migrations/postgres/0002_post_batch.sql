@@ -25,8 +25,8 @@ CREATE FUNCTION post_batch(
     answer TEXT, posts INT[], workspace_id TEXT, user_id TEXT, feature TEXT, unit TEXT, period_kind TEXT, period_start BIGINT,
     period_end BIGINT, spent BIGINT, version BIGINT
 ) LANGUAGE plpgsql VOLATILE
--- Plans are kept, and must not be those of tables that were empty when they were made.
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+-- Plans are made once: over partitions that takes longer than the work of a batch. They must not be those of tables that were empty then.
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -34,6 +34,7 @@ DECLARE
     is_absent BOOLEAN;
     is_done BOOLEAN[]; -- By post. An element of such an array is found without walking it.
     done_workspaces TEXT[];
+    is_missing BOOLEAN;
     old_post INT[]; old_workspace TEXT[]; old_user TEXT[]; old_feature TEXT[]; old_at BIGINT[]; old_tokens BIGINT[]; old_usd BIGINT[];
     old_requests BIGINT[]; old_credits BIGINT[];
 BEGIN
@@ -84,24 +85,32 @@ BEGIN
         FROM judged;
 
     -- Recorded.
-    INSERT INTO entry
-        SELECT written.* FROM unnest(entry_post, entry_doc) AS item (post, doc), json_populate_record(NULL::entry, item.doc) AS written
-        WHERE is_done[item.post];
+    IF cardinality(entry_post) > 0 THEN
+        INSERT INTO entry
+            SELECT written.*
+            FROM unnest(entry_post, entry_doc) AS item (post, doc), json_populate_record(NULL::entry, item.doc) AS written
+            WHERE is_done[item.post];
+    END IF;
 
     -- Replaced: what an earlier checkpoint counted is taken away again.
-    WITH replaced AS (
-        DELETE FROM checkpoint AS c
-        USING unnest(post_reservation, post_revision) WITH ORDINALITY AS post (reservation_id, revision, n)
-        WHERE c.reservation_id = post.reservation_id AND post.revision > 0 AND is_done[post.n]
-        RETURNING post.n::INT AS n, c.*
-    )
-    SELECT array_agg(r.n), array_agg(r.workspace_id), array_agg(r.user_id), array_agg(r.feature), array_agg(r.occurred_at),
-        array_agg(-r.counted_tokens), array_agg(-r.counted_usd), array_agg(-r.counted_requests), array_agg(-r.counted_credits)
-        INTO old_post, old_workspace, old_user, old_feature, old_at, old_tokens, old_usd, old_requests, old_credits
-        FROM replaced AS r;
-    INSERT INTO checkpoint
-        SELECT written.* FROM unnest(open_post, open_doc) AS item (post, doc), json_populate_record(NULL::checkpoint, item.doc) AS written
-        WHERE is_done[item.post];
+    IF 0 < ANY (post_revision) THEN
+        WITH replaced AS (
+            DELETE FROM checkpoint AS c
+            USING unnest(post_reservation, post_revision) WITH ORDINALITY AS post (reservation_id, revision, n)
+            WHERE c.reservation_id = post.reservation_id AND post.revision > 0 AND is_done[post.n]
+            RETURNING post.n::INT AS n, c.*
+        )
+        SELECT array_agg(r.n), array_agg(r.workspace_id), array_agg(r.user_id), array_agg(r.feature), array_agg(r.occurred_at),
+            array_agg(-r.counted_tokens), array_agg(-r.counted_usd), array_agg(-r.counted_requests), array_agg(-r.counted_credits)
+            INTO old_post, old_workspace, old_user, old_feature, old_at, old_tokens, old_usd, old_requests, old_credits
+            FROM replaced AS r;
+    END IF;
+    IF cardinality(open_post) > 0 THEN
+        INSERT INTO checkpoint
+            SELECT written.*
+            FROM unnest(open_post, open_doc) AS item (post, doc), json_populate_record(NULL::checkpoint, item.doc) AS written
+            WHERE is_done[item.post];
+    END IF;
 
     -- Counted: the rows that are there decide which ones are met.
     RETURN QUERY
@@ -113,8 +122,17 @@ BEGIN
     ), met AS (
         SELECT used.post, c.*, CASE c.unit WHEN 'tokens' THEN used.tokens WHEN 'usd' THEN used.usd WHEN 'requests' THEN used.requests
             ELSE used.credits END AS part
-        FROM used JOIN counter_sum AS c ON c.workspace_id = used.workspace_id AND c.user_id IN ('*', used.user_id)
-            AND c.feature IN ('*', used.feature) AND c.period_end > used.at AND c.period_start <= used.at
+        FROM used
+        -- Pairs, looked up one by one (OFFSET keeps the planner from merging them into the join): with conditions on both at once it would
+        -- choose by the size of an average workspace, and walk a large one.
+        CROSS JOIN LATERAL (VALUES ('*', '*'), ('*', used.feature), (used.user_id, '*'), (used.user_id, used.feature))
+            AS pair (user_id, feature)
+        CROSS JOIN LATERAL (
+            SELECT * FROM counter_sum AS s
+            WHERE s.workspace_id = used.workspace_id AND s.user_id = pair.user_id AND s.feature = pair.feature
+                AND s.period_end > used.at AND s.period_start <= used.at
+            OFFSET 0
+        ) AS c
         UNION ALL
         SELECT named.post, c.*, 0
         FROM unnest(named_post, named_workspace, named_user, named_feature, named_unit, named_kind, named_start, named_end)
@@ -142,56 +160,70 @@ BEGIN
         summed.period_end, summed.spent, summed.version
     FROM summed;
 
-    -- Born: a statement of its own again, so that it sums up what this batch has recorded.
-    RETURN QUERY
-    WITH counter AS MATERIALIZED (
-        SELECT array_agg(DISTINCT named.post) AS posts, named.workspace_id, named.user_id, named.feature, named.unit, named.period_kind,
-            named.period_start, named.period_end
-        FROM unnest(named_post, named_workspace, named_user, named_feature, named_unit, named_kind, named_start, named_end)
+    -- Born: in statements of their own again, so that they sum up what this batch has recorded. Most batches give birth to none, and are
+    -- spared the look at every month.
+    is_missing := EXISTS (
+        SELECT FROM unnest(named_post, named_workspace, named_user, named_feature, named_unit, named_kind, named_start, named_end)
             AS named (post, workspace_id, user_id, feature, unit, period_kind, period_start, period_end)
         WHERE is_done[named.post] AND NOT EXISTS (
             SELECT FROM counter_sum AS c WHERE c.workspace_id = named.workspace_id AND c.user_id = named.user_id
                 AND c.feature = named.feature AND c.period_end = named.period_end AND c.period_kind = named.period_kind
                 AND c.period_start = named.period_start AND c.unit = named.unit
         )
-        GROUP BY 2, 3, 4, 5, 6, 7, 8
-    ), summed AS MATERIALIZED (
-        SELECT counter.*,
-            -- The definition of spent, word for word as `ledger verify` has it.
-            COALESCE(CASE counter.user_id WHEN '*' THEN (
-                SELECT CAST(SUM(CASE counter.unit WHEN 'tokens' THEN counted_tokens WHEN 'usd' THEN counted_usd
-                    WHEN 'requests' THEN counted_requests ELSE counted_credits END) AS BIGINT) FROM entry AS part
-                WHERE part.workspace_id = counter.workspace_id AND true AND counter.feature IN ('*', part.feature)
-                    AND part.occurred_at >= counter.period_start AND part.occurred_at < counter.period_end
-            ) ELSE (
-                SELECT CAST(SUM(CASE counter.unit WHEN 'tokens' THEN counted_tokens WHEN 'usd' THEN counted_usd
-                    WHEN 'requests' THEN counted_requests ELSE counted_credits END) AS BIGINT) FROM entry AS part
-                WHERE part.workspace_id = counter.workspace_id AND part.user_id = counter.user_id
-                    AND counter.feature IN ('*', part.feature)
-                    AND part.occurred_at >= counter.period_start AND part.occurred_at < counter.period_end
-            ) END, 0) + COALESCE((
-                SELECT CAST(SUM(CASE counter.unit WHEN 'tokens' THEN counted_tokens WHEN 'usd' THEN counted_usd
-                    WHEN 'requests' THEN counted_requests ELSE counted_credits END) AS BIGINT) FROM checkpoint AS part
-                WHERE part.workspace_id = counter.workspace_id AND counter.user_id IN ('*', part.user_id)
-                    AND counter.feature IN ('*', part.feature)
-                    AND part.occurred_at >= counter.period_start AND part.occurred_at < counter.period_end
-            ), 0) AS spent,
-            w.sum_version + 1 AS version
-        FROM counter JOIN workspace AS w ON w.workspace_id = counter.workspace_id
-    ), born AS (
-        INSERT INTO counter_sum (workspace_id, user_id, feature, unit, period_kind, period_start, period_end, spent, version)
-        SELECT s.workspace_id, s.user_id, s.feature, s.unit, s.period_kind, s.period_start, s.period_end, s.spent, s.version
-        FROM summed AS s
-    )
-    SELECT 'row', s.* FROM summed AS s;
+    );
+    IF is_missing THEN
+        RETURN QUERY
+        WITH counter AS MATERIALIZED (
+            SELECT array_agg(DISTINCT named.post) AS posts, named.workspace_id, named.user_id, named.feature, named.unit, named.period_kind,
+                named.period_start, named.period_end
+            FROM unnest(named_post, named_workspace, named_user, named_feature, named_unit, named_kind, named_start, named_end)
+                AS named (post, workspace_id, user_id, feature, unit, period_kind, period_start, period_end)
+            WHERE is_done[named.post] AND NOT EXISTS (
+                SELECT FROM counter_sum AS c WHERE c.workspace_id = named.workspace_id AND c.user_id = named.user_id
+                    AND c.feature = named.feature AND c.period_end = named.period_end AND c.period_kind = named.period_kind
+                    AND c.period_start = named.period_start AND c.unit = named.unit
+            )
+            GROUP BY 2, 3, 4, 5, 6, 7, 8
+        ), summed AS MATERIALIZED (
+            SELECT counter.*,
+                -- The definition of spent, word for word as `ledger verify` has it.
+                COALESCE(CASE counter.user_id WHEN '*' THEN (
+                    SELECT CAST(SUM(CASE counter.unit WHEN 'tokens' THEN counted_tokens WHEN 'usd' THEN counted_usd
+                        WHEN 'requests' THEN counted_requests ELSE counted_credits END) AS BIGINT) FROM entry AS part
+                    WHERE part.workspace_id = counter.workspace_id AND true AND counter.feature IN ('*', part.feature)
+                        AND part.occurred_at >= counter.period_start AND part.occurred_at < counter.period_end
+                ) ELSE (
+                    SELECT CAST(SUM(CASE counter.unit WHEN 'tokens' THEN counted_tokens WHEN 'usd' THEN counted_usd
+                        WHEN 'requests' THEN counted_requests ELSE counted_credits END) AS BIGINT) FROM entry AS part
+                    WHERE part.workspace_id = counter.workspace_id AND part.user_id = counter.user_id
+                        AND counter.feature IN ('*', part.feature)
+                        AND part.occurred_at >= counter.period_start AND part.occurred_at < counter.period_end
+                ) END, 0) + COALESCE((
+                    SELECT CAST(SUM(CASE counter.unit WHEN 'tokens' THEN counted_tokens WHEN 'usd' THEN counted_usd
+                        WHEN 'requests' THEN counted_requests ELSE counted_credits END) AS BIGINT) FROM checkpoint AS part
+                    WHERE part.workspace_id = counter.workspace_id AND counter.user_id IN ('*', part.user_id)
+                        AND counter.feature IN ('*', part.feature)
+                        AND part.occurred_at >= counter.period_start AND part.occurred_at < counter.period_end
+                ), 0) AS spent,
+                w.sum_version + 1 AS version
+            FROM counter JOIN workspace AS w ON w.workspace_id = counter.workspace_id
+        ), born AS (
+            INSERT INTO counter_sum (workspace_id, user_id, feature, unit, period_kind, period_start, period_end, spent, version)
+            SELECT s.workspace_id, s.user_id, s.feature, s.unit, s.period_kind, s.period_start, s.period_end, s.spent, s.version
+            FROM summed AS s
+        )
+        SELECT 'row', s.* FROM summed AS s;
+    END IF;
 
     UPDATE workspace AS w SET sum_version = w.sum_version + 1 WHERE w.workspace_id = ANY (done_workspaces);
 
     -- Told.
-    RETURN QUERY
-    SELECT CASE WHEN post.revision > 0 OR NOT is_absent OR post.workspace_id = ANY (found_workspaces) THEN 'stands' ELSE 'absent' END,
-        array_agg(post.n::INT), '', '', '', '', '', 0::BIGINT, 0::BIGINT, 0::BIGINT, 0::BIGINT
-    FROM unnest(post_workspace, post_revision) WITH ORDINALITY AS post (workspace_id, revision, n)
-    WHERE NOT is_done[post.n]
-    GROUP BY 1;
+    IF false = ANY (is_done) THEN
+        RETURN QUERY
+        SELECT CASE WHEN post.revision > 0 OR NOT is_absent OR post.workspace_id = ANY (found_workspaces) THEN 'stands' ELSE 'absent' END,
+            array_agg(post.n::INT), '', '', '', '', '', 0::BIGINT, 0::BIGINT, 0::BIGINT, 0::BIGINT
+        FROM unnest(post_workspace, post_revision) WITH ORDINALITY AS post (workspace_id, revision, n)
+        WHERE NOT is_done[post.n]
+        GROUP BY 1;
+    END IF;
 END $$;

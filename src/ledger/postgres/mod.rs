@@ -35,6 +35,7 @@ mod inspect;
 mod lead;
 mod many;
 mod months;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read.rs"]
 mod read;
 mod server;

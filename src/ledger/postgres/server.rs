@@ -80,12 +80,12 @@ impl Server {
 
     /// A connection that belongs to no pool.
     pub(super) async fn connect(&self) -> Result<PgConnection, Fault> {
-        connect(&self.options).await
+        self.connect_with(&self.options).await
     }
 
     /// A connection whose statements may take as long as they need.
     pub(super) async fn connect_patiently(&self) -> Result<PgConnection, Fault> {
-        connect(&self.options.clone().options([("statement_timeout", "0")])).await
+        self.connect_with(&self.options.clone().options([("statement_timeout", "0")])).await
     }
 
     /// A connection for writes that are answered for: the server says "committed" only when it is on the disk, whatever it does for others.
@@ -118,17 +118,18 @@ impl Server {
     /// Brings the schema up to date. An advisory lock lets one node do it; the others wait, for as long as it takes, and find it done.
     pub(super) async fn migrate(&self) -> Result<(), Fault> {
         let options = self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
-        let mut connection = connect(&options).await?;
+        let mut connection = self.connect_with(&options).await?;
         MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(Arc::new)?;
         // Closed and not only dropped, so that the lock is free at once.
         sqlx::Connection::close(connection).await?;
         Ok(())
     }
-}
 
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Fault> {
-    match tokio::time::timeout(Duration::from_secs(CONNECT_SECONDS_MAX), options.connect()).await {
-        Ok(connected) => Ok(connected?),
-        Err(_) => Err(Fault::Silent),
+    async fn connect_with(&self, options: &PgConnectOptions) -> Result<PgConnection, Fault> {
+        let wait = self.answer_wait.min(Duration::from_secs(CONNECT_SECONDS_MAX));
+        match tokio::time::timeout(wait, options.connect()).await {
+            Ok(connected) => Ok(connected?),
+            Err(_) => Err(Fault::Silent),
+        }
     }
 }

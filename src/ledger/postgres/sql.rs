@@ -16,13 +16,16 @@ pub(super) fn entries() -> String {
     )
 }
 
-/// The rows that uses fall into: `$1` workspaces, `$2` users, `$3` features, `$4` moments.
+/// The rows that uses fall into: `$1` workspaces, `$2` users, `$3` features, `$4` moments. Users and features are looked up in pairs, one by
+/// one, as in `post_batch`.
 pub(super) const SUMS_AT: &str = concat!(
     "SELECT DISTINCT ",
     sum_key!(),
     ", counter.spent, counter.version FROM unnest($1, $2, $3, $4) AS item (workspace_id, user_id, feature, at) ",
-    "JOIN counter_sum AS counter ON counter.workspace_id = item.workspace_id AND counter.user_id IN ('*', item.user_id) ",
-    "AND counter.feature IN ('*', item.feature) AND counter.period_start <= item.at AND counter.period_end > item.at"
+    "CROSS JOIN LATERAL (VALUES ('*', '*'), ('*', item.feature), (item.user_id, '*'), (item.user_id, item.feature)) ",
+    "AS pair (user_id, feature) CROSS JOIN LATERAL (SELECT * FROM counter_sum AS sum WHERE sum.workspace_id = item.workspace_id ",
+    "AND sum.user_id = pair.user_id AND sum.feature = pair.feature AND sum.period_start <= item.at AND sum.period_end > item.at OFFSET 0) ",
+    "AS counter"
 );
 
 /// Workspaces that came into being by use, in one order so that creators of the same ones do not cross: the columns as arrays.

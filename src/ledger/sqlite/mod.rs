@@ -30,6 +30,7 @@ mod inspect;
 mod lead;
 mod many;
 mod posting;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read.rs"]
 mod read;
 mod sql;

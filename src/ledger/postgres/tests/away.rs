@@ -127,11 +127,11 @@ async fn a_commit_whose_answer_is_lost_is_found_when_it_is_asked_again() {
 async fn a_network_that_swallows_everything_is_given_up_and_recovered_from() {
     let server = server!();
     let (book, _, url) = plain(server).await;
-    let (proxy, ledger) = behind_a_proxy(server, &url, |place| place.answer_wait = Duration::from_millis(300)).await;
+    let (proxy, ledger) = behind_a_proxy(server, &url, |place| place.answer_wait = Duration::from_millis(800)).await;
     book.done(settle("before").naming([month(Unit::Tokens)])).await;
     ledger.ping().await.expect("the ledger answers");
     proxy.replies(Replies::Dropped);
-    for _ in 0..3 {
+    for _ in 0..2 {
         let error = ledger.post(settle("r").post()).await.expect_err("nothing comes back");
         assert!(matches!(error, LedgerError::Unavailable { .. }), "{error:?}");
     }
@@ -141,14 +141,14 @@ async fn a_network_that_swallows_everything_is_given_up_and_recovered_from() {
     proxy.cut_once();
     until("it is back", async || ledger.ping().await.is_ok()).await;
     until("its writers are back", async || ledger.post(settle("after").post()).await.is_ok()).await;
-    let r = ledger.post(settle("r").post()).await.expect("the ledger answers again");
+    until("it is asked again", async || ledger.post(settle("r").post()).await.is_ok()).await;
     let times = book
         .entries("ws_a")
         .await
         .iter()
         .filter(|entry| entry.request_id.as_str() == "r")
         .count();
-    assert_eq!(times, 1, "{r:?}");
+    assert_eq!(times, 1);
     book.balances().await;
 }
 
