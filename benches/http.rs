@@ -6,7 +6,7 @@
 
 mod load;
 
-use load::{Connection, Figures, Server, request, yardstick};
+use load::{Connection, Figures, Server, request};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,17 +18,10 @@ const WORKSPACES: u64 = 100;
 const HELD_OPEN: u64 = 20_000;
 
 fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    if let Some(at) = args.iter().position(|arg| arg == "--yardstick") {
-        let bytes: usize = args
-            .get(at + 1)
-            .and_then(|bytes| bytes.parse().ok())
-            .expect("--yardstick ANSWER_BYTES");
-        actix_web::rt::System::new()
-            .block_on(yardstick(bytes))
-            .expect("the yardstick serves");
+    if load::serve_if_yardstick() {
         return;
     }
+    let args: Vec<String> = std::env::args().collect();
     let quick = args.iter().any(|arg| arg == "--quick");
     let only = args.iter().position(|arg| arg == "--only").and_then(|at| args.get(at + 1)).cloned();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");

@@ -10,7 +10,7 @@ mod postgres;
 #[path = "../tests/support/redis.rs"]
 mod redis;
 
-use load::{Connection, Figures, Server, cpu_of, request, yardstick};
+use load::{Connection, Figures, Server, cpu_of, request};
 use serde_json::json;
 use std::process::Command;
 use std::sync::Arc;
@@ -35,17 +35,10 @@ const CORE_OF_SERVICE: &str = "0";
 const CORE_OF_LOAD: &str = "1";
 
 fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    if let Some(at) = args.iter().position(|arg| arg == "--yardstick") {
-        let bytes: usize = args
-            .get(at + 1)
-            .and_then(|bytes| bytes.parse().ok())
-            .expect("--yardstick ANSWER_BYTES");
-        actix_web::rt::System::new()
-            .block_on(yardstick(bytes))
-            .expect("the yardstick serves");
+    if load::serve_if_yardstick() {
         return;
     }
+    let args: Vec<String> = std::env::args().collect();
     if !redis::is_there() {
         return;
     }

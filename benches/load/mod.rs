@@ -8,8 +8,19 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// Serves as the yardstick if that is what this process was started for: with `--yardstick ANSWER_BYTES`.
+pub fn serve_if_yardstick() -> bool {
+    let mut args = std::env::args().skip_while(|arg| arg != "--yardstick").skip(1);
+    let Some(bytes) = args.next() else { return false };
+    let bytes = bytes.parse().expect("--yardstick ANSWER_BYTES");
+    actix_web::rt::System::new()
+        .block_on(yardstick(bytes))
+        .expect("the yardstick serves");
+    true
+}
+
 /// An actix server whose only handler reads a body and answers a constant one.
-pub async fn yardstick(bytes: usize) -> std::io::Result<()> {
+async fn yardstick(bytes: usize) -> std::io::Result<()> {
     use actix_web::{App, HttpResponse, HttpServer, web};
     let answer: &'static str = Box::leak("x".repeat(bytes).into_boxed_str());
     let server = HttpServer::new(move || {
