@@ -221,6 +221,17 @@ impl Server {
         });
         replica
     }
+
+    /// Waits until a replica has all that was written here. (WAIT would only wait for what its own connection wrote.)
+    pub fn reach(&self, replica: &Server) {
+        let offset = |server: &Server| {
+            let info = server.cli(&["INFO", "replication"]);
+            let line = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:"));
+            line.and_then(|line| line.trim().parse::<u64>().ok()).expect("an offset")
+        };
+        let written = offset(self);
+        until("the replica has caught up", || offset(replica) >= written);
+    }
 }
 
 /// Three primaries.

@@ -184,7 +184,7 @@ async fn a_promoted_replica_keeps_what_is_held_and_a_replica_takes_no_write() {
     let first = Arc::new(RedisCounters::connect(at_primary.clone()).await.expect("a store"));
     let desk = desk(first, &[&day]).await;
     let id = desk.held("a", 60, &[(&day, 100)]).await;
-    primary.cli(&["WAIT", "1", "5000"]);
+    primary.reach(&replica);
     let second = Desk {
         store: same_keys_at(&replica.url(), &at_primary).await,
         ..desk.clone()
