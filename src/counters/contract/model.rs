@@ -205,12 +205,12 @@ impl World {
         }
     }
 
-    /// Whether a reservation is held, as far as the store knows.
-    fn is_live(&self, store: &State, number: usize) -> bool {
+    /// Whether a reservation is held, as far as a store knows, and claimed.
+    fn live(&self, store: &State, number: usize) -> Option<Option<Claim>> {
         let found = ask(&mut store.clone(), async |naive| {
             naive.find(id(number), self.now).await.expect("find")
         });
-        found.is_some_and(|record| record.end.is_none())
+        found.filter(|record| record.end.is_none()).map(|record| record.claimed)
     }
 
     /// What the store believes to be spent, if it may be asked.
@@ -241,7 +241,9 @@ impl World {
     fn follow(&mut self, knowing: &State) {
         let next = self.store.next_process(knowing);
         for number in 0..2 {
-            self.died += i64::from(self.is_live(&self.store, number) && !self.is_live(&next, number));
+            // One whose claim alone is forgotten may expire while its commit is on its way.
+            let live = self.live(&self.store, number);
+            self.died += i64::from(live.is_some() && self.live(&next, number) != live);
         }
         self.store = next;
         self.losses += 1;
