@@ -499,14 +499,9 @@ fn broken(protocol: Protocol, states: usize) -> Vec<String> {
         .target_state_count(states)
         .finish_when(HasDiscoveries::AnyFailures);
     let checker = checker.spawn_bfs().join();
-    let closed = if checker.state_count() < states {
-        "all of them"
-    } else {
-        "and more"
-    };
+    let (made, different) = (checker.state_count(), checker.unique_state_count());
     println!(
-        "{protocol:?}: {} states, {closed}, depth {}",
-        checker.unique_state_count(),
+        "{protocol:?}: {made} states made, {different} of them different, depth {}",
         checker.max_depth()
     );
     let found = checker.discoveries();
