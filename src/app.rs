@@ -66,10 +66,15 @@ pub async fn embedded(data_dir: &Path, policies: &Path, clock: Arc<dyn Clock>) -
 }
 
 /// The production profile: counters in Redis, the ledger in PostgreSQL, both shared with any number of other nodes.
-pub async fn production(database_url: &str, redis_url: &str, policies: &Path, clock: Arc<dyn Clock>) -> Result<Arc<Service>, StartError> {
+pub async fn production(
+    database_url: &str,
+    redis: RedisSettings,
+    policies: &Path,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Service>, StartError> {
     let files = policy_files(policies)?;
     let ledger = PostgresLedger::open(database_url).await?;
-    let counters = RedisCounters::connect(RedisSettings::new(redis_url)).await?;
+    let counters = RedisCounters::connect(redis).await?;
     compose(Arc::new(counters), Arc::new(ledger), files, policies, clock).await
 }
 

@@ -6,6 +6,7 @@ use crate::api::auth::{Scope, ScopeSet};
 use crate::clock::{Clock, SystemClock};
 use crate::config::data_dir::{self, Lock};
 use crate::config::{Secret, Settings, SigningKey};
+use crate::counters::redis::RedisSettings;
 use crate::flow::Service;
 use crate::{app, telemetry};
 use std::net::SocketAddr;
@@ -57,7 +58,7 @@ async fn start(settings: &Settings, secret: Option<&Secret<SigningKey>>, listen:
 pub(super) async fn service(settings: &Settings) -> Result<Arc<Service>, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     Ok(match settings.production() {
-        Some((database, redis)) => app::production(database, redis, &settings.policies, clock).await?,
+        Some((database, redis)) => app::production(database, RedisSettings::new(redis), &settings.policies, clock).await?,
         None => app::embedded(&settings.data_dir, &settings.policies, clock).await?,
     })
 }

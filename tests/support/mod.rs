@@ -10,7 +10,7 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use stores::Stores;
 use weir::api::auth::{Claims, Keys, ScopeSet, Verifier, mint};
@@ -27,6 +27,9 @@ pub const SECRET: &str = "a secret for tests, long enough to be one";
 const TRIES_MAX: usize = 50;
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
+/// How many nodes share the work of a test on the production profile.
+const NODES: usize = 3;
+
 /// The moment at which tests begin unless they say otherwise.
 pub const BEGIN: &str = "2025-11-21T10:00:00Z";
 
@@ -39,6 +42,9 @@ pub struct TestApp {
     policies: PathBuf,
     next: Arc<AtomicU64>,
     server: Running,
+    /// Other nodes on the same stores: requests go to all of them in turn.
+    beside: Vec<TestApp>,
+    turn: AtomicUsize,
 }
 
 /// A server task, ended with this value.
@@ -62,7 +68,24 @@ impl TestApp {
 
     pub async fn start_at(moment: &str) -> Self {
         let clock = Arc::new(MovableClock::at(Timestamp::parse(moment).expect("a moment")));
-        Self::start_on(Arc::new(Stores::empty().await), clock, policies()).await
+        Self::start_all(Arc::new(Stores::empty().await), clock, policies()).await
+    }
+
+    /// One service, on either profile.
+    pub async fn alone() -> Self {
+        Self::on(Stores::empty().await).await
+    }
+
+    /// One service on embedded stores, several nodes on those of the production profile.
+    async fn start_all(stores: Arc<Stores>, clock: Arc<MovableClock>, policies: PathBuf) -> Self {
+        let mut app = Self::start_on(stores.clone(), clock.clone(), policies.clone()).await;
+        if matches!(*stores, Stores::Production { .. }) {
+            for _ in 1..NODES {
+                app.beside
+                    .push(Self::start_on(stores.clone(), clock.clone(), policies.clone()).await);
+            }
+        }
+        app
     }
 
     /// Loses all counters and holds, and nothing else.
@@ -126,13 +149,19 @@ impl TestApp {
             policies,
             next: Arc::default(),
             server,
+            beside: Vec::new(),
+            turn: AtomicUsize::new(0),
         }
     }
 
     /// Ends the service as a crash would leave it, and starts another on the same data.
     pub async fn restart(self) -> Self {
-        drop(self.server);
-        Self::start_on(self.stores, self.clock, self.policies).await
+        let is_several = !self.beside.is_empty() || matches!(*self.stores, Stores::Embedded(_));
+        drop((self.server, self.beside));
+        match is_several {
+            true => Self::start_all(self.stores, self.clock, self.policies).await,
+            false => Self::start_on(self.stores, self.clock, self.policies).await,
+        }
     }
 
     pub fn pass_seconds(&self, seconds: i64) {
@@ -158,25 +187,39 @@ impl TestApp {
     }
 
     pub async fn call_as(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> Reply {
+        let is_production = matches!(*self.stores, Stores::Production { .. });
         for _ in 0..TRIES_MAX {
-            let reply = self.call_once(token, method.clone(), path, body.as_ref()).await;
-            // On two busy cores a real server is sometimes late. What the answer says then is what a caller does.
-            let is_production = matches!(*self.stores, Stores::Production { .. });
-            if reply.status != StatusCode::SERVICE_UNAVAILABLE || !is_production {
-                return reply;
+            // On two busy cores a real server is sometimes late, or a connection is given up. A caller then asks again, as the answer says.
+            match self.try_call(token, method.clone(), path, body.as_ref()).await {
+                Ok(reply) if reply.status != StatusCode::SERVICE_UNAVAILABLE || !is_production => return reply,
+                Ok(reply) => assert!(reply.header("retry-after").is_some(), "{}", reply.text),
+                Err(error) => assert!(is_production, "an answer: {error:?}"),
             }
-            assert!(reply.header("retry-after").is_some(), "{}", reply.text);
             tokio::time::sleep(TRY_AGAIN_AFTER).await;
         }
         panic!("{path} was unavailable {TRIES_MAX} times");
     }
 
     async fn call_once(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> Reply {
-        let mut request = self.client.request(method, format!("{}{path}", self.url)).bearer_auth(token);
+        self.try_call(token, method, path, body).await.expect("an answer")
+    }
+
+    async fn try_call(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> reqwest::Result<Reply> {
+        let is_change = !matches!(method, Method::GET | Method::POST);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % (self.beside.len() + 1);
+        let node = turn.checked_sub(1).map_or(self, |place| &self.beside[place]);
+        let mut request = self.client.request(method, format!("{}{path}", node.url)).bearer_auth(token);
         if let Some(body) = body {
             request = request.json(body);
         }
-        Reply::read(request.send().await.expect("an answer")).await
+        let reply = Reply::read(request.send().await?).await;
+        if is_change {
+            // As the background would within two seconds.
+            for node in self.beside.iter().chain(Some(self).filter(|_| !self.beside.is_empty())) {
+                node.follow().await;
+            }
+        }
+        Ok(reply)
     }
 
     /// The answer as it comes, be it that a store is away.

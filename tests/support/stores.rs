@@ -6,9 +6,11 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tempfile::TempDir;
 use weir::app::{self, StartError};
 use weir::clock::Clock;
+use weir::counters::redis::RedisSettings;
 use weir::flow::Service;
 
 /// How many tests of one process may have a database of their own in the shared Redis.
@@ -102,7 +104,14 @@ impl Stores {
     pub async fn open(&self, policies: &Path, clock: Arc<dyn Clock>) -> Result<Arc<Service>, StartError> {
         match self {
             Self::Embedded(directory) => app::embedded(directory.path(), policies, clock).await,
-            Self::Production { database, redis } => app::production(database, redis, policies, clock).await,
+            Self::Production { database, redis } => {
+                // Debug builds on two busy cores are late more often than a service should be.
+                let patient = RedisSettings {
+                    response_timeout: Duration::from_secs(5),
+                    ..RedisSettings::new(redis)
+                };
+                app::production(database, patient, policies, clock).await
+            }
         }
     }
 }
