@@ -75,7 +75,7 @@ impl Clients {
         while !self.stop.load(Ordering::SeqCst) && self.record.count() < REQUESTS_MAX {
             let mut open = Vec::new();
             // Some hold much for long: when that dies with Redis, others take its room before it is settled.
-            let (most, pause_millis) = if number % 4 == 0 { (24, 3_000) } else { (6, 200) };
+            let (most, pause_millis) = if number.is_multiple_of(4) { (24, 3_000) } else { (6, 200) };
             for _ in 0..random.random_range(1..most) {
                 asked += 1;
                 let mut worker = Worker::new(&self, &mut random);
@@ -228,6 +228,8 @@ impl<'a> Worker<'a> {
                 if self.chance(3) {
                     let again = self.ask("authorize", "/v1/authorize", Some(&body), &mut request.calls).await;
                     let id = again.body["reservation_id"].as_str();
+                    // After a loss it is held anew.
+                    request.expires_at = again.body["expires_at"].as_str().map_or(request.expires_at, micros);
                     if again.word == "allow" && id != request.reservation.as_deref() {
                         self.wrong(&request, "one id has two reservations");
                     }

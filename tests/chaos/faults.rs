@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// How long a hold may take from a primary to its replica.
 const REPLICATION_LAG: Micros = SECOND / 5;
 /// The longest pause between two faults.
-const PAUSE_MILLIS_MAX: u64 = 1_500;
+const PAUSE_MILLIS_MAX: u64 = 1_200;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
@@ -26,6 +26,10 @@ pub enum Fault {
     KillNode(usize),
     PauseNode(usize),
     Failover,
+    /// Redis comes back with nothing.
+    RestartRedis,
+    /// Redis comes back as it was some time before.
+    RestartRedisFromDump,
     RestartPostgres,
     RedisSilent,
     RedisLate,
@@ -33,13 +37,15 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Each at least once, and what costs holds twice.
+    /// Each once.
     fn all(nodes: usize) -> Vec<Self> {
         let mut all = vec![
             Self::FlushAll,
             Self::FlushAllWithoutPostgres,
             Self::ScriptFlush,
             Self::Failover,
+            Self::RestartRedis,
+            Self::RestartRedisFromDump,
             Self::RestartPostgres,
             Self::RedisSilent,
             Self::RedisLate,
@@ -51,7 +57,10 @@ impl Fault {
 
     /// Whether a node may miss answers of Redis. One that was paused takes those for late that came meanwhile.
     fn hides_redis(self) -> bool {
-        matches!(self, Self::Failover | Self::RedisSilent | Self::RedisLate | Self::PauseNode(_))
+        matches!(
+            self,
+            Self::Failover | Self::RestartRedis | Self::RestartRedisFromDump | Self::RedisSilent | Self::RedisLate | Self::PauseNode(_)
+        )
     }
 }
 
@@ -69,12 +78,25 @@ fn local(port: u16) -> SocketAddr {
 impl Pair {
     fn of(primary: Server) -> Self {
         let between = Proxy::to(local(primary.port));
-        let followed = format!("127.0.0.1 {}", between.port());
-        let replica = Server::start_with(&["--replicaof", &followed, "--repl-diskless-sync-delay", "0"]);
+        // Told and not an option, so that it is a primary if it is promoted and then started again.
+        let replica = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
+        replica.cli(&["REPLICAOF", "127.0.0.1", &between.port().to_string()]);
+        let pair = Self { primary, replica, between };
+        pair.follows();
+        pair
+    }
+
+    /// Waits until the replica has what the primary has.
+    fn follows(&self) {
+        let place = |server: &Server, name: &str| {
+            let info = server.cli(&["INFO", "replication"]);
+            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.map(|text| text.trim().to_owned())
+        };
         until("the replica follows", || {
-            replica.cli(&["INFO", "replication"]).contains("master_link_status:up")
+            let history = |server| place(server, "master_replid");
+            place(&self.replica, "master_link_status").as_deref() == Some("up") && history(&self.replica) == history(&self.primary)
         });
-        Self { primary, replica, between }
     }
 }
 
@@ -129,6 +151,7 @@ impl Stores {
     /// The replica misses what is written for a while; then the primary dies and the replica takes its place.
     fn fail_over(&mut self, missed: Duration) -> Loss {
         let mut pair = self.pair.take().expect("a pair");
+        pair.follows();
         let kept_before = Some(now() - REPLICATION_LAG);
         pair.between.cut();
         std::thread::sleep(missed);
@@ -139,6 +162,26 @@ impl Stores {
         self.to_redis.lead_to(local(pair.replica.port));
         self.to_redis.cut_once();
         self.pair = Some(Pair::of(pair.replica));
+        Loss { kept_before, began, ended }
+    }
+
+    /// Kills Redis and starts it, with the dump that it made `since` before, or with nothing.
+    fn restart_redis(&mut self, since: Option<Duration>) -> Loss {
+        let primary = &mut self.pair.as_mut().expect("a pair").primary;
+        let mut kept_before = None;
+        if let Some(since) = since {
+            kept_before = Some(now());
+            primary.cli(&["SAVE"]);
+            std::thread::sleep(since);
+        }
+        let began = now();
+        primary.kill();
+        if since.is_none() {
+            // There is one only where it was a replica or has made one before.
+            let _ = std::fs::remove_file(primary.folder().join("dump.rdb"));
+        }
+        primary.run();
+        let ended = now();
         Loss { kept_before, began, ended }
     }
 
@@ -199,6 +242,8 @@ fn strike(fault: Fault, stores: &mut Stores, nodes: &[Arc<Node>], random: &mut S
         }
         Fault::FlushAll => return Some(stores.flush_all()),
         Fault::Failover => return Some(stores.fail_over(millis(200, 800))),
+        Fault::RestartRedis => return Some(stores.restart_redis(None)),
+        Fault::RestartRedisFromDump => return Some(stores.restart_redis(Some(millis(200, 1_500)))),
         Fault::ScriptFlush => stores.flush_scripts(),
         Fault::RestartPostgres => stores.restart_postgres(millis(300, 2_000)),
         Fault::RedisSilent => disturb(&stores.to_redis, Replies::Dropped, Duration::from_secs(1)),

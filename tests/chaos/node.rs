@@ -130,6 +130,14 @@ impl Node {
         self.signal("-CONT");
     }
 
+    /// The most memory that the running process has had, in kilobytes, where the system tells.
+    pub fn memory_most(&self) -> Option<u64> {
+        let pid = lock(&self.running).as_ref()?.node.id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
     fn signal(&self, name: &str) {
         let running = lock(&self.running);
         let pid = running.as_ref().expect("it runs").node.id().to_string();
