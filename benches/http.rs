@@ -4,12 +4,12 @@
 //! Both servers are processes of their own with as many workers as there are cores; the load comes from this one, over as many
 //! connections as the row says, each with one request under way. Rounds alternate, so that a noisy moment meets both.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+mod load;
+
+use load::{Connection, Figures, Server, request};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
 const ROUNDS: usize = 5;
@@ -18,115 +18,14 @@ const WORKSPACES: u64 = 100;
 const HELD_OPEN: u64 = 20_000;
 
 fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    if let Some(at) = args.iter().position(|arg| arg == "--yardstick") {
-        let bytes: usize = args
-            .get(at + 1)
-            .and_then(|bytes| bytes.parse().ok())
-            .expect("--yardstick ANSWER_BYTES");
-        actix_web::rt::System::new()
-            .block_on(yardstick(bytes))
-            .expect("the yardstick serves");
+    if load::serve_if_yardstick() {
         return;
     }
+    let args: Vec<String> = std::env::args().collect();
     let quick = args.iter().any(|arg| arg == "--quick");
     let only = args.iter().position(|arg| arg == "--only").and_then(|at| args.get(at + 1)).cloned();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(compare(if quick { Duration::from_millis(200) } else { ROUND }, only.as_deref()));
-}
-
-/// An actix server whose only handler reads a body and answers a constant one.
-async fn yardstick(bytes: usize) -> std::io::Result<()> {
-    use actix_web::{App, HttpResponse, HttpServer, web};
-    let answer: &'static str = Box::leak("x".repeat(bytes).into_boxed_str());
-    let server = HttpServer::new(move || {
-        let handler = move |_body: web::Bytes| async move { HttpResponse::Ok().content_type("application/json").body(answer) };
-        App::new().route("/v1/authorize", web::post().to(handler))
-    })
-    .bind("127.0.0.1:0")?;
-    println!("http://{}", server.addrs()[0]);
-    server.run().await
-}
-
-/// A server process, ended with this value.
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(mut command: Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let address = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| {
-                line.split("http://")
-                    .nth(1)
-                    .map(|rest| rest.split([' ', '/']).next().unwrap_or_default().to_owned())
-            })
-            .expect("the server tells its address");
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
-    }
-
-    /// Resident memory in bytes, as the kernel tells it.
-    fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default().to_owned();
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// One keep-alive connection with one request under way.
-struct Connection {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(address: &str) -> Self {
-        let stream = TcpStream::connect(address).await.expect("a connection");
-        stream.set_nodelay(true).expect("no delay");
-        Self {
-            stream,
-            buffer: Vec::with_capacity(16 << 10),
-        }
-    }
-
-    /// Sends a request and reads the whole answer; its body is in the buffer from the returned place on.
-    async fn send(&mut self, request: &[u8]) -> (u16, usize) {
-        self.stream.write_all(request).await.expect("the request is sent");
-        self.buffer.clear();
-        loop {
-            let read = self.stream.read_buf(&mut self.buffer).await.expect("an answer");
-            assert!(read > 0, "the server hung up");
-            let Some(head) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
-                continue;
-            };
-            let text = std::str::from_utf8(&self.buffer[..head]).expect("a head of text");
-            let length = text.lines().find_map(|line| {
-                let (name, value) = line.split_once(':')?;
-                name.eq_ignore_ascii_case("content-length")
-                    .then(|| value.trim().parse::<usize>().ok())?
-            });
-            if self.buffer.len() >= head + 4 + length.unwrap_or(0) {
-                return (text[9..12].parse().expect("a status"), head + 4);
-            }
-        }
-    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -136,38 +35,11 @@ enum Work {
     AuthorizeAndSettle,
 }
 
-#[derive(Default)]
-struct Figures {
-    rates: Vec<f64>,
-    latencies: Vec<Duration>,
-}
-
-impl Figures {
-    fn rate(&self) -> f64 {
-        let mut rates = self.rates.clone();
-        rates.sort_by(f64::total_cmp);
-        rates[rates.len() / 2]
-    }
-
-    fn percentile(&mut self, percent: usize) -> Duration {
-        self.latencies.sort_unstable();
-        self.latencies[(self.latencies.len() * percent / 100).min(self.latencies.len() - 1)]
-    }
-}
-
 struct Bench {
     weir: Server,
     empty: Server,
     token: String,
     next: AtomicU64,
-}
-
-fn request(address: &str, method: &str, path: &str, token: &str, body: &str) -> Vec<u8> {
-    format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
 }
 
 impl Bench {

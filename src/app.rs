@@ -164,6 +164,7 @@ async fn follow(service: Arc<Service>, poll: Duration) {
             () = tokio::time::sleep(poll) => {}
             () = service.ledger.changed() => tokio::time::sleep(FOLLOW_PAUSE).await,
         }
+        metrics::gauge!("weir_policy_version").set(service.policy.load().version as f64);
         match flow::policy::follow(&service).await {
             Ok(false) => {}
             Ok(true) => tracing::info!(version = service.policy.load().version, "policy changed"),

@@ -7,6 +7,9 @@
 //!                       └─ ledger    what happened: one transaction, shared by concurrent writers
 //! ```
 //!
+//! Two profiles, both always compiled and chosen by settings: embedded (counters in this process, the ledger in SQLite) and production
+//! (Redis and PostgreSQL, any number of nodes). One contract suite holds both stores of a kind to the same answers.
+//!
 //! `api → flow → {policy, counters, ledger} → decision`; only [`app`] and [`cli`] see everything. `tests/tidy.rs` holds it.
 //!
 //! Architecture invariants, each kept by the folder that is named first:

@@ -126,6 +126,27 @@ fn describe() {
         "weir_apply_failed_total",
         "Commits that could not be copied into the counters; the next settle heals them."
     );
+    metrics::describe_counter!(
+        "weir_store_failed_total",
+        "Requests that were told to come again, because a store was away or too busy."
+    );
+    metrics::describe_counter!(
+        "weir_rebuilds_total",
+        "Groups of counters that were read from the ledger: new ones, lost ones, and those of an old copy."
+    );
+    metrics::describe_counter!(
+        "weir_late_total",
+        "Settlements whose hold was gone: it had expired, or died with its store."
+    );
+    metrics::describe_counter!(
+        "weir_swept_rows_total",
+        "Sums that were copied to the counters once more, in case a copy was lost."
+    );
+    metrics::describe_counter!(
+        "weir_expire_failed_total",
+        "Reservations that could not be ended and are tried again."
+    );
+    metrics::describe_gauge!("weir_policy_version", "The policy by which this node decides.");
     metrics::describe_counter!("weir_reservations_expired_total", "Reservations that the ledger ended.");
     metrics::describe_counter!(
         "weir_routing_rule_failed_total",

@@ -28,12 +28,19 @@ impl From<FlowError> for Problem {
             FlowError::Malformed { pointer, detail } => Problem::malformed(pointer, detail),
             FlowError::Unacceptable { pointer, detail } => Problem::unacceptable(pointer, detail),
             FlowError::PlanInUse { .. } | FlowError::PlanIsDefault(_) => Problem::of(ProblemCode::PlanInUse, told),
-            FlowError::RebuildTimeout(_) => Problem::overloaded().because(error),
-            FlowError::Ledger(LedgerError::Busy) => Problem::overloaded(),
+            FlowError::RebuildTimeout(_) => counted("counters", Problem::overloaded().because(error)),
+            FlowError::Ledger(LedgerError::Busy) => counted("ledger", Problem::overloaded()),
             FlowError::Ledger(LedgerError::Corrupt { .. }) => Problem::internal().because(error),
-            FlowError::Ledger(_) | FlowError::Counters(_) => Problem::store_unavailable(RETRY_AFTER_SECONDS).because(error),
+            FlowError::Ledger(_) => counted("ledger", Problem::store_unavailable(RETRY_AFTER_SECONDS).because(error)),
+            FlowError::Counters(_) => counted("counters", Problem::store_unavailable(RETRY_AFTER_SECONDS).because(error)),
         }
     }
+}
+
+/// A request that a store could not serve, or not now.
+fn counted(store: &'static str, problem: Problem) -> Problem {
+    metrics::counter!("weir_store_failed_total", "store" => store).increment(1);
+    problem
 }
 
 /// `?http_status=map`: the status that says what the denial's code says.

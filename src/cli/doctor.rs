@@ -1,6 +1,6 @@
 //! `weir doctor`: whether the stores are reachable, in good order and do what they are told, and whether the policy holds together.
 
-use super::{Failure, serve};
+use super::{Failure, say, serve};
 use crate::clock::{Clock, SystemClock, secret_bytes};
 use crate::config::Settings;
 use crate::counters::Counters;
@@ -23,7 +23,7 @@ pub(super) fn doctor(settings: &Settings) -> Result<ExitCode, Failure> {
             Gravity::Warning => "warning",
             Gravity::Failed => "FAILED",
         };
-        println!("{word:<8} {:<14} {}", finding.what, finding.detail);
+        say(format_args!("{word:<8} {:<14} {}", finding.what, finding.detail))?;
     }
     Ok(if worst == Gravity::Failed {
         ExitCode::FAILURE

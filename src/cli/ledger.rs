@@ -1,6 +1,6 @@
 //! `weir ledger verify` and `weir rebuild-counters`: proves that everything derived is what the entries say, and derives it again.
 
-use super::{Failure, serve, token};
+use super::{Failure, say, serve, token};
 use crate::api::auth::{Scope, ScopeSet};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
@@ -44,7 +44,7 @@ pub(super) fn ledger(settings: &Settings, command: &LedgerCommand) -> Result<Exi
             }
             None => embedded(settings).await?,
         };
-        Ok(told(&found))
+        told(&found)
     })
 }
 
@@ -138,33 +138,32 @@ async fn look_again(
     Ok(None)
 }
 
-fn told(found: &Verification) -> ExitCode {
-    println!("sums      {} recomputed from their entries", found.sums);
-    println!("counters  {} compared with their sums", found.counters);
+fn told(found: &Verification) -> Result<ExitCode, Failure> {
+    say(format_args!("sums      {} recomputed from their entries", found.sums))?;
+    say(format_args!("counters  {} compared with their sums", found.counters))?;
     for difference in &found.differences {
-        match difference {
-            Difference::Sum(sum) => println!(
-                "differs   workspace {}, {}: the sum says {}, its entries say {}",
-                sum.workspace,
-                words(&sum.counter),
-                sum.row,
-                sum.entries
+        let (workspace, counter, what) = match difference {
+            Difference::Sum(sum) => (
+                &sum.workspace,
+                &sum.counter,
+                format!("the sum says {}, its entries say {}", sum.row, sum.entries),
             ),
-            Difference::Counter(counter) => println!(
-                "differs   workspace {}, {}: the counter says {}, the ledger says {}",
-                counter.workspace,
-                words(&counter.counter),
-                counter.store,
-                counter.ledger
+            Difference::Counter(found) => (
+                &found.workspace,
+                &found.counter,
+                format!("the counter says {}, the ledger says {}", found.store, found.ledger),
             ),
-        }
+        };
+        say(format_args!("differs   workspace {workspace}, {}: {what}", words(counter)))?;
     }
     if found.differences.is_empty() {
-        println!("agree     everything that is derived is what the entries say");
-        return ExitCode::SUCCESS;
+        say(format_args!("agree     everything that is derived is what the entries say"))?;
+        return Ok(ExitCode::SUCCESS);
     }
-    println!("the ledger wins: `weir rebuild-counters` copies it to the counters again; a sum that differs needs a person");
-    ExitCode::FAILURE
+    say(format_args!(
+        "the ledger wins: `weir rebuild-counters` copies it to the counters again; a sum that differs needs a person"
+    ))?;
+    Ok(ExitCode::FAILURE)
 }
 
 /// A counter for people.
@@ -194,9 +193,9 @@ fn bar() -> ProgressBar {
 /// Reads every group of counters from the ledger again.
 pub(super) fn rebuild_counters(settings: &Settings) -> Result<ExitCode, Failure> {
     if !settings.is_production() {
-        println!(
+        say(format_args!(
             "the embedded profile keeps its counters in the serving process and derives them from the ledger at each start: restart it"
-        );
+        ))?;
         return Ok(ExitCode::SUCCESS);
     }
     actix_web::rt::System::new().block_on(async {
@@ -205,7 +204,9 @@ pub(super) fn rebuild_counters(settings: &Settings) -> Result<ExitCode, Failure>
         let rebuilt = crate::flow::rebuild::all(&service, |sums| progress.set_position(sums)).await?;
         progress.finish_and_clear();
         service.ledger.close().await;
-        println!("{rebuilt} groups of counters were read from the ledger again; what is held stays held");
+        say(format_args!(
+            "{rebuilt} groups of counters were read from the ledger again; what is held stays held"
+        ))?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -218,7 +219,7 @@ pub(super) fn migrate(settings: &Settings) -> Result<ExitCode, Failure> {
             None => Box::new(existing(settings).await?),
         };
         for finding in ledger.inspect(SystemClock.now()).await?.iter().take(1) {
-            println!("up to date: {}", finding.detail);
+            say(format_args!("up to date: {}", finding.detail))?;
         }
         ledger.close().await;
         Ok(ExitCode::SUCCESS)

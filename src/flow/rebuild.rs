@@ -38,6 +38,7 @@ pub async fn rebuild(service: &Service, workspace: &WorkspaceId, whose: &[Whose]
                     rows: &rows,
                 };
                 service.counters.finish(workspace, group, &rebuilt, now).await?;
+                metrics::counter!("weir_rebuilds_total").increment(1);
             }
         }
     }

@@ -102,6 +102,9 @@ pub async fn settle(
 }
 
 async fn settled(service: &Service, id: ReservationId, known: &Known, report: &Report, entry: Entry, rows: Vec<SumRow>) -> Settled {
+    if entry.late {
+        metrics::counter!("weir_late_total").increment(1);
+    }
     let budgets = apply(service, id, known, Progress::Ended(End::Settled), rows).await;
     if report.outcome == Outcome::Success {
         let requests = report.requests.unwrap_or(known.subject.requests);

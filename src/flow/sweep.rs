@@ -39,6 +39,7 @@ impl Sweeper {
             None => service.ledger.last_recorded().await?.map_or(now, |last| last.min(now)),
         };
         let rows = copy(service, from.plus_seconds(-BACK_SECONDS)).await?;
+        metrics::counter!("weir_swept_rows_total").increment(rows as u64);
         self.swept = Some(now);
         Ok(rows)
     }

@@ -9,6 +9,7 @@
 //! - *Adoption*: reservations that came back with an old copy are compared with the ledger before their workspace admits anything.
 
 mod call;
+mod everywhere;
 mod inspect;
 mod keys;
 mod link;
@@ -35,23 +36,19 @@ use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
 use call::{Call, CallError, Clocks, unknown_word};
-use futures_util::future::try_join_all;
-use keys::{Columns, Keys, TAGS};
+use keys::{Columns, Keys};
 use link::Link;
 use pack::Pack;
 use reply::{Reply, Unexpected};
 use request::{pack_hold, pack_read, pack_rows};
 use script::Script;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 /// How many holds one script looks at to tell when a budget frees up.
 const FREE_AT_PAGE: usize = 500;
 /// How much longer others wait for a rebuild, for each reservation that it compares with the ledger.
 const ADOPT_MICROS: i64 = 1_000;
-/// How many indexes a round looks into for holds that expired in idle workspaces, and how many members of each it draws.
-const SWEPT_TAGS: usize = 16;
-const SWEPT_MEMBERS: i64 = 32;
 
 /// The counter store of a deployment.
 pub struct RedisCounters {
@@ -337,63 +334,6 @@ impl RedisCounters {
             "refused" => Ok(false),
             other => Err(unknown_word(other)),
         }
-    }
-
-    /// Calls a script over all indexes: at once on a server, index by index on a cluster, all of them on their way together.
-    async fn everywhere(
-        &self,
-        script: &Script,
-        now: Timestamp,
-        pack: impl Fn(&mut Pack, Option<usize>),
-    ) -> Result<Vec<(String, Reply)>, CallError> {
-        if !self.link.is_cluster() {
-            let mut call = Call::new(script, 0, now);
-            call.keys = self.keys.indexes();
-            pack(&mut call.pack, None);
-            return Ok(vec![self.send(&call).await?]);
-        }
-        let calls = (0..TAGS).map(|tag| {
-            let mut call = Call::new(script, (tag as u32) << 16, now);
-            call.keys.push(self.keys.index(tag));
-            pack(&mut call.pack, Some(tag));
-            async move { self.send(&call).await }
-        });
-        try_join_all(calls).await
-    }
-
-    async fn try_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CallError> {
-        let first = self.sweep.fetch_add(SWEPT_TAGS, Ordering::Relaxed) % TAGS;
-        let most = i64::try_from(limit).unwrap_or(i64::MAX).min(i64::from(u16::MAX));
-        let replies = self.everywhere(&script::DUE, now, |pack, tag| {
-            let sweeps = tag.is_none_or(|tag| (first..first + SWEPT_TAGS).contains(&tag));
-            // On one server a script sweeps a few members of each index instead of many of some.
-            let members = if tag.is_none() {
-                SWEPT_MEMBERS / SWEPT_TAGS as i64
-            } else {
-                SWEPT_MEMBERS
-            };
-            pack.int(most).int(if sweeps { members } else { 0 });
-        });
-        let mut due = Vec::new();
-        for (_, mut reply) in replies.await? {
-            let mut list = reply.list()?;
-            while list.len() >= 3 {
-                let since = list.moment()?;
-                let id = reservation(&list.text()?)?;
-                due.push((since, list.record(id)?));
-            }
-        }
-        due.sort_by_key(|(since, record)| (*since, record.reservation));
-        due.truncate(limit);
-        Ok(due.into_iter().map(|(_, record)| record).collect())
-    }
-
-    async fn try_open(&self) -> Result<u64, CallError> {
-        let mut open = 0;
-        for (_, mut reply) in self.everywhere(&script::OPEN, Timestamp::from_micros(0), |_, _| ()).await? {
-            open += u64::try_from(reply.int()?).unwrap_or(0);
-        }
-        Ok(open)
     }
 }
 

@@ -6,11 +6,16 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// How the schema came to be, compiled in.
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
+/// How the schema came to be, compiled in. A schema that a later version has added to is taken all the same: during a deployment nodes of
+/// both versions start, and what is added is in nobody's way.
+pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrations = sqlx::migrate!("./migrations/postgres");
+    migrations.set_ignore_missing(true);
+    migrations
+});
 /// How many reads and rare writes run at once.
 const POOL_CONNECTIONS_MAX: u32 = 8;
 /// How many batches of posts are under way at once: while one waits for the disk, another one works.
@@ -59,6 +64,8 @@ impl Server {
             .application_name("weir")
             .statement_cache_capacity(STATEMENTS_KEPT_MAX)
             .options([
+                // That a table exists already is no news for a log.
+                ("client_min_messages", "warning".to_owned()),
                 ("default_transaction_isolation", "read committed".to_owned()),
                 ("statement_timeout", format!("{STATEMENT_SECONDS_MAX}s")),
                 ("lock_timeout", format!("{LOCK_WAIT_MILLIS}ms")),

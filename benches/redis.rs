@@ -1,0 +1,333 @@
+//! Authorize over HTTP on the production profile, beside its two yardsticks in the same run: (a) an empty actix handler with the same bodies,
+//! and (b) the same script called directly, without HTTP. `cargo bench --bench redis`; needs redis-server and PostgreSQL, and starts private ones.
+//!
+//! The service, or the empty handler, has one core for itself; the load and Redis share the other. Processor time for each authorize is what
+//! the kernel says of both processes. After that: what a tenth budget, a fifth rung and a thousand live reservations cost the script.
+
+mod load;
+#[path = "../tests/support/postgres.rs"]
+mod postgres;
+#[path = "../tests/support/redis.rs"]
+mod redis;
+
+use load::{Connection, Figures, Server, cpu_of, request};
+use serde_json::json;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use weir::clock::{Clock, SystemClock};
+use weir::counters::redis::{RedisCounters, RedisSettings};
+use weir::counters::{Begun, Counters, HoldOutcome, HoldRequest, Rebuilt, SumRow};
+use weir::decision::amount::{Amounts, Unit};
+use weir::decision::counter::{Counter, Whose};
+use weir::decision::id::{Feature, RequestId, ReservationId, WorkspaceId};
+use weir::decision::period::{Period, PeriodKind};
+use weir::decision::rung::{Limit, Rung};
+use weir::decision::time::Timestamp;
+
+const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
+const ROUNDS: usize = 3;
+const ROUND: Duration = Duration::from_secs(2);
+const WORKSPACES: u64 = 100;
+const SECRET: &str = "a secret for benchmarks, long enough to be one";
+const CORE_OF_SERVICE: &str = "0";
+const CORE_OF_LOAD: &str = "1";
+
+fn main() {
+    if load::serve_if_yardstick() {
+        return;
+    }
+    let args: Vec<String> = std::env::args().collect();
+    if !redis::is_there() {
+        return;
+    }
+    let Some(postgres) = postgres::Postgres::start() else { return };
+    let redis = redis::Server::start();
+    for process in [std::process::id(), redis.pid()] {
+        pin(process);
+    }
+    let quick = args.iter().any(|arg| arg == "--quick");
+    let round = if quick { Duration::from_millis(200) } else { ROUND };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        over_http(&postgres, &redis, round).await;
+        redis.cli(&["FLUSHALL"]);
+        script_alone(&redis, round).await;
+    });
+}
+
+/// Puts a process on the core of the load.
+fn pin(process: u32) {
+    let status = Command::new("taskset")
+        .args(["-a", "-p", "-c", CORE_OF_LOAD, &process.to_string()])
+        .output();
+    status.expect("taskset, of util-linux");
+}
+
+/// A command that has the service's core for itself.
+fn on_its_own_core(program: &str) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", CORE_OF_SERVICE, program]);
+    command
+}
+
+struct Bench {
+    weir: Server,
+    empty: Server,
+    token: String,
+    next: AtomicU64,
+}
+
+impl Bench {
+    fn authorize(&self, address: &str) -> Vec<u8> {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let body = json!({"workspace_id": format!("bench-{}", n % WORKSPACES), "user_id": format!("user-{}", n % 7),
+            "feature": "document_summarization", "model": "claude-sonnet-4-5", "request_id": format!("request-{n:012}"),
+            "input_tokens": 4521, "max_output_tokens": 1024});
+        request(address, "POST", "/v1/authorize", &self.token, &body.to_string())
+    }
+
+    async fn one(&self, connection: &mut Connection, address: &str) {
+        let (status, at) = connection.send(&self.authorize(address)).await;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&connection.buffer[at..]));
+    }
+
+    async fn round(self: &Arc<Self>, connections: usize, is_empty: bool, time: Duration, figures: &mut Figures) -> usize {
+        let began = Instant::now();
+        let tasks: Vec<_> = (0..connections)
+            .map(|_| {
+                let bench = self.clone();
+                tokio::spawn(async move {
+                    let address = if is_empty { &bench.empty.address } else { &bench.weir.address };
+                    let mut connection = Connection::open(address).await;
+                    let mut latencies = Vec::with_capacity(1 << 14);
+                    while began.elapsed() < time {
+                        let sent = Instant::now();
+                        bench.one(&mut connection, address).await;
+                        latencies.push(sent.elapsed());
+                    }
+                    latencies
+                })
+            })
+            .collect();
+        let mut done = 0;
+        for task in tasks {
+            let latencies = task.await.expect("a connection's work");
+            done += latencies.len();
+            figures.latencies.extend(latencies);
+        }
+        figures.rates.push(done as f64 / began.elapsed().as_secs_f64());
+        done
+    }
+}
+
+async fn over_http(postgres: &postgres::Postgres, redis: &redis::Server, round: Duration) {
+    let variables = [
+        ("WEIR_DATABASE_URL", postgres.url("public")),
+        ("WEIR_REDIS_URL", redis.url()),
+        ("WEIR_JWT_SECRET", SECRET.to_owned()),
+    ];
+    let mut serve = on_its_own_core(env!("CARGO_BIN_EXE_weir"));
+    serve.args(["serve", "--listen", "127.0.0.1:0"]).envs(variables.clone());
+    let weir = Server::start(serve);
+    let token = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["token", "--scope", "authorize,admin", "--ttl", "86400"])
+        .envs(variables)
+        .output()
+        .expect("a token");
+    let token = String::from_utf8(token.stdout).expect("text").trim().to_owned();
+    let this = std::env::current_exe().expect("this program");
+    let this = this.to_str().expect("a path of text");
+    let yardstick = |bytes: usize| {
+        let mut command = on_its_own_core(this);
+        command.args(["--yardstick", &bytes.to_string()]);
+        Server::start(command)
+    };
+    let mut bench = Bench {
+        weir,
+        empty: yardstick(1),
+        token,
+        next: AtomicU64::new(0),
+    };
+    let mut connection = Connection::open(&bench.weir.address).await;
+    let budgets = json!([
+        {"id": "monthly_tokens", "unit": "tokens", "period": "month", "soft": 3_000_000_000_000_000_i64, "hard": 3_900_000_000_000_000_i64},
+        {"id": "monthly_usd", "unit": "usd", "period": "month", "hard": "3900000"},
+        {"id": "summaries", "feature": "document_summarization", "unit": "tokens", "period": "month", "hard": 3_900_000_000_000_000_i64}]);
+    let plan =
+        json!({"name": "Bench", "pricing": {"model": "flat", "base_usd": "0"}, "max_open_reservations": 1_000_000, "budgets": budgets});
+    let mut puts = vec![("/v1/admin/plans/bench".to_owned(), plan)];
+    puts.extend((0..WORKSPACES).map(|n| (format!("/v1/admin/workspaces/bench-{n}"), json!({"plan_id": "bench"}))));
+    for (path, body) in puts {
+        let (status, _) = connection
+            .send(&request(&bench.weir.address, "PUT", &path, &bench.token, &body.to_string()))
+            .await;
+        assert!(status == 200 || status == 201, "{path}: {status}");
+    }
+    let (_, at) = connection.send(&bench.authorize(&bench.weir.address)).await;
+    bench.empty = yardstick(connection.buffer.len() - at);
+    let bench = Arc::new(bench);
+    for _ in 0..2 * WORKSPACES {
+        bench.one(&mut connection, &bench.weir.address).await;
+    }
+
+    println!(
+        "{:>11}  {:>10} {:>10} {:>6}  {:>9} {:>9}  {:>10} {:>10}",
+        "connections", "empty/s", "authorize/s", "ratio", "p99 empty", "p99", "service us", "redis us"
+    );
+    for connections in CONNECTIONS {
+        let mut figures = [Figures::default(), Figures::default()];
+        let (mut service, mut store, mut done) = (Duration::ZERO, Duration::ZERO, 0);
+        for _ in 0..ROUNDS {
+            bench.round(connections, true, round, &mut figures[0]).await;
+            let before = (bench.weir.cpu(), cpu_of(redis.pid()));
+            done += bench.round(connections, false, round, &mut figures[1]).await;
+            service += bench.weir.cpu() - before.0;
+            store += cpu_of(redis.pid()) - before.1;
+        }
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / done.max(1) as f64;
+        let [empty, authorize] = &mut figures;
+        println!(
+            "{connections:>11}  {:>10.0} {:>10.0} {:>6.2}  {:>9.1?} {:>9.1?}  {:>10.1} {:>10.1}",
+            empty.rate(),
+            authorize.rate(),
+            authorize.rate() / empty.rate(),
+            empty.percentile(99),
+            authorize.percentile(99),
+            each(service),
+            each(store)
+        );
+    }
+}
+
+/// The script without HTTP, asked from this process.
+async fn script_alone(redis: &redis::Server, round: Duration) {
+    let store = RedisCounters::connect(RedisSettings::new(&redis.url())).await.expect("the store");
+    let store = Arc::new(store);
+    println!(
+        "\n{:<44} {:>10} {:>10} {:>10}",
+        "the script alone, 16 callers", "per second", "p99", "redis us"
+    );
+    for (what, budgets, rungs, live) in [
+        ("3 budgets, 1 rung", 3, 1, 0),
+        ("1 budget", 1, 1, 0),
+        ("10 budgets", 10, 1, 0),
+        ("3 budgets, the fifth rung fits", 3, 5, 0),
+        ("3 budgets, 1,000 live reservations", 3, 1, 1_000),
+    ] {
+        let number = format!("{budgets}-{rungs}-{live}");
+        let workspace = WorkspaceId::parse(&format!("alone-{number}")).expect("a name");
+        let counters: Arc<Vec<Counter>> = Arc::new((0..budgets).map(counter).collect());
+        build(&store, &workspace, &counters).await;
+        for n in 0..live {
+            take(&store, &request_of(&workspace, &counters, 1, &format!("live-{n}"))).await;
+        }
+        let (began, before) = (Instant::now(), cpu_of(redis.pid()));
+        let tasks: Vec<_> = (0..16)
+            .map(|task| {
+                let (store, workspace, counters) = (store.clone(), workspace.clone(), counters.clone());
+                tokio::spawn(async move {
+                    let (mut latencies, mut n) = (Vec::new(), 0);
+                    while began.elapsed() < round {
+                        let request = request_of(&workspace, &counters, rungs, &format!("{task}-{n}"));
+                        let sent = Instant::now();
+                        take(&store, &request).await;
+                        latencies.push(sent.elapsed());
+                        n += 1;
+                    }
+                    latencies
+                })
+            })
+            .collect();
+        let mut figures = Figures::default();
+        for task in tasks {
+            figures.latencies.extend(task.await.expect("a caller's work"));
+        }
+        let done = figures.latencies.len() as f64;
+        let each = (cpu_of(redis.pid()) - before).as_secs_f64() * 1e6 / done;
+        println!(
+            "{what:<44} {:>10.0} {:>10.1?} {each:>10.1}",
+            done / began.elapsed().as_secs_f64(),
+            figures.percentile(99)
+        );
+    }
+}
+
+fn counter(number: usize) -> Counter {
+    let start = SystemClock.now().plus_seconds(-3_600);
+    let hour = 3_600 * 1_000_000;
+    let start = Timestamp::from_micros(start.micros() / hour * hour);
+    Counter {
+        whose: Whose::Workspace,
+        feature: (number > 0).then(|| Feature::parse(&format!("feature-{number}")).expect("a name")),
+        unit: Unit::Tokens,
+        kind: PeriodKind::Day,
+        period: Period {
+            start,
+            end: start.plus_seconds(86_400),
+        },
+    }
+}
+
+async fn build(store: &RedisCounters, workspace: &WorkspaceId, counters: &[Counter]) {
+    let now = SystemClock.now();
+    let Begun::Started { token, .. } = store.begin(workspace, &Whose::Workspace, now).await.expect("begun") else {
+        panic!("nobody else rebuilds")
+    };
+    let row = |counter: &Counter| SumRow {
+        counter: counter.clone(),
+        spent: 0,
+        version: 1,
+    };
+    let rows: Vec<SumRow> = counters.iter().map(row).collect();
+    let rebuilt = Rebuilt {
+        token,
+        adopted: &[],
+        rows: &rows,
+    };
+    assert!(store.finish(workspace, &Whose::Workspace, &rebuilt, now).await.expect("finished"));
+}
+
+/// Of several rungs only the last one fits.
+fn request_of(workspace: &WorkspaceId, counters: &[Counter], rungs: usize, key: &str) -> HoldRequest {
+    let now = SystemClock.now();
+    let rung = |number: usize| Rung {
+        needs: Amounts {
+            tokens: 5,
+            requests: 1,
+            ..Amounts::ZERO
+        },
+        output: 4,
+        cap: None,
+        limits: (0..counters.len())
+            .map(|counter| Limit {
+                counter,
+                open_below: None,
+                ceiling: Some(if number + 1 == rungs { 1 << 50 } else { 0 }),
+            })
+            .collect(),
+        expires_at: now.plus_seconds(600),
+    };
+    HoldRequest {
+        workspace: workspace.clone(),
+        reservation: ReservationId::derive(workspace, &RequestId::parse(key).expect("a key")),
+        fingerprint: 1,
+        counters: counters.to_vec(),
+        named_since: now,
+        rungs: (0..rungs).map(rung).collect(),
+        open_max: 10_000_000,
+        charge_on_expiry: false,
+        context: vec![7; 320].into(),
+        now,
+    }
+}
+
+async fn take(store: &RedisCounters, request: &HoldRequest) {
+    let outcome = store.hold(request).await.expect("an answer");
+    assert!(matches!(outcome, HoldOutcome::Held { .. }), "{outcome:?}");
+}
