@@ -2,6 +2,7 @@
 
 use super::books::{Books, Entry, Which};
 use super::clients::{Clients, micros};
+use super::reads;
 use super::record::{Fate, Loss, Micros, Request, SECOND};
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -40,10 +41,6 @@ pub async fn until_quiet(clients: &Clients, database_url: &str, limit: i64) -> B
 }
 
 pub async fn all(clients: &Clients, requests: &[Request], books: &Books, limit: i64) {
-    let all_nodes: Vec<usize> = (0..clients.nodes.len()).collect();
-    for different in counters(clients, books, &all_nodes, limit).await {
-        clients.record.wrong(different);
-    }
     let losses: Vec<Loss> = clients
         .record
         .all_that_happened()
@@ -67,9 +64,14 @@ pub async fn all(clients: &Clients, requests: &[Request], books: &Books, limit: 
         }
     }
     once(clients, requests, books);
+    reads::check(clients, requests);
     nodes(clients);
     sums(clients, books);
     limits(clients, requests, books, &losses, limit);
+    let all_nodes: Vec<usize> = (0..clients.nodes.len()).collect();
+    for different in counters(clients, books, &all_nodes, limit).await {
+        clients.record.wrong(different);
+    }
 }
 
 /// What was acknowledged of one request is in the ledger, and nothing else of it.

@@ -43,6 +43,12 @@ struct Answer {
 }
 
 impl Answer {
+    /// What is spent of the limit, where it is told.
+    fn spent(&self) -> Option<i64> {
+        let mut budgets = self.body["budgets"].as_array()?.iter();
+        budgets.find(|budget| budget["budget_id"] == "tokens")?["spent"].as_i64()
+    }
+
     /// Whether it says what came of the request; otherwise it is to be asked again.
     fn is_final(&self) -> bool {
         self.status != 0 && self.status != 503
@@ -198,6 +204,7 @@ impl<'a> Worker<'a> {
                 answered: now(),
                 status: answer.status,
                 word: answer.word.clone(),
+                spent: answer.spent(),
             });
             let over = tries == TRIES_MAX || now() > self.clients.give_up_at.load(Ordering::SeqCst);
             if answer.is_final() || over {

@@ -11,6 +11,7 @@ mod check;
 mod clients;
 mod faults;
 mod node;
+mod reads;
 mod record;
 
 use clients::Clients;

@@ -47,6 +47,8 @@ pub struct Call {
     pub status: u16,
     /// The decision, the code of a problem, or `ok`.
     pub word: String,
+    /// What it said of the tokens that the workspace has spent.
+    pub spent: Option<i64>,
 }
 
 /// A settle that was answered 200.
