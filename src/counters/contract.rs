@@ -12,6 +12,7 @@ pub(crate) mod desk;
 mod ends;
 mod expiry;
 mod idempotency;
+mod model;
 mod naive;
 mod op;
 mod rebuild;

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long a server may take to start, and a cluster to agree.
 const START_SECONDS: u64 = 20;
+/// Waits until its input ends, be it by our death, and clears up; a server that is to run again keeps its folder.
+const GUARD: &str = "read word; kill -9 \"$0\" 2> /dev/null; test \"$word\" = keep || rm -rf \"$1\"";
 /// How many free ports are tried, since another program may take one first.
 const PORTS_TRIED: usize = 5;
 
@@ -94,7 +96,8 @@ fn launch(folder: &Path, port: u16, options: &[String]) -> Running {
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let guard = Command::new("sh")
-        .args(["-c", "cat > /dev/null; kill -9 \"$0\" 2> /dev/null", &server.id().to_string()])
+        .args(["-c", GUARD, &server.id().to_string()])
+        .arg(folder)
         .stdin(Stdio::piped())
         .spawn()
         .expect("a guard");
@@ -175,7 +178,10 @@ impl Server {
 
     /// Kills it, as a crash would.
     pub fn kill(&mut self) {
-        self.running = None;
+        if let Some(mut running) = self.running.take() {
+            let input = running.guard.stdin.as_mut().expect("the guard listens");
+            input.write_all(b"keep\n").expect("the guard listens");
+        }
     }
 
     /// Starts it again after it was killed, with what it finds in its folder.
@@ -220,6 +226,17 @@ impl Server {
             replica.cli(&["INFO", "replication"]).contains("master_link_status:up")
         });
         replica
+    }
+
+    /// Waits until a replica has all that was written here. (WAIT would only wait for what its own connection wrote.)
+    pub fn reach(&self, replica: &Server) {
+        let offset = |server: &Server| {
+            let info = server.cli(&["INFO", "replication"]);
+            let line = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:"));
+            line.and_then(|line| line.trim().parse::<u64>().ok()).expect("an offset")
+        };
+        let written = offset(self);
+        until("the replica has caught up", || offset(replica) >= written);
     }
 }
 

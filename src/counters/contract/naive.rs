@@ -1,6 +1,9 @@
 //! A counter store that is too simple to be wrong: lists that are walked from end to end, and nothing kept that can be computed.
 //!
 //! What is held on a counter is not stored; it is added up from the holds each time. It forgets no group and knows no limit of memory.
+//!
+//! Unlike the store in memory it can lose all it knows, or come back as it was earlier: so it is also the store of the model, which tries out
+//! what that may lead to, with each rule and without it.
 
 use crate::counters::{
     Applied, Begun, CLAIM_OPEN_SECONDS, Claim, Counters, CountersError, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HOLD_SECONDS_MAX,
@@ -21,24 +24,59 @@ use std::sync::{Arc, Mutex, MutexGuard};
 #[derive(Default)]
 pub(crate) struct Naive(Mutex<State>);
 
-#[derive(Default)]
-struct State {
+/// Rules that a model may take away, to see what they are for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// A row is only replaced by a newer one.
+    pub(crate) newer_only: bool,
+    /// A finish needs the token of the current begin.
+    pub(crate) token: bool,
+    /// What another process left is not live before it is rebuilt and compared with the ledger.
+    pub(crate) epoch: bool,
+}
+
+impl Rules {
+    pub(crate) const ALL: Rules = Rules {
+        newer_only: true,
+        token: true,
+        epoch: true,
+    };
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules::ALL
+    }
+}
+
+#[derive(Clone, Default, Debug)]
+pub(crate) struct State {
+    rules: Rules,
     groups: BTreeMap<(WorkspaceId, Whose), Group>,
     holds: Vec<Hold>,
     tokens: u64,
+    /// Of the process that runs; each has its own.
+    epoch: u64,
+    /// In which epoch the open holds of a workspace were last compared with the ledger.
+    compared: BTreeMap<WorkspaceId, u64>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default, Debug)]
 struct Group {
+    epoch: u64,
+    generation: u64,
     rebuild: Option<(u64, Timestamp)>,
     built_at: Option<Timestamp>,
     rows: BTreeMap<Counter, SumRow>,
 }
 
 /// A reservation, live or ended.
+#[derive(Clone, Debug)]
 struct Hold {
     record: Record,
     counters: Vec<Counter>,
+    /// Of the group of each counter.
+    generations: Vec<u64>,
     charged: bool,
     claimed_at: Timestamp,
     ended_at: Timestamp,
@@ -93,6 +131,20 @@ impl Hold {
 }
 
 impl State {
+    pub(crate) fn under(rules: Rules) -> Self {
+        State { rules, ..State::default() }
+    }
+
+    /// A new process that knows what an earlier one knew at some time, which may be nothing.
+    pub(crate) fn next_process(&self, knowing: &State) -> Self {
+        State {
+            rules: self.rules,
+            tokens: self.tokens,
+            epoch: self.epoch + 1,
+            ..knowing.clone()
+        }
+    }
+
     /// Lets everything happen that happens by itself until `now`.
     fn pass(&mut self, now: Timestamp) {
         for hold in &mut self.holds {
@@ -112,8 +164,37 @@ impl State {
         self.holds.iter().filter(move |hold| hold.record.workspace == *workspace)
     }
 
+    /// The generation of a group, 0 if it is not there.
+    fn generation(&self, workspace: &WorkspaceId, whose: &Whose) -> u64 {
+        let group = self.groups.get(&(workspace.clone(), whose.clone()));
+        group.map_or(0, |group| group.generation)
+    }
+
+    /// Whether a hold counts nothing any more on some of its counters.
+    fn is_lost(&self, hold: &Hold) -> bool {
+        let lost = |(counter, generation): (&Counter, &u64)| self.generation(&hold.record.workspace, &counter.whose) != *generation;
+        hold.counters.iter().zip(&hold.generations).any(lost)
+    }
+
+    fn is_compared(&self, workspace: &WorkspaceId) -> bool {
+        !self.rules.epoch || self.compared.get(workspace) == Some(&self.epoch)
+    }
+
+    /// A record as it is told: what was lost has ended for whoever asks.
+    fn told(&self, id: ReservationId) -> Option<Record> {
+        let hold = self.holds.iter().find(|hold| hold.record.reservation == id)?;
+        let ended = hold.record.end.is_none() && self.is_lost(hold);
+        Some(Record {
+            end: if ended { Some(End::Expired) } else { hold.record.end },
+            ..hold.record.clone()
+        })
+    }
+
     fn balance(&self, workspace: &WorkspaceId, counter: &Counter, named_since: Timestamp, now: Timestamp) -> Option<Balance> {
         let group = self.groups.get(&(workspace.clone(), counter.whose.clone()))?;
+        if self.rules.epoch && group.epoch != self.epoch {
+            return None;
+        }
         let built_at = group.built_at?;
         if counter.period.end.plus_seconds(KEEP_ENDED_SECONDS) <= now {
             return None;
@@ -124,7 +205,13 @@ impl State {
             None if is_new => 0,
             None => return None,
         };
-        let held = self.of_workspace(workspace).map(|hold| hold.holds(counter)).sum();
+        let generation = group.generation;
+        let held = self.of_workspace(workspace).map(|hold| {
+            let place = hold.counters.iter().position(|held_on| held_on == counter);
+            let counts = place.is_some_and(|place| hold.generations[place] == generation);
+            if counts { hold.holds(counter) } else { 0 }
+        });
+        let held = held.sum();
         Some(Balance { spent, held })
     }
 
@@ -156,26 +243,40 @@ impl State {
         let Some(group) = self.groups.get_mut(&(workspace.clone(), row.counter.whose.clone())) else {
             return;
         };
-        if group.rows.get(&row.counter).is_none_or(|known| known.version < row.version) {
+        if self.rules.epoch && group.epoch != self.epoch {
+            return;
+        }
+        let is_newer = group.rows.get(&row.counter).is_none_or(|known| known.version < row.version);
+        if is_newer || !self.rules.newer_only {
             group.rows.insert(row.counter.clone(), row.clone());
         }
     }
 
     fn admit(&mut self, request: &HoldRequest) -> HoldOutcome {
-        if let Some(hold) = self.hold(request.reservation) {
+        let compared = self.is_compared(&request.workspace);
+        if let Some(hold) = self.holds.iter().find(|hold| hold.record.reservation == request.reservation) {
             let fingerprint = hold.record.fingerprint;
-            return match hold.record.end {
-                _ if fingerprint != request.fingerprint && fingerprint != FINGERPRINT_UNKNOWN => HoldOutcome::Mismatch,
-                Some(end) => HoldOutcome::Ended(end),
-                None => HoldOutcome::Replayed(Box::new(hold.record.clone())),
-            };
+            match hold.record.end {
+                _ if fingerprint != request.fingerprint && fingerprint != FINGERPRINT_UNKNOWN => return HoldOutcome::Mismatch,
+                Some(end) => return HoldOutcome::Ended(end),
+                None if !compared => return HoldOutcome::Unready(vec![Whose::Workspace]),
+                None if !self.is_lost(hold) => return HoldOutcome::Replayed(Box::new(hold.record.clone())),
+                None => self.holds.retain(|hold| hold.record.reservation != request.reservation),
+            }
         }
         let balances = match self.balances(&request.workspace, &request.counters, request.named_since, request.now) {
             Ok(balances) => balances,
             Err(groups) => return HoldOutcome::Unready(groups),
         };
-        let open = self.of_workspace(&request.workspace).filter(|hold| hold.record.end.is_none());
-        if open.count() >= request.open_max as usize {
+        let open = self
+            .of_workspace(&request.workspace)
+            .filter(|hold| hold.record.end.is_none())
+            .count();
+        if !compared && open > 0 {
+            return HoldOutcome::Unready(vec![Whose::Workspace]);
+        }
+        self.compared.insert(request.workspace.clone(), self.epoch);
+        if open >= request.open_max as usize {
             return HoldOutcome::TooManyOpen { balances };
         }
         let units: Vec<Unit> = request.counters.iter().map(|counter| counter.unit).collect();
@@ -195,8 +296,11 @@ impl State {
             used: Amounts::ZERO,
             end: None,
         };
+        let of = |counter: &Counter| self.generation(&request.workspace, &counter.whose);
+        let generations = request.counters.iter().map(of).collect();
         self.holds.push(Hold {
             record,
+            generations,
             counters: request.counters.clone(),
             charged: request.charge_on_expiry,
             claimed_at: request.now,
@@ -240,6 +344,7 @@ fn unknown(workspace: &WorkspaceId, reservation: ReservationId, end: End, now: T
     };
     Hold {
         record,
+        generations: Vec::new(),
         counters: Vec::new(),
         charged: false,
         claimed_at: now,
@@ -248,6 +353,14 @@ fn unknown(workspace: &WorkspaceId, reservation: ReservationId, end: End, now: T
 }
 
 impl Naive {
+    pub(crate) fn of(state: State) -> Self {
+        Self(Mutex::new(state))
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.0.lock().expect("no panic under the lock").clone()
+    }
+
     fn at(&self, now: Timestamp) -> MutexGuard<'_, State> {
         let mut state = self.0.lock().expect("no panic under the lock");
         state.pass(now);
@@ -279,7 +392,7 @@ impl Counters for Naive {
     }
 
     async fn find(&self, reservation: ReservationId, now: Timestamp) -> Result<Option<Record>, CountersError> {
-        Ok(self.at(now).hold(reservation).map(|hold| hold.record.clone()))
+        Ok(self.at(now).told(reservation))
     }
 
     async fn claim(
@@ -289,17 +402,21 @@ impl Counters for Naive {
         now: Timestamp,
     ) -> Result<Result<Option<Record>, Vec<Whose>>, CountersError> {
         let mut state = self.at(now);
-        let Some(hold) = state.hold(reservation) else {
+        let Some(told) = state.told(reservation) else {
             return Ok(Ok(None));
         };
-        if hold.record.end.is_none() {
-            hold.claimed_at = now;
-            hold.record.claimed = Some(match (hold.record.claimed, claim) {
-                (Some(Claim::UpTo(before)), Claim::UpTo(more)) => Claim::UpTo(before.max(more)),
-                (Some(Claim::Final), _) => Claim::Final,
-                (_, claim) => claim,
-            });
+        if told.end.is_none() && !state.is_compared(&told.workspace) {
+            return Ok(Err(vec![Whose::Workspace]));
         }
+        let Some(hold) = state.hold(reservation).filter(|_| told.end.is_none()) else {
+            return Ok(Ok(Some(told)));
+        };
+        hold.claimed_at = now;
+        hold.record.claimed = Some(match (hold.record.claimed, claim) {
+            (Some(Claim::UpTo(before)), Claim::UpTo(more)) => Claim::UpTo(before.max(more)),
+            (Some(Claim::Final), _) => Claim::Final,
+            (_, claim) => claim,
+        });
         Ok(Ok(Some(hold.record.clone())))
     }
 
@@ -324,11 +441,12 @@ impl Counters for Naive {
 
     async fn extend(&self, reservation: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CountersError> {
         let mut state = self.at(now);
-        let Some(hold) = state.hold(reservation) else {
+        let told = state.told(reservation);
+        let Some((hold, told)) = state.hold(reservation).zip(told) else {
             return Ok(Extended::Unknown);
         };
         let record = &mut hold.record;
-        Ok(match record.end {
+        Ok(match told.end {
             Some(end) => Extended::Ended(end),
             None => {
                 let latest = record.held_at.plus_seconds(HOLD_SECONDS_MAX);
@@ -351,6 +469,7 @@ impl Counters for Naive {
             return Ok(None);
         };
         let mut leaving: Vec<&Hold> = state.of_workspace(workspace).filter(|hold| hold.expires_by_itself()).collect();
+        leaving.retain(|hold| !state.is_lost(hold));
         leaving.sort_by_key(|hold| (hold.record.expires_at, hold.record.reservation));
         leaving.truncate(FREE_AT_HOLDS_MAX);
         let stays = counter.unit == Unit::Requests && counter.kind.is_rate();
@@ -371,25 +490,42 @@ impl Counters for Naive {
         let mut state = self.at(now);
         state.tokens += 1;
         let token = state.tokens;
-        let group = state.groups.entry((workspace.clone(), whose.clone())).or_default();
+        let epoch = state.epoch;
+        let new = || Group {
+            epoch,
+            generation: token,
+            ..Group::default()
+        };
+        let group = state.groups.entry((workspace.clone(), whose.clone())).or_insert_with(new);
         let takeover = REBUILD_TAKEOVER_MILLIS * 1_000;
-        if group.rebuild.is_some_and(|(_, begun_at)| now < begun_at.plus_micros(takeover)) {
+        if group.epoch == epoch && group.rebuild.is_some_and(|(_, begun_at)| now < begun_at.plus_micros(takeover)) {
             return Ok(Begun::Wait);
         }
+        if group.epoch != epoch {
+            (group.epoch, group.built_at) = (epoch, None);
+        }
         group.rebuild = Some((token, now));
-        Ok(Begun::Started { token, adopt: Vec::new() })
+        let compared = state.is_compared(workspace);
+        let open = state.of_workspace(workspace).filter(|hold| hold.record.end.is_none() && !compared);
+        let adopt: Vec<ReservationId> = open.map(|hold| hold.record.reservation).collect();
+        if adopt.is_empty() {
+            state.compared.insert(workspace.clone(), epoch);
+        }
+        Ok(Begun::Started { token, adopt })
     }
 
     async fn finish(&self, workspace: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> Result<bool, CountersError> {
         let mut state = self.at(now);
+        let (rules, epoch) = (state.rules, state.epoch);
         let Some(group) = state.groups.get_mut(&(workspace.clone(), whose.clone())) else {
             return Ok(false);
         };
-        if group.rebuild.is_none_or(|(current, _)| current != rebuilt.token) {
+        if rules.token && (group.epoch != epoch || group.rebuild.is_none_or(|(current, _)| current != rebuilt.token)) {
             return Ok(false);
         }
         group.rebuild = None;
         group.built_at = group.built_at.or(Some(now));
+        state.compared.insert(workspace.clone(), epoch);
         for (reservation, progress) in rebuilt.adopted {
             state.progress(workspace, *reservation, *progress, now);
         }

@@ -9,13 +9,13 @@
 //! - *Adoption*: reservations that came back with an old copy are compared with the ledger before their workspace admits anything.
 
 mod call;
-mod everywhere;
 mod inspect;
 mod keys;
 mod link;
 mod pack;
 mod reply;
 mod request;
+mod rounds;
 mod script;
 mod settings;
 #[cfg(test)]
@@ -24,8 +24,7 @@ mod tests;
 pub use settings::{RedisSettings, Unfit};
 
 use super::{
-    Applied, Begun, Claim, Counters, CountersError, Extended, FREE_AT_HOLDS_MAX, HoldOutcome, HoldRequest, Progress,
-    REBUILD_TAKEOVER_MILLIS, Rebuilt, Record,
+    Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, Record,
 };
 use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter, Whose};
@@ -45,8 +44,6 @@ use script::Script;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-/// How many holds one script looks at to tell when a budget frees up.
-const FREE_AT_PAGE: usize = 500;
 /// How much longer others wait for a rebuild, for each reservation that it compares with the ledger.
 const ADOPT_MICROS: i64 = 1_000;
 
@@ -254,41 +251,6 @@ impl RedisCounters {
             "none" => Ok(Extended::Unknown),
             other => Err(unknown_word(other)),
         }
-    }
-
-    async fn try_free_at(
-        &self,
-        workspace: &WorkspaceId,
-        counter: &Counter,
-        (ceiling, room): (i64, i64),
-        now: Timestamp,
-    ) -> Result<Option<Timestamp>, CallError> {
-        if request::is_dropped(counter, now) {
-            return Ok(None);
-        }
-        let mut page: Option<(Vec<u8>, i64)> = None;
-        for _ in 0..FREE_AT_HOLDS_MAX / FREE_AT_PAGE {
-            let mut call = self.of_workspace(&script::FREE_AT, workspace, now);
-            call.keys.push(self.keys.group(workspace, counter.whose.column()));
-            call.pack.text(workspace.as_str().as_bytes());
-            call.pack.text(keys::slot_text(workspace).as_bytes());
-            call.pack.text(counter.whose.column().as_bytes());
-            call.pack.text(keys::field(counter).as_bytes());
-            call.pack.int(keys::unit_place(counter.unit)).int(request::born_at(counter));
-            call.pack.wide(ceiling).int(room.clamp(0, pack::EXACT)).int(FREE_AT_PAGE as i64);
-            match &page {
-                Some((member, missing)) => call.pack.text(member).int(*missing),
-                None => call.pack.no().int(0),
-            };
-            let (word, mut reply) = self.send(&call).await?;
-            match word.as_str() {
-                "at" => return Ok(Some(reply.moment()?)),
-                "none" => return Ok(None),
-                "more" => page = Some((reply.bytes()?, reply.int()?)),
-                other => return Err(unknown_word(other)),
-            }
-        }
-        Ok(None)
     }
 
     /// The keys of a group and of the workspace's own.

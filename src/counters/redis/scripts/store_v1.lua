@@ -34,7 +34,7 @@ local EXACT = 4503599627370496
 local HOUR, DAY, CLAIM_OPEN, HOLD_MAX = 3600000000, 86400000000, 60000000, 604800000000
 local NEVER, UNKNOWN = '9999999999999999', '00000000000000000000000000000000'
 -- How many expired holds one script ends; the caller asks again while there are more.
-local EXPIRED_MAX = 200
+local EXPIRED_MAX = 25
 
 -- A reservation is an array; of one that was settled or released only the first four places are kept.
 local END, ENDED_AT, WORKSPACE, FINGERPRINT, CHARGED, HELD_AT, EXPIRES_AT = 1, 2, 3, 4, 5, 6, 7

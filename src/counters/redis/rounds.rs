@@ -1,22 +1,60 @@
-//! What is asked of all workspaces at once: what is due, and how much is open. One call on a server; on a cluster one for each index, all on
-//! their way together.
+//! Questions that take more than one script: about many holds of a workspace, and about all workspaces.
 
-use super::call::{Call, CallError};
-use super::keys::TAGS;
-use super::pack::Pack;
+use super::call::{Call, CallError, unknown_word};
+use super::keys::{self, TAGS};
+use super::pack::{self, Pack};
 use super::reply::Reply;
 use super::script::{self, Script};
-use super::{RedisCounters, reservation};
-use crate::counters::Record;
+use super::{RedisCounters, request, reservation};
+use crate::counters::{FREE_AT_HOLDS_MAX, Record};
+use crate::decision::counter::Counter;
+use crate::decision::id::WorkspaceId;
 use crate::decision::time::Timestamp;
 use futures_util::future::try_join_all;
 use std::sync::atomic::Ordering;
 
+/// How many holds one script looks at to tell when a budget frees up.
+const FREE_AT_PAGE: usize = 500;
 /// How many indexes a round looks into for holds that expired in idle workspaces, and how many members of each it draws.
 const SWEPT_TAGS: usize = 16;
 const SWEPT_MEMBERS: i64 = 32;
 
 impl RedisCounters {
+    pub(super) async fn try_free_at(
+        &self,
+        workspace: &WorkspaceId,
+        counter: &Counter,
+        (ceiling, room): (i64, i64),
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, CallError> {
+        if request::is_dropped(counter, now) {
+            return Ok(None);
+        }
+        let mut page: Option<(Vec<u8>, i64)> = None;
+        for _ in 0..FREE_AT_HOLDS_MAX / FREE_AT_PAGE {
+            let mut call = self.of_workspace(&script::FREE_AT, workspace, now);
+            call.keys.push(self.keys.group(workspace, counter.whose.column()));
+            call.pack.text(workspace.as_str().as_bytes());
+            call.pack.text(keys::slot_text(workspace).as_bytes());
+            call.pack.text(counter.whose.column().as_bytes());
+            call.pack.text(keys::field(counter).as_bytes());
+            call.pack.int(keys::unit_place(counter.unit)).int(request::born_at(counter));
+            call.pack.wide(ceiling).int(room.clamp(0, pack::EXACT)).int(FREE_AT_PAGE as i64);
+            match &page {
+                Some((member, missing)) => call.pack.text(member).int(*missing),
+                None => call.pack.no().int(0),
+            };
+            let (word, mut reply) = self.send(&call).await?;
+            match word.as_str() {
+                "at" => return Ok(Some(reply.moment()?)),
+                "none" => return Ok(None),
+                "more" => page = Some((reply.bytes()?, reply.int()?)),
+                other => return Err(unknown_word(other)),
+            }
+        }
+        Ok(None)
+    }
+
     /// Calls a script over all indexes: at once on a server, index by index on a cluster, all of them on their way together.
     async fn everywhere(
         &self,
