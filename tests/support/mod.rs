@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each suite uses the verbs that it needs")]
 
 pub mod postgres;
+pub mod proxy;
 pub mod redis;
 pub mod stores;
 

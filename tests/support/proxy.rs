@@ -25,7 +25,7 @@ pub struct Proxy {
 }
 
 struct State {
-    server: SocketAddr,
+    server: Mutex<SocketAddr>,
     replies: Mutex<Replies>,
     /// While this is set, connections are refused.
     is_cut: AtomicBool,
@@ -40,7 +40,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(State {
-            server,
+            server: Mutex::new(server),
             replies: Mutex::new(Replies::Forwarded),
             is_cut: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -71,6 +71,11 @@ impl Proxy {
 
     pub fn replies(&self, replies: Replies) {
         *self.state.replies.lock().unwrap_or_else(PoisonError::into_inner) = replies;
+    }
+
+    /// New connections go to this server from now on; those that there are stay where they are.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.state.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
     }
 
     /// How many bytes of replies clients did not get to see.
@@ -111,7 +116,8 @@ impl Drop for Proxy {
 
 impl State {
     fn connect(self: &Arc<Self>, client: TcpStream) {
-        let Ok(server) = TcpStream::connect(self.server) else { return };
+        let address = *self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(server) = TcpStream::connect(address) else { return };
         // Small messages are what is tested here.
         let _ = client.set_nodelay(true);
         let _ = server.set_nodelay(true);

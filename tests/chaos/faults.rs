@@ -1,0 +1,275 @@
+//! The stores, the proxies before them, and all that is done to them and to the nodes.
+
+use super::node::Node;
+use super::record::{Happened, Loss, Micros, Record, SECOND, now};
+use super::support::postgres::Postgres;
+use super::support::proxy::{Proxy, Replies};
+use super::support::redis::{Server, until};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a hold may take from a primary to its replica.
+const REPLICATION_LAG: Micros = SECOND / 5;
+/// The longest pause between two faults.
+const PAUSE_MILLIS_MAX: u64 = 1_200;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    FlushAll,
+    /// Counters are lost while the ledger is away, from which they are to be read again.
+    FlushAllWithoutPostgres,
+    ScriptFlush,
+    KillNode(usize),
+    PauseNode(usize),
+    Failover,
+    /// Redis comes back with nothing.
+    RestartRedis,
+    /// Redis comes back as it was some time before.
+    RestartRedisFromDump,
+    RestartPostgres,
+    RedisSilent,
+    RedisLate,
+    PostgresSilent,
+}
+
+impl Fault {
+    /// Each once.
+    fn all(nodes: usize) -> Vec<Self> {
+        let mut all = vec![
+            Self::FlushAll,
+            Self::FlushAllWithoutPostgres,
+            Self::ScriptFlush,
+            Self::Failover,
+            Self::RestartRedis,
+            Self::RestartRedisFromDump,
+            Self::RestartPostgres,
+            Self::RedisSilent,
+            Self::RedisLate,
+            Self::PostgresSilent,
+        ];
+        all.extend((0..nodes).map(Self::KillNode));
+        all
+    }
+
+    fn costs_holds(self) -> bool {
+        matches!(
+            self,
+            Self::FlushAll | Self::FlushAllWithoutPostgres | Self::Failover | Self::RestartRedis | Self::RestartRedisFromDump
+        )
+    }
+
+    /// Whether a node may miss answers of Redis. One that was paused takes those for late that came meanwhile.
+    fn hides_redis(self) -> bool {
+        matches!(
+            self,
+            Self::Failover | Self::RestartRedis | Self::RestartRedisFromDump | Self::RedisSilent | Self::RedisLate | Self::PauseNode(_)
+        )
+    }
+}
+
+/// Redis with a replica that follows it through a proxy, so that it can be made to miss writes.
+struct Pair {
+    primary: Server,
+    replica: Server,
+    between: Proxy,
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+impl Pair {
+    fn of(primary: Server) -> Self {
+        let between = Proxy::to(local(primary.port));
+        // Told and not an option, so that it is a primary if it is promoted and then started again.
+        let replica = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
+        replica.cli(&["REPLICAOF", "127.0.0.1", &between.port().to_string()]);
+        let pair = Self { primary, replica, between };
+        pair.follows();
+        pair
+    }
+
+    /// Waits until the replica has what the primary has.
+    fn follows(&self) {
+        let place = |server: &Server, name: &str| {
+            let info = server.cli(&["INFO", "replication"]);
+            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.map(|text| text.trim().to_owned())
+        };
+        until("the replica follows", || {
+            let history = |server| place(server, "master_replid");
+            place(&self.replica, "master_link_status").as_deref() == Some("up") && history(&self.replica) == history(&self.primary)
+        });
+    }
+}
+
+/// Both stores, each behind a proxy that is all that nodes know of it.
+pub struct Stores {
+    pub postgres: Postgres,
+    pair: Option<Pair>,
+    to_postgres: Proxy,
+    to_redis: Proxy,
+}
+
+impl Stores {
+    pub fn start(postgres: Postgres) -> Self {
+        let pair = Pair::of(Server::start());
+        Self {
+            to_postgres: Proxy::to(local(postgres.port())),
+            to_redis: Proxy::to(local(pair.primary.port)),
+            postgres,
+            pair: Some(pair),
+        }
+    }
+
+    pub fn database_url(&self, schema: &str) -> String {
+        self.postgres.url_at(self.to_postgres.port(), schema)
+    }
+
+    pub fn redis_url(&self) -> String {
+        format!("redis://{}", self.to_redis.address())
+    }
+
+    fn pair(&self) -> &Pair {
+        self.pair.as_ref().expect("a pair")
+    }
+
+    fn flush_all(&self) -> Loss {
+        let began = now();
+        self.pair().primary.cli(&["FLUSHALL"]);
+        Loss {
+            kept_before: None,
+            began,
+            ended: now(),
+        }
+    }
+
+    fn flush_scripts(&self) {
+        for _ in 0..10 {
+            self.pair().primary.cli(&["SCRIPT", "FLUSH"]);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The replica misses what is written for a while; then the primary dies and the replica takes its place.
+    fn fail_over(&mut self, missed: Duration) -> Loss {
+        let mut pair = self.pair.take().expect("a pair");
+        pair.follows();
+        let kept_before = Some(now() - REPLICATION_LAG);
+        pair.between.cut();
+        std::thread::sleep(missed);
+        let began = now();
+        pair.primary.kill();
+        pair.replica.cli(&["REPLICAOF", "NO", "ONE"]);
+        let ended = now();
+        self.to_redis.lead_to(local(pair.replica.port));
+        self.to_redis.cut_once();
+        self.pair = Some(Pair::of(pair.replica));
+        Loss { kept_before, began, ended }
+    }
+
+    /// Kills Redis and starts it, with the dump that it made `since` before, or with nothing.
+    fn restart_redis(&mut self, since: Option<Duration>) -> Loss {
+        let primary = &mut self.pair.as_mut().expect("a pair").primary;
+        let mut kept_before = None;
+        if let Some(since) = since {
+            kept_before = Some(now());
+            primary.cli(&["SAVE"]);
+            std::thread::sleep(since);
+        }
+        let began = now();
+        primary.kill();
+        if since.is_none() {
+            // There is one only where it was a replica or has made one before.
+            let _ = std::fs::remove_file(primary.folder().join("dump.rdb"));
+        }
+        primary.run();
+        let ended = now();
+        Loss { kept_before, began, ended }
+    }
+
+    fn restart_postgres(&self, away: Duration) {
+        self.postgres.stop_immediately();
+        std::thread::sleep(away);
+        self.postgres.start_again();
+    }
+}
+
+/// Loses or delays replies for a while. A stream that has lost some cannot go on, so its connections end with it.
+fn disturb(proxy: &Proxy, replies: Replies, during: Duration) {
+    proxy.replies(replies);
+    std::thread::sleep(during);
+    proxy.cut();
+    // One that was just being accepted is ended too.
+    std::thread::sleep(Duration::from_millis(20));
+    proxy.cut();
+    proxy.mend();
+}
+
+/// Does all that is on the schedule of this seed, and more until the time is over. Gives the stores back whole.
+pub fn run(mut stores: Stores, nodes: &[Arc<Node>], record: &Record, seed: u64, until: Instant) -> Stores {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut schedule = Fault::all(nodes.len());
+    schedule.push(Fault::PauseNode(random.random_range(0..nodes.len())));
+    schedule.shuffle(&mut random);
+    // Every other schedule begins with what costs no holds: until then no limit may be passed at all.
+    if seed.is_multiple_of(2) {
+        schedule.sort_by_key(|fault| fault.costs_holds());
+    }
+    let mut next = schedule.clone().into_iter();
+    loop {
+        std::thread::sleep(Duration::from_millis(random.random_range(200..PAUSE_MILLIS_MAX)));
+        let fault = match next.next() {
+            Some(fault) => fault,
+            None if Instant::now() < until => schedule[random.random_range(0..schedule.len())],
+            None => return stores,
+        };
+        let began = now();
+        let loss = strike(fault, &mut stores, nodes, &mut random);
+        record.happened(Happened {
+            what: format!("{fault:?}"),
+            began,
+            ended: now(),
+            hides_redis: fault.hides_redis(),
+            loss,
+        });
+    }
+}
+
+fn strike(fault: Fault, stores: &mut Stores, nodes: &[Arc<Node>], random: &mut StdRng) -> Option<Loss> {
+    let mut millis = |from: u64, to: u64| Duration::from_millis(random.random_range(from..to));
+    match fault {
+        Fault::FlushAllWithoutPostgres => {
+            stores.postgres.stop_immediately();
+            std::thread::sleep(millis(50, 300));
+            let loss = stores.flush_all();
+            std::thread::sleep(millis(50, 800));
+            stores.postgres.start_again();
+            return Some(loss);
+        }
+        Fault::FlushAll => return Some(stores.flush_all()),
+        Fault::Failover => return Some(stores.fail_over(millis(200, 800))),
+        Fault::RestartRedis => return Some(stores.restart_redis(None)),
+        Fault::RestartRedisFromDump => return Some(stores.restart_redis(Some(millis(200, 1_500)))),
+        Fault::ScriptFlush => stores.flush_scripts(),
+        Fault::RestartPostgres => stores.restart_postgres(millis(300, 2_000)),
+        Fault::RedisSilent => disturb(&stores.to_redis, Replies::Dropped, Duration::from_secs(1)),
+        Fault::RedisLate => disturb(&stores.to_redis, Replies::Delayed(millis(300, 700)), Duration::from_secs(2)),
+        Fault::PostgresSilent => disturb(&stores.to_postgres, Replies::Dropped, Duration::from_secs(1)),
+        Fault::KillNode(number) => {
+            nodes[number].kill();
+            std::thread::sleep(millis(100, 600));
+            nodes[number].run();
+        }
+        Fault::PauseNode(number) => {
+            nodes[number].pause();
+            std::thread::sleep(Duration::from_secs(2));
+            nodes[number].resume();
+        }
+    }
+    None
+}
