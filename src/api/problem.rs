@@ -384,7 +384,10 @@ impl Problem {
     fn log(&self, request_id: Option<&str>) {
         let Some(cause) = self.0.cause.as_deref() else { return };
         let chain = Chain(cause);
-        if self.status().is_server_error() {
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+            // One for each request while a store is away: the metric and /readyz tell of that, and callers come again.
+            tracing::warn!(code = self.code(), request_id, cause = %chain, "a request is to be sent again");
+        } else if self.status().is_server_error() {
             tracing::error!(code = self.code(), request_id, cause = %chain, "a request failed");
         } else {
             tracing::debug!(code = self.code(), request_id, cause = %chain, "a request was refused");
