@@ -20,6 +20,8 @@ use std::process::ExitCode;
 
 /// How many sums are listed in one step.
 const PAGE_SUMS: usize = 500;
+/// How often a counter that differs is looked at again while its sum moves.
+const LOOKS_AGAIN: usize = 5;
 
 #[derive(Subcommand)]
 pub(super) enum LedgerCommand {
@@ -118,7 +120,7 @@ async fn look_again(
 ) -> Result<Option<CounterDifference>, Failure> {
     let whose = &row.counter.whose;
     // The sum is read on both sides of the counter: only one that stood still meanwhile can be compared.
-    for _ in 0..5 {
+    for _ in 0..LOOKS_AGAIN {
         let spent = |rows: Vec<SumRow>| rows.into_iter().find(|found| found.counter == row.counter).map(|found| found.spent);
         let before = spent(ledger.rows(workspace, whose, &[], SystemClock.now()).await?);
         let store = running.budgets(workspace, whose).await?.spent(&row.counter);

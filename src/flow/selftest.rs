@@ -29,10 +29,10 @@ pub async fn ledger(ledger: &dyn Ledger, clock: &dyn Clock) -> Result<bool, Ledg
     Ok(ledger.answer_once(key, None, before).await? == Some(answer))
 }
 
-/// Whether a hold is taken, found, ended and remembered. `key` makes it one of its own.
-pub async fn counters(counters: &dyn Counters, clock: &dyn Clock, key: [u8; 16]) -> Result<bool, CountersError> {
+/// Whether a hold of its own is taken, found, ended and remembered.
+pub async fn counters(counters: &dyn Counters, clock: &dyn Clock) -> Result<bool, CountersError> {
     let named = || {
-        let key = format!("doctor-{:032x}", u128::from_be_bytes(key));
+        let key = format!("doctor-{}", clock.uuid().simple());
         Ok((WorkspaceId::parse(WORKSPACE)?, RequestId::parse(&key)?))
     };
     let (workspace, key) = named().map_err(|why: String| CountersError {
@@ -86,7 +86,7 @@ mod tests {
     async fn good_stores_pass_and_keep_nothing_open() {
         let clock = MovableClock::at(Timestamp::from_micros(1_767_225_600_000_000));
         let store = MemoryCounters::new();
-        assert!(counters(&store, &clock, [7; 16]).await.expect("counters"));
+        assert!(counters(&store, &clock).await.expect("counters"));
         assert_eq!(store.open().await.expect("open"), 0);
         let directory = tempfile::tempdir().expect("a directory");
         let sqlite = SqliteLedger::open(directory.path()).await.expect("a ledger");

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// How long to wait before a node is asked again that loads its data or whose slot is moving.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// How many calls in a row may end expired holds before an answer: ten times as many holds as a workspace may have open.
-const EXPIRING_CALLS_MAX: usize = 50_000;
+const EXPIRING_CALLS_MAX: usize = 400_000;
 /// How long a difference of clocks is believed when a smaller one is seen.
 const DIFFERENCE_MICROS: i64 = 1_000_000;
 

@@ -1,4 +1,5 @@
 //! Counters in Redis, shared by all nodes of a deployment: one script for each step, so a step is atomic and costs one round trip.
+//! A hold is asked of a short script first, which has a second one decide whatever is out of the ordinary and has changed nothing by then.
 //!
 //! All keys of a workspace lie in one slot, of a single server or of a cluster. The scripts are in `scripts/`; `store_v1.lua` says what is
 //! kept. Nothing here is the truth: whatever a server loses, brings back or forgets is found out by comparison and read from the ledger again.

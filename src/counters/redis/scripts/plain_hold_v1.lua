@@ -1,6 +1,6 @@
 #!lua
 -- Nearly every hold: nothing has expired, nobody knows the id, all counters are there and exact, and the first rung that fits needs no cap.
--- It decides what hold_v1.lua decides, in a quarter of the time, because it makes no function and reads nothing twice. Anything out of the
+-- It decides what hold_v1.lua decides, sooner, because it makes no function and reads nothing twice. Anything out of the
 -- ordinary answers `else` before the first write, and hold_v1.lua is asked with the same keys and arguments.
 --
 -- KEYS, ARGV and what is kept: see hold_v1.lua and store_v1.lua
