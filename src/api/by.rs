@@ -5,6 +5,10 @@ use super::call::Call;
 use super::problem::Problem;
 use super::request_id;
 use crate::flow::audit::By;
+use utoipa::Modify;
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{OpenApi, Required};
 
 /// Why a change is made, for the audit log. Any request that changes something may have it.
 pub const REASON_HEADER: &str = "x-weir-reason";
@@ -32,6 +36,29 @@ impl Call {
             actor: printable(&self.identity.subject),
             reason: reason.to_owned(),
             request_id: request_id::of(&self.request),
+        }
+    }
+}
+
+/// For the API's document: whatever changes something below `/v1/admin/` takes a reason.
+pub struct Reasons;
+
+impl Modify for Reasons {
+    fn modify(&self, document: &mut OpenApi) {
+        let below = document.paths.paths.iter_mut().filter(|(path, _)| path.starts_with("/v1/admin/"));
+        for (_, item) in below {
+            let changes = [&mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+            for operation in changes.into_iter().flatten() {
+                let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(REASON_CHARS_MAX));
+                let reason = ParameterBuilder::new()
+                    .name("X-Weir-Reason")
+                    .parameter_in(ParameterIn::Header)
+                    .required(Required::False)
+                    .description(Some("Why, for the audit log: one line of visible text."))
+                    .schema(Some(text))
+                    .build();
+                operation.parameters.get_or_insert_default().push(reason.into());
+            }
         }
     }
 }

@@ -298,19 +298,25 @@ impl OverrideBody {
     }
 }
 
-fn reply(call: &Call, workspace: &Workspace, status: StatusCode) -> HttpResponse {
+/// The workspace as an operator sees it, with limits in the units of its plan.
+pub(super) fn shown(call: &Call, workspace: &Workspace) -> WorkspaceOut {
     let policy = call.service.policy.load();
     let plan = policy.plan(workspace.plan_id.as_ref());
-    let mut response = HttpResponse::build(status);
-    response.insert_header(("ETag", format!("\"{}\"", workspace.version)));
-    answer(response, &out(workspace, plan.map(AsRef::as_ref)))
+    out(workspace, plan.map(AsRef::as_ref))
 }
 
-/// The workspace as callers see it.
+/// What of it an operator sets.
 fn document(call: &Call, workspace: &Workspace) -> Value {
-    let policy = call.service.policy.load();
-    let plan = policy.plan(workspace.plan_id.as_ref());
-    serde_json::to_value(out(workspace, plan.map(AsRef::as_ref)).body).unwrap_or_default()
+    serde_json::to_value(shown(call, workspace).body).unwrap_or_default()
+}
+
+fn reply(call: &Call, workspace: &Workspace, status: StatusCode) -> HttpResponse {
+    let mut response = HttpResponse::build(status);
+    response.insert_header(("ETag", format!("\"{}\"", workspace.version)));
+    if status == StatusCode::NOT_MODIFIED {
+        return response.finish();
+    }
+    answer(response, &shown(call, workspace))
 }
 
 /// Creates or replaces a workspace. A change never moves a counter.
@@ -327,7 +333,7 @@ pub async fn put(call: Call) -> Answer {
         action: "workspace.put",
         document: &|workspace| document(&call, workspace),
     };
-    let (workspace, is_new) = flow::workspace::change(&call.service, &id, call.if_match()?, told, change).await?;
+    let (workspace, is_new) = flow::workspace::change(&call.service, &id, &call.expected()?, told, change).await?;
     Ok(reply(&call, &workspace, if is_new { StatusCode::CREATED } else { StatusCode::OK }))
 }
 
@@ -337,7 +343,12 @@ pub async fn put(call: Call) -> Answer {
 pub async fn get(call: Call) -> Answer {
     let id = call.path_workspace()?;
     let workspace = flow::workspace::find(&call.service, &id).await?.ok_or_else(Problem::not_found)?;
-    Ok(reply(&call, &workspace, StatusCode::OK))
+    let status = if call.has(workspace.version)? {
+        StatusCode::NOT_MODIFIED
+    } else {
+        StatusCode::OK
+    };
+    Ok(reply(&call, &workspace, status))
 }
 
 /// Changes some members, by JSON Merge Patch (RFC 7396): null takes a member away.
@@ -359,7 +370,7 @@ pub async fn patch(call: Call) -> Answer {
         action: "workspace.patch",
         document: &|workspace| document(&call, workspace),
     };
-    let (workspace, _) = flow::workspace::change(&call.service, &id, call.if_match()?, told, change).await?;
+    let (workspace, _) = flow::workspace::change(&call.service, &id, &call.expected()?, told, change).await?;
     Ok(reply(&call, &workspace, StatusCode::OK))
 }
 

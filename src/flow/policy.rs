@@ -3,6 +3,7 @@
 
 pub use super::audit::By;
 use super::audit::{self, Subject};
+use super::expected::Expected;
 use super::{DECIDE_AGAIN_MAX, FlowError, Service};
 use crate::clock::Clock;
 use crate::ledger::{Ledger, LedgerError, PolicyChange, PolicyState};
@@ -63,13 +64,13 @@ pub async fn follow(service: &Service) -> Result<bool, FlowError> {
     Ok(true)
 }
 
-/// Writes one object as a new version, after checking that the whole policy holds together with it. `expected`: the object's version that
-/// the caller saw (0: none); another one refuses.
-pub async fn change(service: &Service, change: Change, by: &By, expected: Option<u32>) -> Result<Arc<Policy>, FlowError> {
+/// Writes one object as a new version, after checking that the whole policy holds together with it; `expected` refuses other versions
+/// than the caller saw.
+pub async fn change(service: &Service, change: Change, by: &By, expected: &Expected) -> Result<Arc<Policy>, FlowError> {
     for _ in 0..DECIDE_AGAIN_MAX {
         let current = build(service.ledger.policy().await?)?;
         let found = current.object(&change.0).map_or(0, |object| object.version);
-        if expected.is_some_and(|expected| expected != found) {
+        if !expected.accepts(found) {
             return Err(FlowError::Raced {
                 what: change.0.to_string(),
             });
@@ -89,7 +90,7 @@ pub async fn change(service: &Service, change: Change, by: &By, expected: Option
 }
 
 /// Deletes a plan, unless a workspace is on it.
-pub async fn delete_plan(service: &Service, id: &str, by: &By, expected: Option<u32>) -> Result<(), FlowError> {
+pub async fn delete_plan(service: &Service, id: &str, by: &By, expected: &Expected) -> Result<(), FlowError> {
     let plan = ObjectId::plan(id);
     let policy = service.policy.load();
     if policy.object(&plan).is_none() {

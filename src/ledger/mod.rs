@@ -25,11 +25,17 @@ use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use async_trait::async_trait;
 use audit::{AuditLedger, Audited, By};
+use correction::CorrectionLedger;
+use directory::DirectoryLedger;
+use provider::ProviderLedger;
 
 pub mod audit;
 #[cfg(test)]
 mod contract;
+pub mod correction;
+pub mod directory;
 pub mod postgres;
+pub mod provider;
 mod record;
 mod sql;
 pub mod sqlite;
@@ -218,7 +224,7 @@ pub trait Lead: Send + Sync {
 
 /// A ledger.
 #[async_trait]
-pub trait Ledger: AuditLedger {
+pub trait Ledger: AuditLedger + CorrectionLedger + DirectoryLedger + ProviderLedger {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.

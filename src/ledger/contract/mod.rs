@@ -4,6 +4,7 @@ use super::Ledger;
 use async_trait::async_trait;
 use std::sync::Arc;
 
+pub(super) mod admin;
 pub(super) mod audit;
 pub(super) mod book;
 pub(super) mod checkpoints;
@@ -102,6 +103,14 @@ macro_rules! ledger_contract {
             audit::of_racing_changes_only_the_winner_is_audited,
             audit::the_audit_log_is_filtered,
             audit::pages_of_the_audit_log_have_no_gap_and_no_double,
+            admin::a_correction_moves_the_rows_of_its_originals_time_and_is_audited,
+            admin::a_correction_decided_on_an_old_revision_leaves_nothing_behind,
+            admin::of_racing_corrections_on_one_revision_one_is_made,
+            admin::a_correction_whose_record_cannot_be_written_is_not_made,
+            admin::what_has_no_price_is_listed_until_a_correction_has_one,
+            admin::a_policy_object_tells_when_it_changed,
+            admin::a_provider_is_remembered_as_it_was_set_last,
+            admin::workspaces_are_listed_newest_first_and_filtered,
             nodes::many_standings_are_told_at_once,
             nodes::changes_of_workspaces_are_told_in_their_order,
             nodes::who_follows_the_numbers_of_racing_changes_misses_none,

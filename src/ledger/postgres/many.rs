@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use super::{Connection, sql};
-use crate::decision::id::ReservationId;
+use crate::decision::id::{EntryId, ReservationId};
 use crate::ledger::record::{EntryRecord, Record, StandingRow, SumRecord, UseRecord};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgArguments;
@@ -28,6 +28,13 @@ pub(super) async fn entries_of(connection: &mut Connection, standings: &[Standin
         return Ok(Vec::new());
     }
     let statement = sqlx::query_as(AssertSqlSafe(sql::entries())).bind(ids).bind(moments);
+    Ok(statement.fetch_all(connection).await?)
+}
+
+/// The corrections of these entries, in no order.
+pub(super) async fn corrections_of(connection: &mut Connection, entries: &[EntryId]) -> Result<Vec<EntryRecord>, Fault> {
+    let ids: Vec<String> = entries.iter().map(EntryId::to_string).collect();
+    let statement = sqlx::query_as(AssertSqlSafe(sql::corrections())).bind(ids);
     Ok(statement.fetch_all(connection).await?)
 }
 

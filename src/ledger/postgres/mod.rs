@@ -7,7 +7,7 @@
 //! Every write runs in a task of its own: a caller who hangs up changes nothing of it. A time-out or a lost connection means that nothing is
 //! known; the same ids asked again get the answer.
 
-use super::audit::{AuditLedger, AuditQuery, Audited};
+use super::audit::Audited;
 use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyChange, PolicyState, Post, Posted, Recorded, Verified};
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -27,16 +27,41 @@ use sqlx::{PgConnection, PgPool, Postgres};
 use std::sync::Arc;
 use writer::Writers;
 
+/// Reads with a connection of the pool, and names what was to be read if it fails.
+macro_rules! read {
+    ($ledger:ident, $act:literal, $function:ident($($argument:expr),*)) => {
+        read!($ledger, $act, read::$function($($argument),*))
+    };
+    ($ledger:ident, $act:literal, $from:ident::$function:ident($($argument:expr),*)) => {{
+        let result = async {
+            let mut connection = $ledger.reader().await?;
+            let result = $ledger.server.answer($from::$function(&mut *connection, $($argument),*)).await;
+            if matches!(result, Err(Fault::Silent)) {
+                drop(connection.detach());
+            }
+            result
+        };
+        $ledger.told($act, result.await)
+    }};
+}
+
+mod admin;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../audited.rs"]
 mod audited;
 mod batch;
 mod call;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../corrected.rs"]
+mod corrected;
 mod describe;
 mod fault;
 mod follow;
 mod inspect;
 mod lead;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../listed.rs"]
+mod listed;
 mod many;
 mod months;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
@@ -98,24 +123,6 @@ impl PostgresLedger {
         let described = describe::describe(self.server.clone(), self.pool.clone(), description);
         self.told(act, described.await)
     }
-}
-
-/// Reads with a connection of the pool, and names what was to be read if it fails.
-macro_rules! read {
-    ($ledger:ident, $act:literal, $function:ident($($argument:expr),*)) => {
-        read!($ledger, $act, read::$function($($argument),*))
-    };
-    ($ledger:ident, $act:literal, $from:ident::$function:ident($($argument:expr),*)) => {{
-        let result = async {
-            let mut connection = $ledger.reader().await?;
-            let result = $ledger.server.answer($from::$function(&mut *connection, $($argument),*)).await;
-            if matches!(result, Err(Fault::Silent)) {
-                drop(connection.detach());
-            }
-            result
-        };
-        $ledger.told($act, result.await)
-    }};
 }
 
 #[async_trait]
@@ -247,12 +254,5 @@ impl Ledger for PostgresLedger {
         self.follower.stop();
         self.writers.stop().await;
         self.pool.close().await;
-    }
-}
-
-#[async_trait]
-impl AuditLedger for PostgresLedger {
-    async fn audit_log(&self, query: &AuditQuery) -> Result<Vec<Audited>, LedgerError> {
-        read!(self, "read the audit log", audited::list(query))
     }
 }

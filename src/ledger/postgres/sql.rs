@@ -16,6 +16,14 @@ pub(super) fn entries() -> String {
     )
 }
 
+/// The corrections of `$1` entries, by the order of bytes that their index has.
+pub(super) fn corrections() -> String {
+    format!(
+        "SELECT {} FROM entry WHERE corrects COLLATE \"C\" = ANY ($1)",
+        columns::<EntryRecord>()
+    )
+}
+
 /// The rows that uses fall into: `$1` workspaces, `$2` users, `$3` features, `$4` moments. Users and features are looked up in pairs, one by
 /// one, as in `post_batch`.
 pub(super) const SUMS_AT: &str = concat!(

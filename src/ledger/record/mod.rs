@@ -38,6 +38,7 @@ macro_rules! record {
 mod answer;
 mod audit;
 mod entry;
+mod provider;
 mod standing;
 mod sum;
 mod workspace;
@@ -45,6 +46,7 @@ mod workspace;
 pub(super) use answer::{AnswerRow, hex};
 pub(super) use audit::AuditRecord;
 pub(super) use entry::{EntryRecord, user_column};
+pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
 pub(super) use workspace::{ChangedWorkspaceRow, PolicyObjectRow, SumVersionRecord, WorkspaceRecord};

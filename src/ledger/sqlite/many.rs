@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::statement::{fetch_each, padded, write_each};
 use super::{Connection, sql};
-use crate::decision::id::ReservationId;
+use crate::decision::id::{EntryId, ReservationId};
 use crate::ledger::record::{EntryRecord, IdRecord, Record, StandingRow, SumRecord, UseRecord};
 use std::collections::BTreeSet;
 
@@ -17,6 +17,11 @@ pub(super) async fn standings(connection: &mut Connection, reservations: &[Reser
 pub(super) async fn entries_of(connection: &mut Connection, standings: &[StandingRow]) -> Result<Vec<EntryRecord>, Fault> {
     let named = standings.iter().filter_map(StandingRow::entry_id).map(IdRecord::of).collect();
     fetch_each(connection, sql::entries, named).await
+}
+
+/// The corrections of these entries, in no order.
+pub(super) async fn corrections_of(connection: &mut Connection, entries: &[EntryId]) -> Result<Vec<EntryRecord>, Fault> {
+    fetch_each(connection, sql::corrections, padded(entries.iter().map(IdRecord::of))).await
 }
 
 /// The sums that these uses fall into, each once.

@@ -3,7 +3,7 @@
 //! Writes go through one writer ([`writer`]), which commits what waits together; each commit is on the disk before anybody is answered.
 //! Reads have connections of their own, and see every commit that was answered before they began.
 
-use super::audit::{AuditLedger, AuditQuery, Audited};
+use super::audit::Audited;
 use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyChange, PolicyState, Post, Posted, Recorded, Verified};
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -26,14 +26,32 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use writer::{Job, Writer};
 
+/// Reads with a connection of the pool, and names what was to be read if it fails.
+macro_rules! read {
+    ($ledger:ident, $act:literal, $function:ident($($argument:expr),*)) => {
+        read!($ledger, $act, read::$function($($argument),*))
+    };
+    ($ledger:ident, $act:literal, $from:ident::$function:ident($($argument:expr),*)) => {{
+        let result = async { $from::$function(&mut *$ledger.reader().await?, $($argument),*).await };
+        $ledger.told($act, result.await)
+    }};
+}
+
+mod admin;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../audited.rs"]
 mod audited;
 mod batch;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../corrected.rs"]
+mod corrected;
 mod describe;
 mod fault;
 mod inspect;
 mod lead;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../listed.rs"]
+mod listed;
 mod many;
 mod posting;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
@@ -161,17 +179,6 @@ impl SqliteLedger {
     }
 }
 
-/// Reads with a connection of the pool, and names what was to be read if it fails.
-macro_rules! read {
-    ($ledger:ident, $act:literal, $function:ident($($argument:expr),*)) => {
-        read!($ledger, $act, read::$function($($argument),*))
-    };
-    ($ledger:ident, $act:literal, $from:ident::$function:ident($($argument:expr),*)) => {{
-        let result = async { $from::$function(&mut *$ledger.reader().await?, $($argument),*).await };
-        $ledger.told($act, result.await)
-    }};
-}
-
 #[async_trait]
 impl Ledger for SqliteLedger {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError> {
@@ -295,12 +302,5 @@ impl Ledger for SqliteLedger {
     async fn close(&self) {
         self.readers.close().await;
         self.writer.stop().await;
-    }
-}
-
-#[async_trait]
-impl AuditLedger for SqliteLedger {
-    async fn audit_log(&self, query: &AuditQuery) -> Result<Vec<Audited>, LedgerError> {
-        read!(self, "read the audit log", audited::list(query))
     }
 }

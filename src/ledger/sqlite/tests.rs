@@ -5,6 +5,7 @@ use super::*;
 use crate::decision::amount::Unit;
 use crate::decision::standing::End;
 use crate::ledger::SumDifference;
+use crate::ledger::audit::{AuditLedger, AuditQuery};
 use crate::ledger::contract::book::{Book, But, NOON, all, at, audited, checkpoint, month, of_one, settle, workspace, written};
 use crate::ledger::contract::{Fixture, ledger_contract};
 use sqlx::AssertSqlSafe;

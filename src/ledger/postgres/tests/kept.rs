@@ -5,6 +5,7 @@ use crate::decision::amount::Unit;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use crate::ledger::SumDifference;
+use crate::ledger::audit::{AuditLedger, AuditQuery};
 use crate::ledger::contract::book::{But, at, audited, checkpoint, month, settle, workspace};
 use tokio::task::JoinSet;
 
