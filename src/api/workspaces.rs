@@ -262,6 +262,10 @@ impl OverrideBody {
             pointer: format!("/overrides/{id}{field}"),
             detail,
         };
+        let misshapen = |field: &str, detail: &str| FlowError::Malformed {
+            pointer: format!("/overrides/{id}{field}"),
+            detail: detail.to_owned(),
+        };
         let budget = plan.and_then(|plan| plan.budgets.iter().find(|budget| budget.id == *id));
         let budget = budget.ok_or_else(|| refuse("", format!("the plan has no budget {id}")))?;
         let limit = |field: &str, limit: &Option<LimitIn>| match (limit, budget.unit) {
@@ -275,11 +279,8 @@ impl OverrideBody {
                 0..=LIMIT_COUNT_MAX => Ok(Some(*n)),
                 _ => Err(refuse(field, format!("must be from 0 to {LIMIT_COUNT_MAX}"))),
             },
-            (Some(_), Unit::Usd) => Err(refuse(field, "a limit in usd is a decimal string such as \"12.50\"".to_owned())),
-            (Some(_), _) => Err(refuse(
-                field,
-                "this budget counts whole numbers: an integer, not a string".to_owned(),
-            )),
+            (Some(_), Unit::Usd) => Err(misshapen(field, "a limit in usd is a decimal string such as \"12.50\"")),
+            (Some(_), _) => Err(misshapen(field, "must be an integer, not a string")),
         };
         let change = Override {
             soft: limit("/soft", &self.soft)?,
