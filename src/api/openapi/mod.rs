@@ -3,6 +3,7 @@
 //! Shapes come from the types, plans and models from the schemas of the policy files, meaning and bounds of a field from its word
 //! ([`words`]), and what all operations have in common is said once ([`finish`]).
 
+mod bodies;
 mod finish;
 mod shapes;
 mod words;
