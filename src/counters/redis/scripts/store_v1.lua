@@ -42,6 +42,9 @@ local END, ENDED_AT, WORKSPACE, FINGERPRINT, CHARGED, HELD_AT, EXPIRES_AT = 1, 2
 local CLAIM, CLAIMED_AT, CLAIMED, USED, RUNG, OUTPUT, TAKEN, CONTEXT, NONCE = 8, 9, 10, 14, 18, 19, 20, 24, 25
 -- HOLDERS: column and generation of each group. COUNTERS: holder, field, unit, and the balance before: spent, held.
 local HOLDERS, COUNTERS = 26, 27
+-- Only of runs. PARENT: of a call, the id and nonce of the hold that it draws from; of a parent false, then what it lends to live calls, how
+-- many it ever admitted and how many are live. The USED of a parent is what its calls have used.
+local PARENT, LENT, CALLS, CHILDREN = 28, 29, 33, 34
 local SETTLED, RELEASED, EXPIRED = 1, 2, 3
 
 local index, base = KEYS[1], sub(KEYS[1], 1, -2)
