@@ -22,6 +22,7 @@ pub mod pricing;
 pub mod questions;
 pub mod refusal;
 pub mod route;
+pub mod run;
 pub mod rung;
 pub mod settlement;
 pub mod standing;

@@ -18,6 +18,7 @@ mod plain;
 mod reply;
 mod request;
 mod rounds;
+mod run;
 mod script;
 mod settings;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod tests;
 
 pub use settings::{RedisSettings, Unfit};
 
+use super::run::{ChildOutcome, ChildRequest};
 use super::{
     Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, Record,
 };
@@ -322,14 +324,17 @@ impl RedisCounters {
 fn pack_progress(pack: &mut Pack, progress: Progress) {
     match progress {
         Progress::Used(amounts) => pack.int(0).amounts(amounts),
-        Progress::Ended(end) => pack
-            .int(match end {
-                End::Settled => 1,
-                End::Released => 2,
-                End::Expired => 3,
-            })
-            .no(),
+        Progress::Ended(end) => pack.int(end_place(end)).no(),
+        Progress::EndedUsing(end, amounts) => pack.int(end_place(end)).amounts(amounts),
     };
+}
+
+fn end_place(end: End) -> i64 {
+    match end {
+        End::Settled => 1,
+        End::Released => 2,
+        End::Expired => 3,
+    }
 }
 
 fn reservation(hex: &str) -> Result<ReservationId, Unexpected> {
@@ -344,6 +349,12 @@ impl Counters for RedisCounters {
     async fn hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CountersError> {
         request::check(request).map_err(|why| refused("hold", why))?;
         self.try_hold(request, rand::random()).await.map_err(failed("hold"))
+    }
+
+    async fn hold_child(&self, request: &ChildRequest) -> Result<ChildOutcome, CountersError> {
+        request::check_rungs(&request.rungs).map_err(|why| refused("hold for a run", why))?;
+        let answer = self.try_hold_child(request, rand::random()).await;
+        answer.map_err(failed("hold for a run"))
     }
 
     async fn balances(

@@ -1,5 +1,6 @@
 //! What a script answered, read place by place.
 
+use crate::counters::run::{Lending, Run};
 use crate::counters::{Claim, Record};
 use crate::decision::amount::Amounts;
 use crate::decision::counter::Balance;
@@ -173,6 +174,7 @@ impl Reply {
             claimed: None,
             used: Amounts::ZERO,
             end,
+            run: None,
         };
         if list.len() > 0 {
             list.hold(&mut record)?;
@@ -200,6 +202,26 @@ impl Reply {
         record.expires_at = self.moment()?;
         self.next();
         record.before = self.balances()?;
+        if self.len() > 0 {
+            record.run = Some(self.run()?);
+        }
         Ok(())
+    }
+
+    /// What a reservation is in a run: the id of the parent that it draws from, or what it lends itself.
+    fn run(&mut self) -> Result<Run, Unexpected> {
+        match self.next() {
+            Value::Nil => Ok(Run::Parent(Lending {
+                lent: self.amounts()?,
+                calls: self.int()?,
+                children: self.int()?,
+            })),
+            Value::BulkString(parent) => {
+                let hex = parent.get(..32).and_then(|hex| std::str::from_utf8(hex).ok());
+                let hex = hex.ok_or_else(|| unexpected("a parent", &Value::BulkString(parent.clone())))?;
+                Ok(Run::Child(super::reservation(hex)?))
+            }
+            other => Err(unexpected("a parent, or what is lent", &other)),
+        }
     }
 }
