@@ -26,6 +26,7 @@ use async_trait::async_trait;
 
 #[cfg(test)]
 mod contract;
+pub mod ends;
 pub mod postgres;
 mod record;
 mod sql;
@@ -214,7 +215,7 @@ pub trait Lead: Send + Sync {
 
 /// A ledger.
 #[async_trait]
-pub trait Ledger: Send + Sync {
+pub trait Ledger: ends::EndsLedger + Send + Sync {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.

@@ -3,11 +3,14 @@
 use super::fault::Fault;
 use super::{Connection, sql};
 use crate::decision::id::ReservationId;
+use crate::ledger::ends::ends_beside_entries;
 use crate::ledger::record::{EntryRecord, StandingRow, SumRecord, UseRecord};
 use sqlx::AssertSqlSafe;
 use std::collections::BTreeSet;
 
 pub(super) use super::sql::CHECKPOINTS_DUE;
+
+pub(super) const ENDS_BESIDE_ENTRIES: &str = ends_beside_entries!("AND entry.occurred_at = standing.entry_occurred_at ");
 
 pub(super) async fn standings(connection: &mut Connection, reservations: &[ReservationId]) -> Result<Vec<StandingRow>, Fault> {
     let ids: Vec<String> = reservations.iter().map(ReservationId::to_string).collect();

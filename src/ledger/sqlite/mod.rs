@@ -3,6 +3,7 @@
 //! Writes go through one writer ([`writer`]), which commits what waits together; each commit is on the disk before anybody is answered.
 //! Reads have connections of their own, and see every commit that was answered before they began.
 
+use super::ends::{EndsLedger, EndsPage, EndsPlace};
 use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyChange, PolicyState, Post, Posted, Recorded, Verified};
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -33,6 +34,9 @@ mod posting;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read.rs"]
 mod read;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../read_ends.rs"]
+mod read_ends;
 mod sql;
 mod statement;
 #[cfg(test)]
@@ -281,5 +285,13 @@ impl Ledger for SqliteLedger {
     async fn close(&self) {
         self.readers.close().await;
         self.writer.stop().await;
+    }
+}
+
+#[async_trait]
+impl EndsLedger for SqliteLedger {
+    async fn ends_page(&self, after: &EndsPlace, limit: usize) -> Result<EndsPage, LedgerError> {
+        let result = async { read_ends::ends_page(&mut *self.reader().await?, after, limit).await };
+        self.told("hold its ends against its entries", result.await)
     }
 }
