@@ -13,7 +13,7 @@
 ALTER TABLE entry DROP CONSTRAINT entry_pkey;
 DROP INDEX entry_by_record, entry_by_time, entry_by_user;
 INSERT INTO workspace (workspace_id, plan_id, seats, status, calendar, overrides, version, created_at, updated_at)
-SELECT 'ws-' || n, 'plan-1', '{}', 'active', '{}', '{}', 1, :began, :began FROM generate_series(1, :workspaces) AS n;
+SELECT 'ws-' || n, 'plan-1', '{"now":1,"earlier":[]}', 'active', '{"setting":{"timezone":"UTC","billing_anchor_day":1},"handovers":[]}', '{}', 1, :began, :began FROM generate_series(1, :workspaces) AS n;
 INSERT INTO entry
 SELECT 'ent_' || md5(n::text), 'usage', NULL, 'request-' || n, 'rsv_' || md5('r' || n),
        'ws-' || CASE WHEN n % 10 = 0 THEN 1 ELSE 1 + (n::BIGINT * 7919) % :workspaces END, 'user-' || (n / 10) % 1000,

@@ -1,4 +1,6 @@
 -- The read paths, on a database that benches/scale.sql filled.
+-- As the service sets it.
+SET jit = off;
 \set began 1788220800000000
 \set ends 1796083200000000
 \echo == a workspace
@@ -21,5 +23,5 @@ EXPLAIN (ANALYZE, COSTS OFF) SELECT counter.workspace_id, spent, (SELECT CAST(SU
 EXPLAIN (ANALYZE, COSTS OFF) SELECT SUM(counted_tokens) FROM entry AS part WHERE workspace_id = 'ws-1' AND user_id = 'user-7' AND occurred_at >= 1793491200000000 AND occurred_at < :ends;
 EXPLAIN (ANALYZE, COSTS OFF) SELECT SUM(counted_tokens) FROM entry AS part WHERE workspace_id = 'ws-1' AND occurred_at >= 1793491200000000 AND occurred_at < :ends;
 \echo == a page of ends, and of entries, held against each other
-EXPLAIN (ANALYZE, COSTS OFF) SELECT standing.reservation_id, entry.workspace_id FROM (SELECT * FROM reservation_end WHERE reservation_id > 'rsv_8' ORDER BY reservation_id LIMIT 5000) AS standing LEFT JOIN entry ON entry.entry_id = standing.entry_id AND entry.occurred_at = standing.entry_occurred_at ORDER BY standing.reservation_id;
-EXPLAIN (ANALYZE, COSTS OFF) SELECT entry.recorded_at, entry.entry_id, standing."end" FROM (SELECT recorded_at, entry_id, workspace_id, reservation_id FROM entry WHERE (recorded_at, entry_id) > (1790000000000000, '') ORDER BY recorded_at, entry_id LIMIT 5000) AS entry LEFT JOIN reservation_end AS standing ON standing.reservation_id = entry.reservation_id ORDER BY entry.recorded_at, entry.entry_id;
+EXPLAIN (ANALYZE, COSTS OFF) SELECT standing.reservation_id, entry.workspace_id FROM (SELECT * FROM reservation_end WHERE reservation_id > 'rsv_8' ORDER BY reservation_id LIMIT 500) AS standing LEFT JOIN entry ON entry.entry_id = standing.entry_id AND entry.occurred_at = standing.entry_occurred_at ORDER BY standing.reservation_id;
+EXPLAIN (ANALYZE, COSTS OFF) SELECT entry.recorded_at, entry.entry_id, standing."end" FROM (SELECT recorded_at, entry_id, workspace_id, reservation_id FROM entry WHERE (recorded_at, entry_id) > (1790000000000000, '') ORDER BY recorded_at, entry_id LIMIT 500) AS entry LEFT JOIN reservation_end AS standing ON standing.reservation_id = entry.reservation_id ORDER BY entry.recorded_at, entry.entry_id;

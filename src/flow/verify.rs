@@ -17,8 +17,8 @@ use std::time::Duration;
 
 /// How many sums are recomputed in one step.
 const PAGE_SUMS: usize = 500;
-/// How many ends or entries are held against each other in one step: their rows are read in the order of keys, and nothing is summed up.
-const PAGE_ENDS: usize = 5_000;
+/// How many ends or entries are held against each other in one step: so few that the other side is looked up by its key, and not read whole.
+const PAGE_ENDS: usize = 500;
 /// How often a counter that differs is looked at again, and how long apart.
 const LOOKS_AGAIN: usize = 5;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);

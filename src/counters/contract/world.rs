@@ -22,6 +22,7 @@ const REBUILD_SECONDS: i64 = 3_000;
 
 /// What a store said.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(clippy::large_enum_variant, reason = "answers are compared and dropped, never kept in number")]
 pub(super) enum Answer {
     Nothing,
     Hold(HoldOutcome),
