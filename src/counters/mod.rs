@@ -39,10 +39,10 @@ use std::sync::Arc;
 mod contract;
 pub mod memory;
 pub mod redis;
-pub mod run;
 #[cfg(test)]
 #[path = "../../tests/support/redis.rs"]
 pub(crate) mod redis_server;
+pub mod run;
 
 /// How long an ended reservation is remembered, so that a retry learns of its end.
 pub const TOMBSTONE_SECONDS: i64 = 24 * 3600;

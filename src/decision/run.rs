@@ -105,7 +105,10 @@ pub fn exhausted(ask: &Ask, ladder: &Ladder, units: &[Unit], account: &Account) 
                 } else {
                     BlockedBy::Spent
                 };
-                told(by, message::run_is_short(account.parent, *unit, account.left().of(*unit), taken, need))
+                told(
+                    by,
+                    message::run_is_short(account.parent, *unit, account.left().of(*unit), taken, need),
+                )
             })
             .collect()
     };

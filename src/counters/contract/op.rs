@@ -159,9 +159,17 @@ fn ask() -> impl Strategy<Value = Ask> {
 
 /// Mostly less than what parents hold, so that a run has several calls.
 fn draw() -> impl Strategy<Value = Draw> {
-    let run = (key(), prop_oneof![3 => Just(None), 1 => (1..4i64).prop_map(Some)], prop::bool::weighted(0.03));
+    let run = (
+        key(),
+        prop_oneof![3 => Just(None), 1 => (1..4i64).prop_map(Some)],
+        prop::bool::weighted(0.03),
+    );
     (ask(), 0..40i64, run).prop_map(|(ask, tokens, (parent, calls_max, is_stale))| {
-        let ask = Ask { tokens, requests: 1, ..ask };
+        let ask = Ask {
+            tokens,
+            requests: 1,
+            ..ask
+        };
         Draw {
             ask,
             parent,

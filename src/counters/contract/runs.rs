@@ -125,7 +125,11 @@ pub(crate) async fn a_call_that_was_settled_without_a_word_gives_nothing_back(st
     let call = desk.drawn("a", parent, 60).await;
     desk.settle(call, &[row(&day, 25, 2)]).await;
     assert_eq!(account(&desk, parent).await, (60, 0, 1, 0));
-    assert_eq!(desk.balance(&day).await, (25, 40), "the run may have used all of it, and the day has its row");
+    assert_eq!(
+        desk.balance(&day).await,
+        (25, 40),
+        "the run may have used all of it, and the day has its row"
+    );
 }
 
 pub(crate) async fn a_call_that_is_released_or_expires_gives_all_back(store: Store) {
@@ -245,7 +249,11 @@ pub(crate) async fn a_call_lives_no_longer_than_its_parent(store: Store) {
     assert_eq!(extend(call, 9 * HOLD_SECONDS).await, Extended::Until(later));
     desk.release(parent).await;
     assert_eq!(extend(call, 9 * HOLD_SECONDS).await, Extended::Until(later));
-    assert_eq!(extend(desk.id("b"), 90).await, Extended::Until(NOON.plus_seconds(60)), "not any more");
+    assert_eq!(
+        extend(desk.id("b"), 90).await,
+        Extended::Until(NOON.plus_seconds(60)),
+        "not any more"
+    );
     assert_eq!(desk.balance(&day).await, (0, 60));
 }
 
@@ -296,12 +304,20 @@ pub(crate) async fn the_same_call_twice_takes_once(store: Store) {
     assert_eq!(desk.draw(&other).await, ChildOutcome::Mismatch);
     assert_eq!(account(&desk, parent).await, (0, 60, 1, 1));
     desk.release(parent).await;
-    assert_eq!(desk.draw(&call).await, ChildOutcome::Replayed(record), "whatever became of its parent");
+    assert_eq!(
+        desk.draw(&call).await,
+        ChildOutcome::Replayed(record),
+        "whatever became of its parent"
+    );
     desk.later(HOLD_SECONDS);
     let late = ChildRequest { now: desk.now, ..call };
     assert_eq!(desk.draw(&late).await, ChildOutcome::Ended(End::Expired));
     let not_a_parent = desk.call("parent", parent, 1);
-    assert_eq!(desk.draw(&not_a_parent).await, ChildOutcome::Ended(End::Released), "a reservation is no call of its own");
+    assert_eq!(
+        desk.draw(&not_a_parent).await,
+        ChildOutcome::Ended(End::Released),
+        "a reservation is no call of its own"
+    );
 }
 
 pub(crate) async fn fifty_equal_calls_at_once_take_once(store: Store) {
@@ -332,10 +348,7 @@ pub(crate) async fn a_parent_must_be_there_live_and_of_this_workspace(store: Sto
     };
     assert_eq!(desk.draw(&earlier).await, ChildOutcome::NoParent, "that was another hold");
     desk.later(HOLD_SECONDS);
-    assert_eq!(
-        desk.draw(&desk.call("a", parent, 1)).await,
-        ChildOutcome::ParentEnded(End::Expired)
-    );
+    assert_eq!(desk.draw(&desk.call("a", parent, 1)).await, ChildOutcome::ParentEnded(End::Expired));
     desk.later(TOMBSTONE_SECONDS);
     assert_eq!(desk.draw(&desk.call("a", parent, 1)).await, ChildOutcome::NoParent);
     assert_eq!(desk.find(desk.id("a")).await, None);
@@ -348,10 +361,7 @@ pub(crate) async fn runs_have_one_level_and_begin_before_any_report(store: Store
     for (key, claim) in [("final", Claim::Final), ("stream", Claim::UpTo(tokens(1)))] {
         let reported = desk.held(key, 10, &[(&day, 1_000)]).await;
         desk.claim(reported, claim).await;
-        assert_eq!(
-            desk.draw(&desk.call("b", reported, 1)).await,
-            ChildOutcome::Unfit(Unfit::Reported)
-        );
+        assert_eq!(desk.draw(&desk.call("b", reported, 1)).await, ChildOutcome::Unfit(Unfit::Reported));
     }
     let request = HoldRequest {
         charge_on_expiry: true,
@@ -412,7 +422,11 @@ pub(crate) async fn a_parent_is_a_ceiling_in_the_units_that_its_counters_count(s
     for key in ["a", "b", "c"] {
         desk.drawn(key, parent, 20).await;
     }
-    assert_eq!(account(&desk, parent).await, (0, 60, 3, 3), "it asked for one request, which nothing counts");
+    assert_eq!(
+        account(&desk, parent).await,
+        (0, 60, 3, 3),
+        "it asked for one request, which nothing counts"
+    );
     let request = desk.ask("both", 100, &[(&day, 1_000), (&calls, 10)]);
     let mut rungs = request.rungs.clone();
     rungs[0].needs.requests = 2;
@@ -428,7 +442,10 @@ pub(crate) async fn a_parent_is_a_ceiling_in_the_units_that_its_counters_count(s
     assert_eq!(desk.balance(&calls).await, (1, 1));
     let parent = desk.held("unlimited", 100, &[]).await;
     desk.drawn("g", parent, 100).await;
-    assert!(is_exhausted(&desk.draw(&desk.call("h", parent, 1)).await), "without counters, tokens");
+    assert!(
+        is_exhausted(&desk.draw(&desk.call("h", parent, 1)).await),
+        "without counters, tokens"
+    );
     assert_eq!((desk.balance(&day).await, desk.balance(&ann).await), ((1, 199), (0, 100)));
 }
 
@@ -472,7 +489,10 @@ pub(crate) async fn attempts_of_calls_stay_counted_in_their_minute(store: Store)
     let rows = [row(&minute, 1, 2), row(&day, 1, 2), row(&tokens_of_day, 10, 2)];
     desk.settle_using(settled, used, &rows).await;
     desk.drawn("c", parent, 10).await;
-    assert!(is_exhausted(&desk.draw(&desk.call("d", parent, 10)).await), "an attempt is not given back");
+    assert!(
+        is_exhausted(&desk.draw(&desk.call("d", parent, 10)).await),
+        "an attempt is not given back"
+    );
     desk.release(desk.id("c")).await;
     desk.release(parent).await;
     assert_eq!(desk.balance(&minute).await, (1, 2), "two attempts that were not settled");

@@ -6,8 +6,8 @@
 use super::group::is_sticky;
 use super::hold::{Hold, Remembered};
 use super::shard::Shard;
-use crate::counters::{HoldOutcome, Record};
 use crate::counters::run::{ChildOutcome, ChildRequest, Lending, Run, Unfit};
+use crate::counters::{HoldOutcome, Record};
 use crate::decision::amount::Amounts;
 use crate::decision::id::ReservationId;
 use crate::decision::run;
@@ -19,7 +19,10 @@ use crate::decision::time::Timestamp;
 #[derive(Clone, Copy)]
 pub(super) enum Kin {
     /// Calls draw from it, and have used so much.
-    Parent { lending: Lending, used: Amounts },
+    Parent {
+        lending: Lending,
+        used: Amounts,
+    },
     Child(Parent),
 }
 
@@ -62,10 +65,7 @@ impl Hold {
         } else {
             0
         };
-        Amounts {
-            requests,
-            ..Amounts::ZERO
-        }
+        Amounts { requests, ..Amounts::ZERO }
     }
 
     fn lend(&mut self, need: Amounts) {
@@ -182,7 +182,11 @@ impl Shard {
             return Amounts::ZERO;
         }
         let follows = |hold: &mut Hold| {
-            if let Some(Kin::Parent { lending, used: used_before }) = hold.kin.as_deref_mut() {
+            if let Some(Kin::Parent {
+                lending,
+                used: used_before,
+            }) = hold.kin.as_deref_mut()
+            {
                 lending.lent = lending.lent.minus(less);
                 lending.children -= i64::from(ended);
                 *used_before = used_before.plus(used);
