@@ -186,7 +186,11 @@ async fn a_run_admits_no_more_calls_than_it_was_opened_for() {
     );
     assert_eq!(reason["retry_after_seconds"], Value::Null);
     let found = app.get(&format!("/v1/reservations/{parent}")).await.expect(200);
-    assert_eq!((&found["run"]["max_calls"], &found["run"]["calls"]), (&json!(7), &json!(7)));
+    let run = &found["run"];
+    assert_eq!(
+        (&run["max_calls"], &run["calls"], &run["live_calls"]),
+        (&json!(7), &json!(7), &json!(0))
+    );
     app.settle(&parent, 1, 0).await.problem(409, "reservation_is_parent");
     for (calls, status) in [(json!(0), 422), (json!(1_000_001), 422), (json!("7"), 400)] {
         let reply = app.authorize("ws").with("max_calls", calls).send().await;

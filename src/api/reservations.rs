@@ -200,6 +200,9 @@ pub struct RunOut {
     /// How many it has admitted.
     #[schema(example = 3)]
     calls: i64,
+    /// How many of these are neither settled nor released nor expired.
+    #[schema(example = 1)]
+    live_calls: i64,
     /// What its live calls hold.
     lent: AmountsOut,
     /// What its calls have used. A parent's own `used` is the same.
@@ -213,6 +216,7 @@ impl From<&Account> for RunOut {
         Self {
             max_calls: account.calls_max,
             calls: account.calls,
+            live_calls: account.live_calls,
             lent: account.lent.into(),
             used: account.used.into(),
             left: account.left().into(),

@@ -96,6 +96,7 @@ pub(super) fn account(record: &Record, context: &Context) -> Account {
         used: if record.run.is_some() { record.used } else { Amounts::ZERO },
         lent: lending.lent,
         calls: lending.calls,
+        live_calls: lending.children,
         calls_max: match context.run {
             Some(RunNote::Opens { max_calls }) => Some(max_calls),
             _ => None,
