@@ -72,10 +72,10 @@ pub struct AuthorizeRequest {
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 604800)]
     hold_seconds: Option<Count>,
     /// Draws this call's need from the hold of a run's parent, an earlier reservation of the workspace: no budget is asked again.
-    #[schema(value_type = Option<String>, example = json!(null))]
+    #[schema(value_type = Option<String>)]
     parent_reservation_id: Option<ReservationId>,
     /// Opens a run: the reservation is the parent of at most so many calls, which name it.
-    #[schema(value_type = Option<i64>, minimum = 1, maximum = 1000000, example = json!(null))]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 1000000, example = 20)]
     max_calls: Option<Count>,
     #[schema(value_type = Option<String>)]
     escalate_from: Option<ReservationId>,
