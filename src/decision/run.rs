@@ -60,6 +60,8 @@ pub struct Account {
     /// What live calls hold.
     pub lent: Amounts,
     pub calls: i64,
+    /// Of these, how many are live.
+    pub live_calls: i64,
     pub calls_max: Option<i64>,
 }
 

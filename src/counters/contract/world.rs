@@ -27,7 +27,7 @@ pub(super) enum Answer {
     Nothing,
     Hold(HoldOutcome),
     Draw(ChildOutcome),
-    Record(Option<Record>),
+    Record(Option<Box<Record>>),
     Balances(Result<Vec<Balance>, Vec<Whose>>),
     Applied(Vec<Option<Balance>>),
     Extended(Extended),
@@ -140,7 +140,7 @@ impl World {
             Op::Pass { micros } => self.pass(micros).await,
             Op::Hold(ref ask) => self.hold(ask).await,
             Op::Draw(ref draw) => self.draw(draw).await,
-            Op::Claim { key, percent } => Answer::Record(self.claim(key, percent).await),
+            Op::Claim { key, percent } => Answer::Record(self.claim(key, percent).await.map(Box::new)),
             Op::Settle { key, percent, delivered } => self.settle(key, percent, delivered).await,
             Op::Checkpoint { key, percent, delivered } => self.checkpoint(key, percent, delivered).await,
             Op::Release { key, delivered } => self.release(key, delivered).await,
@@ -148,7 +148,10 @@ impl World {
             Op::Deliver { commit } if !self.commits.is_empty() => self.deliver(commit % self.commits.len()).await,
             Op::Correct { counter, by, delivered } if self.mode == Mode::Wild => self.correct(counter, by, delivered).await,
             Op::Extend { key, seconds } => self.extend(key, seconds).await,
-            Op::Find { key } => Answer::Record(self.store.find(id(key), self.now).await.expect("find").map(essential)),
+            Op::Find { key } => {
+                let found = self.store.find(id(key), self.now).await.expect("find");
+                Answer::Record(found.map(essential).map(Box::new))
+            }
             Op::Balances {
                 workspace,
                 named_seconds_ago,
@@ -296,7 +299,7 @@ impl World {
             return Answer::Record(None);
         };
         if matches!(record.run, Some(Run::Parent(_))) {
-            return Answer::Record(Some(record));
+            return Answer::Record(Some(Box::new(record)));
         }
         let used = self.share(self.books.standing(id(key)).held, percent);
         if self.may_record(&record, true) {
@@ -310,7 +313,7 @@ impl World {
             return Answer::Record(None);
         };
         if matches!(record.run, Some(Run::Parent(_))) {
-            return Answer::Record(Some(record));
+            return Answer::Record(Some(Box::new(record)));
         }
         let recorded = self.may_record(&record, false);
         if recorded {
@@ -345,7 +348,7 @@ impl World {
     /// Tells the record that a flow got, and commits where it has something to commit.
     async fn commit_if(&mut self, has_something: impl Fn(&Standing) -> bool, record: Record, delivered: bool) -> Answer {
         let (workspace, id) = (record.workspace.clone(), record.reservation);
-        let told = Answer::Record(Some(essential(record)));
+        let told = Answer::Record(Some(Box::new(essential(record))));
         if !has_something(&self.books.standing(id)) {
             return told;
         }
