@@ -3,7 +3,7 @@
 
 use super::context::Context;
 use super::known::without_hold;
-use super::{FlowError, Service, rebuild};
+use super::{FlowError, Service, rebuild, run};
 use crate::counters::{Applied, Progress, Record, SumRow};
 use crate::decision::entry::{Entry, Outcome};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
@@ -53,7 +53,8 @@ async fn expire_hold(service: &Service, record: Record) -> Result<(), FlowError>
     let standing = service.ledger.standing(id).await?;
     if let Some(end) = standing.as_ref().and_then(|standing| standing.end) {
         let rows = rebuild::rows(service, &record.workspace, &context.limits.counters).await?;
-        return apply(service, id, &record.workspace, end, rows).await;
+        let recorded = standing.as_ref().and_then(|standing| standing.entry.as_ref());
+        return apply(service, id, &record.workspace, run::ended(end, recorded), rows).await;
     }
     let reported = standing
         .as_ref()
@@ -61,7 +62,9 @@ async fn expire_hold(service: &Service, record: Record) -> Result<(), FlowError>
         .map(|checkpoint| checkpoint.entry.clone());
     let entry = match reported {
         Some(entry) => Some(entry),
-        None if context.charge_on_expiry && record.claimed.is_none() => Some(charge(service, &record, &context).await?),
+        None if context.charge_on_expiry && record.claimed.is_none() && !run::is_parent(&record, &context) => {
+            Some(charge(service, &record, &context).await?)
+        }
         None => None,
     };
     let entry = entry.map(|entry| Entry {
@@ -164,15 +167,16 @@ async fn counters(service: &Service, entry: &Entry) -> Result<Vec<crate::decisio
 /// Writes the end, or follows the one that somebody else wrote in between.
 async fn end_with(service: &Service, post: Post) -> Result<(), FlowError> {
     let (id, workspace, counters) = (post.reservation, post.workspace.clone(), post.counters.clone());
+    let expired = run::ended(End::Expired, post.entries.first());
     match service.ledger.post(post).await? {
         Posted::Done { rows } => {
             metrics::counter!("weir_reservations_expired_total").increment(1);
-            apply(service, id, &workspace, End::Expired, rows).await
+            apply(service, id, &workspace, expired, rows).await
         }
         Posted::Stands(standing) => match standing.end {
             Some(end) => {
                 let rows = rebuild::rows(service, &workspace, &counters).await?;
-                apply(service, id, &workspace, end, rows).await
+                apply(service, id, &workspace, run::ended(end, standing.entry.as_ref()), rows).await
             }
             // A checkpoint came in between: the next round looks again.
             None => Ok(()),
@@ -180,10 +184,10 @@ async fn end_with(service: &Service, post: Post) -> Result<(), FlowError> {
     }
 }
 
-async fn apply(service: &Service, id: ReservationId, workspace: &WorkspaceId, end: End, rows: Vec<SumRow>) -> Result<(), FlowError> {
+async fn apply(service: &Service, id: ReservationId, workspace: &WorkspaceId, end: Progress, rows: Vec<SumRow>) -> Result<(), FlowError> {
     let applied = Applied {
         rows,
-        reservation: Some((id, Progress::Ended(end))),
+        reservation: Some((id, end)),
     };
     service.counters.apply(workspace, &applied, &[], service.clock.now()).await?;
     Ok(())

@@ -27,6 +27,7 @@ use async_trait::async_trait;
 use audit::{AuditLedger, Audited, By};
 use correction::CorrectionLedger;
 use directory::DirectoryLedger;
+use ends::EndsLedger;
 use provider::ProviderLedger;
 
 pub mod audit;
@@ -34,6 +35,7 @@ pub mod audit;
 mod contract;
 pub mod correction;
 pub mod directory;
+pub mod ends;
 pub mod postgres;
 pub mod provider;
 mod record;
@@ -224,7 +226,7 @@ pub trait Lead: Send + Sync {
 
 /// A ledger.
 #[async_trait]
-pub trait Ledger: AuditLedger + CorrectionLedger + DirectoryLedger + ProviderLedger {
+pub trait Ledger: AuditLedger + CorrectionLedger + DirectoryLedger + EndsLedger + ProviderLedger {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.

@@ -6,6 +6,7 @@ use crate::decision::amount::Amounts;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::id::{ReservationId, WorkspaceId};
 use crate::decision::standing::End;
+use crate::decision::time::Timestamp;
 use std::collections::BTreeMap;
 
 /// How a reservation stands.
@@ -15,6 +16,8 @@ pub(super) struct Standing {
     pub(super) held: Amounts,
     pub(super) counters: Vec<Counter>,
     pub(super) charged: bool,
+    pub(super) held_at: Option<Timestamp>,
+    pub(super) is_call: bool,
     pub(super) reported: Amounts,
     pub(super) end: Option<End>,
 }
@@ -36,9 +39,16 @@ impl Books {
     }
 
     /// Notes what a reservation was held for, on which counters.
-    pub(super) fn open(&mut self, id: ReservationId, held: Amounts, counters: Vec<Counter>, charged: bool) {
+    pub(super) fn open(&mut self, id: ReservationId, held: Amounts, counters: Vec<Counter>, charged: bool, now: Timestamp) {
         let standing = self.standings.entry(id).or_default();
         (standing.held, standing.counters, standing.charged) = (held, counters, charged);
+        (standing.held_at, standing.is_call) = (Some(now), false);
+    }
+
+    /// Notes the same of a call of a run, which holds on the counters of its parent.
+    pub(super) fn open_call(&mut self, id: ReservationId, parent: ReservationId, held: Amounts, charged: bool, now: Timestamp) {
+        self.open(id, held, self.standing(parent).counters, charged, now);
+        self.standings.entry(id).or_default().is_call = true;
     }
 
     /// Records how far a reservation has come: this much in all, and perhaps its end.
@@ -66,9 +76,13 @@ impl Books {
     pub(super) fn commit(&self, workspace: &WorkspaceId, id: ReservationId) -> Applied {
         let standing = self.standing(id);
         let row = |counter: &Counter| self.sums.get(&(workspace.clone(), counter.clone())).cloned();
+        let progress = match standing.end {
+            None => Progress::Used(standing.reported),
+            Some(end) => Progress::ended(end, Some(standing.reported).filter(|_| standing.is_call)),
+        };
         Applied {
             rows: standing.counters.iter().filter_map(row).collect(),
-            reservation: Some((id, standing.end.map_or(Progress::Used(standing.reported), Progress::Ended))),
+            reservation: Some((id, progress)),
         }
     }
 

@@ -2,14 +2,15 @@
 //! that finish long after they read. [`Op`]s happen to it; two worlds to which the same happened must have been answered the same.
 
 use super::books::{Books, Standing};
-use super::desk::{NOON, Store, counter_at, of_user, rung, workspace};
-use super::op::{Ask, GROUPS, Key, MENU, Op, WORKSPACES};
+use super::desk::{NOON, Store, counter_at, of_user, one_token_each, rung, workspace};
+use super::op::{Ask, Draw, GROUPS, Key, MENU, Op, WORKSPACES};
+use crate::counters::run::{ChildOutcome, ChildRequest, Run};
 use crate::counters::{Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Rebuilt, Record, SumRow};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
 use crate::decision::period::PeriodKind;
-use crate::decision::rung::Taken;
+use crate::decision::rung::{Rung, Taken};
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use std::sync::Arc;
@@ -21,10 +22,12 @@ const REBUILD_SECONDS: i64 = 3_000;
 
 /// What a store said.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(clippy::large_enum_variant, reason = "answers are compared and dropped, never kept in number")]
 pub(super) enum Answer {
     Nothing,
     Hold(HoldOutcome),
-    Record(Option<Record>),
+    Draw(ChildOutcome),
+    Record(Option<Box<Record>>),
     Balances(Result<Vec<Balance>, Vec<Whose>>),
     Applied(Vec<Option<Balance>>),
     Extended(Extended),
@@ -76,7 +79,12 @@ fn id(key: Key) -> ReservationId {
 /// What every store must remember of a reservation.
 fn essential(record: Record) -> Record {
     let slim = matches!(record.end, Some(End::Settled | End::Released)) || record.fingerprint == FINGERPRINT_UNKNOWN;
-    if !slim {
+    if !slim && record.end.is_some() && matches!(record.run, Some(Run::Parent(_))) {
+        // As it was when it ended, which a store may have noticed before its calls expired or after.
+        let run = Some(Run::Parent(Default::default()));
+        let used = Amounts::ZERO;
+        return Record { run, used, ..record };
+    } else if !slim {
         return record;
     }
     Record {
@@ -91,6 +99,7 @@ fn essential(record: Record) -> Record {
         expires_at: NOON,
         claimed: None,
         used: Amounts::ZERO,
+        run: None,
         ..record
     }
 }
@@ -130,7 +139,8 @@ impl World {
         match *op {
             Op::Pass { micros } => self.pass(micros).await,
             Op::Hold(ref ask) => self.hold(ask).await,
-            Op::Claim { key, percent } => Answer::Record(self.claim(key, percent).await.map(essential)),
+            Op::Draw(ref draw) => self.draw(draw).await,
+            Op::Claim { key, percent } => Answer::Record(self.claim(key, percent).await.map(Box::new)),
             Op::Settle { key, percent, delivered } => self.settle(key, percent, delivered).await,
             Op::Checkpoint { key, percent, delivered } => self.checkpoint(key, percent, delivered).await,
             Op::Release { key, delivered } => self.release(key, delivered).await,
@@ -138,7 +148,10 @@ impl World {
             Op::Deliver { commit } if !self.commits.is_empty() => self.deliver(commit % self.commits.len()).await,
             Op::Correct { counter, by, delivered } if self.mode == Mode::Wild => self.correct(counter, by, delivered).await,
             Op::Extend { key, seconds } => self.extend(key, seconds).await,
-            Op::Find { key } => Answer::Record(self.store.find(id(key), self.now).await.expect("find").map(essential)),
+            Op::Find { key } => {
+                let found = self.store.find(id(key), self.now).await.expect("find");
+                Answer::Record(found.map(essential).map(Box::new))
+            }
             Op::Balances {
                 workspace,
                 named_seconds_ago,
@@ -204,13 +217,15 @@ impl World {
         let ceiling = if self.mode == Mode::Wild { ask.ceiling } else { CEILING };
         let ceilings: Vec<i64> = counters.iter().map(|counter| self.ceiling(counter, ceiling)).collect();
         let expires_at = self.now.plus_seconds(ask.seconds);
+        let mut rungs = vec![rung(ask.tokens, &ceilings, expires_at), rung(ask.tokens / 2, &ceilings, expires_at)];
+        rungs.iter_mut().for_each(|rung| rung.needs.requests = ask.requests);
         let request = HoldRequest {
             workspace: name(ask.key.0),
             reservation: id(ask.key),
             fingerprint: ask.fingerprint,
             counters: counters.clone(),
             named_since: self.named_since(ask.named_seconds_ago),
-            rungs: vec![rung(ask.tokens, &ceilings, expires_at), rung(ask.tokens / 2, &ceilings, expires_at)],
+            rungs,
             open_max: ask.open_max,
             charge_on_expiry: ask.charged,
             context: Arc::from(format!("{ask:?}").as_bytes()),
@@ -218,9 +233,40 @@ impl World {
         };
         let outcome = self.store.hold(&request).await.expect("hold");
         if let HoldOutcome::Held { taken, .. } = &outcome {
-            self.books.open(id(ask.key), taken.amounts, counters, ask.charged);
+            self.books.open(id(ask.key), taken.amounts, counters, ask.charged, self.now);
         }
         Answer::Hold(outcome)
+    }
+
+    /// A call that wants all its tokens, or as many as are left.
+    async fn draw(&mut self, draw: &Draw) -> Answer {
+        let Draw { ask, parent, .. } = draw;
+        let expires_at = self.now.plus_seconds(ask.seconds);
+        let whole = rung(ask.tokens, &[], expires_at);
+        let shorter = Rung {
+            cap: Some(one_token_each(1, ask.tokens)),
+            ..whole.clone()
+        };
+        let held_at = self.books.standing(id(*parent)).held_at.unwrap_or(NOON);
+        let request = ChildRequest {
+            workspace: name(ask.key.0),
+            reservation: id(ask.key),
+            fingerprint: ask.fingerprint,
+            parent: id(*parent),
+            parent_held_at: held_at.plus_micros(i64::from(draw.is_stale)),
+            calls_max: draw.calls_max,
+            rungs: vec![whole, shorter],
+            open_max: ask.open_max,
+            charge_on_expiry: ask.charged,
+            context: Arc::from(format!("{ask:?}").as_bytes()),
+            now: self.now,
+        };
+        let outcome = self.store.hold_child(&request).await.expect("hold for a run");
+        if let ChildOutcome::Held(record) = &outcome {
+            self.books
+                .open_call(record.reservation, request.parent, record.taken.amounts, ask.charged, self.now);
+        }
+        Answer::Draw(outcome)
     }
 
     /// Claims this share of what was held. `None`: all, for good.
@@ -228,7 +274,8 @@ impl World {
         let held = self.books.standing(id(key)).held;
         let claim = percent.map_or(Claim::Final, |percent| Claim::UpTo(self.share(held, percent)));
         let answer = self.store.claim(id(key), claim, self.now).await.expect("claim");
-        answer.expect("a store that lost nothing need not be rebuilt for it")
+        let record = answer.expect("a store that lost nothing need not be rebuilt for it");
+        record.map(essential)
     }
 
     fn share(&self, held: Amounts, percent: i64) -> Amounts {
@@ -251,6 +298,9 @@ impl World {
         let Some(record) = self.claim(key, None).await else {
             return Answer::Record(None);
         };
+        if matches!(record.run, Some(Run::Parent(_))) {
+            return Answer::Record(Some(Box::new(record)));
+        }
         let used = self.share(self.books.standing(id(key)).held, percent);
         if self.may_record(&record, true) {
             self.books.post(&name(key.0), id(key), used, Some(End::Settled));
@@ -262,6 +312,9 @@ impl World {
         let Some(record) = self.claim(key, Some(percent)).await else {
             return Answer::Record(None);
         };
+        if matches!(record.run, Some(Run::Parent(_))) {
+            return Answer::Record(Some(Box::new(record)));
+        }
         let recorded = self.may_record(&record, false);
         if recorded {
             let used = self.share(self.books.standing(id(key)).held, percent);
@@ -295,7 +348,7 @@ impl World {
     /// Tells the record that a flow got, and commits where it has something to commit.
     async fn commit_if(&mut self, has_something: impl Fn(&Standing) -> bool, record: Record, delivered: bool) -> Answer {
         let (workspace, id) = (record.workspace.clone(), record.reservation);
-        let told = Answer::Record(Some(essential(record)));
+        let told = Answer::Record(Some(Box::new(essential(record))));
         if !has_something(&self.books.standing(id)) {
             return told;
         }

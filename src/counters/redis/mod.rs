@@ -14,9 +14,11 @@ mod inspect;
 mod keys;
 mod link;
 mod pack;
+mod plain;
 mod reply;
 mod request;
 mod rounds;
+mod run;
 mod script;
 mod settings;
 #[cfg(test)]
@@ -24,6 +26,7 @@ mod tests;
 
 pub use settings::{RedisSettings, Unfit};
 
+use super::run::{ChildOutcome, ChildRequest};
 use super::{
     Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, Record,
 };
@@ -121,23 +124,41 @@ impl RedisCounters {
         call
     }
 
+    fn of_hold<'a>(&self, script: &'a Script, request: &HoldRequest, columns: &Columns<'_>) -> Call<'a> {
+        let mut call = self.of_workspace(script, &request.workspace, request.now);
+        call.keys.push(self.keys.reservation(request.reservation));
+        if !columns.has_workspace() {
+            call.keys.push(self.keys.group(&request.workspace, Whose::Workspace.column()));
+        }
+        self.with_groups(&mut call, &request.workspace, columns);
+        call
+    }
+
     /// `nonce` is of this call: sent again with the same one, it is answered as it was, not as a replay.
     async fn try_hold(&self, request: &HoldRequest, nonce: u64) -> Result<HoldOutcome, CallError> {
         let columns = Columns::of(request.counters.iter());
-        let mut call = self.of_workspace(&script::PLAIN_HOLD, &request.workspace, request.now);
-        call.keys.push(self.keys.reservation(request.reservation));
-        call.keys.push(self.keys.group(&request.workspace, Whose::Workspace.column()));
-        self.with_groups(&mut call, &request.workspace, &columns);
-        pack_hold(&mut call.pack, request, &columns, nonce);
-        let (mut word, mut reply) = self.send(&call).await?;
-        if word == "else" {
-            call.script = &script::HOLD;
-            (word, reply) = self.send(&call).await?;
+        if plain::is_plain(request) {
+            let mut call = self.of_hold(&script::PLAIN_HOLD, request, &columns);
+            plain::pack_plain(&mut call, request, &columns, nonce);
+            let (word, mut reply) = self.send(&call).await?;
+            match word.as_str() {
+                "held" => return plain::held(request, &mut reply),
+                "short" => {
+                    return Ok(HoldOutcome::Short {
+                        balances: reply.balances()?,
+                    });
+                }
+                "else" => {}
+                other => return Err(unknown_word(other)),
+            }
         }
+        let mut call = self.of_hold(&script::HOLD, request, &columns);
+        pack_hold(&mut call.pack, request, &columns, nonce);
+        let (word, mut reply) = self.send(&call).await?;
         Ok(match word.as_str() {
             "held" => HoldOutcome::Held {
                 taken: Taken {
-                    rung: usize::try_from(reply.int()?).unwrap_or(usize::MAX),
+                    rung: reply.place()?,
                     output: reply.int()?,
                     amounts: reply.list()?.amounts()?,
                 },
@@ -303,14 +324,17 @@ impl RedisCounters {
 fn pack_progress(pack: &mut Pack, progress: Progress) {
     match progress {
         Progress::Used(amounts) => pack.int(0).amounts(amounts),
-        Progress::Ended(end) => pack
-            .int(match end {
-                End::Settled => 1,
-                End::Released => 2,
-                End::Expired => 3,
-            })
-            .no(),
+        Progress::Ended(end) => pack.int(end_place(end)).no(),
+        Progress::EndedUsing(end, amounts) => pack.int(end_place(end)).amounts(amounts),
     };
+}
+
+fn end_place(end: End) -> i64 {
+    match end {
+        End::Settled => 1,
+        End::Released => 2,
+        End::Expired => 3,
+    }
 }
 
 fn reservation(hex: &str) -> Result<ReservationId, Unexpected> {
@@ -325,6 +349,12 @@ impl Counters for RedisCounters {
     async fn hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CountersError> {
         request::check(request).map_err(|why| refused("hold", why))?;
         self.try_hold(request, rand::random()).await.map_err(failed("hold"))
+    }
+
+    async fn hold_child(&self, request: &ChildRequest) -> Result<ChildOutcome, CountersError> {
+        request::check_rungs(&request.rungs).map_err(|why| refused("hold for a run", why))?;
+        let answer = self.try_hold_child(request, rand::random()).await;
+        answer.map_err(failed("hold for a run"))
     }
 
     async fn balances(

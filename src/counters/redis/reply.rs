@@ -1,5 +1,6 @@
 //! What a script answered, read place by place.
 
+use crate::counters::run::{Lending, Run};
 use crate::counters::{Claim, Record};
 use crate::decision::amount::Amounts;
 use crate::decision::counter::Balance;
@@ -64,6 +65,11 @@ impl Reply {
         Ok(i64::try_from(number).unwrap_or(i64::MAX))
     }
 
+    /// The place of a rung.
+    pub(super) fn place(&mut self) -> Result<usize, Unexpected> {
+        Ok(usize::try_from(self.int()?).unwrap_or(usize::MAX))
+    }
+
     pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Unexpected> {
         match self.next() {
             Value::BulkString(bytes) => Ok(bytes),
@@ -107,6 +113,15 @@ impl Reply {
             usd: self.int()?,
             requests: self.int()?,
             credits: self.int()?,
+        })
+    }
+
+    /// A rung, its output and amounts, in a row.
+    fn taken(&mut self) -> Result<Taken, Unexpected> {
+        Ok(Taken {
+            rung: self.place()?,
+            output: self.int()?,
+            amounts: self.amounts()?,
         })
     }
 
@@ -159,6 +174,7 @@ impl Reply {
             claimed: None,
             used: Amounts::ZERO,
             end,
+            run: None,
         };
         if list.len() > 0 {
             list.hold(&mut record)?;
@@ -169,7 +185,7 @@ impl Reply {
     /// What only a hold has, be it live or expired.
     fn hold(&mut self, record: &mut Record) -> Result<(), Unexpected> {
         self.next();
-        (record.held_at, record.expires_at) = (self.moment()?, self.moment()?);
+        record.held_at = self.moment()?;
         let claim = self.int()?;
         self.next();
         let claimed = self.amounts()?;
@@ -179,19 +195,33 @@ impl Reply {
             _ => Some(Claim::Final),
         };
         record.used = self.amounts()?;
-        record.taken = Taken {
-            rung: usize::try_from(self.int()?).unwrap_or(usize::MAX),
-            output: self.int()?,
-            amounts: self.amounts()?,
-        };
         record.context = self.bytes()?.into();
+        // Nonce, holders and counters.
+        (0..3).for_each(|_| drop(self.next()));
+        record.taken = self.taken()?;
+        record.expires_at = self.moment()?;
         self.next();
-        self.next();
-        let mut counters = self.list()?;
-        while counters.len() >= 5 {
-            (0..3).for_each(|_| drop(counters.next()));
-            record.before.push(counters.balance()?);
+        record.before = self.balances()?;
+        if self.len() > 0 {
+            record.run = Some(self.run()?);
         }
         Ok(())
+    }
+
+    /// What a reservation is in a run: the id of the parent that it draws from, or what it lends itself.
+    fn run(&mut self) -> Result<Run, Unexpected> {
+        match self.next() {
+            Value::Nil => Ok(Run::Parent(Lending {
+                lent: self.amounts()?,
+                calls: self.int()?,
+                children: self.int()?,
+            })),
+            Value::BulkString(parent) => {
+                let hex = parent.get(..32).and_then(|hex| std::str::from_utf8(hex).ok());
+                let hex = hex.ok_or_else(|| unexpected("a parent", &Value::BulkString(parent.clone())))?;
+                Ok(Run::Child(super::reservation(hex)?))
+            }
+            other => Err(unexpected("a parent, or what is lent", &other)),
+        }
     }
 }

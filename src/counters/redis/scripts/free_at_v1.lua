@@ -36,10 +36,16 @@ local values = call('MGET', unpack(keys))
 for i = 1, #page do
   local r = values[i] and cmsgpack.unpack(values[i])
   if r and r[END] == 0 and r[WORKSPACE] == q[3] then
-    for j = 1, #r[COUNTERS], 5 do
-      local holder = 2 * r[COUNTERS][j]
-      if r[COUNTERS][j + 1] == field and r[HOLDERS][holder - 1] == q[5] and r[HOLDERS][holder] == g.n then
-        missing = missing - math.max(r[TAKEN + unit - 1] - r[USED + unit - 1], 0)
+    for j = 1, #r[COUNTERS], 3 do
+      local holder = r[COUNTERS][j]
+      if r[COUNTERS][j + 1] == field and r[HOLDERS][holder] == q[5] and r[GENERATIONS][holder] == g.n then
+        if r[LENT] then
+          missing = missing - r[LENT + unit - 1]
+        end
+        -- What a call holds goes back to its parent while that one lives, and is free when that one expires.
+        if not ends().parent(r) then
+          missing = missing - ends().remaining(r)[unit]
+        end
       end
     end
   end
