@@ -135,7 +135,7 @@ pub fn configure(config: &mut ServiceConfig) {
 /// Who calls, may they, what do they send: the same for every route, in this order, before any handler runs.
 async fn dispatch(route: &Route, request: &HttpRequest, payload: Payload) -> Answer {
     let service = part::<Service>(request)?;
-    let identity = part::<Verifier>(request)?.admit(request.headers(), route.access, service.clock.now())?;
+    let identity = part::<Verifier>(request)?.admit(service, request.headers(), route.access).await?;
     let body = json::read_payload(request, payload, route.body.bytes_max).await?;
     let call = Call {
         service: service.clone(),
@@ -146,10 +146,12 @@ async fn dispatch(route: &Route, request: &HttpRequest, payload: Payload) -> Ans
     let Some(key) = call.idempotency_key()?.filter(|_| route.body.creates) else {
         return (route.handler)(call).await;
     };
-    idempotency::once(call, route.path, &key, part::<Running>(request)?, route.handler).await
+    // As it was sent: of one route with many ids, each is a path of its own.
+    let path = request.path();
+    idempotency::once(call, path, &key, part::<Running>(request)?, route.handler).await
 }
 
 /// A part of the service that the composition root has put beside the routes.
-fn part<T: 'static>(request: &HttpRequest) -> Result<&Data<T>, Problem> {
+pub(super) fn part<T: 'static>(request: &HttpRequest) -> Result<&Data<T>, Problem> {
     request.app_data::<Data<T>>().ok_or_else(Problem::internal)
 }

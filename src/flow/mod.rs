@@ -12,6 +12,7 @@ use std::sync::Arc;
 use workspace::Workspaces;
 
 pub mod answer;
+pub mod api_keys;
 pub mod authorize;
 pub mod context;
 pub mod estimator;
@@ -42,6 +43,7 @@ pub struct Service {
     pub policy: Holder,
     pub recent: policy::Recent,
     pub workspaces: Workspaces,
+    pub api_keys: api_keys::ApiKeys,
     pub estimator: Estimator,
     pub clock: Arc<dyn Clock>,
 }
@@ -54,6 +56,7 @@ impl Service {
             policy,
             recent: policy::Recent::default(),
             workspaces: Workspaces::default(),
+            api_keys: api_keys::ApiKeys::default(),
             estimator: Estimator::default(),
             clock,
         }

@@ -24,6 +24,7 @@ use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use async_trait::async_trait;
 
+pub mod api_keys;
 #[cfg(test)]
 mod contract;
 pub mod postgres;
@@ -214,7 +215,7 @@ pub trait Lead: Send + Sync {
 
 /// A ledger.
 #[async_trait]
-pub trait Ledger: Send + Sync {
+pub trait Ledger: api_keys::ApiKeyLedger + Send + Sync {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.

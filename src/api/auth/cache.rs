@@ -21,11 +21,13 @@ pub(super) struct Verified {
     pub identity: Identity,
     pub from: Timestamp,
     pub until: Timestamp,
+    /// The issuer's keys by which it was verified, by number: with other keys it is verified anew. 0: there are none.
+    pub set: u64,
 }
 
 impl Verified {
-    pub(super) fn holds(&self, now: Timestamp) -> bool {
-        self.from <= now && now < self.until
+    pub(super) fn holds(&self, now: Timestamp, set: u64) -> bool {
+        self.from <= now && now < self.until && self.set == set
     }
 }
 
@@ -43,13 +45,13 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    pub(super) fn find(&self, token: &str, now: Timestamp) -> Option<Identity> {
+    pub(super) fn find(&self, token: &str, now: Timestamp, set: u64) -> Option<Identity> {
         self.locked(token, |shard| {
             if let Some(verified) = shard.young.get(token) {
-                return verified.holds(now).then(|| verified.identity.clone());
+                return verified.holds(now, set).then(|| verified.identity.clone());
             }
             let (token, verified) = shard.old.remove_entry(token)?;
-            let identity = verified.holds(now).then(|| verified.identity.clone());
+            let identity = verified.holds(now, set).then(|| verified.identity.clone());
             if identity.is_some() {
                 shard.insert(token, verified);
             }
@@ -58,7 +60,7 @@ impl Cache {
     }
 
     pub(super) fn keep(&self, token: &str, verified: Verified, now: Timestamp) {
-        if token.len() <= TOKEN_BYTES_MAX && verified.holds(now) {
+        if token.len() <= TOKEN_BYTES_MAX && verified.holds(now, verified.set) {
             self.locked(token, |shard| shard.insert(token.into(), verified));
         }
     }
@@ -99,6 +101,7 @@ mod tests {
             identity,
             from: NOW,
             until: NOW.plus_seconds(10),
+            set: 1,
         }
     }
 
@@ -114,12 +117,13 @@ mod tests {
     fn a_hit_ends_with_the_validity_of_the_token() {
         let cache = Cache::default();
         cache.keep("t", verified("s"), NOW);
-        let found = |seconds: i64| cache.find("t", NOW.plus_seconds(seconds)).map(|identity| identity.subject);
+        let found = |seconds: i64| cache.find("t", NOW.plus_seconds(seconds), 1).map(|identity| identity.subject);
         assert_eq!(found(0).as_deref(), Some("s"));
         assert_eq!(found(9).as_deref(), Some("s"));
         assert_eq!(found(10), None);
         assert_eq!(found(-1), None);
-        assert_eq!(cache.find("other", NOW), None);
+        assert_eq!(cache.find("other", NOW, 1), None);
+        assert_eq!(cache.find("t", NOW, 2), None, "the keys have changed since");
     }
 
     #[test]
@@ -128,7 +132,7 @@ mod tests {
         cache.keep("in use", verified("hot"), NOW);
         for n in 0..4 * TOKENS_MAX {
             cache.keep(&format!("token {n:08}"), verified("s"), NOW);
-            assert!(n % 64 != 0 || cache.find("in use", NOW).is_some(), "lost after {n} others");
+            assert!(n % 64 != 0 || cache.find("in use", NOW, 1).is_some(), "lost after {n} others");
         }
         assert!(count(&cache) <= TOKENS_MAX, "{}", count(&cache));
         assert!(count(&cache) >= TOKENS_MAX / 4, "{}", count(&cache));

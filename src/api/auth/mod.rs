@@ -4,20 +4,26 @@
 //! workspace sees no other; no token or key is ever logged, sent back or shown by Debug.
 
 mod cache;
+mod jwk;
+mod jwks;
 mod keys;
-mod scope;
+mod seal;
 mod token;
 
+pub use jwks::{FETCH_EVERY_SECONDS, FETCH_PAUSE_SECONDS, Jwks, KEYS_SECONDS_MAX};
 pub use keys::{Keys, KeysError, SECRET_BYTES_MIN};
-pub use scope::{Scope, ScopeSet};
+pub use seal::{KEY_PREFIX, PORTAL_PREFIX, Seal};
+pub use crate::decision::scope::{Scope, ScopeSet};
 pub use token::{Claims, TOKEN_BYTES_MAX, mint};
 
 use super::problem::Problem;
 use crate::decision::id::WorkspaceId;
 use crate::decision::time::Timestamp;
+use crate::flow::{self, Service};
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use cache::Verified;
 use std::fmt;
+use std::sync::Arc;
 use token::{Refused, Rules};
 
 /// Whoever a verified credential stands for.
@@ -95,6 +101,15 @@ impl Access {
     pub const fn is_open(self) -> bool {
         self.scopes.is_empty()
     }
+
+    /// Any of these will do; none: it is open.
+    pub const fn scopes(self) -> ScopeSet {
+        self.scopes
+    }
+
+    pub const fn takes_bound(self) -> bool {
+        self.takes_bound
+    }
 }
 
 /// Whether `identity` may use what asks for `access`.
@@ -111,6 +126,9 @@ pub fn admit(identity: &Identity, access: Access) -> Result<(), Problem> {
 /// Turns credentials into identities.
 pub struct Verifier {
     rules: Rules,
+    /// Without it there are neither API keys nor portal tokens.
+    seal: Option<Seal>,
+    jwks: Option<Arc<Jwks>>,
     cache: cache::Cache,
 }
 
@@ -123,26 +141,89 @@ impl Verifier {
                 issuer: issuer.to_owned(),
                 audience: audience.to_owned(),
             },
+            seal: None,
+            jwks: None,
             cache: cache::Cache::default(),
         }
     }
 
+    /// Makes and takes API keys and portal tokens, which are sealed with `secret`.
+    pub fn with_secret(self, secret: &[u8]) -> Result<Self, KeysError> {
+        let seal = Seal::new(secret, &self.rules.audience)?;
+        Ok(Self { seal: Some(seal), ..self })
+    }
+
+    /// Takes tokens that are signed by keys of this issuer too.
+    pub fn with_jwks(self, jwks: Arc<Jwks>) -> Self {
+        Self { jwks: Some(jwks), ..self }
+    }
+
+    /// What API keys and portal tokens are made with.
+    pub fn seal(&self) -> Option<&Seal> {
+        self.seal.as_ref()
+    }
+
     /// Who calls with `headers`, and whether they may use what asks for `access`.
-    pub fn admit(&self, headers: &HeaderMap, access: Access, now: Timestamp) -> Result<Identity, Problem> {
+    pub async fn admit(&self, service: &Service, headers: &HeaderMap, access: Access) -> Result<Identity, Problem> {
         if access.is_open() {
             return Ok(Identity::anonymous());
         }
-        let identity = self.identify(headers, now).map_err(refusal)?;
+        let now = service.clock.now();
+        let credential = bearer(headers).map_err(refusal)?;
+        let identity = if credential.starts_with(KEY_PREFIX) {
+            self.identify_key(service, credential, now).await?
+        } else {
+            self.identify(credential, now).await.map_err(refusal)?
+        };
         admit(&identity, access)?;
         Ok(identity)
     }
 
-    fn identify(&self, headers: &HeaderMap, now: Timestamp) -> Result<Identity, Refused> {
-        let token = bearer(headers)?;
-        if let Some(identity) = self.cache.find(token, now) {
+    /// Whoever bears an API key. The work is the same for one that never was and for one with another secret: one hash.
+    async fn identify_key(&self, service: &Service, key: &str, now: Timestamp) -> Result<Identity, Problem> {
+        let refused = || refusal(Refused::ApiKey);
+        let (id, hash) = self.seal.as_ref().and_then(|seal| seal.read_key(key)).ok_or_else(refused)?;
+        let known = flow::api_keys::find(service, id).await?.ok_or_else(refused)?;
+        let identity = seal::identity(&known.key, &hash, now).ok_or_else(refused)?;
+        known.note_use(now);
+        Ok(identity)
+    }
+
+    /// Whoever bears a token. Where it names a key that an issuer may have made since, the issuer's keys are asked for first.
+    async fn identify(&self, token: &str, now: Timestamp) -> Result<Identity, Refused> {
+        let refused = match self.identify_at_once(token, now) {
+            Err(refused @ (Refused::UnknownKey | Refused::Signature)) => refused,
+            done => return done,
+        };
+        let Some(jwks) = &self.jwks else { return Err(refused) };
+        let is_away = |jwks: &Jwks| jwks.current(now).number == 0;
+        if !matches!(refused, Refused::UnknownKey) && !is_away(jwks) {
+            return Err(refused);
+        }
+        jwks.renew(now).await;
+        match self.identify_at_once(token, now) {
+            Err(Refused::UnknownKey) if is_away(jwks) => Err(Refused::KeysAway),
+            done => done,
+        }
+    }
+
+    fn identify_at_once(&self, token: &str, now: Timestamp) -> Result<Identity, Refused> {
+        let fetched = self.jwks.as_ref().map(|jwks| {
+            jwks.keep_fresh(now);
+            jwks.current(now)
+        });
+        let set = fetched.as_ref().map_or(0, |set| set.number);
+        if let Some(identity) = self.cache.find(token, now, set) {
             return Ok(identity);
         }
-        let verified: Verified = self.rules.verify(token, now)?;
+        let mut verified: Verified = match &self.seal {
+            Some(seal) if token.starts_with(PORTAL_PREFIX) => seal.read_portal(token, now)?,
+            _ => match &fetched {
+                Some(fetched) => self.rules.verify(&fetched.keys, token, now)?,
+                None => self.rules.verify(&Keys::none(), token, now)?,
+            },
+        };
+        verified.set = set;
         let identity = verified.identity.clone();
         self.cache.keep(token, verified, now);
         Ok(identity)
@@ -151,7 +232,10 @@ impl Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("Verifier")
+            .field("rules", &self.rules)
+            .field("jwks", &self.jwks)
+            .finish_non_exhaustive()
     }
 }
 
@@ -184,7 +268,14 @@ fn refusal(refused: Refused) -> Problem {
         Refused::NotYet => "The credential is not valid yet",
         Refused::Issuer => "The credential is of another issuer",
         Refused::Audience => "The credential is for another audience",
-        Refused::TooLong | Refused::Form(_) | Refused::Header(_) | Refused::Signature | Refused::Claims(_) => "The credential is not valid",
+        Refused::KeysAway => return Problem::keys_unavailable().because(refused),
+        Refused::TooLong
+        | Refused::Form(_)
+        | Refused::Header(_)
+        | Refused::Signature
+        | Refused::UnknownKey
+        | Refused::ApiKey
+        | Refused::Claims(_) => "The credential is not valid",
     };
     Problem::unauthorized(Some(description)).because(refused)
 }

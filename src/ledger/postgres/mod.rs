@@ -111,6 +111,9 @@ macro_rules! read {
     }};
 }
 
+// Below the macro that it reads with.
+mod api_keys;
+
 #[async_trait]
 impl Ledger for PostgresLedger {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError> {

@@ -36,12 +36,14 @@ macro_rules! record {
 }
 
 mod answer;
+mod api_key;
 mod entry;
 mod standing;
 mod sum;
 mod workspace;
 
 pub(super) use answer::{AnswerRow, hex};
+pub(super) use api_key::{ApiKeyRecord, ChangedApiKeyRow};
 pub(super) use entry::{EntryRecord, user_column};
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
