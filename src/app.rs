@@ -100,8 +100,9 @@ async fn compose(
             let by = By {
                 actor: "files".to_owned(),
                 reason: origin.clone(),
+                request_id: None,
             };
-            (flow::policy::apply_files(&*ledger, &files, &by, clock.now()).await?, origin)
+            (flow::policy::apply_files(&*ledger, &files, &by, &*clock).await?, origin)
         }
     };
     tracing::info!(

@@ -197,6 +197,16 @@ impl KeyId {
     }
 }
 
+/// One record of the audit log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AuditId(u128);
+
+impl AuditId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
 impl EntryId {
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid.as_u128())
@@ -272,6 +282,7 @@ prefixed! {
     EntryId, "ent_", "an entry id";
     DecisionId, "dec_", "a decision id";
     KeyId, "key_", "an API key id";
+    AuditId, "aud_", "an id of the audit log";
 }
 
 #[cfg(test)]

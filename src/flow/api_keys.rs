@@ -6,12 +6,14 @@
 //!
 //! When a key was used last is noted in memory, at most once a minute, and written in the background: a crash loses the last of it.
 
+use super::audit::{self, By, Subject};
 use super::{DECIDE_AGAIN_MAX, FlowError, Service};
 use crate::decision::api_key::{ApiKey, SecretHash};
 use crate::decision::id::KeyId;
 use crate::decision::time::Timestamp;
 pub use crate::ledger::api_keys::{ApiKeyQuery, PAGE_KEYS_MAX};
 use foldhash::HashMap;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -229,36 +231,67 @@ pub fn new_id(service: &Service) -> KeyId {
 }
 
 /// Writes a new key.
-pub async fn create(service: &Service, key: ApiKey) -> Result<Arc<ApiKey>, FlowError> {
-    match service.ledger.put_api_key(&key, 0).await? {
-        true => Ok(Arc::new(key)),
+pub async fn create(service: &Service, key: ApiKey, by: &By) -> Result<ApiKey, FlowError> {
+    match service.ledger.put_api_key(&key, 0, record(service, by, "create", None, &key)).await? {
+        true => Ok(key),
         // Ids are made of chance.
         false => Err(raced(key.id)),
     }
 }
 
 /// Gives a key another secret. The one that it has now works for `overlap_seconds` more.
-pub async fn rotate(service: &Service, id: KeyId, hash: SecretHash, overlap_seconds: i64) -> Result<ApiKey, FlowError> {
-    change(service, id, |key, now| key.rotated(hash, now.plus_seconds(overlap_seconds))).await
+pub async fn rotate(service: &Service, id: KeyId, hash: SecretHash, overlap_seconds: i64, by: &By) -> Result<ApiKey, FlowError> {
+    change(service, id, by, "rotate", |key, now| key.rotated(hash, now.plus_seconds(overlap_seconds))).await
 }
 
 /// Ends a key, on this node at once and on the others within their poll.
-pub async fn revoke(service: &Service, id: KeyId) -> Result<ApiKey, FlowError> {
-    change(service, id, ApiKey::revoked).await
+pub async fn revoke(service: &Service, id: KeyId, by: &By) -> Result<ApiKey, FlowError> {
+    change(service, id, by, "revoke", ApiKey::revoked).await
 }
 
 /// Changes a key that is not revoked.
-async fn change(service: &Service, id: KeyId, change: impl Fn(&ApiKey, Timestamp) -> ApiKey) -> Result<ApiKey, FlowError> {
+async fn change(
+    service: &Service,
+    id: KeyId,
+    by: &By,
+    verb: &str,
+    change: impl Fn(&ApiKey, Timestamp) -> ApiKey,
+) -> Result<ApiKey, FlowError> {
     for _ in 0..DECIDE_AGAIN_MAX {
         let stored = service.ledger.api_key(id).await?;
         let stored = stored.filter(|key| key.revoked_at.is_none()).ok_or(FlowError::NotFound)?;
         let next = change(&stored, service.clock.now());
-        if service.ledger.put_api_key(&next, stored.version).await? {
+        let record = record(service, by, verb, Some(&stored), &next);
+        if service.ledger.put_api_key(&next, stored.version, record).await? {
             service.api_keys.keep(next.clone(), true);
             return Ok(next);
         }
     }
     Err(raced(id))
+}
+
+/// How a change of a key is told in the audit log: without any secret or hash of one.
+fn record(service: &Service, by: &By, verb: &str, before: Option<&ApiKey>, after: &ApiKey) -> audit::Audited {
+    let subject = match &after.workspace {
+        Some(workspace) => Subject::of(workspace, "api_key", after.id.to_string()),
+        None => Subject::shared("api_key", after.id.to_string()),
+    };
+    let after = Some(after).filter(|key| key.revoked_at.is_none());
+    audit::record(&*service.clock, by, format!("api_key.{verb}"), subject, before.map(document), after.map(document))
+}
+
+/// A key as callers see it, but for when it was used.
+fn document(key: &ApiKey) -> Value {
+    json!({
+        "key_id": key.id,
+        "name": key.name,
+        "scopes": key.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
+        "workspace_id": key.workspace,
+        "created_by": key.created_by,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "replaced_secret_expires_at": key.replaced.map(|replaced| replaced.until),
+    })
 }
 
 /// A key that is not revoked, as the ledger has it.

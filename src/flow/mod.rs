@@ -13,6 +13,7 @@ use workspace::Workspaces;
 
 pub mod answer;
 pub mod api_keys;
+pub mod audit;
 pub mod authorize;
 pub mod context;
 pub mod estimator;

@@ -1,11 +1,12 @@
 //! API keys beside the ledger: made, replaced, revoked, followed by other nodes, and when each was used last.
 //!
-//! 1. A put names the version that it was decided on; of racing puts one is written.
+//! 1. A put names the version that it was decided on; of racing puts one is written, with its record in the audit log.
 //! 2. Puts are numbered in the order of their commits, so that who follows the numbers misses none.
 //! 3. When a key was used last only rises, and is no change: it has no version and no number.
 //! 4. A revoked key stays, so that nobody takes it for one that was never heard of; it is in no list.
 
 use super::LedgerError;
+use super::audit::Audited;
 use crate::decision::api_key::ApiKey;
 use crate::decision::id::{KeyId, WorkspaceId};
 use crate::decision::time::Timestamp;
@@ -26,7 +27,7 @@ pub struct ApiKeyQuery {
 #[async_trait]
 pub trait ApiKeyLedger: Send + Sync {
     /// Creates or replaces a key. False: it is not at `expected_version` (0: not there), and nothing changed.
-    async fn put_api_key(&self, key: &ApiKey, expected_version: u32) -> Result<bool, LedgerError>;
+    async fn put_api_key(&self, key: &ApiKey, expected_version: u32, audited: Audited) -> Result<bool, LedgerError>;
 
     /// The key, be it revoked; `None`: there never was one.
     async fn api_key(&self, id: KeyId) -> Result<Option<ApiKey>, LedgerError>;

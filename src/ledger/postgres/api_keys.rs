@@ -2,12 +2,13 @@
 
 use super::describe::Description;
 use super::fault::{self, Fault};
-use super::{Connection, PostgresLedger, follow};
+use super::{Connection, PostgresLedger, audited, follow};
 use crate::decision::api_key::ApiKey;
 use crate::decision::id::KeyId;
 use crate::decision::time::Timestamp;
 use crate::ledger::LedgerError;
 use crate::ledger::api_keys::{ApiKeyLedger, ApiKeyQuery};
+use crate::ledger::audit::Audited;
 use async_trait::async_trait;
 
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
@@ -19,6 +20,7 @@ struct ApiKeyPut {
     key: ApiKey,
     /// 0: it is not there.
     expected_version: u32,
+    audited: Audited,
 }
 
 #[async_trait]
@@ -27,6 +29,7 @@ impl Description<bool> for ApiKeyPut {
         if !read::put_api_key(connection, &self.key, self.expected_version).await? {
             return Ok((false, false));
         }
+        audited::write(connection, std::slice::from_ref(&self.audited)).await?;
         follow::tell(connection).await?;
         Ok((true, true))
     }
@@ -45,9 +48,13 @@ impl Description<()> for Uses {
 
 #[async_trait]
 impl ApiKeyLedger for PostgresLedger {
-    async fn put_api_key(&self, key: &ApiKey, expected_version: u32) -> Result<bool, LedgerError> {
-        let key = key.clone();
-        self.describe("write an API key", ApiKeyPut { key, expected_version }).await
+    async fn put_api_key(&self, key: &ApiKey, expected_version: u32, audited: Audited) -> Result<bool, LedgerError> {
+        let put = ApiKeyPut {
+            key: key.clone(),
+            expected_version,
+            audited,
+        };
+        self.describe("write an API key", put).await
     }
 
     async fn api_key(&self, id: KeyId) -> Result<Option<ApiKey>, LedgerError> {

@@ -37,6 +37,7 @@ macro_rules! record {
 
 mod answer;
 mod api_key;
+mod audit;
 mod entry;
 mod standing;
 mod sum;
@@ -44,6 +45,7 @@ mod workspace;
 
 pub(super) use answer::{AnswerRow, hex};
 pub(super) use api_key::{ApiKeyRecord, ChangedApiKeyRow};
+pub(super) use audit::AuditRecord;
 pub(super) use entry::{EntryRecord, user_column};
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
