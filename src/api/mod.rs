@@ -1,6 +1,7 @@
 //! HTTP and JSON in and out. A handler unwraps, calls and wraps; the route table is [`routes`], and [`problem`] alone chooses a status.
 //! Touches no store and holds no rule.
 
+pub mod api_keys;
 pub mod ask;
 pub mod auth;
 pub mod authorize;
@@ -14,6 +15,7 @@ pub mod ledger;
 pub mod openapi;
 pub mod operations;
 pub mod policies;
+pub mod portal_tokens;
 pub mod problem;
 pub mod report;
 pub mod request_id;

@@ -1,8 +1,12 @@
 //! The OpenAPI document, made from the code. A test holds the committed copy to it.
 
+use super::auth::Scope;
 use super::problem::{CONTENT_TYPE, codes_as_markdown};
+use super::routes::routes;
+use actix_web::http::Method;
 use std::sync::OnceLock;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, Schema};
 use utoipa::{Modify, OpenApi};
 
@@ -14,29 +18,70 @@ use utoipa::{Modify, OpenApi};
     tags(
         (name = "hot path", description = "Before and after each LLM call."),
         (name = "reading", description = "What was used, and what is left."),
-        (name = "admin", description = "What an operator sets: plans, models, routing, workspaces."),
+        (name = "admin", description = "What an operator sets: plans, models, routing, workspaces, credentials."),
         (name = "operations", description = "Health, metrics and this document; open to everybody."),
     ),
-    security(("bearer" = [])),
-    modifiers(&Bearer, &Problems),
+    modifiers(&Credentials, &Problems),
     paths(
         super::authorize::authorize, super::reservations::settle, super::reservations::release, super::reservations::extend,
         super::reservations::get, super::usage::usage, super::events::events, super::workspaces::usage, super::ledger::ledger,
         super::policies::list_plans, super::policies::get_plan, super::policies::put_plan, super::policies::delete_plan,
         super::policies::list_models, super::policies::get_model, super::policies::put_model, super::policies::get_routing,
         super::policies::put_routing, super::workspaces::get, super::workspaces::put, super::workspaces::patch,
+        super::api_keys::create, super::api_keys::list, super::api_keys::get, super::api_keys::delete, super::api_keys::rotate,
+        super::portal_tokens::create,
         super::operations::healthz, super::operations::readyz, super::operations::metrics, super::operations::openapi,
     ),
     components(schemas(super::authorize::DenyAnswer, super::reservations::CheckpointAnswer, super::usage::UsageBatchAnswer, super::problem::ProblemBody)),
 )]
 struct Document;
 
-struct Bearer;
+/// What a credential is, and for each operation which scopes will do: from the route table, which decides.
+struct Credentials;
 
-impl Modify for Bearer {
+const JWT: &str = "A JSON Web Token, signed with HS256, RS256, ES256, ES384 or EdDSA, with `iss`, `aud`, `exp` and `sub`, the scopes as words in \
+    `scope`, and `workspace_id` where it is bound to one workspace. `weir token` prints one.";
+const API_KEY: &str = "A key of `POST /v1/admin/api-keys` (`weir_sk_…`), or for a customer's own usage a token of `POST \
+    /v1/admin/portal-tokens` (`weir_pt_…`). Sent like a JSON Web Token: `Authorization: Bearer …`.";
+
+impl Modify for Credentials {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        document.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+        let components = document.components.get_or_insert_default();
+        for (name, format, about) in [("jwt", Some("JWT"), JWT), ("api_key", None, API_KEY)] {
+            let mut scheme = Http::new(HttpAuthScheme::Bearer);
+            scheme.bearer_format = format.map(str::to_owned);
+            scheme.description = Some(about.to_owned());
+            components.add_security_scheme(name, SecurityScheme::Http(scheme));
+        }
+        for route in routes() {
+            let Some(operation) = document.paths.paths.get_mut(route.path).and_then(|item| operation_of(item, &route.method)) else {
+                continue;
+            };
+            let one = |scheme: &str, scope: Scope| SecurityRequirement::new(scheme, [scope.as_str()]);
+            let scopes: Vec<Scope> = route.access.scopes().iter().collect();
+            let any = scopes.iter().flat_map(|scope| [one("jwt", *scope), one("api_key", *scope)]);
+            operation.security = Some(match scopes.is_empty() {
+                true => Vec::new(),
+                false => any.collect(),
+            });
+            if !scopes.is_empty() {
+                let about = operation.description.get_or_insert_default();
+                let bound = if route.access.takes_bound() { "" } else { ", of a credential that is bound to no workspace" };
+                let words: Vec<String> = scopes.iter().map(|scope| format!("`{}`", scope.as_str())).collect();
+                about.push_str(&format!("\n\nScope: {}{bound}.", words.join(" or ")));
+            }
+        }
+    }
+}
+
+fn operation_of<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Operation> {
+    match method.as_str() {
+        "GET" => item.get.as_mut(),
+        "PUT" => item.put.as_mut(),
+        "POST" => item.post.as_mut(),
+        "DELETE" => item.delete.as_mut(),
+        "PATCH" => item.patch.as_mut(),
+        _ => None,
     }
 }
 

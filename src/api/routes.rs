@@ -4,7 +4,9 @@ use super::auth::{Access, Scope, Verifier};
 use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
-use super::{authorize, events, json, ledger, operations, policies, reservations, usage, workspaces};
+use super::{
+    api_keys, authorize, events, json, ledger, operations, policies, portal_tokens, reservations, usage, workspaces,
+};
 use crate::flow::Service;
 use actix_web::http::Method;
 use actix_web::web::{self, Data, Payload, ServiceConfig};
@@ -44,6 +46,11 @@ const CREATES: Body = Body {
     creates: true,
 };
 
+const CREATES_ONE: Body = Body {
+    bytes_max: json::BODY_BYTES_MAX,
+    creates: true,
+};
+
 macro_rules! routes {
     ($($method:ident $path:literal, $access:expr, $body:expr, $handler:path;)*) => {
         vec![$(Route {
@@ -61,6 +68,7 @@ pub fn routes() -> Vec<Route> {
     let authorizing = Access::scope(Scope::Authorize);
     let reading = Access::scope(Scope::Read);
     let policy = Access::scope(Scope::Admin).unbound();
+    let keys = Access::scope(Scope::Admin).unbound();
     routes! {
         POST "/v1/authorize", authorizing, LARGE, authorize::authorize;
         POST "/v1/reservations/{id}/settle", authorizing, SMALL, reservations::settle;
@@ -83,6 +91,12 @@ pub fn routes() -> Vec<Route> {
         GET "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::get;
         PUT "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::put;
         PATCH "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::patch;
+        POST "/v1/admin/api-keys", keys, CREATES_ONE, api_keys::create;
+        GET "/v1/admin/api-keys", keys, SMALL, api_keys::list;
+        GET "/v1/admin/api-keys/{id}", keys, SMALL, api_keys::get;
+        DELETE "/v1/admin/api-keys/{id}", keys, SMALL, api_keys::delete;
+        POST "/v1/admin/api-keys/{id}/rotate", keys, CREATES_ONE, api_keys::rotate;
+        POST "/v1/admin/portal-tokens", Access::scope(Scope::Admin), SMALL, portal_tokens::create;
         GET "/healthz", Access::open(), SMALL, operations::healthz;
         GET "/readyz", Access::open(), SMALL, operations::readyz;
         GET "/metrics", Access::open(), SMALL, operations::metrics;

@@ -4,6 +4,7 @@
 use super::id::{KeyId, WorkspaceId};
 use super::scope::{Scope, ScopeSet};
 use super::time::Timestamp;
+use std::fmt;
 
 /// The longest name of a key.
 pub const KEY_NAME_CHARS_MAX: usize = 128;
@@ -12,8 +13,15 @@ pub const OVERLAP_SECONDS_MAX: i64 = 30 * 24 * 3600;
 /// Bytes of a secret's hash.
 pub const HASH_BYTES: usize = 24;
 
-/// The keyed hash of a secret. Useless without the key, and no secret can be found from it.
-pub type SecretHash = [u8; HASH_BYTES];
+/// The keyed hash of a secret: it makes no key, and no secret can be found from it. It is shown to nobody all the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SecretHash(pub [u8; HASH_BYTES]);
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ApiKey {
@@ -94,7 +102,7 @@ mod tests {
             name: None,
             scopes: ScopeSet::of(Scope::Read).with(Scope::Portal),
             workspace: None,
-            hash: [1; HASH_BYTES],
+            hash: SecretHash([1; HASH_BYTES]),
             replaced: None,
             created_by: "svc".to_owned(),
             created_at: NOW,
@@ -116,12 +124,12 @@ mod tests {
 
     #[test]
     fn of_replaced_secrets_the_last_one_works_until_its_time_is_over() {
-        let once = key().rotated([2; HASH_BYTES], NOW.plus_seconds(5));
-        assert_eq!((once.hash, once.version), ([2; HASH_BYTES], 2));
-        assert_eq!(once.replaced_at(NOW.plus_seconds(4)), Some(&[1; HASH_BYTES]));
+        let once = key().rotated(SecretHash([2; HASH_BYTES]), NOW.plus_seconds(5));
+        assert_eq!((once.hash, once.version), (SecretHash([2; HASH_BYTES]), 2));
+        assert_eq!(once.replaced_at(NOW.plus_seconds(4)), Some(&SecretHash([1; HASH_BYTES])));
         assert_eq!(once.replaced_at(NOW.plus_seconds(5)), None);
-        let twice = once.rotated([3; HASH_BYTES], NOW.plus_seconds(5));
-        assert_eq!(twice.replaced_at(NOW), Some(&[2; HASH_BYTES]));
+        let twice = once.rotated(SecretHash([3; HASH_BYTES]), NOW.plus_seconds(5));
+        assert_eq!(twice.replaced_at(NOW), Some(&SecretHash([2; HASH_BYTES])));
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Jwk {
 
     fn rsa(&self) -> Result<(Algorithm, &'static str, DecodingKey), &'static str> {
         let modulus = bytes(self.n.as_deref()).ok_or("its n is not base64url")?;
-        let modulus: &[u8] = modulus.strip_prefix(&[0]).unwrap_or(&modulus);
+        let modulus = keys::significant(&modulus);
         if keys::is_short(modulus) {
             return Err("its modulus is shorter than 2048 bits");
         }
@@ -112,4 +112,135 @@ impl Jwk {
 
 fn bytes(text: Option<&str>) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn b64(bytes: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn rsa(change: Value) -> Value {
+        with(json!({"kty": "RSA", "kid": "r", "use": "sig", "alg": "RS256", "n": b64(&[0xc1; 256]), "e": "AQAB"}), change)
+    }
+
+    fn ec(change: Value) -> Value {
+        with(json!({"kty": "EC", "kid": "e", "crv": "P-256", "x": b64(&[1; 32]), "y": b64(&[2; 32])}), change)
+    }
+
+    fn ed(change: Value) -> Value {
+        with(json!({"kty": "OKP", "kid": "d", "crv": "Ed25519", "x": b64(&[1; 32])}), change)
+    }
+
+    /// A null takes a member away.
+    fn with(mut key: Value, change: Value) -> Value {
+        for (name, value) in change.as_object().expect("an object") {
+            match value {
+                Value::Null => drop(key.as_object_mut().expect("an object").shift_remove(name)),
+                value => key[name] = value.clone(),
+            }
+        }
+        key
+    }
+
+    fn read_one(key: Value) -> Result<String, &'static str> {
+        let (keys, skipped) = read(json!({"keys": [key]}).to_string().as_bytes()).expect("a set");
+        match skipped.first() {
+            Some(why) => Err(why),
+            None => Ok(format!("{keys:?}")),
+        }
+    }
+
+    #[test]
+    fn a_key_is_pinned_to_the_algorithm_on_which_its_members_agree() {
+        for (key, expected) in [
+            (rsa(json!({})), r#"[("RS256", Some("r"))]"#),
+            (rsa(json!({"alg": null, "use": null, "kid": null})), r#"[("RS256", None)]"#),
+            (rsa(json!({"n": b64(&[&[0][..], &[0xc1; 256]].concat()), "x5c": ["MIIB"], "x5t": "abc"})), r#"[("RS256", Some("r"))]"#),
+            (rsa(json!({"key_ops": ["verify"], "use": null})), r#"[("RS256", Some("r"))]"#),
+            (ec(json!({})), r#"[("ES256", Some("e"))]"#),
+            (ec(json!({"alg": "ES256"})), r#"[("ES256", Some("e"))]"#),
+            (
+                ec(json!({"crv": "P-384", "x": b64(&[1; 48]), "y": b64(&[2; 48]), "alg": "ES384"})),
+                r#"[("ES384", Some("e"))]"#,
+            ),
+            (ed(json!({"alg": "EdDSA"})), r#"[("EdDSA", Some("d"))]"#),
+            (ed(json!({"alg": "Ed25519"})), r#"[("EdDSA", Some("d"))]"#),
+        ] {
+            assert_eq!(read_one(key.clone()).as_deref(), Ok(expected), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_agree_or_is_for_something_else_is_no_key() {
+        for (key, part) in [
+            (rsa(json!({"use": "enc"})), "use"),
+            (rsa(json!({"use": ""})), "use"),
+            (rsa(json!({"key_ops": ["encrypt"]})), "key_ops"),
+            (rsa(json!({"alg": "RS512"})), "alg"),
+            (rsa(json!({"alg": "PS256"})), "alg"),
+            (rsa(json!({"alg": "HS256"})), "alg"),
+            (rsa(json!({"alg": "none"})), "alg"),
+            (rsa(json!({"alg": "ES256"})), "alg"),
+            (rsa(json!({"crv": "P-256"})), "kty and crv"),
+            (rsa(json!({"n": b64(&[0xc1; 128])})), "2048"),
+            (rsa(json!({"n": b64(&[&[0x7f][..], &[0xc1; 255]].concat())})), "2048"),
+            (rsa(json!({"n": b64(&[&[0; 200][..], &[0xc1; 128]].concat())})), "2048"),
+            (rsa(json!({"n": b64(&[0xc1; 2048])})), "8192"),
+            (rsa(json!({"n": null})), "n is"),
+            (rsa(json!({"n": "not base64!"})), "n is"),
+            (rsa(json!({"e": "AQ"})), "exponent"),
+            (rsa(json!({"e": "AA"})), "exponent"),
+            (rsa(json!({"e": "Ag"})), "exponent"),
+            (rsa(json!({"e": b64(&[0xff; 9])})), "exponent"),
+            (rsa(json!({"d": "AQAB"})), "private"),
+            (rsa(json!({"kid": ""})), "kid"),
+            (rsa(json!({"kid": 5})), "JSON Web Key"),
+            (ec(json!({"alg": "ES384"})), "alg"),
+            (ec(json!({"crv": "P-384"})), "curve"),
+            (ec(json!({"crv": "secp256k1"})), "kty and crv"),
+            (ec(json!({"crv": null})), "kty and crv"),
+            (ec(json!({"x": b64(&[1; 31])})), "curve"),
+            (ec(json!({"y": null})), "curve"),
+            (ed(json!({"crv": "X25519"})), "kty and crv"),
+            (ed(json!({"x": b64(&[1; 33])})), "32 bytes"),
+            (json!({"kty": "oct", "k": b64(&[7; 32]), "alg": "HS256"}), "kty and crv"),
+            (json!({}), "JSON Web Key"),
+            (json!("x"), "JSON Web Key"),
+        ] {
+            let why = read_one(key.clone()).expect_err(&key.to_string());
+            assert!(why.contains(part), "{key}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_set_is_an_object_with_a_bounded_number_of_keys() {
+        for (text, expected) in [
+            ("", KeysError::NoSet),
+            ("[]", KeysError::NoSet),
+            ("{}", KeysError::NoSet),
+            (r#"{"keys": {}}"#, KeysError::NoSet),
+            (r#"{"keys": [], "keys": []}"#, KeysError::NoSet),
+            ("<html>", KeysError::NoSet),
+        ] {
+            assert_eq!(read(text.as_bytes()).expect_err(text), expected, "{text}");
+        }
+        let many = |count: usize| json!({"keys": vec![ed(json!({})); count]}).to_string();
+        assert_eq!(read(many(SET_KEYS_MAX + 1).as_bytes()).expect_err("too many"), KeysError::TooMany);
+        assert!(read(many(SET_KEYS_MAX).as_bytes()).is_ok());
+        assert!(read(br#"{"keys": [], "more": 1}"#).expect("a set").0.is_empty());
+    }
+
+    #[test]
+    fn a_file_may_be_a_set_of_which_every_key_is_used() {
+        let set = |keys: Value| json!({"keys": keys}).to_string();
+        let good = Keys::none().with_file(&set(json!([rsa(json!({})), ec(json!({}))]))).expect("good keys");
+        assert_eq!(format!("{good:?}"), r#"[("RS256", Some("r")), ("ES256", Some("e"))]"#);
+        let refused = Keys::none().with_file(&set(json!([rsa(json!({})), rsa(json!({"use": "enc"}))])));
+        assert_eq!(refused.expect_err("one is not"), KeysError::OtherKey("its use is not sig"));
+        assert_eq!(Keys::none().with_file(&set(json!([]))).expect_err("empty"), KeysError::NoKey);
+    }
 }

@@ -33,6 +33,11 @@ const SET_BYTES_MAX: usize = 256 << 10;
 /// How many requests wait for a fetch; more are refused at once.
 const WAITING_MAX: usize = 64;
 
+/// Why keys cannot be fetched at all.
+#[derive(Debug, thiserror::Error)]
+#[error("the keys of WEIR_JWT_JWKS_URL cannot be fetched")]
+pub struct JwksError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
 /// Why a fetch brought nothing.
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
@@ -69,7 +74,7 @@ pub struct Jwks {
 
 impl Jwks {
     /// Of an address that was checked: https, or http on this machine.
-    pub fn new(url: &str) -> Result<Arc<Self>, Box<dyn std::error::Error + Send + Sync>> {
+    pub fn new(url: &str) -> Result<Arc<Self>, JwksError> {
         let client = Client::builder()
             .redirect(Policy::none())
             .no_proxy()
@@ -84,8 +89,8 @@ impl Jwks {
             digest: [0; 32],
         });
         Ok(Arc::new(Self {
-            url: Url::parse(url)?,
-            client: client.build()?,
+            url: Url::parse(url).map_err(|error| JwksError(error.into()))?,
+            client: client.build().map_err(|error| JwksError(error.into()))?,
             set: ArcSwap::new(none.clone()),
             none,
             fetched_at: AtomicI64::new(i64::MIN),

@@ -234,11 +234,16 @@ fn rsa(der: &[u8]) -> Result<(Algorithm, DecodingKey), KeysError> {
     let (numbers, _) = element(der, SEQUENCE)?;
     let (modulus, rest) = element(numbers, INTEGER)?;
     element(rest, INTEGER)?;
-    let significant = modulus.strip_prefix(&[0]).unwrap_or(modulus);
-    if is_short(significant) {
+    if is_short(significant(modulus)) {
         return Err(KeysError::ShortRsa);
     }
     Ok((Algorithm::RS256, DecodingKey::from_rsa_der(der)))
+}
+
+/// A number without the zeros before it.
+pub(super) fn significant(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
 }
 
 /// Whether a modulus, without zeros before it, has less than 2048 bits.

@@ -158,6 +158,13 @@ impl Verifier {
         Self { jwks: Some(jwks), ..self }
     }
 
+    /// Fetches the issuer's keys, if there is one.
+    pub async fn fetch_keys(&self, now: Timestamp) {
+        if let Some(jwks) = &self.jwks {
+            jwks.renew(now).await;
+        }
+    }
+
     /// What API keys and portal tokens are made with.
     pub fn seal(&self) -> Option<&Seal> {
         self.seal.as_ref()

@@ -84,7 +84,7 @@ fn scopes(text: &str) -> Result<ScopeSet, String> {
 }
 
 fn hex(hash: &SecretHash) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Result<SecretHash, String> {
@@ -97,5 +97,5 @@ fn unhex(text: &str) -> Result<SecretHash, String> {
         let digits = std::str::from_utf8(digits).map_err(|_| broken())?;
         *byte = u8::from_str_radix(digits, 16).map_err(|_| broken())?;
     }
-    Ok(hash)
+    Ok(SecretHash(hash))
 }
