@@ -347,7 +347,8 @@ async fn a_key_that_is_revoked_on_one_node_ends_on_all_within_two_seconds() {
     }
     println!("revoked on three nodes after {:?}", began.elapsed());
     for node in &nodes {
-        assert_eq!(node.service.api_keys.reads(), 1);
+        // Twice where a change was followed in between: what was read then may be older than the change.
+        assert!((1..=2).contains(&node.service.api_keys.reads()));
     }
 }
 
