@@ -55,7 +55,10 @@ async fn a_key_is_shown_once_and_does_what_its_scopes_say() {
     assert_eq!(challenge, "Bearer error=\"insufficient_scope\", scope=\"authorize\"");
     get(&app, secret, "/v1/admin/api-keys").await.problem(403, "insufficient_scope");
 
-    for shown in [app.get(&format!("/v1/admin/api-keys/{id}")).await, app.get("/v1/admin/api-keys").await] {
+    for shown in [
+        app.get(&format!("/v1/admin/api-keys/{id}")).await,
+        app.get("/v1/admin/api-keys").await,
+    ] {
         assert!(shown.text.contains(id) && !shown.text.contains("weir_sk_"), "{}", shown.text);
     }
     let query = AuditQuery {
@@ -64,7 +67,10 @@ async fn a_key_is_shown_once_and_does_what_its_scopes_say() {
         ..AuditQuery::default()
     };
     let records = weir::flow::audit::list(&app.service, &query).await.expect("the ledger answers");
-    assert_eq!((records.len(), records[0].action.as_str(), records[0].by.actor.as_str()), (1, "api_key.create", "tests"));
+    assert_eq!(
+        (records.len(), records[0].action.as_str(), records[0].by.actor.as_str()),
+        (1, "api_key.create", "tests")
+    );
     assert_eq!(records[0].after.as_ref().expect("a document")["name"], "backend");
     assert!(!format!("{records:?}").contains(&secret[KEY_HEAD..]), "{records:?}");
 }
@@ -87,7 +93,14 @@ async fn a_key_that_was_made_up_is_refused_by_its_form_alone() {
         let of_the_key = format!("{}{}", &secret[..KEY_HEAD], &made_up[KEY_HEAD..]);
         refused(&get(&app, &of_the_key, "/v1/admin/plans").await);
     }
-    for broken in [&secret[..secret.len() - 1], &secret[..KEY_HEAD], "weir_sk_", "weir_sk_x", "weir_pt_", "weir_pt_x.y.z"] {
+    for broken in [
+        &secret[..secret.len() - 1],
+        &secret[..KEY_HEAD],
+        "weir_sk_",
+        "weir_sk_x",
+        "weir_pt_",
+        "weir_pt_x.y.z",
+    ] {
         refused(&get(&app, broken, "/v1/admin/plans").await);
     }
     assert_eq!(app.service.api_keys.reads(), reads, "no stranger makes the ledger be asked");
@@ -117,8 +130,14 @@ async fn a_key_is_rotated_with_overlap_expires_and_is_revoked() {
     app.pass_seconds(60);
     assert!(!works(&first).await && works(&second).await);
     // Without overlap the one before ends at once; and with another rotation so does one that still overlapped.
-    let third = app.post(&rotate, json!({"overlap_seconds": 3_600})).await.expect(200)["secret"].as_str().expect("a secret").to_owned();
-    let fourth = app.post(&rotate, json!({"overlap_seconds": 0})).await.expect(200)["secret"].as_str().expect("a secret").to_owned();
+    let third = app.post(&rotate, json!({"overlap_seconds": 3_600})).await.expect(200)["secret"]
+        .as_str()
+        .expect("a secret")
+        .to_owned();
+    let fourth = app.post(&rotate, json!({"overlap_seconds": 0})).await.expect(200)["secret"]
+        .as_str()
+        .expect("a secret")
+        .to_owned();
     app.follow_all().await;
     assert!(!works(&second).await && !works(&third).await && works(&fourth).await);
 
@@ -155,7 +174,11 @@ async fn what_cannot_be_a_key_is_refused_with_its_place() {
         (json!({"scopes": ["reed"]}), 422, "did you mean read?"),
         (json!({"scopes": ["portal"]}), 422, "/workspace_id"),
         (json!({"scopes": ["read"], "workspace_id": "a b"}), 422, "/workspace_id"),
-        (json!({"scopes": ["read"], "expires_at": "2025-11-21T10:00:00Z"}), 422, "/expires_at"),
+        (
+            json!({"scopes": ["read"], "expires_at": "2025-11-21T10:00:00Z"}),
+            422,
+            "/expires_at",
+        ),
         (json!({"scopes": ["read"], "expires_at": "soon"}), 422, "/expires_at"),
         (json!({"scopes": ["read"], "name": ""}), 422, "/name"),
         (json!({"scopes": ["read"], "name": "a\nb"}), 422, "/name"),
@@ -194,14 +217,19 @@ async fn a_repeated_request_is_told_the_same_without_the_secret() {
     let mut without_secret = first.clone();
     without_secret.as_object_mut().expect("an object").shift_remove("secret");
     assert_eq!(again.expect(201), without_secret);
-    send("/v1/admin/api-keys", json!({"scopes": ["admin"]})).await.problem(422, "idempotency_mismatch");
+    send("/v1/admin/api-keys", json!({"scopes": ["admin"]}))
+        .await
+        .problem(422, "idempotency_mismatch");
     // The same key at another path is another request.
     let rotate = format!("/v1/admin/api-keys/{}/rotate", first["key_id"].as_str().expect("an id"));
     let (other, _) = key(&app, json!({"scopes": ["read"]})).await;
     let one = send(&rotate, json!({})).await.expect(200);
     let two = send(&format!("/v1/admin/api-keys/{other}/rotate"), json!({})).await.expect(200);
     assert!(one["secret"] != two["secret"] && two["key_id"] == json!(other), "{two}");
-    assert!(!send(&rotate, json!({})).await.text.contains("weir_sk_"), "a rotation is not done twice");
+    assert!(
+        !send(&rotate, json!({})).await.text.contains("weir_sk_"),
+        "a rotation is not done twice"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -218,7 +246,11 @@ async fn keys_are_listed_in_pages_newest_first() {
     let mut path = "/v1/admin/api-keys?limit=2".to_owned();
     loop {
         let page = app.get(&path).await.expect(200);
-        let ids = page["data"].as_array().expect("data").iter().map(|key| key["key_id"].as_str().expect("an id").to_owned());
+        let ids = page["data"]
+            .as_array()
+            .expect("data")
+            .iter()
+            .map(|key| key["key_id"].as_str().expect("an id").to_owned());
         listed.extend(ids);
         match page["next_cursor"].as_str() {
             Some(cursor) => path = format!("/v1/admin/api-keys?limit=2&cursor={cursor}"),
@@ -269,7 +301,10 @@ async fn without_a_secret_there_are_no_keys_and_it_is_said_why() {
         ("/v1/admin/portal-tokens", json!({"workspace_id": "ws"})),
     ] {
         let problem = bare.post(path, body).await.problem(422, "unacceptable");
-        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("WEIR_SECRET_KEY")), "{problem}");
+        assert!(
+            problem["detail"].as_str().is_some_and(|detail| detail.contains("WEIR_SECRET_KEY")),
+            "{problem}"
+        );
     }
     refused(&get(&bare, &secret, "/v1/workspaces/ws/usage").await);
 }
@@ -282,26 +317,51 @@ async fn a_portal_shows_its_customers_usage_and_no_cost() {
         {"id": "spend", "unit": "usd", "period": "month", "hard": "5"}]});
     app.workspace_on("ws_a", budgets.clone()).await;
     app.workspace_on("ws_b", budgets).await;
-    let made = app.post("/v1/admin/portal-tokens", json!({"workspace_id": "ws_a", "ttl_seconds": 900})).await.expect(201);
-    assert_eq!((&made["workspace_id"], &made["expires_at"]), (&json!("ws_a"), &json!("2025-11-21T10:15:00Z")));
+    let made = app
+        .post("/v1/admin/portal-tokens", json!({"workspace_id": "ws_a", "ttl_seconds": 900}))
+        .await
+        .expect(201);
+    assert_eq!(
+        (&made["workspace_id"], &made["expires_at"]),
+        (&json!("ws_a"), &json!("2025-11-21T10:15:00Z"))
+    );
     let token = made["token"].as_str().expect("a token");
     assert!(token.starts_with("weir_pt_"));
     let shown = get(&app, token, "/v1/workspaces/ws_a/usage").await;
     assert!(!shown.text.contains("usd") && !shown.text.contains("cost"), "{}", shown.text);
     let shown = shown.expect(200);
-    let ids: Vec<_> = shown["budgets"].as_array().expect("budgets").iter().map(|budget| budget["budget_id"].clone()).collect();
+    let ids: Vec<_> = shown["budgets"]
+        .as_array()
+        .expect("budgets")
+        .iter()
+        .map(|budget| budget["budget_id"].clone())
+        .collect();
     assert_eq!(ids, ["tokens"], "what is spent in usd is a cost");
     // Its maker sees both.
-    assert_eq!(app.get("/v1/workspaces/ws_a/usage").await.expect(200)["budgets"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        app.get("/v1/workspaces/ws_a/usage").await.expect(200)["budgets"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
     let foreign = get(&app, token, "/v1/workspaces/ws_b/usage").await.problem(404, "not_found");
     let unknown = get(&app, token, "/v1/workspaces/ws_none/usage").await.problem(404, "not_found");
     assert_eq!(foreign["detail"], unknown["detail"]);
-    for path in ["/v1/workspaces/ws_a/ledger", "/v1/admin/workspaces/ws_a", "/v1/admin/api-keys", "/v1/admin/plans"] {
+    for path in [
+        "/v1/workspaces/ws_a/ledger",
+        "/v1/admin/workspaces/ws_a",
+        "/v1/admin/api-keys",
+        "/v1/admin/plans",
+    ] {
         get(&app, token, path).await.problem(403, "insufficient_scope");
     }
     app.pass_seconds(900 + 60);
     let expired = get(&app, token, "/v1/workspaces/ws_a/usage").await;
-    assert!(expired.header("www-authenticate").is_some_and(|challenge| challenge.contains("expired")));
+    assert!(
+        expired
+            .header("www-authenticate")
+            .is_some_and(|challenge| challenge.contains("expired"))
+    );
 
     for (body, status) in [
         (json!({}), 400),
@@ -310,7 +370,11 @@ async fn a_portal_shows_its_customers_usage_and_no_cost() {
         (json!({"workspace_id": "ws_a", "ttl_seconds": 86_401}), 422),
         (json!({"workspace_id": "ws_a", "scopes": ["admin"]}), 400),
     ] {
-        assert_eq!(app.post("/v1/admin/portal-tokens", body.clone()).await.status.as_u16(), status, "{body}");
+        assert_eq!(
+            app.post("/v1/admin/portal-tokens", body.clone()).await.status.as_u16(),
+            status,
+            "{body}"
+        );
     }
     // A customer's own administrator may open a portal of that customer, and of no other.
     let bound = app.token("admin", Some("ws_a"));
@@ -504,7 +568,11 @@ async fn made_up_key_names_cost_an_issuer_one_fetch_in_an_interval() {
     }
     // A name that is known, or an algorithm of no public key, is no reason to ask.
     app.pass_seconds(FETCH_PAUSE_SECONDS);
-    for header in [json!({"alg": "EdDSA", "kid": "d1"}), json!({"alg": "HS256", "kid": "x"}), json!({"alg": "none", "kid": "x"}), json!({"alg": "EdDSA"})] {
+    for header in [
+        json!({"alg": "EdDSA", "kid": "d1"}),
+        json!({"alg": "HS256", "kid": "x"}),
+        json!({"alg": "none", "kid": "x"}),
+    ] {
         refused(&get(&app, &stranger.token_of(&header, &claims(&app)), USAGE).await);
     }
     assert_eq!(issuer.asked.load(Ordering::SeqCst), 3);
@@ -547,28 +615,84 @@ async fn tokens_are_taken_or_refused_by_the_key_that_they_are_of() {
         ("at+jwt", headed(&rsa, json!({"alg": "RS256", "kid": "r1", "typ": "at+jwt"})), true),
         ("none, no signature", format!("{}.{payload}.", b64(r#"{"alg":"none"}"#)), false),
         ("NONE", format!("{}.{payload}.", b64(r#"{"alg":"NONE"}"#)), false),
-        ("none, signature kept", format!("{}.{payload}.{signature}", b64(r#"{"alg":"none","kid":"r1"}"#)), false),
+        (
+            "none, signature kept",
+            format!("{}.{payload}.{signature}", b64(r#"{"alg":"none","kid":"r1"}"#)),
+            false,
+        ),
         ("no signature", signed.to_owned(), false),
         ("empty signature", format!("{signed}."), false),
-        ("HMAC by the public key", hmac_by(modulus.as_bytes(), json!({"alg": "HS256", "kid": "r1"})), false),
-        ("HMAC by the public key as JWK", hmac_by(rsa.jwk().to_string().as_bytes(), json!({"alg": "HS256"})), false),
+        (
+            "HMAC by the public key",
+            hmac_by(modulus.as_bytes(), json!({"alg": "HS256", "kid": "r1"})),
+            false,
+        ),
+        (
+            "HMAC by the public key as JWK",
+            hmac_by(rsa.jwk().to_string().as_bytes(), json!({"alg": "HS256"})),
+            false,
+        ),
         ("HMAC by nothing", hmac_by(b"", json!({"alg": "HS256"})), false),
         ("a stranger's key of the same name", stranger.token(&claims), false),
-        ("its own jwk", headed(&stranger, json!({"alg": "RS256", "jwk": stranger.jwk()})), false),
-        ("its own jwk, our name", headed(&stranger, json!({"alg": "RS256", "kid": "r1", "jwk": stranger.jwk()})), false),
-        ("its own jku", headed(&stranger, json!({"alg": "RS256", "kid": "r1", "jku": issuer.url})), false),
-        ("its own x5u", headed(&stranger, json!({"alg": "RS256", "kid": "r1", "x5u": issuer.url})), false),
-        ("its own x5c", headed(&stranger, json!({"alg": "RS256", "kid": "r1", "x5c": ["MIIB"]})), false),
-        ("a path as name", headed(&stranger, json!({"alg": "RS256", "kid": "../../dev/null"})), false),
-        ("SQL as name", headed(&stranger, json!({"alg": "RS256", "kid": "x' UNION SELECT 'a'-- "})), false),
+        (
+            "its own jwk",
+            headed(&stranger, json!({"alg": "RS256", "jwk": stranger.jwk()})),
+            false,
+        ),
+        (
+            "its own jwk, our name",
+            headed(&stranger, json!({"alg": "RS256", "kid": "r1", "jwk": stranger.jwk()})),
+            false,
+        ),
+        (
+            "its own jku",
+            headed(&stranger, json!({"alg": "RS256", "kid": "r1", "jku": issuer.url})),
+            false,
+        ),
+        (
+            "its own x5u",
+            headed(&stranger, json!({"alg": "RS256", "kid": "r1", "x5u": issuer.url})),
+            false,
+        ),
+        (
+            "its own x5c",
+            headed(&stranger, json!({"alg": "RS256", "kid": "r1", "x5c": ["MIIB"]})),
+            false,
+        ),
+        (
+            "a path as name",
+            headed(&stranger, json!({"alg": "RS256", "kid": "../../dev/null"})),
+            false,
+        ),
+        (
+            "SQL as name",
+            headed(&stranger, json!({"alg": "RS256", "kid": "x' UNION SELECT 'a'-- "})),
+            false,
+        ),
         ("a number as name", headed(&rsa, json!({"alg": "RS256", "kid": 1})), false),
         ("no name", headed(&rsa, json!({"alg": "RS256"})), false),
         ("another key's name", headed(&rsa, json!({"alg": "RS256", "kid": "e1"})), false),
         ("another key's algorithm", headed(&rsa, json!({"alg": "ES256", "kid": "r1"})), false),
-        ("another algorithm of RSA", headed(&rsa, json!({"alg": "PS256", "kid": "r1"})), false),
-        ("two algorithms", format!("{}.{payload}.{signature}", b64(r#"{"alg":"none","alg":"RS256","kid":"r1"}"#)), false),
-        ("critical extension", headed(&rsa, json!({"alg": "RS256", "kid": "r1", "crit": ["exp"], "exp": 1})), false),
-        ("payload changed", format!("{head}.{}.{signature}", b64(but("scope", json!("admin")).to_string())), false),
+        (
+            "another algorithm of RSA",
+            headed(&rsa, json!({"alg": "PS256", "kid": "r1"})),
+            false,
+        ),
+        (
+            "two algorithms",
+            format!("{}.{payload}.{signature}", b64(r#"{"alg":"none","alg":"RS256","kid":"r1"}"#)),
+            false,
+        ),
+        (
+            "critical extension",
+            headed(&rsa, json!({"alg": "RS256", "kid": "r1", "crit": ["exp"], "exp": 1})),
+            false,
+        ),
+        (
+            "payload changed",
+            format!("{head}.{}.{signature}", b64(but("scope", json!("admin")).to_string())),
+            false,
+        ),
         ("signature of DER", der_signed(&ec, &claims), false),
         ("expired", rsa.token(&but("exp", json!(now - 3_600))), false),
         ("exp as text", rsa.token(&but("exp", json!((now + 600).to_string()))), false),
@@ -582,7 +706,11 @@ async fn tokens_are_taken_or_refused_by_the_key_that_they_are_of() {
         ("another audience", rsa.token(&but("aud", json!("other"))), false),
         ("workspace null", rsa.token(&but("workspace_id", Value::Null)), false),
         ("header no JSON", format!("{}.{payload}.{signature}", b64("x")), false),
-        ("the other alphabet", good.replace('-', "+").replace('_', "/"), !good.contains(['-', '_'])),
+        (
+            "the other alphabet",
+            good.replace('-', "+").replace('_', "/"),
+            !good.contains(['-', '_']),
+        ),
         ("padded", format!("{good}="), false),
         ("a megabyte", format!("{head}.{}.{signature}", "A".repeat(60_000)), false),
     ];
@@ -591,7 +719,10 @@ async fn tokens_are_taken_or_refused_by_the_key_that_they_are_of() {
         match good {
             true => assert_eq!(status, 200, "{name}"),
             // Headers of a megabyte are refused before anybody looks for a credential.
-            false => assert!(status == 401 || (token.len() > 50_000 && [400, 431].contains(&status)), "{name}: {status}"),
+            false => assert!(
+                status == 401 || (token.len() > 50_000 && [400, 431].contains(&status)),
+                "{name}: {status}"
+            ),
         }
     }
     assert_eq!(issuer.asked(), 1, "an address in a token is never asked");

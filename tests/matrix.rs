@@ -54,7 +54,10 @@ impl World {
             for is_bound in [false, true] {
                 if is_bound || scope != Scope::Portal {
                     let body = json!({"scopes": [scope.as_str()], "workspace_id": is_bound.then_some(OWN)});
-                    keys.insert((scope.as_str(), is_bound), secret(&app, body).await["secret"].as_str().expect("a secret").to_owned());
+                    keys.insert(
+                        (scope.as_str(), is_bound),
+                        secret(&app, body).await["secret"].as_str().expect("a secret").to_owned(),
+                    );
                 }
             }
         }
@@ -76,7 +79,10 @@ impl World {
     /// Every credential that bears this scope and no other, with what it is called.
     fn credentials(&self, scope: Scope, is_bound: bool) -> Vec<(String, String)> {
         let workspace = is_bound.then_some(OWN);
-        let mut all = vec![(format!("JWT {} {workspace:?}", scope.as_str()), self.app.token(scope.as_str(), workspace))];
+        let mut all = vec![(
+            format!("JWT {} {workspace:?}", scope.as_str()),
+            self.app.token(scope.as_str(), workspace),
+        )];
         if let Some(key) = self.keys.get(&(scope.as_str(), is_bound)) {
             all.push((format!("API key {} {workspace:?}", scope.as_str()), key.clone()));
         }
@@ -94,7 +100,11 @@ impl World {
             request = request.bearer_auth(credential);
         }
         if let Some(body) = body {
-            let kind = if is_event { "application/cloudevents+json" } else { "application/json" };
+            let kind = if is_event {
+                "application/cloudevents+json"
+            } else {
+                "application/json"
+            };
             request = request.header("content-type", kind).body(body.to_string());
         }
         Reply::read(request.send().await.expect("an answer")).await
@@ -123,7 +133,13 @@ fn names(route: &Route) -> Names {
         return Names::Path(|_, workspace| workspace.to_owned());
     }
     if route.path.contains("/reservations/{id}") {
-        return Names::Path(|world, workspace| world.reservations.get(workspace).cloned().unwrap_or_else(|| NO_RESERVATION.to_owned()));
+        return Names::Path(|world, workspace| {
+            world
+                .reservations
+                .get(workspace)
+                .cloned()
+                .unwrap_or_else(|| NO_RESERVATION.to_owned())
+        });
     }
     if !route.access.takes_bound() {
         return Names::None;
@@ -210,7 +226,10 @@ async fn without_a_valid_credential_every_route_answers_401() {
         for (name, credential) in refused {
             let reply = world.send(&route, &path, Some(credential), body.clone()).await;
             let challenge = reply.header("www-authenticate").unwrap_or_default();
-            assert!(challenge.starts_with("Bearer error=\"invalid_token\""), "{place}, {name}: {challenge}");
+            assert!(
+                challenge.starts_with("Bearer error=\"invalid_token\""),
+                "{place}, {name}: {challenge}"
+            );
             reply.problem(401, "unauthorized");
         }
     }
@@ -282,11 +301,16 @@ async fn another_tenants_things_look_like_nothing_on_every_route() {
                 let mut seen = Vec::new();
                 for workspace in [FOREIGN, "ws_unheard_of"] {
                     let id = name_of(&world, workspace);
-                    let reply = world.send(&route, &filled(&route, &id), Some(&credential), body(&route, workspace)).await;
+                    let reply = world
+                        .send(&route, &filled(&route, &id), Some(&credential), body(&route, workspace))
+                        .await;
                     assert_eq!(reply.status.as_u16(), 404, "{place}, {workspace}: {}", reply.text);
                     let mut problem = reply.json();
                     problem["instance"] = Value::Null;
-                    seen.push((problem.to_string().replace(&id, "…"), reply.header("content-type").map(str::to_owned)));
+                    seen.push((
+                        problem.to_string().replace(&id, "…"),
+                        reply.header("content-type").map(str::to_owned),
+                    ));
                 }
                 assert_eq!(seen[0], seen[1], "{place}: what is foreign and what is unknown differ");
                 asked += 1;
@@ -296,9 +320,14 @@ async fn another_tenants_things_look_like_nothing_on_every_route() {
     assert!(asked > 40, "only {asked} were asked");
     assert_eq!(world.foreign().await, before, "nothing of it was changed");
     let held = &world.reservations[FOREIGN];
-    assert_eq!(world.app.get(&format!("/v1/reservations/{held}")).await.expect(200)["state"], "held");
+    assert_eq!(
+        world.app.get(&format!("/v1/reservations/{held}")).await.expect(200)["state"],
+        "held"
+    );
     let nobody = WorkspaceId::parse("ws_unheard_of").expect("a name");
-    let created = weir::flow::workspace::find(&world.app.service, &nobody).await.expect("the ledger answers");
+    let created = weir::flow::workspace::find(&world.app.service, &nobody)
+        .await
+        .expect("the ledger answers");
     assert!(created.is_none(), "asking creates nothing");
 }
 
@@ -314,8 +343,18 @@ async fn open_routes_are_few_and_ask_for_no_credential() {
     );
     for route in open {
         let path = filled(&route, "index.html");
-        let reply = app.client.get(format!("{}{path}", app.url)).header("authorization", "Bearer x").send().await.expect("an answer");
-        assert!(reply.status().is_success() || reply.status().is_redirection(), "{path}: {}", reply.status());
+        let reply = app
+            .client
+            .get(format!("{}{path}", app.url))
+            .header("authorization", "Bearer x")
+            .send()
+            .await
+            .expect("an answer");
+        assert!(
+            reply.status().is_success() || reply.status().is_redirection(),
+            "{path}: {}",
+            reply.status()
+        );
     }
     for route in guarded() {
         assert!(route.path.starts_with("/v1/"), "{}", route.path);

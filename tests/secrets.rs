@@ -72,7 +72,10 @@ fn made_here(address: &str, token: &str, shown: &mut Vec<String>) -> Vec<String>
     let second = member(&rotated, "secret");
     let used = ask(address, "PUT", "/v1/admin/workspaces/ws", &second, "{}");
     assert!(used.starts_with("HTTP/1.1 201"), "{used}");
-    let portal = member(&ask(address, "POST", "/v1/admin/portal-tokens", &second, r#"{"workspace_id": "ws"}"#), "token");
+    let portal = member(
+        &ask(address, "POST", "/v1/admin/portal-tokens", &second, r#"{"workspace_id": "ws"}"#),
+        "token",
+    );
     let wrong = format!("{}A", &second[..second.len() - 1]);
     shown.extend([
         used,
@@ -87,10 +90,19 @@ fn made_here(address: &str, token: &str, shown: &mut Vec<String>) -> Vec<String>
         ask(address, "GET", "/v1/admin/plans", &second, ""),
         ask(address, "GET", "/metrics", token, ""),
     ]);
-    assert!(shown.iter().any(|text| text.contains("Idempotency-Replayed") || text.contains("idempotency-replayed")), "{shown:?}");
+    assert!(
+        shown
+            .iter()
+            .any(|text| text.contains("Idempotency-Replayed") || text.contains("idempotency-replayed")),
+        "{shown:?}"
+    );
     // The chance of a key, without its id, which is no secret.
     let chance = |key: &String| key[key.len() - 43..].to_owned();
-    vec![chance(&first), chance(&second), portal.rsplit_once('.').expect("a token").1.to_owned()]
+    vec![
+        chance(&first),
+        chance(&second),
+        portal.rsplit_once('.').expect("a token").1.to_owned(),
+    ]
 }
 
 #[test]
@@ -155,7 +167,10 @@ fn planted_secrets_show_nowhere() {
             assert!(!is_there, "a secret that was made here is kept in {file}");
         }
     }
-    assert!(std::fs::metadata(data.path().join("weir-data/weir.db")).is_ok_and(|file| file.len() > 0), "the ledger is in that file");
+    assert!(
+        std::fs::metadata(data.path().join("weir-data/weir.db")).is_ok_and(|file| file.len() > 0),
+        "the ledger is in that file"
+    );
     for text in shown {
         let at = text
             .find(MARK)

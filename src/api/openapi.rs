@@ -54,7 +54,12 @@ impl Modify for Credentials {
             components.add_security_scheme(name, SecurityScheme::Http(scheme));
         }
         for route in routes() {
-            let Some(operation) = document.paths.paths.get_mut(route.path).and_then(|item| operation_of(item, &route.method)) else {
+            let Some(operation) = document
+                .paths
+                .paths
+                .get_mut(route.path)
+                .and_then(|item| operation_of(item, &route.method))
+            else {
                 continue;
             };
             let one = |scheme: &str, scope: Scope| SecurityRequirement::new(scheme, [scope.as_str()]);
@@ -66,7 +71,11 @@ impl Modify for Credentials {
             });
             if !scopes.is_empty() {
                 let about = operation.description.get_or_insert_default();
-                let bound = if route.access.takes_bound() { "" } else { ", of a credential that is bound to no workspace" };
+                let bound = if route.access.takes_bound() {
+                    ""
+                } else {
+                    ", of a credential that is bound to no workspace"
+                };
                 let words: Vec<String> = scopes.iter().map(|scope| format!("`{}`", scope.as_str())).collect();
                 about.push_str(&format!("\n\nScope: {}{bound}.", words.join(" or ")));
             }

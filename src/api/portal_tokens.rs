@@ -52,7 +52,9 @@ pub struct PortalTokenAnswer<'a> {
 pub async fn create(call: Call) -> Answer {
     let body: PortalTokenBody = call.json()?;
     let workspace = call.workspace(body.workspace_id)?;
-    flow::workspace::find(&call.service, &workspace).await?.ok_or_else(Problem::not_found)?;
+    flow::workspace::find(&call.service, &workspace)
+        .await?
+        .ok_or_else(Problem::not_found)?;
     let now = call.service.clock.now();
     // A token's times are whole seconds.
     let issued_at = Timestamp::from_micros(now.micros().div_euclid(1_000_000) * 1_000_000);

@@ -299,7 +299,8 @@ impl Problem {
 
     /// Nothing can be said of a credential, because its issuer's keys are not known.
     pub fn keys_unavailable() -> Self {
-        let detail = "The credential cannot be verified, because its issuer does not answer. Nothing was done; send the same request again.";
+        let detail =
+            "The credential cannot be verified, because its issuer does not answer. Nothing was done; send the same request again.";
         Self::new(ProblemCode::KeysUnavailable, detail).retry_after(RETRY_AFTER_SECONDS)
     }
 

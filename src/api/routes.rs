@@ -4,9 +4,7 @@ use super::auth::{Access, Scope, Verifier};
 use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
-use super::{
-    api_keys, authorize, events, json, ledger, operations, policies, portal_tokens, reservations, usage, workspaces,
-};
+use super::{api_keys, authorize, events, json, ledger, operations, policies, portal_tokens, reservations, usage, workspaces};
 use crate::flow::Service;
 use actix_web::http::Method;
 use actix_web::web::{self, Data, Payload, ServiceConfig};

@@ -59,7 +59,10 @@ impl ApiKey {
 
     /// The hash that a secret may have besides the newest one.
     pub fn replaced_at(&self, now: Timestamp) -> Option<&SecretHash> {
-        self.replaced.as_ref().filter(|replaced| now < replaced.until).map(|replaced| &replaced.hash)
+        self.replaced
+            .as_ref()
+            .filter(|replaced| now < replaced.until)
+            .map(|replaced| &replaced.hash)
     }
 
     /// What it may do. Without a workspace, `portal` would show everybody's usage.

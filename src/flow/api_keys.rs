@@ -232,7 +232,11 @@ pub fn new_id(service: &Service) -> KeyId {
 
 /// Writes a new key.
 pub async fn create(service: &Service, key: ApiKey, by: &By) -> Result<ApiKey, FlowError> {
-    match service.ledger.put_api_key(&key, 0, record(service, by, "create", None, &key)).await? {
+    match service
+        .ledger
+        .put_api_key(&key, 0, record(service, by, "create", None, &key))
+        .await?
+    {
         true => Ok(key),
         // Ids are made of chance.
         false => Err(raced(key.id)),
@@ -241,7 +245,10 @@ pub async fn create(service: &Service, key: ApiKey, by: &By) -> Result<ApiKey, F
 
 /// Gives a key another secret. The one that it has now works for `overlap_seconds` more.
 pub async fn rotate(service: &Service, id: KeyId, hash: SecretHash, overlap_seconds: i64, by: &By) -> Result<ApiKey, FlowError> {
-    change(service, id, by, "rotate", |key, now| key.rotated(hash, now.plus_seconds(overlap_seconds))).await
+    change(service, id, by, "rotate", |key, now| {
+        key.rotated(hash, now.plus_seconds(overlap_seconds))
+    })
+    .await
 }
 
 /// Ends a key, on this node at once and on the others within their poll.
@@ -277,7 +284,14 @@ fn record(service: &Service, by: &By, verb: &str, before: Option<&ApiKey>, after
         None => Subject::shared("api_key", after.id.to_string()),
     };
     let after = Some(after).filter(|key| key.revoked_at.is_none());
-    audit::record(&*service.clock, by, format!("api_key.{verb}"), subject, before.map(document), after.map(document))
+    audit::record(
+        &*service.clock,
+        by,
+        format!("api_key.{verb}"),
+        subject,
+        before.map(document),
+        after.map(document),
+    )
 }
 
 /// A key as callers see it, but for when it was used.

@@ -67,7 +67,11 @@ pub(in crate::ledger) async fn api_keys(connection: &mut Connection, query: &Api
     rows.into_iter().map(|row| Ok(ApiKey::try_from(row)?)).collect()
 }
 
-pub(in crate::ledger) async fn api_keys_changed(connection: &mut Connection, after: i64, limit: usize) -> Result<Vec<(i64, ApiKey)>, Fault> {
+pub(in crate::ledger) async fn api_keys_changed(
+    connection: &mut Connection,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<(i64, ApiKey)>, Fault> {
     let statement = sqlx::query_as::<_, ChangedApiKeyRow>(API_KEYS_CHANGED);
     let rows = statement.bind(after).bind(count(limit)).fetch_all(connection).await?;
     let read = |row: ChangedApiKeyRow| Ok((row.change_number, ApiKey::try_from(row.key)?));

@@ -14,6 +14,7 @@
 //! 5. The first write of a workspace creates it.
 //! 6. What changes a description writes who did it, and what it was before, in the same transaction ([`audit`]).
 //! 7. Of the answers under one key the first is kept, until it is older than whoever asks wants to know.
+//! 8. API keys have promises of their own ([`api_keys`]).
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};

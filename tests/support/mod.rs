@@ -371,7 +371,9 @@ impl TestApp {
 /// What verifies the credentials of tests.
 pub fn verifier() -> Verifier {
     let keys = Keys::none().with_secret(SECRET.as_bytes()).expect("a long secret");
-    Verifier::new(keys, "weir", "weir").with_secret(SECRET.as_bytes()).expect("a long secret")
+    Verifier::new(keys, "weir", "weir")
+        .with_secret(SECRET.as_bytes())
+        .expect("a long secret")
 }
 
 fn token(clock: &dyn Clock, scopes: &str, workspace: Option<&str>) -> String {

@@ -60,7 +60,11 @@ impl Jwk {
         if self.key_ops.as_ref().is_some_and(|ops| !ops.iter().any(|op| op == "verify")) {
             return Err("its key_ops have no verify");
         }
-        if self.kid.as_ref().is_some_and(|kid| kid.is_empty() || kid.chars().count() > KID_CHARS_MAX) {
+        if self
+            .kid
+            .as_ref()
+            .is_some_and(|kid| kid.is_empty() || kid.chars().count() > KID_CHARS_MAX)
+        {
             return Err("its kid is empty or too long");
         }
         let (algorithm, name, decoding) = self.key()?;
@@ -94,7 +98,9 @@ impl Jwk {
         if modulus.len() > RSA_MODULUS_BYTES_MAX {
             return Err("its modulus is longer than 8192 bits");
         }
-        let exponent = bytes(self.e.as_deref()).filter(|e| (1..=8).contains(&e.len())).ok_or("its e is not an exponent")?;
+        let exponent = bytes(self.e.as_deref())
+            .filter(|e| (1..=8).contains(&e.len()))
+            .ok_or("its e is not an exponent")?;
         let value = exponent.iter().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
         if value < 3 || value.is_multiple_of(2) {
             return Err("its e is not an exponent");
@@ -105,7 +111,9 @@ impl Jwk {
     /// A point of a curve whose coordinates have `N` bytes, written as 4, x, y.
     fn point<const N: usize>(&self) -> Result<DecodingKey, &'static str> {
         let coordinate = |text: &Option<String>| bytes(text.as_deref()).filter(|bytes| bytes.len() == N);
-        let (x, y) = coordinate(&self.x).zip(coordinate(&self.y)).ok_or("its x and y are not of its curve")?;
+        let (x, y) = coordinate(&self.x)
+            .zip(coordinate(&self.y))
+            .ok_or("its x and y are not of its curve")?;
         Ok(DecodingKey::from_ec_der(&[&[4], &x[..], &y[..]].concat()))
     }
 }
@@ -124,11 +132,17 @@ mod tests {
     }
 
     fn rsa(change: Value) -> Value {
-        with(json!({"kty": "RSA", "kid": "r", "use": "sig", "alg": "RS256", "n": b64(&[0xc1; 256]), "e": "AQAB"}), change)
+        with(
+            json!({"kty": "RSA", "kid": "r", "use": "sig", "alg": "RS256", "n": b64(&[0xc1; 256]), "e": "AQAB"}),
+            change,
+        )
     }
 
     fn ec(change: Value) -> Value {
-        with(json!({"kty": "EC", "kid": "e", "crv": "P-256", "x": b64(&[1; 32]), "y": b64(&[2; 32])}), change)
+        with(
+            json!({"kty": "EC", "kid": "e", "crv": "P-256", "x": b64(&[1; 32]), "y": b64(&[2; 32])}),
+            change,
+        )
     }
 
     fn ed(change: Value) -> Value {
@@ -159,7 +173,10 @@ mod tests {
         for (key, expected) in [
             (rsa(json!({})), r#"[("RS256", Some("r"))]"#),
             (rsa(json!({"alg": null, "use": null, "kid": null})), r#"[("RS256", None)]"#),
-            (rsa(json!({"n": b64(&[&[0][..], &[0xc1; 256]].concat()), "x5c": ["MIIB"], "x5t": "abc"})), r#"[("RS256", Some("r"))]"#),
+            (
+                rsa(json!({"n": b64(&[&[0][..], &[0xc1; 256]].concat()), "x5c": ["MIIB"], "x5t": "abc"})),
+                r#"[("RS256", Some("r"))]"#,
+            ),
             (rsa(json!({"key_ops": ["verify"], "use": null})), r#"[("RS256", Some("r"))]"#),
             (ec(json!({})), r#"[("ES256", Some("e"))]"#),
             (ec(json!({"alg": "ES256"})), r#"[("ES256", Some("e"))]"#),
@@ -237,7 +254,9 @@ mod tests {
     #[test]
     fn a_file_may_be_a_set_of_which_every_key_is_used() {
         let set = |keys: Value| json!({"keys": keys}).to_string();
-        let good = Keys::none().with_file(&set(json!([rsa(json!({})), ec(json!({}))]))).expect("good keys");
+        let good = Keys::none()
+            .with_file(&set(json!([rsa(json!({})), ec(json!({}))])))
+            .expect("good keys");
         assert_eq!(format!("{good:?}"), r#"[("RS256", Some("r")), ("ES256", Some("e"))]"#);
         let refused = Keys::none().with_file(&set(json!([rsa(json!({})), rsa(json!({"use": "enc"}))])));
         assert_eq!(refused.expect_err("one is not"), KeysError::OtherKey("its use is not sig"));

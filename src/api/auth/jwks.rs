@@ -191,6 +191,9 @@ fn passed(since: &AtomicI64, seconds: i64, now: Timestamp) -> bool {
 
 impl fmt::Debug for Jwks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jwks").field("host", &self.url.host_str()).field("keys", &self.set.load().keys).finish_non_exhaustive()
+        f.debug_struct("Jwks")
+            .field("host", &self.url.host_str())
+            .field("keys", &self.set.load().keys)
+            .finish_non_exhaustive()
     }
 }

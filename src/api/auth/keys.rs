@@ -90,13 +90,13 @@ impl Keys {
     }
 
     fn with_pem_of(mut self, name: Option<&str>, pem: &str) -> Result<Self, KeysError> {
-        for (kid, label, der) in blocks(pem)? {
-            let (algorithm, decoding) = match label {
-                "PUBLIC KEY" => public_key(&der)?,
-                "RSA PUBLIC KEY" => rsa(&der)?,
+        for block in blocks(pem)? {
+            let (algorithm, decoding) = match block.label {
+                "PUBLIC KEY" => public_key(&block.der)?,
+                "RSA PUBLIC KEY" => rsa(&block.der)?,
                 other => return Err(KeysError::OtherBlock(other.to_owned())),
             };
-            self = self.with(name.or(kid).map(str::to_owned), algorithm, decoding)?;
+            self = self.with(name.or(block.name).map(str::to_owned), algorithm, decoding)?;
         }
         Ok(self)
     }
@@ -165,28 +165,33 @@ const fn name_of(algorithm: Algorithm) -> &'static str {
     }
 }
 
-/// The blocks of a PEM text: the name that a line before says, label and content. Other text between them is a comment (RFC 7468).
-fn blocks(pem: &str) -> Result<Vec<(Option<&str>, &str, Vec<u8>)>, KeysError> {
+/// A block of a PEM text.
+struct Block<'a> {
+    /// What a line before it says.
+    name: Option<&'a str>,
+    label: &'a str,
+    der: Vec<u8>,
+}
+
+/// The blocks of a PEM text. Text between them is a comment (RFC 7468), but for names.
+fn blocks(pem: &str) -> Result<Vec<Block<'_>>, KeysError> {
     let mut found = Vec::new();
     let mut rest = pem;
     while let Some((before, begun)) = rest.split_once("-----BEGIN ") {
         let name = before.lines().filter_map(|line| line.trim().strip_prefix("kid:")).next_back();
-        let name = name.map(str::trim).filter(|name| !name.is_empty());
         let (label, after) = begun.split_once("-----").ok_or(KeysError::Broken)?;
         let end = format!("-----END {label}-----");
         let (body, after) = after.split_once(end.as_str()).ok_or(KeysError::Broken)?;
         let packed: String = body.split_ascii_whitespace().collect();
-        // A private key is named as such before anything of it is decoded.
-        let is_public = label.ends_with("PUBLIC KEY");
-        found.push((
-            name,
+        found.push(Block {
+            name: name.map(str::trim).filter(|name| !name.is_empty()),
             label,
-            if is_public {
-                STANDARD.decode(packed).map_err(|_| KeysError::Broken)?
-            } else {
-                Vec::new()
+            // A private key is named as such before anything of it is decoded.
+            der: match label.ends_with("PUBLIC KEY") {
+                true => STANDARD.decode(packed).map_err(|_| KeysError::Broken)?,
+                false => Vec::new(),
             },
-        ));
+        });
         rest = after;
     }
     if found.is_empty() { Err(KeysError::NoKey) } else { Ok(found) }

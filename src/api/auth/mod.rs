@@ -10,10 +10,10 @@ mod keys;
 mod seal;
 mod token;
 
+pub use crate::decision::scope::{Scope, ScopeSet};
 pub use jwks::{FETCH_EVERY_SECONDS, FETCH_PAUSE_SECONDS, Jwks, KEYS_SECONDS_MAX};
 pub use keys::{Keys, KeysError, SECRET_BYTES_MIN};
 pub use seal::{KEY_PREFIX, PORTAL_PREFIX, Seal};
-pub use crate::decision::scope::{Scope, ScopeSet};
 pub use token::{Claims, TOKEN_BYTES_MAX, mint};
 
 use super::problem::Problem;
@@ -198,18 +198,13 @@ impl Verifier {
 
     /// Whoever bears a token. Where it names a key that an issuer may have made since, the issuer's keys are asked for first.
     async fn identify(&self, token: &str, now: Timestamp) -> Result<Identity, Refused> {
-        let refused = match self.identify_at_once(token, now) {
-            Err(refused @ (Refused::UnknownKey | Refused::Signature)) => refused,
-            done => return done,
+        let jwks = match (self.identify_at_once(token, now), &self.jwks) {
+            (Err(Refused::UnknownKey), Some(jwks)) => jwks,
+            (done, _) => return done,
         };
-        let Some(jwks) = &self.jwks else { return Err(refused) };
-        let is_away = |jwks: &Jwks| jwks.current(now).number == 0;
-        if !matches!(refused, Refused::UnknownKey) && !is_away(jwks) {
-            return Err(refused);
-        }
         jwks.renew(now).await;
         match self.identify_at_once(token, now) {
-            Err(Refused::UnknownKey) if is_away(jwks) => Err(Refused::KeysAway),
+            Err(Refused::UnknownKey) if jwks.current(now).number == 0 => Err(Refused::KeysAway),
             done => done,
         }
     }

@@ -200,7 +200,10 @@ mod tests {
         let elsewhere = Seal::new(b"another secret of 32 bytes or so", "weir").expect("long enough");
         assert_eq!(elsewhere.read_key(&text), None);
 
-        assert_eq!(identity(&key(hash), &hash, NOW).map(|identity| identity.subject), Some(id(7).to_string()));
+        assert_eq!(
+            identity(&key(hash), &hash, NOW).map(|identity| identity.subject),
+            Some(id(7).to_string())
+        );
         assert_eq!(identity(&key(hash), &other_hash, NOW), None);
         let rotated = key(hash).rotated(other_hash, NOW.plus_seconds(10));
         for (given, second, good) in [
@@ -260,7 +263,12 @@ mod tests {
         assert!(seal().read_portal(&token, NOW.plus_seconds(60 + 60)).is_err(), "it has ended");
         assert!(seal().read_portal(&token[PORTAL_PREFIX.len()..], NOW).is_err());
         assert!(seal().read_portal(&changed(&token, 10), NOW).is_err());
-        assert!(Seal::new(SECRET, "elsewhere").expect("long enough").read_portal(&token, NOW).is_err());
+        assert!(
+            Seal::new(SECRET, "elsewhere")
+                .expect("long enough")
+                .read_portal(&token, NOW)
+                .is_err()
+        );
         // Even if somebody signed more with that key.
         let more = Claims {
             issuer: PORTAL_ISSUER,

@@ -86,7 +86,12 @@ fn a_named_key_verifies_only_tokens_that_name_it() {
 fn of_several_keys_in_a_file_the_one_that_is_named_verifies() {
     let table: Value = serde_json::from_str(include_str!("signed.json")).expect("JSON");
     let pem = |name: &str| table["keys"][name].as_str().expect("a key");
-    let file = format!("the old one\nkid: r1\n{}\n# kid: no\nkid:e1\n{}{}", pem("rsa"), pem("p256"), pem("ed25519"));
+    let file = format!(
+        "the old one\nkid: r1\n{}\n# kid: no\nkid:e1\n{}{}",
+        pem("rsa"),
+        pem("p256"),
+        pem("ed25519")
+    );
     assert_eq!(
         Keys::none().with_file(&file).map(|keys| format!("{keys:?}")),
         Ok(r#"[("RS256", Some("r1")), ("ES256", Some("e1")), ("EdDSA", None)]"#.to_owned())

@@ -158,7 +158,7 @@ impl Rules {
         if all.iter().any(|keys| keys.verify(algorithm, kid, signed.as_bytes(), signature)) {
             return Ok(());
         }
-        match is_public(algorithm) && kid.is_some() && !all.iter().any(|keys| keys.has(algorithm, kid)) {
+        match is_public(algorithm) && !all.iter().any(|keys| keys.has(algorithm, kid)) {
             true => Err(Refused::UnknownKey),
             false => Err(Refused::Signature),
         }

@@ -90,7 +90,12 @@ pub(in crate::ledger) async fn of_racing_puts_of_a_key_one_wins(book: Book) {
     let mut racing = JoinSet::new();
     for n in 0..20 {
         let (ledger, next) = (book.ledger(), key(1).rotated(SecretHash([n; HASH_BYTES]), at(15)));
-        racing.spawn(async move { ledger.put_api_key(&next, 1, audited("api_key.rotate", "k")).await.expect("the ledger answers") });
+        racing.spawn(async move {
+            ledger
+                .put_api_key(&next, 1, audited("api_key.rotate", "k"))
+                .await
+                .expect("the ledger answers")
+        });
     }
     let won = racing.join_all().await.into_iter().filter(|won| *won).count();
     assert_eq!((won, records(&book).await), (1, 2));
@@ -154,7 +159,12 @@ pub(in crate::ledger) async fn who_follows_the_numbers_of_racing_keys_misses_non
     let mut racing = JoinSet::new();
     for number in 0..KEYS {
         let ledger = book.ledger();
-        racing.spawn(async move { ledger.put_api_key(&key(number), 0, audited("api_key.put", "k")).await.expect("the ledger answers") });
+        racing.spawn(async move {
+            ledger
+                .put_api_key(&key(number), 0, audited("api_key.put", "k"))
+                .await
+                .expect("the ledger answers")
+        });
     }
     let (mut seen, mut after) = (BTreeSet::new(), 0);
     loop {
@@ -184,9 +194,20 @@ pub(in crate::ledger) async fn when_a_key_was_used_only_rises_and_is_no_change(b
         (last(1).await, last(2).await)
     };
     assert_eq!(used(&[]).await, (None, None));
-    assert_eq!(used(&[(1, 50), (9, 50)]).await, (Some(at(50)), None), "of a key that is not there nothing is noted");
+    assert_eq!(
+        used(&[(1, 50), (9, 50)]).await,
+        (Some(at(50)), None),
+        "of a key that is not there nothing is noted"
+    );
     assert_eq!(used(&[(1, 40), (2, 60)]).await, (Some(at(50)), Some(at(60))));
-    assert!(put(&book, &key(1).rotated(SecretHash([7; HASH_BYTES]), at(15))).await, "its version is the one that it was put at");
-    assert_eq!(read(&book, 1).await.and_then(|key| key.last_used_at), Some(at(50)), "another secret, the same key");
+    assert!(
+        put(&book, &key(1).rotated(SecretHash([7; HASH_BYTES]), at(15))).await,
+        "its version is the one that it was put at"
+    );
+    assert_eq!(
+        read(&book, 1).await.and_then(|key| key.last_used_at),
+        Some(at(50)),
+        "another secret, the same key"
+    );
     assert_eq!(book.ledger().api_key_change().await.expect("the ledger answers"), number + 1);
 }
