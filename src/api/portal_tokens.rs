@@ -47,7 +47,7 @@ pub struct PortalTokenAnswer<'a> {
 }
 
 /// A credential that shows a customer its own usage, and no cost.
-#[utoipa::path(post, path = "/v1/admin/portal-tokens", tag = "admin", request_body = PortalTokenBody,
+#[utoipa::path(post, path = "/v1/admin/portal-tokens", tag = "admin", request_body(content = PortalTokenBody, example = json!({"workspace_id": "ws_456", "ttl_seconds": 900})),
     responses((status = 201, body = PortalTokenAnswer)))]
 pub async fn create(call: Call) -> Answer {
     let body: PortalTokenBody = call.json()?;

@@ -107,8 +107,14 @@ impl Access {
         self.scopes
     }
 
+    /// Whether a credential that is bound to a workspace may be enough.
     pub const fn takes_bound(self) -> bool {
         self.takes_bound
+    }
+
+    /// The scopes of which one is needed, for people.
+    pub fn scopes_joined(self) -> String {
+        self.scopes.joined("` or `")
     }
 }
 
