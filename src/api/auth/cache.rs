@@ -1,4 +1,4 @@
-//! Tokens that were verified not long ago, so that a hot caller costs a look-up instead of a signature.
+//! Credentials that were verified not long ago, so that a hot caller costs a look-up instead of a signature or a hash.
 //!
 //! Bounded: each shard has a young and an old generation, and when the young one is full it becomes the old one. What is in use moves
 //! over with its next look-up, what is not goes. Only tokens with a good signature get in, so no stranger can push others out.
@@ -31,17 +31,33 @@ impl Verified {
     }
 }
 
-type Generation = HashMap<Box<str>, Verified>;
+type Generation<T> = HashMap<Box<str>, T>;
 
-#[derive(Default)]
-struct Shard {
-    young: Generation,
-    old: Generation,
+struct Shard<T> {
+    young: Generation<T>,
+    old: Generation<T>,
 }
 
-#[derive(Default)]
-pub(super) struct Cache {
-    shards: [Mutex<Shard>; SHARDS],
+impl<T> Default for Shard<T> {
+    fn default() -> Self {
+        Self {
+            young: Generation::default(),
+            old: Generation::default(),
+        }
+    }
+}
+
+/// What is known of each credential.
+pub(super) struct Cache<T = Verified> {
+    shards: [Mutex<Shard<T>>; SHARDS],
+}
+
+impl<T> Default for Cache<T> {
+    fn default() -> Self {
+        Self {
+            shards: Default::default(),
+        }
+    }
 }
 
 impl Cache {
@@ -64,8 +80,30 @@ impl Cache {
             self.locked(token, |shard| shard.insert(token.into(), verified));
         }
     }
+}
 
-    fn locked<T>(&self, token: &str, with: impl FnOnce(&mut Shard) -> T) -> T {
+impl<T: Copy> Cache<T> {
+    /// What never changes is known for as long as it is in use.
+    pub(super) fn find_or(&self, token: &str, read: impl FnOnce() -> Option<T>) -> Option<T> {
+        let found = self.locked(token, |shard| {
+            if let Some(known) = shard.young.get(token) {
+                return Some(*known);
+            }
+            let (token, known) = shard.old.remove_entry(token)?;
+            shard.insert(token, known);
+            Some(known)
+        });
+        if found.is_some() {
+            return found;
+        }
+        let known = read()?;
+        self.locked(token, |shard| shard.insert(token.into(), known));
+        Some(known)
+    }
+}
+
+impl<T> Cache<T> {
+    fn locked<R>(&self, token: &str, with: impl FnOnce(&mut Shard<T>) -> R) -> R {
         // The end of a token is of its signature, which spreads as well as any hash.
         let end = token
             .bytes()
@@ -77,8 +115,8 @@ impl Cache {
     }
 }
 
-impl Shard {
-    fn insert(&mut self, token: Box<str>, verified: Verified) {
+impl<T> Shard<T> {
+    fn insert(&mut self, token: Box<str>, verified: T) {
         if self.young.len() >= GENERATION_TOKENS_MAX {
             self.old = std::mem::take(&mut self.young);
         }
@@ -136,6 +174,17 @@ mod tests {
         }
         assert!(count(&cache) <= TOKENS_MAX, "{}", count(&cache));
         assert!(count(&cache) >= TOKENS_MAX / 4, "{}", count(&cache));
+    }
+
+    #[test]
+    fn what_never_changes_is_read_once_and_what_is_refused_is_not_kept() {
+        let cache = Cache::<u32>::default();
+        assert_eq!(cache.find_or("a", || None), None);
+        assert_eq!(cache.find_or("a", || Some(7)), Some(7));
+        for n in 0..TOKENS_MAX {
+            assert_eq!(cache.find_or("a", || panic!("it is known")), Some(7));
+            cache.find_or(&format!("other {n}"), || Some(1));
+        }
     }
 
     #[test]

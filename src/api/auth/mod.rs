@@ -17,7 +17,8 @@ pub use seal::{KEY_PREFIX, PORTAL_PREFIX, Seal};
 pub use token::{Claims, TOKEN_BYTES_MAX, mint};
 
 use super::problem::Problem;
-use crate::decision::id::WorkspaceId;
+use crate::decision::api_key::SecretHash;
+use crate::decision::id::{KeyId, WorkspaceId};
 use crate::decision::time::Timestamp;
 use crate::flow::{self, Service};
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
@@ -136,6 +137,8 @@ pub struct Verifier {
     seal: Option<Seal>,
     jwks: Option<Arc<Jwks>>,
     cache: cache::Cache,
+    /// What API keys say that bear our mark. The mark is good for ever; whether the key still works is asked each time.
+    read_keys: cache::Cache<(KeyId, SecretHash)>,
 }
 
 impl Verifier {
@@ -150,6 +153,7 @@ impl Verifier {
             seal: None,
             jwks: None,
             cache: cache::Cache::default(),
+            read_keys: cache::Cache::default(),
         }
     }
 
@@ -192,14 +196,20 @@ impl Verifier {
         Ok(identity)
     }
 
-    /// Whoever bears an API key. The work is the same for one that never was and for one with another secret: one hash.
+    /// Whoever bears an API key. The work is the same for one that never was and for one with another secret: one hash. For one that
+    /// came before it is a look-up.
     async fn identify_key(&self, service: &Service, key: &str, now: Timestamp) -> Result<Identity, Problem> {
         let refused = || refusal(Refused::ApiKey);
-        let (id, hash) = self.seal.as_ref().and_then(|seal| seal.read_key(key)).ok_or_else(refused)?;
+        let (id, hash) = self.read_key(key).ok_or_else(refused)?;
         let known = flow::api_keys::find(service, id).await?.ok_or_else(refused)?;
         let identity = seal::identity(&known.key, &hash, now).ok_or_else(refused)?;
         known.note_use(now);
         Ok(identity)
+    }
+
+    fn read_key(&self, key: &str) -> Option<(KeyId, SecretHash)> {
+        let seal = self.seal.as_ref()?;
+        self.read_keys.find_or(key, || seal.read_key(key))
     }
 
     /// Whoever bears a token. Where it names a key that an issuer may have made since, the issuer's keys are asked for first.
