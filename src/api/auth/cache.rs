@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_hit_ends_with_the_validity_of_the_token() {
-        let cache = Cache::default();
+        let cache = Cache::<Verified>::default();
         cache.keep("t", verified("s"), NOW);
         let found = |seconds: i64| cache.find("t", NOW.plus_seconds(seconds), 1).map(|identity| identity.subject);
         assert_eq!(found(0).as_deref(), Some("s"));
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn it_never_grows_beyond_its_bound_and_what_is_in_use_stays() {
-        let cache = Cache::default();
+        let cache = Cache::<Verified>::default();
         cache.keep("in use", verified("hot"), NOW);
         for n in 0..4 * TOKENS_MAX {
             cache.keep(&format!("token {n:08}"), verified("s"), NOW);
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn long_and_invalid_tokens_are_not_kept() {
-        let cache = Cache::default();
+        let cache = Cache::<Verified>::default();
         cache.keep(&"x".repeat(TOKEN_BYTES_MAX + 1), verified("s"), NOW);
         cache.keep("t", verified("s"), NOW.plus_seconds(10));
         assert_eq!(count(&cache), 0);
