@@ -16,6 +16,8 @@ const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
 const WORKSPACES: u64 = 100;
 const HELD_OPEN: u64 = 20_000;
+/// Of the kinds of work, in their order.
+const NAMES: [&str; 4] = ["empty handler", "authorize", "authorize by API key", "authorize + settle"];
 
 fn main() {
     if load::serve_if_yardstick() {
@@ -32,6 +34,8 @@ fn main() {
 enum Work {
     Empty,
     Authorize,
+    /// With an API key instead of a token.
+    AuthorizeByKey,
     AuthorizeAndSettle,
 }
 
@@ -39,11 +43,12 @@ struct Bench {
     weir: Server,
     empty: Server,
     token: String,
+    key: String,
     next: AtomicU64,
 }
 
 impl Bench {
-    fn authorize(&self, address: &str) -> Vec<u8> {
+    fn authorize(&self, address: &str, credential: &str) -> Vec<u8> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let body = format!(
             "{{\"workspace_id\":\"bench-{}\",\"user_id\":\"user-{}\",\"feature\":\"document_summarization\",\"model\":\"claude-sonnet-4-5\",\
@@ -51,7 +56,7 @@ impl Bench {
             n % WORKSPACES,
             n % 7
         );
-        request(address, "POST", "/v1/authorize", &self.token, &body)
+        request(address, "POST", "/v1/authorize", credential, &body)
     }
 
     async fn admin(&self, path: &str, body: &str) {
@@ -70,7 +75,8 @@ impl Bench {
         } else {
             &self.weir.address
         };
-        let (status, at) = connection.send(&self.authorize(address)).await;
+        let credential = if work == Work::AuthorizeByKey { &self.key } else { &self.token };
+        let (status, at) = connection.send(&self.authorize(address, credential)).await;
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&connection.buffer[at..]));
         if work != Work::AuthorizeAndSettle {
             return;
@@ -152,6 +158,7 @@ async fn compare(round: Duration, only: Option<&str>) {
         weir,
         empty: Server::start(probe),
         token,
+        key: String::new(),
         next: AtomicU64::new(0),
     };
     bench
@@ -168,9 +175,20 @@ async fn compare(round: Duration, only: Option<&str>) {
             .admin(&format!("/v1/admin/workspaces/bench-{n}"), r#"{"plan_id": "bench"}"#)
             .await;
     }
-    // The yardstick answers as many bytes as authorize does.
     let mut connection = Connection::open(&bench.weir.address).await;
-    let (_, at) = connection.send(&bench.authorize(&bench.weir.address)).await;
+    let make = request(
+        &bench.weir.address,
+        "POST",
+        "/v1/admin/api-keys",
+        &bench.token,
+        r#"{"scopes": ["authorize"]}"#,
+    );
+    let (_, at) = connection.send(&make).await;
+    let made = std::str::from_utf8(&connection.buffer[at..]).expect("text");
+    let secret = made.split("\"secret\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    bench.key = secret.expect(made).to_owned();
+    // The yardstick answers as many bytes as authorize does.
+    let (_, at) = connection.send(&bench.authorize(&bench.weir.address, &bench.token)).await;
     let answer_bytes = connection.buffer.len() - at;
     let mut empty = Command::new(std::env::current_exe().expect("this program"));
     empty.args(["--yardstick", &answer_bytes.to_string()]);
@@ -192,7 +210,7 @@ async fn compare(round: Duration, only: Option<&str>) {
     );
     println!(
         "bodies: {} bytes in, {answer_bytes} bytes out; {} rounds of {:?} each\n",
-        bench.authorize("x").len(),
+        bench.authorize("x", &bench.token).len(),
         ROUNDS,
         round
     );
@@ -203,15 +221,15 @@ async fn compare(round: Duration, only: Option<&str>) {
 
     let bench = std::sync::Arc::new(bench);
     for connections in CONNECTIONS.into_iter().filter(|n| only.is_none_or(|only| n.to_string() == only)) {
-        let mut figures = [Figures::default(), Figures::default(), Figures::default()];
-        let kinds = [Work::Empty, Work::Authorize, Work::AuthorizeAndSettle];
+        let mut figures = [(); 4].map(|()| Figures::default());
+        let kinds = [Work::Empty, Work::Authorize, Work::AuthorizeByKey, Work::AuthorizeAndSettle];
         for _ in 0..ROUNDS {
             for (work, figures) in kinds.into_iter().zip(&mut figures) {
                 bench.round(connections, work, round, figures).await;
             }
         }
         let yardstick = figures[0].rate();
-        for (name, figures) in ["empty handler", "authorize", "authorize + settle"].into_iter().zip(&mut figures) {
+        for (name, figures) in NAMES.into_iter().zip(&mut figures) {
             let (rate, p50, p99) = (figures.rate(), figures.percentile(50), figures.percentile(99));
             println!(
                 "{connections:>11}  {name:<20} {rate:>10.0} {:>8.2} {p50:>10.1?} {p99:>10.1?}",

@@ -29,6 +29,9 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// How long a node waits after a notification, so that a burst of changes is read once.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often it is written down when API keys were used last.
+const NOTE_USES_EVERY: Duration = Duration::from_secs(10);
+
 /// The directory of policy files where nobody names one.
 const POLICIES_DEFAULT: &str = "./policies";
 
@@ -112,6 +115,7 @@ async fn compose(
     let service = Arc::new(Service::new(counters, ledger, Holder::new(policy), clock));
     flow::workspace::follow_from_now(&service).await?;
     flow::providers::follow(&service).await?;
+    flow::api_keys::follow_from_now(&service).await?;
     Ok(service)
 }
 
@@ -152,6 +156,7 @@ pub fn background(service: &Arc<Service>, policy_poll: Duration) {
     tokio::spawn(expire(service.clone()));
     tokio::spawn(follow(service.clone(), policy_poll));
     tokio::spawn(sweep(service.clone()));
+    tokio::spawn(note_uses(service.clone()));
 }
 
 async fn expire(service: Arc<Service>) {
@@ -187,6 +192,20 @@ async fn follow(service: Arc<Service>, poll: Duration) {
         if let Err(error) = flow::providers::follow(&service).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "providers stay as they are known; what other nodes set cannot be read");
+        }
+        if let Err(error) = flow::api_keys::follow(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "API keys stay as they are known; what other nodes revoked cannot be read");
+        }
+    }
+}
+
+async fn note_uses(service: Arc<Service>) {
+    loop {
+        tokio::time::sleep(NOTE_USES_EVERY).await;
+        if let Err(error) = flow::api_keys::write_uses(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(error, "when API keys were used last is written in the next round");
         }
     }
 }

@@ -149,6 +149,10 @@ fn describe() {
     metrics::describe_gauge!("weir_policy_version", "The policy by which this node decides.");
     metrics::describe_counter!("weir_reservations_expired_total", "Reservations that the ledger ended.");
     metrics::describe_counter!(
+        "weir_jwks_fetches_total",
+        "Fetches of the issuer's keys, by whether they succeeded."
+    );
+    metrics::describe_counter!(
         "weir_routing_rule_failed_total",
         "Routing rules that could not be told for a request."
     );

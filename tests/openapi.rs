@@ -203,6 +203,10 @@ async fn path_of_the_example(app: &TestApp, method: &str, path: &str) -> String 
             "spare".to_owned()
         }
         _ if path.contains("/plans/") => "pro".to_owned(),
+        _ if path.contains("/api-keys/") => {
+            let made = app.post("/v1/admin/api-keys", json!({"scopes": ["read"]})).await.expect(201);
+            made["key_id"].as_str().expect("an id").to_owned()
+        }
         _ if path.contains("/models/") => "example-model".to_owned(),
         _ if path.contains("/providers/") => "anthropic".to_owned(),
         _ => String::new(),

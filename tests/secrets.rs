@@ -27,10 +27,15 @@ fn weir(data: &Path) -> Command {
 
 /// One request over a connection of its own; the whole answer.
 fn ask(address: &str, method: &str, path: &str, token: &str, body: &str) -> String {
+    ask_with(address, method, path, token, "", body)
+}
+
+/// The same with more header lines.
+fn ask_with(address: &str, method: &str, path: &str, token: &str, headers: &str, body: &str) -> String {
     let mut connection = TcpStream::connect(address).expect("a connection");
     connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
     connection.write_all(request.as_bytes()).expect("sent");
@@ -50,6 +55,54 @@ fn address(printed: &Path) -> String {
         assert!(began.elapsed() < Duration::from_secs(30), "it does not start");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Has credentials made, used, refused and replaced, and adds every answer but those that show one to `shown`. What is secret of them.
+fn made_here(address: &str, token: &str, shown: &mut Vec<String>) -> Vec<String> {
+    let member = |answer: &str, name: &str| {
+        let (_, after) = answer.split_once(&format!("\"{name}\":\"")).expect(answer);
+        after.split('"').next().expect("a text").to_owned()
+    };
+    let once = "Idempotency-Key: once\r\n";
+    let body = r#"{"scopes": ["admin"], "name": "planted"}"#;
+    let made = ask_with(address, "POST", "/v1/admin/api-keys", token, once, body);
+    let (id, first) = (member(&made, "key_id"), member(&made, "secret"));
+    let key = format!("/v1/admin/api-keys/{id}");
+    let rotated = ask_with(address, "POST", &format!("{key}/rotate"), token, once, r#"{"overlap_seconds": 60}"#);
+    let second = member(&rotated, "secret");
+    let used = ask(address, "PUT", "/v1/admin/workspaces/ws", &second, "{}");
+    assert!(used.starts_with("HTTP/1.1 201"), "{used}");
+    let portal = member(
+        &ask(address, "POST", "/v1/admin/portal-tokens", &second, r#"{"workspace_id": "ws"}"#),
+        "token",
+    );
+    let wrong = format!("{}A", &second[..second.len() - 1]);
+    shown.extend([
+        used,
+        ask_with(address, "POST", "/v1/admin/api-keys", token, once, body),
+        ask(address, "GET", "/v1/admin/api-keys", &first, ""),
+        ask(address, "GET", &key, &second, ""),
+        ask(address, "GET", "/v1/workspaces/ws/usage", &portal, ""),
+        ask(address, "GET", "/v1/admin/plans", &portal, ""),
+        ask(address, "GET", "/v1/admin/plans", &wrong, ""),
+        ask(address, "GET", &format!("/v1/admin/api-keys/{first}"), token, ""),
+        ask(address, "DELETE", &key, &second, ""),
+        ask(address, "GET", "/v1/admin/plans", &second, ""),
+        ask(address, "GET", "/metrics", token, ""),
+    ]);
+    assert!(
+        shown
+            .iter()
+            .any(|text| text.contains("Idempotency-Replayed") || text.contains("idempotency-replayed")),
+        "{shown:?}"
+    );
+    // The chance of a key, without its id, which is no secret.
+    let chance = |key: &String| key[key.len() - 43..].to_owned();
+    vec![
+        chance(&first),
+        chance(&second),
+        portal.rsplit_once('.').expect("a token").1.to_owned(),
+    ]
 }
 
 #[test]
@@ -88,6 +141,7 @@ fn planted_secrets_show_nowhere() {
         shown[0].starts_with("HTTP/1.1 200") && shown[1].starts_with("HTTP/1.1 401"),
         "{shown:?}"
     );
+    let secrets = made_here(&address, &token, &mut shown);
     service.kill().expect("it is stopped");
     service.wait().expect("it ends");
 
@@ -103,6 +157,20 @@ fn planted_secrets_show_nowhere() {
     let (_, signature) = token.rsplit_once('.').expect("a token");
     assert!(!logs.contains(signature), "a credential stands in the logs");
     shown.extend([logs, std::fs::read_to_string(printed).expect("what it printed")]);
+    for secret in &secrets {
+        for text in &shown {
+            assert!(!text.contains(secret), "a secret that was made here is shown again");
+        }
+        for file in ["weir.db", "weir.db-wal"] {
+            let bytes = std::fs::read(data.path().join("weir-data").join(file)).unwrap_or_default();
+            let is_there = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!is_there, "a secret that was made here is kept in {file}");
+        }
+    }
+    assert!(
+        std::fs::metadata(data.path().join("weir-data/weir.db")).is_ok_and(|file| file.len() > 0),
+        "the ledger is in that file"
+    );
     for text in shown {
         let at = text
             .find(MARK)

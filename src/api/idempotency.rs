@@ -22,6 +22,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Default)]
 pub struct Running(Mutex<HashMap<u128, u128>>);
 
+/// Beside an answer with a secret in it: what is kept of it, and told again. A secret is shown once, and kept nowhere.
+pub struct KeptAs(pub String);
+
 /// A request that runs. Its key is free again with this value, be it that the request was answered or that its caller hung up.
 struct Turn {
     running: Data<Running>,
@@ -79,6 +82,7 @@ pub async fn once(call: Call, path: &str, key: &RequestId, running: &Data<Runnin
         None => {}
     }
     let response = handle(call).await.unwrap_or_else(|problem| problem.response(&request));
+    let kept_as = response.extensions().get::<KeptAs>().map(|KeptAs(text)| text.clone());
     let (response, text) = text_of(response)?;
     // A failure of the service is to be tried again, not to be told again.
     if !response.status().is_server_error() {
@@ -86,7 +90,7 @@ pub async fn once(call: Call, path: &str, key: &RequestId, running: &Data<Runnin
             fingerprint,
             status: response.status().as_u16(),
             content_type: content_type(&response),
-            body: text,
+            body: kept_as.unwrap_or(text),
             at: service.clock.now(),
         };
         answer::keep(&service, key, kept).await;

@@ -1,6 +1,7 @@
 //! HTTP and JSON in and out. A handler unwraps, calls and wraps; the route table is [`routes`], and [`problem`] alone chooses a status.
 //! Touches no store and holds no rule.
 
+pub mod api_keys;
 pub mod ask;
 pub mod audit_log;
 pub mod auth;
@@ -17,6 +18,7 @@ pub mod openapi;
 pub mod operations;
 pub mod page;
 pub mod policies;
+pub mod portal_tokens;
 pub mod precondition;
 pub mod problem;
 pub mod providers;

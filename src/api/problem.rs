@@ -74,6 +74,8 @@ codes! {
     TooManyRequests "too_many_requests" TOO_MANY_REQUESTS "The caller is too fast; `Retry-After` says when to go on.";
     Internal "internal" INTERNAL_SERVER_ERROR "A fault of the service. The request id finds it in the logs.";
     StoreUnavailable "store_unavailable" SERVICE_UNAVAILABLE "A store is down; the same request may be sent again after `Retry-After`.";
+    KeysUnavailable "keys_unavailable" SERVICE_UNAVAILABLE
+        "The public keys of the credential's issuer cannot be fetched; the same request may be sent again after `Retry-After`.";
     Overloaded "overloaded" SERVICE_UNAVAILABLE "Too much is going on; the same request may be sent again after `Retry-After`.";
 }
 
@@ -300,6 +302,13 @@ impl Problem {
     pub fn store_unavailable(retry_after_seconds: u32) -> Self {
         let detail = "A store is not available. Nothing is known to be lost; send the same request again after the time in Retry-After.";
         Self::new(ProblemCode::StoreUnavailable, detail).retry_after(retry_after_seconds)
+    }
+
+    /// Nothing can be said of a credential, because its issuer's keys are not known.
+    pub fn keys_unavailable() -> Self {
+        let detail =
+            "The credential cannot be verified, because its issuer does not answer. Nothing was done; send the same request again.";
+        Self::new(ProblemCode::KeysUnavailable, detail).retry_after(RETRY_AFTER_SECONDS)
     }
 
     pub fn overloaded() -> Self {

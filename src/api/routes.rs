@@ -5,8 +5,8 @@ use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
-    audit_log, authorize, corrections, events, json, ledger, operations, policies, providers, reservations, usage, workspace_list,
-    workspaces,
+    api_keys, audit_log, authorize, corrections, events, json, ledger, operations, policies, portal_tokens, providers, reservations, usage,
+    workspace_list, workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -67,7 +67,7 @@ macro_rules! routes {
 pub fn routes() -> Vec<Route> {
     let authorizing = Access::scope(Scope::Authorize);
     let reading = Access::scope(Scope::Read);
-    let policy = Access::scope(Scope::Admin).unbound();
+    let unbound = Access::scope(Scope::Admin).unbound();
     routes! {
         POST "/v1/authorize", authorizing, LARGE, authorize::authorize;
         POST "/v1/reservations/{id}/settle", authorizing, SMALL, reservations::settle;
@@ -78,25 +78,31 @@ pub fn routes() -> Vec<Route> {
         POST "/v1/events", Access::scope(Scope::UsageWrite), CREATES, events::events;
         GET "/v1/workspaces/{id}/usage", reading.or(Scope::Portal), SMALL, workspaces::usage;
         GET "/v1/workspaces/{id}/ledger", reading, SMALL, ledger::ledger;
-        GET "/v1/admin/plans", policy, SMALL, policies::list_plans;
-        GET "/v1/admin/plans/{id}", policy, SMALL, policies::get_plan;
-        PUT "/v1/admin/plans/{id}", policy, SMALL, policies::put_plan;
-        DELETE "/v1/admin/plans/{id}", policy, SMALL, policies::delete_plan;
-        GET "/v1/admin/models", policy, SMALL, policies::list_models;
-        GET "/v1/admin/models/{id}", policy, SMALL, policies::get_model;
-        PUT "/v1/admin/models/{id}", policy, SMALL, policies::put_model;
-        GET "/v1/admin/routing", policy, SMALL, policies::get_routing;
-        PUT "/v1/admin/routing", policy, SMALL, policies::put_routing;
-        GET "/v1/admin/providers", policy, SMALL, providers::list;
-        GET "/v1/admin/providers/{id}", policy, SMALL, providers::get;
-        PUT "/v1/admin/providers/{id}", policy, SMALL, providers::put;
-        POST "/v1/admin/ledger/corrections", policy, CREATES_ONE, corrections::correct;
-        POST "/v1/admin/ledger/reprice", policy, SMALL, corrections::reprice;
-        GET "/v1/admin/audit-log", policy, SMALL, audit_log::audit_log;
+        GET "/v1/admin/plans", unbound, SMALL, policies::list_plans;
+        GET "/v1/admin/plans/{id}", unbound, SMALL, policies::get_plan;
+        PUT "/v1/admin/plans/{id}", unbound, SMALL, policies::put_plan;
+        DELETE "/v1/admin/plans/{id}", unbound, SMALL, policies::delete_plan;
+        GET "/v1/admin/models", unbound, SMALL, policies::list_models;
+        GET "/v1/admin/models/{id}", unbound, SMALL, policies::get_model;
+        PUT "/v1/admin/models/{id}", unbound, SMALL, policies::put_model;
+        GET "/v1/admin/routing", unbound, SMALL, policies::get_routing;
+        PUT "/v1/admin/routing", unbound, SMALL, policies::put_routing;
+        GET "/v1/admin/providers", unbound, SMALL, providers::list;
+        GET "/v1/admin/providers/{id}", unbound, SMALL, providers::get;
+        PUT "/v1/admin/providers/{id}", unbound, SMALL, providers::put;
+        POST "/v1/admin/ledger/corrections", unbound, CREATES_ONE, corrections::correct;
+        POST "/v1/admin/ledger/reprice", unbound, SMALL, corrections::reprice;
+        GET "/v1/admin/audit-log", unbound, SMALL, audit_log::audit_log;
         GET "/v1/admin/workspaces", Access::scope(Scope::Admin), SMALL, workspace_list::list;
         GET "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::get;
         PUT "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::put;
         PATCH "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::patch;
+        POST "/v1/admin/api-keys", unbound, CREATES_ONE, api_keys::create;
+        GET "/v1/admin/api-keys", unbound, SMALL, api_keys::list;
+        GET "/v1/admin/api-keys/{id}", unbound, SMALL, api_keys::get;
+        DELETE "/v1/admin/api-keys/{id}", unbound, SMALL, api_keys::delete;
+        POST "/v1/admin/api-keys/{id}/rotate", unbound, CREATES_ONE, api_keys::rotate;
+        POST "/v1/admin/portal-tokens", Access::scope(Scope::Admin), SMALL, portal_tokens::create;
         GET "/healthz", Access::open(), SMALL, operations::healthz;
         GET "/readyz", Access::open(), SMALL, operations::readyz;
         GET "/metrics", Access::open(), SMALL, operations::metrics;
@@ -149,7 +155,7 @@ pub fn configure(config: &mut ServiceConfig) {
 /// Who calls, may they, what do they send: the same for every route, in this order, before any handler runs.
 async fn dispatch(route: &Route, request: &HttpRequest, payload: Payload) -> Answer {
     let service = part::<Service>(request)?;
-    let identity = part::<Verifier>(request)?.admit(request.headers(), route.access, service.clock.now())?;
+    let identity = part::<Verifier>(request)?.admit(service, request.headers(), route.access).await?;
     let body = json::read_payload(request, payload, route.body.bytes_max).await?;
     let call = Call {
         service: service.clone(),
@@ -160,10 +166,12 @@ async fn dispatch(route: &Route, request: &HttpRequest, payload: Payload) -> Ans
     let Some(key) = call.idempotency_key()?.filter(|_| route.body.creates) else {
         return (route.handler)(call).await;
     };
-    idempotency::once(call, route.path, &key, part::<Running>(request)?, route.handler).await
+    // As it was sent: of one route with many ids, each is a path of its own.
+    let path = request.path();
+    idempotency::once(call, path, &key, part::<Running>(request)?, route.handler).await
 }
 
 /// A part of the service that the composition root has put beside the routes.
-fn part<T: 'static>(request: &HttpRequest) -> Result<&Data<T>, Problem> {
+pub(super) fn part<T: 'static>(request: &HttpRequest) -> Result<&Data<T>, Problem> {
     request.app_data::<Data<T>>().ok_or_else(Problem::internal)
 }

@@ -35,7 +35,12 @@ async fn start(settings: &Settings, secret: Option<&Secret<SigningKey>>, listen:
         lock = Some(Lock::take(&settings.data_dir)?);
     }
     let verifier = token::verifier(settings, secret)?;
+    if verifier.seal().is_none() {
+        tracing::warn!("there are no API keys and no portal tokens: set WEIR_SECRET_KEY (32 bytes or more) to have them");
+    }
     let service = service(settings).await?;
+    // So that the first request need not wait for it. An issuer that is away is no reason not to start.
+    verifier.fetch_keys(service.clock.now()).await;
     let (server, address) = app::serve(service.clone(), verifier, listen)?;
     app::background(&service, Duration::from_secs(settings.policy_poll_seconds.get()));
     let url = url(address);

@@ -1,7 +1,7 @@
 //! `weir token`: a credential for a service of this data directory, or of the secret that the settings name.
 
 use super::{Failure, say};
-use crate::api::auth::{Claims, Keys, Scope, ScopeSet, Verifier, mint};
+use crate::api::auth::{Claims, Jwks, Keys, Scope, ScopeSet, Verifier, mint};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Secret, Settings, SigningKey, data_dir, keys};
 use crate::decision::id::WorkspaceId;
@@ -77,7 +77,7 @@ pub(super) fn secret(settings: &Settings) -> Result<Secret<SigningKey>, Failure>
     Ok(keys::load_or_create(&settings.data_dir)?)
 }
 
-/// What verifies credentials: that secret if there is one, and the public keys that the settings name.
+/// What verifies credentials: that secret if there is one, the public keys that the settings name, and what is sealed here.
 pub(super) fn verifier(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Result<Verifier, Failure> {
     let mut keys = Keys::none();
     if let Some(secret) = secret {
@@ -86,9 +86,16 @@ pub(super) fn verifier(settings: &Settings, secret: Option<&Secret<SigningKey>>)
     if let Some(path) = &settings.jwt_public_key_file {
         let wrong = |why: String| format!("the file of WEIR_JWT_PUBLIC_KEY_FILE, {}: {why}", path.display());
         let pem = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-        keys = keys.with_pem(&pem).map_err(|error| wrong(error.to_string()))?;
+        keys = keys.with_file(&pem).map_err(|error| wrong(error.to_string()))?;
     }
-    Ok(Verifier::new(keys, settings.jwt_issuer.as_str(), settings.jwt_audience.as_str()))
+    let mut verifier = Verifier::new(keys, settings.jwt_issuer.as_str(), settings.jwt_audience.as_str());
+    if let Some(secret) = settings.secret_key.as_ref().or(secret) {
+        verifier = verifier.with_secret(secret.expose().as_bytes())?;
+    }
+    if let Some(url) = &settings.jwt_jwks_url {
+        verifier = verifier.with_jwks(Jwks::new(url.as_str())?);
+    }
+    Ok(verifier)
 }
 
 pub(super) fn sign(

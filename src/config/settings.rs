@@ -54,14 +54,15 @@ settings! {
     database_url: Option<Secret<DatabaseUrl>>;
     redis_url: Option<Secret<RedisUrl>>;
 
-    /// For HS256; also keys the hashes of API keys unless `secret_key` is set.
+    /// For HS256; also seals API keys and portal tokens unless `secret_key` is set.
     jwt_secret: Option<Secret<SigningKey>>;
-    /// PEM, for RS256, ES256, ES384 and EdDSA.
+    /// PEM or a JSON Web Key Set, for RS256, ES256, ES384 and EdDSA.
     jwt_public_key_file: Option<PathBuf>;
+    /// Where the issuer publishes its keys as a JSON Web Key Set.
     jwt_jwks_url: Option<Url>;
     jwt_issuer: Text = "weir";
     jwt_audience: Text = "weir";
-    /// Keys the hashes of API keys.
+    /// Seals API keys and portal tokens: with another one, all of them end.
     secret_key: Option<Secret<SigningKey>>;
 
     billing_provider: BillingProvider = "none";
@@ -115,6 +116,11 @@ impl Settings {
         let has_jwt = self.jwt_secret.is_some() || self.jwt_public_key_file.is_some() || self.jwt_jwks_url.is_some();
         let no_jwt = "the production profile makes no keys of its own; set WEIR_JWT_SECRET, WEIR_JWT_PUBLIC_KEY_FILE or WEIR_JWT_JWKS_URL";
         tell(database && redis && !has_jwt, no_jwt);
+        let open_jwks = self.jwt_jwks_url.as_ref().is_some_and(|url| !url.is_https() && !url.is_loopback());
+        tell(
+            open_jwks,
+            "WEIR_JWT_JWKS_URL must be https, or http on this machine: whoever can change what it answers can make credentials",
+        );
         let no_stripe_key = self.billing_provider == BillingProvider::Stripe && self.stripe_secret_key.is_none();
         tell(no_stripe_key, "WEIR_BILLING_PROVIDER=stripe needs WEIR_STRIPE_SECRET_KEY");
         let no_sink = self.billing_provider == BillingProvider::Cloudevents && self.cloudevents_url.is_none();

@@ -5,18 +5,11 @@ use super::value::BillingProvider;
 
 /// Settings that promise what cannot be kept: starting regardless would be a lie about money or access.
 pub(super) fn refused(settings: &Settings) -> Vec<String> {
-    let rows = [
-        (
-            settings.jwt_jwks_url.is_some(),
-            "WEIR_JWT_JWKS_URL",
-            "put the issuer's public keys into WEIR_JWT_PUBLIC_KEY_FILE",
-        ),
-        (
-            settings.billing_provider != BillingProvider::None,
-            "WEIR_BILLING_PROVIDER",
-            "leave it at none; the ledger keeps what is to be billed",
-        ),
-    ];
+    let rows = [(
+        settings.billing_provider != BillingProvider::None,
+        "WEIR_BILLING_PROVIDER",
+        "leave it at none; the ledger keeps what is to be billed",
+    )];
     let told = |(_, what, instead): &(bool, &str, &str)| format!("{what} is not part of this build yet; {instead}");
     rows.iter().filter(|(is_set, ..)| *is_set).map(told).collect()
 }
@@ -27,7 +20,6 @@ pub(super) fn unused(settings: &Settings) -> Vec<String> {
         (settings.embeddings_url.is_some(), "WEIR_EMBEDDINGS_URL"),
         (!settings.webhook_allow_cidrs.as_slice().is_empty(), "WEIR_WEBHOOK_ALLOW_CIDRS"),
         (settings.stripe_webhook_secret.is_some(), "WEIR_STRIPE_WEBHOOK_SECRET"),
-        (settings.secret_key.is_some(), "WEIR_SECRET_KEY"),
     ];
     rows.iter()
         .filter(|(is_set, _)| *is_set)

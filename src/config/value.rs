@@ -113,6 +113,23 @@ texts! {
     RedisUrl check_redis_url;
 }
 
+impl Url {
+    pub fn is_https(&self) -> bool {
+        self.0.starts_with("https://")
+    }
+
+    /// Whether its host is this machine, by name or by address.
+    pub fn is_loopback(&self) -> bool {
+        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        let place = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+        let host = match place.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or_default(),
+            None => place.split(':').next().unwrap_or_default(),
+        };
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
 impl SigningKey {
     /// A key that was made here, and is long enough.
     pub(super) fn made(text: String) -> Result<Self, String> {
@@ -372,6 +389,24 @@ mod tests {
             &[("redis://h:1", "(hidden)"), ("redis+cluster://h:1,h:2", "(hidden)")],
             &["redis://", "redis+cluster://", "redis+cluster://h:1,h", "h:1"],
         );
+    }
+
+    #[test]
+    fn this_machine_is_told_from_names_that_look_like_it() {
+        for (url, expected) in [
+            ("http://127.0.0.1:9/keys", true),
+            ("http://127.8.8.8", true),
+            ("http://[::1]:9/keys", true),
+            ("http://LOCALHOST?x", true),
+            ("http://localhost.example.com/", false),
+            ("http://127.0.0.1.example.com/", false),
+            ("http://example.com/127.0.0.1", false),
+            ("http://example.com\\127.0.0.1", false),
+            ("http://10.0.0.1/", false),
+            ("http://[fd00::1]/", false),
+        ] {
+            assert_eq!(Url::read(url).expect(url).is_loopback(), expected, "{url}");
+        }
     }
 
     #[test]

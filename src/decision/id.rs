@@ -186,6 +186,30 @@ pub struct EntryId(u128);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DecisionId(u128);
 
+/// An API key. It stands in the key itself, and is no secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(u128);
+
+impl KeyId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+
+    /// The digits alone, as an API key has them.
+    pub fn digits(self) -> String {
+        Uuid::from_u128(self.0).simple().to_string()
+    }
+
+    pub fn from_digits(text: &str) -> Option<Self> {
+        let is_good = text.len() == Simple::LENGTH && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        is_good.then(|| u128::from_str_radix(text, 16).ok().map(Self))?
+    }
+
+    pub const fn as_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+}
+
 /// One record of the audit log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AuditId(u128);
@@ -270,6 +294,7 @@ prefixed! {
     ReservationId, "rsv_", "a reservation id";
     EntryId, "ent_", "an entry id";
     DecisionId, "dec_", "a decision id";
+    KeyId, "key_", "an API key id";
     AuditId, "aud_", "an id of the audit log";
 }
 

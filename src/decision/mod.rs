@@ -1,6 +1,7 @@
 //! Pure rules. Does no I/O, is never async, reads no clock and no chance, imports no other folder of this crate.
 
 pub mod amount;
+pub mod api_key;
 pub mod ask;
 pub mod catalogue;
 pub mod correction;
@@ -26,6 +27,7 @@ pub mod refusal;
 pub mod route;
 pub mod run;
 pub mod rung;
+pub mod scope;
 pub mod settlement;
 pub mod standing;
 pub mod time;

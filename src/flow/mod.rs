@@ -13,6 +13,7 @@ use std::sync::Arc;
 use workspace::Workspaces;
 
 pub mod answer;
+pub mod api_keys;
 pub mod audit;
 pub mod authorize;
 pub mod context;
@@ -51,6 +52,7 @@ pub struct Service {
     pub recent: policy::Recent,
     pub workspaces: Workspaces,
     pub drained: Drained,
+    pub api_keys: api_keys::ApiKeys,
     pub estimator: Estimator,
     pub clock: Arc<dyn Clock>,
 }
@@ -64,6 +66,7 @@ impl Service {
             recent: policy::Recent::default(),
             workspaces: Workspaces::default(),
             drained: Drained::default(),
+            api_keys: api_keys::ApiKeys::default(),
             estimator: Estimator::default(),
             clock,
         }

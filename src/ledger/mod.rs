@@ -14,6 +14,7 @@
 //! 5. The first write of a workspace creates it.
 //! 6. What changes a description writes who did it, and what it was before, in the same transaction ([`audit`]).
 //! 7. Of the answers under one key the first is kept, until it is older than whoever asks wants to know.
+//! 8. API keys have promises of their own ([`api_keys`]).
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -23,6 +24,7 @@ use crate::decision::id::{EntryId, Feature, ModelId, RequestId, ReservationId, U
 use crate::decision::standing::{End, Standing};
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
+use api_keys::ApiKeyLedger;
 use async_trait::async_trait;
 use audit::{AuditLedger, Audited, By};
 use correction::CorrectionLedger;
@@ -30,6 +32,7 @@ use directory::DirectoryLedger;
 use ends::EndsLedger;
 use provider::ProviderLedger;
 
+pub mod api_keys;
 pub mod audit;
 #[cfg(test)]
 mod contract;
@@ -226,7 +229,7 @@ pub trait Lead: Send + Sync {
 
 /// A ledger.
 #[async_trait]
-pub trait Ledger: AuditLedger + CorrectionLedger + DirectoryLedger + EndsLedger + ProviderLedger {
+pub trait Ledger: ApiKeyLedger + AuditLedger + CorrectionLedger + DirectoryLedger + EndsLedger + ProviderLedger {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.

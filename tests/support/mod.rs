@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each suite uses the verbs that it needs")]
 
+pub mod issuer;
 pub mod postgres;
 pub mod proxy;
 pub mod redis;
@@ -139,7 +140,16 @@ impl TestApp {
     }
 
     fn listen(service: Arc<Service>, stores: Arc<Stores>, clock: Arc<MovableClock>, policies: PathBuf) -> Self {
-        let verifier = Verifier::new(Keys::none().with_secret(SECRET.as_bytes()).expect("a long secret"), "weir", "weir");
+        Self::listen_as(service, stores, clock, policies, verifier())
+    }
+
+    /// The same service behind another verifier of credentials.
+    pub fn verified_by(&self, verifier: Verifier) -> Self {
+        let (stores, policies) = (self.stores.clone(), self.policies.clone());
+        Self::listen_as(self.service.clone(), stores, self.clock.clone(), policies, verifier)
+    }
+
+    fn listen_as(service: Arc<Service>, stores: Arc<Stores>, clock: Arc<MovableClock>, policies: PathBuf, verifier: Verifier) -> Self {
         let (server, address) = app::serve(service.clone(), verifier, "127.0.0.1:0").expect("a port");
         let server = Running(tokio::spawn(async move {
             server.await.expect("the server runs");
@@ -361,6 +371,14 @@ impl TestApp {
         weir::flow::policy::follow(&self.service).await.expect("the policy is followed");
         weir::flow::workspace::follow(&self.service).await.expect("workspaces are followed");
         weir::flow::providers::follow(&self.service).await.expect("providers are followed");
+        weir::flow::api_keys::follow(&self.service).await.expect("API keys are followed");
+    }
+
+    /// The same on every node.
+    pub async fn follow_all(&self) {
+        for node in self.beside.iter().chain(Some(self)) {
+            node.follow().await;
+        }
     }
 
     /// Runs what the background would do by now.
@@ -380,6 +398,14 @@ impl TestApp {
             }
         }
     }
+}
+
+/// What verifies the credentials of tests.
+pub fn verifier() -> Verifier {
+    let keys = Keys::none().with_secret(SECRET.as_bytes()).expect("a long secret");
+    Verifier::new(keys, "weir", "weir")
+        .with_secret(SECRET.as_bytes())
+        .expect("a long secret")
 }
 
 fn token(clock: &dyn Clock, scopes: &str, workspace: Option<&str>) -> String {

@@ -1,8 +1,10 @@
 //! The keys that verify tokens. Each is pinned to one algorithm when it is read; a token that names another is refused.
 //!
 //! Public keys come as PEM (SubjectPublicKeyInfo, RFC 5280; or PKCS#1 for RSA), several in one file while a key is being replaced. The
-//! few bytes of ASN.1 around them are read here; the cryptography is aws-lc's.
+//! few bytes of ASN.1 around them are read here; the cryptography is aws-lc's. A line `kid: NAME` before a block names its key. A file may be a
+//! JSON Web Key Set instead ([`super::jwk`]).
 
+use super::jwk::{self, SET_KEYS_MAX};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -29,8 +31,12 @@ pub enum KeysError {
     OtherAlgorithm,
     #[error("an RSA key is shorter than 2048 bits")]
     ShortRsa,
-    #[error("there are more than {KEYS_MAX} keys")]
+    #[error("there are more than {KEYS_MAX} keys, or more than {SET_KEYS_MAX} in a set")]
     TooMany,
+    #[error("it is not a JSON Web Key Set: {{\"keys\": [...]}}")]
+    NoSet,
+    #[error("a key of the set cannot be used: {0}")]
+    OtherKey(&'static str),
 }
 
 struct Key {
@@ -57,6 +63,22 @@ impl Keys {
         self.with(None, Algorithm::HS256, DecodingKey::from_secret(secret))
     }
 
+    /// Adds the public keys of a file: a PEM text, or a JSON Web Key Set. Whoever wrote it meant every one of them to be used.
+    pub fn with_file(mut self, text: &str) -> Result<Self, KeysError> {
+        if !text.trim_start().starts_with('{') {
+            return self.with_pem(text);
+        }
+        let (keys, refused) = jwk::read(text.as_bytes())?;
+        if let Some(why) = refused.first() {
+            return Err(KeysError::OtherKey(why));
+        }
+        if keys.is_empty() {
+            return Err(KeysError::NoKey);
+        }
+        self.0.extend(keys.0);
+        Ok(self)
+    }
+
     /// Adds the public keys of a PEM text: RS256, ES256, ES384 or EdDSA, as each key is made.
     pub fn with_pem(self, pem: &str) -> Result<Self, KeysError> {
         self.with_pem_of(None, pem)
@@ -68,13 +90,13 @@ impl Keys {
     }
 
     fn with_pem_of(mut self, name: Option<&str>, pem: &str) -> Result<Self, KeysError> {
-        for (label, der) in blocks(pem)? {
-            let (algorithm, decoding) = match label {
-                "PUBLIC KEY" => public_key(&der)?,
-                "RSA PUBLIC KEY" => rsa(&der)?,
+        for block in blocks(pem)? {
+            let (algorithm, decoding) = match block.label {
+                "PUBLIC KEY" => public_key(&block.der)?,
+                "RSA PUBLIC KEY" => rsa(&block.der)?,
                 other => return Err(KeysError::OtherBlock(other.to_owned())),
             };
-            self = self.with(name.map(str::to_owned), algorithm, decoding)?;
+            self = self.with(name.or(block.name).map(str::to_owned), algorithm, decoding)?;
         }
         Ok(self)
     }
@@ -83,25 +105,44 @@ impl Keys {
         if self.0.len() == KEYS_MAX {
             return Err(KeysError::TooMany);
         }
-        self.0.push(Key { name, algorithm, decoding });
+        self.push(name, algorithm, decoding);
         Ok(self)
+    }
+
+    pub(super) fn push(&mut self, name: Option<String>, algorithm: Algorithm, decoding: DecodingKey) {
+        self.0.push(Key { name, algorithm, decoding });
     }
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// Whether there is a key that may verify what is signed with this algorithm by the key of this name.
+    pub(super) fn has(&self, algorithm: &str, kid: Option<&str>) -> bool {
+        self.0.iter().any(|key| key.may(algorithm, kid))
+    }
+
     /// Whether one of the keys made `signature` (base64url) over `signed`. Constant in time where it compares secrets.
     pub(super) fn verify(&self, algorithm: &str, kid: Option<&str>, signed: &[u8], signature: &str) -> bool {
-        let may = |key: &&Key| name_of(key.algorithm) == algorithm && (key.name.is_none() || key.name.as_deref() == kid);
         let verifies = |key: &Key| {
             matches!(
                 jsonwebtoken::crypto::verify(signature, signed, &key.decoding, key.algorithm),
                 Ok(true)
             )
         };
-        self.0.iter().filter(may).any(verifies)
+        self.0.iter().filter(|key| key.may(algorithm, kid)).any(verifies)
     }
+}
+
+impl Key {
+    fn may(&self, algorithm: &str, kid: Option<&str>) -> bool {
+        name_of(self.algorithm) == algorithm && (self.name.is_none() || self.name.as_deref() == kid)
+    }
+}
+
+/// Whether tokens are signed with this algorithm by a private key, of which the public one may be fetched.
+pub(super) fn is_public(algorithm: &str) -> bool {
+    ["RS256", "ES256", "ES384", "EdDSA"].contains(&algorithm)
 }
 
 impl fmt::Debug for Keys {
@@ -124,25 +165,33 @@ const fn name_of(algorithm: Algorithm) -> &'static str {
     }
 }
 
-/// The blocks of a PEM text: their labels and contents. Text between them is a comment (RFC 7468).
-fn blocks(pem: &str) -> Result<Vec<(&str, Vec<u8>)>, KeysError> {
+/// A block of a PEM text.
+struct Block<'a> {
+    /// What a line before it says.
+    name: Option<&'a str>,
+    label: &'a str,
+    der: Vec<u8>,
+}
+
+/// The blocks of a PEM text. Text between them is a comment (RFC 7468), but for names.
+fn blocks(pem: &str) -> Result<Vec<Block<'_>>, KeysError> {
     let mut found = Vec::new();
     let mut rest = pem;
-    while let Some((_, begun)) = rest.split_once("-----BEGIN ") {
+    while let Some((before, begun)) = rest.split_once("-----BEGIN ") {
+        let name = before.lines().filter_map(|line| line.trim().strip_prefix("kid:")).next_back();
         let (label, after) = begun.split_once("-----").ok_or(KeysError::Broken)?;
         let end = format!("-----END {label}-----");
         let (body, after) = after.split_once(end.as_str()).ok_or(KeysError::Broken)?;
         let packed: String = body.split_ascii_whitespace().collect();
-        // A private key is named as such before anything of it is decoded.
-        let is_public = label.ends_with("PUBLIC KEY");
-        found.push((
+        found.push(Block {
+            name: name.map(str::trim).filter(|name| !name.is_empty()),
             label,
-            if is_public {
-                STANDARD.decode(packed).map_err(|_| KeysError::Broken)?
-            } else {
-                Vec::new()
+            // A private key is named as such before anything of it is decoded.
+            der: match label.ends_with("PUBLIC KEY") {
+                true => STANDARD.decode(packed).map_err(|_| KeysError::Broken)?,
+                false => Vec::new(),
             },
-        ));
+        });
         rest = after;
     }
     if found.is_empty() { Err(KeysError::NoKey) } else { Ok(found) }
@@ -190,11 +239,21 @@ fn rsa(der: &[u8]) -> Result<(Algorithm, DecodingKey), KeysError> {
     let (numbers, _) = element(der, SEQUENCE)?;
     let (modulus, rest) = element(numbers, INTEGER)?;
     element(rest, INTEGER)?;
-    let significant = modulus.strip_prefix(&[0]).unwrap_or(modulus);
-    if significant.len() < RSA_MODULUS_BYTES_MIN {
+    if is_short(significant(modulus)) {
         return Err(KeysError::ShortRsa);
     }
     Ok((Algorithm::RS256, DecodingKey::from_rsa_der(der)))
+}
+
+/// A number without the zeros before it.
+pub(super) fn significant(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
+}
+
+/// Whether a modulus, without zeros before it, has less than 2048 bits.
+pub(super) fn is_short(modulus: &[u8]) -> bool {
+    modulus.len() < RSA_MODULUS_BYTES_MIN || (modulus.len() == RSA_MODULUS_BYTES_MIN && modulus[0] < 0x80)
 }
 
 /// Takes one element of DER with this tag off the front: its content, and what follows it.

@@ -4,20 +4,27 @@
 //! workspace sees no other; no token or key is ever logged, sent back or shown by Debug.
 
 mod cache;
+mod jwk;
+mod jwks;
 mod keys;
-mod scope;
+mod seal;
 mod token;
 
+pub use crate::decision::scope::{Scope, ScopeSet};
+pub use jwks::{FETCH_EVERY_SECONDS, FETCH_PAUSE_SECONDS, Jwks, KEYS_SECONDS_MAX};
 pub use keys::{Keys, KeysError, SECRET_BYTES_MIN};
-pub use scope::{Scope, ScopeSet};
+pub use seal::{KEY_PREFIX, PORTAL_PREFIX, Seal};
 pub use token::{Claims, TOKEN_BYTES_MAX, mint};
 
 use super::problem::Problem;
-use crate::decision::id::WorkspaceId;
+use crate::decision::api_key::SecretHash;
+use crate::decision::id::{KeyId, WorkspaceId};
 use crate::decision::time::Timestamp;
+use crate::flow::{self, Service};
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use cache::Verified;
 use std::fmt;
+use std::sync::Arc;
 use token::{Refused, Rules};
 
 /// Whoever a verified credential stands for.
@@ -96,6 +103,11 @@ impl Access {
         self.scopes.is_empty()
     }
 
+    /// Any of these will do; none: it is open.
+    pub const fn scopes(self) -> ScopeSet {
+        self.scopes
+    }
+
     /// Whether a credential that is bound to a workspace may be enough.
     pub const fn takes_bound(self) -> bool {
         self.takes_bound
@@ -121,7 +133,12 @@ pub fn admit(identity: &Identity, access: Access) -> Result<(), Problem> {
 /// Turns credentials into identities.
 pub struct Verifier {
     rules: Rules,
+    /// Without it there are neither API keys nor portal tokens.
+    seal: Option<Seal>,
+    jwks: Option<Arc<Jwks>>,
     cache: cache::Cache,
+    /// What API keys say that bear our mark. The mark is good for ever; whether the key still works is asked each time.
+    read_keys: cache::Cache<(KeyId, SecretHash)>,
 }
 
 impl Verifier {
@@ -133,26 +150,98 @@ impl Verifier {
                 issuer: issuer.to_owned(),
                 audience: audience.to_owned(),
             },
+            seal: None,
+            jwks: None,
             cache: cache::Cache::default(),
+            read_keys: cache::Cache::default(),
         }
     }
 
+    /// Makes and takes API keys and portal tokens, which are sealed with `secret`.
+    pub fn with_secret(self, secret: &[u8]) -> Result<Self, KeysError> {
+        let seal = Seal::new(secret, &self.rules.audience)?;
+        Ok(Self { seal: Some(seal), ..self })
+    }
+
+    /// Takes tokens that are signed by keys of this issuer too.
+    pub fn with_jwks(self, jwks: Arc<Jwks>) -> Self {
+        Self { jwks: Some(jwks), ..self }
+    }
+
+    /// Fetches the issuer's keys, if there is one.
+    pub async fn fetch_keys(&self, now: Timestamp) {
+        if let Some(jwks) = &self.jwks {
+            jwks.renew(now).await;
+        }
+    }
+
+    /// What API keys and portal tokens are made with.
+    pub fn seal(&self) -> Option<&Seal> {
+        self.seal.as_ref()
+    }
+
     /// Who calls with `headers`, and whether they may use what asks for `access`.
-    pub fn admit(&self, headers: &HeaderMap, access: Access, now: Timestamp) -> Result<Identity, Problem> {
+    pub async fn admit(&self, service: &Service, headers: &HeaderMap, access: Access) -> Result<Identity, Problem> {
         if access.is_open() {
             return Ok(Identity::anonymous());
         }
-        let identity = self.identify(headers, now).map_err(refusal)?;
+        let now = service.clock.now();
+        let credential = bearer(headers).map_err(refusal)?;
+        let identity = if credential.starts_with(KEY_PREFIX) {
+            self.identify_key(service, credential, now).await?
+        } else {
+            self.identify(credential, now).await.map_err(refusal)?
+        };
         admit(&identity, access)?;
         Ok(identity)
     }
 
-    fn identify(&self, headers: &HeaderMap, now: Timestamp) -> Result<Identity, Refused> {
-        let token = bearer(headers)?;
-        if let Some(identity) = self.cache.find(token, now) {
+    /// Whoever bears an API key. The work is the same for one that never was and for one with another secret: one hash. For one that
+    /// came before it is a look-up.
+    async fn identify_key(&self, service: &Service, key: &str, now: Timestamp) -> Result<Identity, Problem> {
+        let refused = || refusal(Refused::ApiKey);
+        let (id, hash) = self.read_key(key).ok_or_else(refused)?;
+        let known = flow::api_keys::find(service, id).await?.ok_or_else(refused)?;
+        let identity = seal::identity(&known.key, &hash, now).ok_or_else(refused)?;
+        known.note_use(now);
+        Ok(identity)
+    }
+
+    fn read_key(&self, key: &str) -> Option<(KeyId, SecretHash)> {
+        let seal = self.seal.as_ref()?;
+        self.read_keys.find_or(key, || seal.read_key(key))
+    }
+
+    /// Whoever bears a token. Where it names a key that an issuer may have made since, the issuer's keys are asked for first.
+    async fn identify(&self, token: &str, now: Timestamp) -> Result<Identity, Refused> {
+        let jwks = match (self.identify_at_once(token, now), &self.jwks) {
+            (Err(Refused::UnknownKey), Some(jwks)) => jwks,
+            (done, _) => return done,
+        };
+        jwks.renew(now).await;
+        match self.identify_at_once(token, now) {
+            Err(Refused::UnknownKey) if jwks.current(now).number == 0 => Err(Refused::KeysAway),
+            done => done,
+        }
+    }
+
+    fn identify_at_once(&self, token: &str, now: Timestamp) -> Result<Identity, Refused> {
+        let fetched = self.jwks.as_ref().map(|jwks| {
+            jwks.keep_fresh(now);
+            jwks.current(now)
+        });
+        let set = fetched.as_ref().map_or(0, |set| set.number);
+        if let Some(identity) = self.cache.find(token, now, set) {
             return Ok(identity);
         }
-        let verified: Verified = self.rules.verify(token, now)?;
+        let mut verified: Verified = match &self.seal {
+            Some(seal) if token.starts_with(PORTAL_PREFIX) => seal.read_portal(token, now)?,
+            _ => match &fetched {
+                Some(fetched) => self.rules.verify(&fetched.keys, token, now)?,
+                None => self.rules.verify(&Keys::none(), token, now)?,
+            },
+        };
+        verified.set = set;
         let identity = verified.identity.clone();
         self.cache.keep(token, verified, now);
         Ok(identity)
@@ -161,7 +250,10 @@ impl Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("Verifier")
+            .field("rules", &self.rules)
+            .field("jwks", &self.jwks)
+            .finish_non_exhaustive()
     }
 }
 
@@ -194,7 +286,14 @@ fn refusal(refused: Refused) -> Problem {
         Refused::NotYet => "The credential is not valid yet",
         Refused::Issuer => "The credential is of another issuer",
         Refused::Audience => "The credential is for another audience",
-        Refused::TooLong | Refused::Form(_) | Refused::Header(_) | Refused::Signature | Refused::Claims(_) => "The credential is not valid",
+        Refused::KeysAway => return Problem::keys_unavailable().because(refused),
+        Refused::TooLong
+        | Refused::Form(_)
+        | Refused::Header(_)
+        | Refused::Signature
+        | Refused::UnknownKey
+        | Refused::ApiKey
+        | Refused::Claims(_) => "The credential is not valid",
     };
     Problem::unauthorized(Some(description)).because(refused)
 }

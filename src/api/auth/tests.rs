@@ -41,7 +41,7 @@ fn without(name: &str) -> String {
 }
 
 fn verify(verifier: &Verifier, token: &str) -> Result<Identity, Refused> {
-    verifier.rules.verify(token, NOW).map(|verified| verified.identity)
+    verifier.rules.verify(&Keys::none(), token, NOW).map(|verified| verified.identity)
 }
 
 #[test]
@@ -80,6 +80,22 @@ fn a_named_key_verifies_only_tokens_that_name_it() {
             case["name"]
         );
     }
+}
+
+#[test]
+fn of_several_keys_in_a_file_the_one_that_is_named_verifies() {
+    let table: Value = serde_json::from_str(include_str!("signed.json")).expect("JSON");
+    let pem = |name: &str| table["keys"][name].as_str().expect("a key");
+    let file = format!(
+        "the old one\nkid: r1\n{}\n# kid: no\nkid:e1\n{}{}",
+        pem("rsa"),
+        pem("p256"),
+        pem("ed25519")
+    );
+    assert_eq!(
+        Keys::none().with_file(&file).map(|keys| format!("{keys:?}")),
+        Ok(r#"[("RS256", Some("r1")), ("ES256", Some("e1")), ("EdDSA", None)]"#.to_owned())
+    );
 }
 
 #[test]
@@ -273,6 +289,15 @@ fn what_is_not_a_token_of_ours_is_refused() {
     }
 }
 
+/// Who calls with these headers, as far as that can be said without a store and without an issuer.
+fn admit_at_once(verifier: &Verifier, headers: &HeaderMap, access: Access, now: Timestamp) -> Result<Identity, Problem> {
+    let identity = bearer(headers)
+        .and_then(|token| verifier.identify_at_once(token, now))
+        .map_err(refusal)?;
+    admit(&identity, access)?;
+    Ok(identity)
+}
+
 fn admitted(verifier: &Verifier, headers: &[(&str, &str)], access: Access, now: Timestamp) -> Result<Identity, (u16, String)> {
     let mut request = TestRequest::get();
     for (name, value) in headers {
@@ -280,7 +305,7 @@ fn admitted(verifier: &Verifier, headers: &[(&str, &str)], access: Access, now: 
         request = request.append_header((name, HeaderValue::from_str(value).expect("a value")));
     }
     let request = request.to_http_request();
-    verifier.admit(request.headers(), access, now).map_err(|problem| {
+    admit_at_once(verifier, request.headers(), access, now).map_err(|problem| {
         let response = problem.response(&request);
         let challenge = response
             .headers()
@@ -422,9 +447,7 @@ fn neither_keys_nor_tokens_are_ever_shown() {
     let token = signed_by(SECRET, HS256, &claims(json!({"exp": 1})));
     let header = format!("Bearer {token}");
     let request = TestRequest::get().insert_header(("authorization", header)).to_http_request();
-    let problem = verifier
-        .admit(request.headers(), Access::scope(Scope::Read), NOW)
-        .expect_err("expired");
+    let problem = admit_at_once(&verifier, request.headers(), Access::scope(Scope::Read), NOW).expect_err("expired");
     let body = serde_json::to_string(&problem.body(&request)).expect("JSON");
     for shown in [format!("{verifier:?}"), format!("{problem:?}"), problem.to_string(), body] {
         assert!(

@@ -4,7 +4,7 @@
 //! the settings alone: `jku`, `x5u`, `jwk` and `x5c` of a header are never followed, and `kid` only chooses among keys that have a name.
 
 use super::cache::Verified;
-use super::keys::Keys;
+use super::keys::{Keys, is_public};
 use super::{Identity, Scope, ScopeSet};
 use crate::decision::id::WorkspaceId;
 use crate::decision::time::Timestamp;
@@ -38,6 +38,12 @@ pub(super) enum Refused {
     Header(&'static str),
     #[error("no key verifies the token's signature")]
     Signature,
+    #[error("the token is signed by a key that is not known here")]
+    UnknownKey,
+    #[error("the token may be signed by an issuer whose keys could not be fetched")]
+    KeysAway,
+    #[error("no such API key was made here, or it has another secret now, or it has ended")]
+    ApiKey,
     #[error("the token's claims: {0}")]
     Claims(&'static str),
     #[error("the token is of another issuer")]
@@ -121,7 +127,8 @@ fn moment(seconds: f64) -> Timestamp {
 }
 
 impl Rules {
-    pub(super) fn verify(&self, token: &str, now: Timestamp) -> Result<Verified, Refused> {
+    /// Whom a token is of. `fetched` are keys of an issuer, beside those of the settings.
+    pub(super) fn verify(&self, fetched: &Keys, token: &str, now: Timestamp) -> Result<Verified, Refused> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Refused::TooLong);
         }
@@ -129,11 +136,11 @@ impl Rules {
         let (header, claims) = signed.split_once('.').ok_or(Refused::Form("it has two parts"))?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused::Form("a part is not base64url"));
         let (header, claims) = (decode(header)?, decode(claims)?);
-        self.check_signature(&header, signed, signature)?;
+        self.check_signature(fetched, &header, signed, signature)?;
         self.check_claims(&claims, now)
     }
 
-    fn check_signature(&self, header: &[u8], signed: &str, signature: &str) -> Result<(), Refused> {
+    fn check_signature(&self, fetched: &Keys, header: &[u8], signed: &str, signature: &str) -> Result<(), Refused> {
         let header: Header<'_> = object(header).ok_or(Refused::Header("it is not a JOSE header"))?;
         if header.crit.is_some() || header.b64.is_some() || header.zip.is_some() {
             return Err(Refused::Header("it asks for an extension (crit, b64, zip)"));
@@ -146,10 +153,14 @@ impl Rules {
         }) {
             return Err(Refused::Header("it is a token for another purpose"));
         }
-        if self.keys.verify(&header.alg, header.kid.as_deref(), signed.as_bytes(), signature) {
-            Ok(())
-        } else {
-            Err(Refused::Signature)
+        let (algorithm, kid) = (&*header.alg, header.kid.as_deref());
+        let all = [&self.keys, fetched];
+        if all.iter().any(|keys| keys.verify(algorithm, kid, signed.as_bytes(), signature)) {
+            return Ok(());
+        }
+        match is_public(algorithm) && !all.iter().any(|keys| keys.has(algorithm, kid)) {
+            true => Err(Refused::UnknownKey),
+            false => Err(Refused::Signature),
         }
     }
 
@@ -175,7 +186,12 @@ impl Rules {
             return Err(Refused::Expired);
         }
         let identity = identity(&claims)?;
-        Ok(Verified { identity, from, until })
+        Ok(Verified {
+            identity,
+            from,
+            until,
+            set: 0,
+        })
     }
 }
 

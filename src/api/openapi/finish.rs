@@ -147,7 +147,14 @@ fn parameters(path: &str, method: &str, operation: &mut Value) {
         }
     }
     let has = |list: &[Value], name: &str| list.iter().any(|parameter| parameter["name"] == name);
-    if method == "post" && ["/v1/authorize", "/v1/usage", "/v1/events"].contains(&path) {
+    let creates = [
+        "/v1/authorize",
+        "/v1/usage",
+        "/v1/events",
+        "/v1/admin/api-keys",
+        "/v1/admin/api-keys/{id}/rotate",
+    ];
+    if method == "post" && creates.contains(&path) {
         list.retain(|parameter| parameter["name"] != "Idempotency-Key");
         list.push(json!({"name": "Idempotency-Key", "in": "header", "required": false,
             "description": "The same request under the same key is answered alike for a day.",
@@ -178,6 +185,7 @@ fn path_id(path: &str) -> &'static str {
         _ if path.contains("/models/{id}") => "model",
         _ if path.contains("/plans/{id}") => "plan_id",
         _ if path.contains("/providers/{id}") => "provider",
+        _ if path.contains("/api-keys/{id}") => "key_id",
         _ => "id",
     }
 }

@@ -4,15 +4,16 @@
 //! ([`words`]), and what all operations have in common is said once ([`finish`]).
 
 mod bodies;
+mod credentials;
 mod finish;
 mod shapes;
 mod words;
 
 use super::by::Reasons;
 use super::precondition::Preconditions;
+use credentials::Credentials;
 use std::sync::OnceLock;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::{Modify, OpenApi};
+use utoipa::OpenApi;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,11 +24,10 @@ use utoipa::{Modify, OpenApi};
     tags(
         (name = "hot path", description = "Before and after each LLM call."),
         (name = "reading", description = "What was used, and what is left."),
-        (name = "admin", description = "What an operator sets: plans, models, routing, workspaces, providers, corrections; and the log of who set what."),
+        (name = "admin", description = "What an operator sets: plans, models, routing, workspaces, providers, corrections, credentials; and the log of who set what."),
         (name = "operations", description = "Health, metrics and this document; open to everybody."),
     ),
-    security(("bearer" = [])),
-    modifiers(&Bearer, &Reasons, &Preconditions),
+    modifiers(&Credentials, &Reasons, &Preconditions),
     paths(
         super::authorize::authorize, super::reservations::settle, super::reservations::release, super::reservations::extend,
         super::reservations::get, super::usage::usage, super::events::events, super::workspaces::usage, super::ledger::ledger,
@@ -36,21 +36,14 @@ use utoipa::{Modify, OpenApi};
         super::policies::put_routing, super::workspaces::get, super::workspaces::put, super::workspaces::patch,
         super::workspace_list::list, super::providers::list, super::providers::get, super::providers::put, super::corrections::correct,
         super::corrections::reprice, super::audit_log::audit_log,
+        super::api_keys::create, super::api_keys::list, super::api_keys::get, super::api_keys::delete, super::api_keys::rotate,
+        super::portal_tokens::create,
         super::operations::healthz, super::operations::readyz, super::operations::metrics, super::operations::openapi,
     ),
     components(schemas(super::authorize::DenyAnswer, super::reservations::CheckpointAnswer, super::usage::UsageBatchAnswer, super::problem::ProblemBody,
         super::authorize::HttpStatus, super::workspaces::OverrideBody, crate::decision::usage::UsageFormat)),
 )]
 struct Document;
-
-struct Bearer;
-
-impl Modify for Bearer {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        document.components.get_or_insert_default().add_security_scheme("bearer", scheme);
-    }
-}
 
 /// The document as it is served and committed.
 pub fn text() -> &'static str {

@@ -248,7 +248,7 @@ fn settings_that_do_not_go_together_stop_the_start_and_say_what_would_help() {
         (&[("WEIR_BILLING_PROVIDER", "stripe")][..], &["WEIR_STRIPE_SECRET_KEY"]),
         (&[("WEIR_BILLING_PROVIDER", "cloudevents")][..], &["WEIR_CLOUDEVENTS_URL"]),
         (&[("WEIR_EMBEDDINGS_URL", "http://x")][..], &["WEIR_EMBEDDINGS_MODEL"]),
-        (&[("WEIR_JWT_JWKS_URL", "https://x/keys")][..], &["WEIR_JWT_PUBLIC_KEY_FILE"]),
+        (&[("WEIR_JWT_JWKS_URL", "http://x/keys")][..], &["https", "WEIR_JWT_JWKS_URL"]),
         (&[("WEIR_WEBHOOK_RETRY_SCHEDULE", ",")][..], &["WEIR_WEBHOOK_RETRY_SCHEDULE"]),
     ] {
         let told = load(given)

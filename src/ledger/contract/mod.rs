@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 
 pub(super) mod admin;
+pub(super) mod api_keys;
 pub(super) mod audit;
 pub(super) mod book;
 pub(super) mod checkpoints;
@@ -119,6 +120,13 @@ macro_rules! ledger_contract {
             nodes::a_lead_is_of_one_until_it_is_given_up,
             nodes::the_sums_of_what_was_recorded_lately_are_told_in_pages,
             nodes::sums_are_verified_in_pages_that_leave_none_out,
+            api_keys::a_key_comes_back_as_it_was_put,
+            api_keys::a_key_is_put_at_its_version_or_not_at_all,
+            api_keys::of_racing_puts_of_a_key_one_wins,
+            api_keys::keys_are_listed_newest_first_without_revoked_ones,
+            api_keys::changes_of_keys_are_told_in_their_order,
+            api_keys::who_follows_the_numbers_of_racing_keys_misses_none,
+            api_keys::when_a_key_was_used_only_rises_and_is_no_change,
             random::whatever_is_posted_every_row_is_the_sum_of_its_entries,
             random::whatever_is_posted_at_once_every_row_is_the_sum_of_its_entries,
         }

@@ -36,6 +36,7 @@ macro_rules! record {
 }
 
 mod answer;
+mod api_key;
 mod audit;
 mod entry;
 mod provider;
@@ -44,6 +45,7 @@ mod sum;
 mod workspace;
 
 pub(super) use answer::{AnswerRow, hex};
+pub(super) use api_key::{ApiKeyRecord, ChangedApiKeyRow};
 pub(super) use audit::AuditRecord;
 pub(super) use entry::{EntryRecord, user_column};
 pub(super) use provider::ProviderRow;

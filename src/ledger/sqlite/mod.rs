@@ -39,6 +39,7 @@ macro_rules! read {
 }
 
 mod admin;
+mod api_keys;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../audited.rs"]
 mod audited;

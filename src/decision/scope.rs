@@ -1,4 +1,4 @@
-//! What a credential may do: a handful of words, kept as bits.
+//! What a credential may do: a handful of words, kept as bits. Which route asks for which stands in the table of `api/routes.rs`.
 
 /// One thing that a credential may do.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -69,6 +69,11 @@ impl ScopeSet {
         text.split(' ').filter_map(Scope::parse).fold(ScopeSet::EMPTY, ScopeSet::with)
     }
 
+    /// Whether a credential with these may hand all of `wanted` on: nobody makes a credential that may do more than its maker.
+    pub fn covers(self, wanted: ScopeSet) -> bool {
+        wanted.iter().all(|scope| self.allows(ScopeSet::of(scope)))
+    }
+
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |scope| self.contains(*scope))
     }
@@ -109,6 +114,10 @@ mod tests {
                 );
             }
         }
+        let both = ScopeSet::of(Scope::Read).with(Scope::Authorize);
+        assert!(both.covers(both) && both.covers(ScopeSet::of(Scope::Read)) && both.covers(ScopeSet::EMPTY));
+        assert!(!both.covers(ScopeSet::of(Scope::UsageWrite)) && !both.covers(both.with(Scope::Admin)));
+        assert!(ScopeSet::of(Scope::Admin).covers(both.with(Scope::Admin).with(Scope::Portal)));
         assert!(!ScopeSet::EMPTY.allows(ScopeSet::of(Scope::Read)));
         assert!(ScopeSet::of(Scope::Portal).allows(ScopeSet::of(Scope::Read).with(Scope::Portal)));
     }
