@@ -13,7 +13,7 @@ impl From<FlowError> for Problem {
         let told = error.to_string();
         match error {
             FlowError::ReservationUnknown(_) | FlowError::ReservationGone(_) => Problem::reservation_unknown(told),
-            FlowError::NotFound => Problem::not_found(),
+            FlowError::NotFound | FlowError::NoSuchVersion(_) => Problem::not_found(),
             FlowError::ReservationEnded(_, End::Settled) => Problem::of(ProblemCode::AlreadySettled, told),
             FlowError::ReservationEnded(_, End::Released) => Problem::of(ProblemCode::ReservationReleased, told),
             FlowError::ReservationEnded(_, End::Expired) => Problem::of(ProblemCode::ReservationExpired, told),
@@ -27,7 +27,9 @@ impl From<FlowError> for Problem {
             FlowError::Raced { .. } => Problem::precondition_failed(told),
             FlowError::Malformed { pointer, detail } => Problem::malformed(pointer, detail),
             FlowError::Unacceptable { pointer, detail } => Problem::unacceptable(pointer, detail),
-            FlowError::PlanInUse { .. } | FlowError::PlanIsDefault(_) => Problem::of(ProblemCode::PlanInUse, told),
+            FlowError::PlanInUse { .. } | FlowError::PlanIsDefault(_) | FlowError::WouldStrand(_) => {
+                Problem::of(ProblemCode::PlanInUse, told)
+            }
             FlowError::RebuildTimeout(_) => counted("counters", Problem::overloaded().because(error)),
             FlowError::Ledger(LedgerError::Busy) => counted("ledger", Problem::overloaded()),
             FlowError::Ledger(LedgerError::Corrupt { .. }) => Problem::internal().because(error),

@@ -122,7 +122,12 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
             loaded.check()?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Policy { command } => policy::policy(settings, &command),
+        Command::Policy { command } => {
+            if command.needs_ledger() {
+                loaded.check()?;
+            }
+            policy::policy(settings, &command)
+        }
         Command::Ledger { command } => {
             loaded.check()?;
             ledger::ledger(settings, &command)

@@ -23,9 +23,11 @@ use crate::decision::standing::{End, Standing};
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use async_trait::async_trait;
+use history::PolicyHistory;
 
 #[cfg(test)]
 mod contract;
+pub mod history;
 pub mod postgres;
 mod record;
 mod sql;
@@ -214,7 +216,7 @@ pub trait Lead: Send + Sync {
 
 /// A ledger.
 #[async_trait]
-pub trait Ledger: Send + Sync {
+pub trait Ledger: PolicyHistory + Send + Sync {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.
@@ -237,7 +239,7 @@ pub trait Ledger: Send + Sync {
     /// The workspace; `None` before its first write.
     async fn workspace(&self, id: &WorkspaceId) -> Result<Option<Workspace>, LedgerError>;
 
-    /// Creates or replaces a workspace. False: it is not at `expected_version` (0: not there), and nothing changed.
+    /// Creates or replaces a workspace. False: it is not at `expected_version` (0: not there), or its plan is gone, and nothing changed.
     async fn put_workspace(&self, workspace: &Workspace, expected_version: u32) -> Result<bool, LedgerError>;
 
     /// A workspace that is on this plan, if there is one.
@@ -263,7 +265,8 @@ pub trait Ledger: Send + Sync {
     /// The number of the policy in force, cheap enough to ask each second.
     async fn policy_version(&self) -> Result<i64, LedgerError>;
 
-    /// Writes a change of policy and returns the new version; `None`: the expected version is not the current one.
+    /// Writes a change of policy and returns the new version; `None`: the expected version is not the current one, or a workspace is on a
+    /// plan that would go, and nothing changed.
     async fn change_policy(&self, change: PolicyChange) -> Result<Option<i64>, LedgerError>;
 
     /// The answer under `key` that was given after `since`. Where there is none and `answer` is given, that one is kept from now on and is

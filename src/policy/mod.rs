@@ -6,6 +6,7 @@
 //! Architecture invariant: nothing here knows the ledger. What is stored are plain objects, see [`object`].
 
 pub mod check;
+pub mod compare;
 pub mod compile;
 pub mod condition;
 pub mod document;

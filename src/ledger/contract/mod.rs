@@ -7,6 +7,7 @@ use std::sync::Arc;
 pub(super) mod book;
 pub(super) mod checkpoints;
 pub(super) mod described;
+pub(super) mod history;
 pub(super) mod lists;
 pub(super) mod nodes;
 pub(super) mod posts;
@@ -94,6 +95,11 @@ macro_rules! ledger_contract {
             described::of_the_answers_under_a_key_the_first_is_kept_for_its_time,
             described::racing_answers_are_all_told_the_first,
             described::a_ledger_that_works_answers_a_ping,
+            history::history_lists_versions_newest_first_with_what_they_changed,
+            history::workspaces_are_counted_by_the_plan_that_they_chose,
+            history::a_plan_that_a_workspace_is_on_is_not_taken_away,
+            history::a_workspace_is_not_put_on_a_plan_that_is_gone,
+            history::a_plan_that_goes_and_a_workspace_that_comes_never_both_win,
             nodes::many_standings_are_told_at_once,
             nodes::changes_of_workspaces_are_told_in_their_order,
             nodes::who_follows_the_numbers_of_racing_changes_misses_none,

@@ -26,6 +26,10 @@ use writer::{Job, Writer};
 
 mod batch;
 mod fault;
+mod history;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../history_read.rs"]
+mod history_read;
 mod inspect;
 mod lead;
 mod many;

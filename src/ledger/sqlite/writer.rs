@@ -7,7 +7,7 @@
 use super::File;
 use super::batch::Write;
 use super::fault::Fault;
-use super::{posting, read};
+use super::{history_read, posting, read};
 use crate::counters::SumRow;
 use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
@@ -196,6 +196,9 @@ async fn post_all(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result
 }
 
 async fn put_workspace(connection: &mut SqliteConnection, (workspace, expected_version): &(Workspace, u32)) -> Result<bool, Fault> {
+    if history_read::is_gone(connection, workspace.plan_id.as_ref()).await? {
+        return Ok(false);
+    }
     let is_put = match expected_version {
         0 => posting::create_workspace(connection, workspace).await?,
         expected => posting::replace_workspace(connection, workspace, *expected).await?,
@@ -207,7 +210,7 @@ async fn put_workspace(connection: &mut SqliteConnection, (workspace, expected_v
 }
 
 async fn change_policy(connection: &mut SqliteConnection, change: &PolicyChange) -> Result<Option<i64>, Fault> {
-    if read::policy_version(connection).await? != change.expected_version {
+    if read::policy_version(connection).await? != change.expected_version || history_read::would_strand(connection, change).await? {
         return Ok(None);
     }
     let version = change.expected_version + 1;
