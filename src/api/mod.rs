@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod auth;
 pub mod authorize;
+pub mod by;
 pub mod call;
 pub mod events;
 pub mod failure;

@@ -5,7 +5,6 @@ use super::json::{self, OpenObject};
 use super::problem::Problem;
 use super::reservations::durably;
 use crate::flow;
-use crate::flow::policy::By;
 use crate::policy::document::{ModelDocument, PlanDocument, RoutingDocument};
 use crate::policy::object::{Kind, Object, ObjectId, model_body, plan_body, routing_body};
 use actix_web::HttpResponse;
@@ -46,17 +45,10 @@ fn reply(status: StatusCode, object: &Object) -> HttpResponse {
     answer(response, &object.body)
 }
 
-fn by(call: &Call) -> By {
-    By {
-        actor: call.identity.subject.to_string(),
-        reason: format!("{} {}", call.request.method(), call.request.path()),
-    }
-}
-
 /// Writes an object; the answer is the document as it now stands, defaults filled in.
 async fn write(call: &Call, id: ObjectId, body: Value) -> Answer {
     let before = call.service.policy.load().object(&id).is_some();
-    let (by, expected, service, changed) = (by(call), call.if_match()?, call.service.clone(), id.clone());
+    let (by, expected, service, changed) = (call.by()?, call.if_match()?, call.service.clone(), id.clone());
     let policy = durably(async move { flow::policy::change(&service, (changed, Some(body)), &by, expected).await }).await?;
     let status = if before { StatusCode::OK } else { StatusCode::CREATED };
     Ok(reply(status, policy.object(&id).ok_or_else(Problem::not_found)?))
@@ -99,7 +91,7 @@ pub async fn put_plan(call: Call) -> Answer {
 /// Deletes a plan that no workspace is on.
 #[utoipa::path(delete, path = "/v1/admin/plans/{id}", tag = "admin", params(("id" = String, Path)), responses((status = 204)))]
 pub async fn delete_plan(call: Call) -> Answer {
-    let (id, by, expected, service) = (call.path("id").into_owned(), by(&call), call.if_match()?, call.service.clone());
+    let (id, by, expected, service) = (call.path("id").into_owned(), call.by()?, call.if_match()?, call.service.clone());
     durably(async move { flow::policy::delete_plan(&service, &id, &by, expected).await }).await?;
     Ok(HttpResponse::NoContent().finish())
 }

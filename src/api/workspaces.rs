@@ -15,6 +15,7 @@ use crate::decision::workspace::{OVERRIDES_MAX, Override, SEATS_MAX, Seats, Stat
 use crate::flow;
 use crate::flow::FlowError;
 use crate::flow::usage::Forecast;
+use crate::flow::workspace::Told;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::de::Error as _;
@@ -305,6 +306,13 @@ fn reply(call: &Call, workspace: &Workspace, status: StatusCode) -> HttpResponse
     answer(response, &out(workspace, plan.map(AsRef::as_ref)))
 }
 
+/// The workspace as callers see it.
+fn document(call: &Call, workspace: &Workspace) -> Value {
+    let policy = call.service.policy.load();
+    let plan = policy.plan(workspace.plan_id.as_ref());
+    serde_json::to_value(out(workspace, plan.map(AsRef::as_ref)).body).unwrap_or_default()
+}
+
 /// Creates or replaces a workspace. A change never moves a counter.
 #[utoipa::path(put, path = "/v1/admin/workspaces/{id}", tag = "admin", params(("id" = String, Path)), request_body = WorkspaceBody,
     responses((status = 200, body = WorkspaceOut), (status = 201, body = WorkspaceOut)))]
@@ -314,7 +322,12 @@ pub async fn put(call: Call) -> Answer {
     let body: WorkspaceBody = call.json()?;
     let now = call.service.clock.now();
     let change = |workspace: &mut Workspace, is_new: bool| body.apply(&call, workspace, is_new, now);
-    let (workspace, is_new) = flow::workspace::change(&call.service, &id, call.if_match()?, change).await?;
+    let told = Told {
+        by: &call.by()?,
+        action: "workspace.put",
+        document: &|workspace| document(&call, workspace),
+    };
+    let (workspace, is_new) = flow::workspace::change(&call.service, &id, call.if_match()?, told, change).await?;
     Ok(reply(&call, &workspace, if is_new { StatusCode::CREATED } else { StatusCode::OK }))
 }
 
@@ -336,14 +349,17 @@ pub async fn patch(call: Call) -> Answer {
     flow::workspace::find(&call.service, &id).await?.ok_or_else(Problem::not_found)?;
     let now = call.service.clock.now();
     let change = |workspace: &mut Workspace, is_new: bool| {
-        let policy = call.service.policy.load();
-        let plan = policy.plan(workspace.plan_id.as_ref());
-        let mut document = serde_json::to_value(out(workspace, plan.map(AsRef::as_ref)).body).unwrap_or_default();
-        merge(&mut document, &given);
-        let body: WorkspaceBody = merged(document)?;
+        let mut patched = document(&call, workspace);
+        merge(&mut patched, &given);
+        let body: WorkspaceBody = merged(patched)?;
         body.apply(&call, workspace, is_new, now)
     };
-    let (workspace, _) = flow::workspace::change(&call.service, &id, call.if_match()?, change).await?;
+    let told = Told {
+        by: &call.by()?,
+        action: "workspace.patch",
+        document: &|workspace| document(&call, workspace),
+    };
+    let (workspace, _) = flow::workspace::change(&call.service, &id, call.if_match()?, told, change).await?;
     Ok(reply(&call, &workspace, StatusCode::OK))
 }
 

@@ -3,6 +3,7 @@
 mod doctor;
 mod ledger;
 mod policy;
+mod prices;
 pub mod replay;
 mod running;
 mod serve;
@@ -54,6 +55,11 @@ enum Command {
     Policy {
         #[command(subcommand)]
         command: policy::PolicyCommand,
+    },
+    /// Work with prices.
+    Prices {
+        #[command(subcommand)]
+        command: prices::PricesCommand,
     },
     /// Prove the ledger.
     Ledger {
@@ -127,6 +133,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
                 loaded.check()?;
             }
             policy::policy(settings, &command)
+        }
+        Command::Prices { command } => {
+            loaded.check()?;
+            prices::prices(settings, &command)
         }
         Command::Ledger { command } => {
             loaded.check()?;

@@ -173,6 +173,16 @@ pub struct EntryId(u128);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DecisionId(u128);
 
+/// One record of the audit log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AuditId(u128);
+
+impl AuditId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
 impl EntryId {
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid.as_u128())
@@ -247,6 +257,7 @@ prefixed! {
     ReservationId, "rsv_", "a reservation id";
     EntryId, "ent_", "an entry id";
     DecisionId, "dec_", "a decision id";
+    AuditId, "aud_", "an id of the audit log";
 }
 
 #[cfg(test)]

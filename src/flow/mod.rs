@@ -12,6 +12,7 @@ use std::sync::Arc;
 use workspace::Workspaces;
 
 pub mod answer;
+pub mod audit;
 pub mod authorize;
 pub mod context;
 pub mod estimator;

@@ -1,9 +1,11 @@
 //! Policy: changes are written to the ledger as a new version, then the snapshot is swapped whole. Requests that run keep the one they
 //! have. A crash between both leaves the ledger ahead, which [`follow`] notices within its poll.
 
+pub use super::audit::By;
+use super::audit::{self, Subject};
 use super::{DECIDE_AGAIN_MAX, FlowError, Service};
-use crate::decision::time::Timestamp;
-use crate::ledger::{Ledger, LedgerError, PolicyState};
+use crate::clock::Clock;
+use crate::ledger::{Ledger, LedgerError, PolicyChange, PolicyState};
 use crate::policy::Policy;
 use crate::policy::files::Files;
 use crate::policy::object::{Change, Object, ObjectId};
@@ -68,12 +70,6 @@ pub async fn follow(service: &Service) -> Result<bool, FlowError> {
     Ok(true)
 }
 
-/// Who changes policy, and why.
-pub struct By {
-    pub actor: String,
-    pub reason: String,
-}
-
 /// Writes one object as a new version, after checking that the whole policy holds together with it. `expected`: the object's version that
 /// the caller saw (0: none); another one refuses.
 pub async fn change(service: &Service, change: Change, by: &By, expected: Option<u32>) -> Result<Arc<Policy>, FlowError> {
@@ -86,7 +82,7 @@ pub async fn change(service: &Service, change: Change, by: &By, expected: Option
             });
         }
         let proposal = lifecycle::Proposal::new(&*service.ledger, current, vec![change.clone()]).await?;
-        if proposal.write(&*service.ledger, by, None, service.clock.now()).await?.is_some() {
+        if proposal.write(&*service.ledger, by, None, &*service.clock).await?.is_some() {
             follow(service).await?;
             return Ok(service.policy.load());
         }
@@ -126,12 +122,12 @@ pub async fn was_in_force(ledger: &dyn Ledger, version: i64) -> Result<Policy, F
 
 /// Applies policy files if they are not the ones that were applied last, and returns the policy in force: unchanged files never revert
 /// what was changed since. Files that would leave a workspace without a plan are refused.
-pub async fn apply_files(ledger: &dyn Ledger, files: &Files, by: &By, now: Timestamp) -> Result<Policy, FlowError> {
+pub async fn apply_files(ledger: &dyn Ledger, files: &Files, by: &By, clock: &dyn Clock) -> Result<Policy, FlowError> {
     let state = ledger.policy().await?;
     if state.files_hash.as_deref() == Some(files.hash().as_str()) {
         return build(state);
     }
-    lifecycle::apply(ledger, &lifecycle::Wanted::Files(files), by, None, now).await?;
+    lifecycle::apply(ledger, &lifecycle::Wanted::Files(files), by, None, clock).await?;
     build(ledger.policy().await?)
 }
 
@@ -141,11 +137,29 @@ fn raced() -> FlowError {
     }
 }
 
-fn columns(changes: &[Change]) -> Vec<(String, String, Option<serde_json::Value>)> {
-    changes
-        .iter()
-        .map(|(id, body)| (id.kind.as_str().to_owned(), id.id.clone(), body.clone()))
-        .collect()
+/// A change of policy as the ledger takes it, each object with its record; `before` tells what an object says until then.
+fn written(
+    expected_version: i64,
+    changes: &[Change],
+    before: impl Fn(&ObjectId) -> Option<serde_json::Value>,
+    by: &By,
+    clock: &dyn Clock,
+) -> PolicyChange {
+    let column = |(id, body): &Change| (id.kind.as_str().to_owned(), id.id.clone(), body.clone());
+    let record = |(id, body): &Change| {
+        let kind = id.kind.as_str();
+        let verb = if body.is_some() { "put" } else { "delete" };
+        let subject = Subject::shared(kind, id.id.as_str());
+        audit::record(clock, by, format!("{kind}.{verb}"), subject, before(id), body.clone())
+    };
+    PolicyChange {
+        expected_version,
+        objects: changes.iter().map(column).collect(),
+        by: by.clone(),
+        audited: changes.iter().map(record).collect(),
+        files_hash: None,
+        now: clock.now(),
+    }
 }
 
 /// The first problem as an answer: one of the object that changes by its pointer, one of another object by its name.

@@ -12,7 +12,8 @@
 //!    next version, and one version of a row is one sum. Posts that share a commit may share a version.
 //! 4. An open checkpoint counts as spent, like an entry. It is replaced, never added to, by the next checkpoint or the final entry.
 //! 5. The first write of a workspace creates it.
-//! 6. Of the answers under one key the first is kept, until it is older than whoever asks wants to know.
+//! 6. What changes a description writes who did it, and what it was before, in the same transaction ([`audit`]).
+//! 7. Of the answers under one key the first is kept, until it is older than whoever asks wants to know.
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -23,8 +24,10 @@ use crate::decision::standing::{End, Standing};
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use async_trait::async_trait;
+use audit::{AuditLedger, Audited, By};
 use history::PolicyHistory;
 
+pub mod audit;
 #[cfg(test)]
 mod contract;
 pub mod history;
@@ -117,9 +120,10 @@ pub struct PolicyChange {
     /// The policy version that it was decided on; another one refuses it.
     pub expected_version: i64,
     pub objects: Vec<(String, String, Option<serde_json::Value>)>,
-    /// Who changed it, for history.
-    pub actor: String,
-    pub reason: String,
+    /// Who changes it, for history.
+    pub by: By,
+    /// One for each object.
+    pub audited: Vec<Audited>,
     /// The hash of the files that were applied, where files were.
     pub files_hash: Option<String>,
     pub now: Timestamp,
@@ -216,7 +220,7 @@ pub trait Lead: Send + Sync {
 
 /// A ledger.
 #[async_trait]
-pub trait Ledger: PolicyHistory + Send + Sync {
+pub trait Ledger: AuditLedger + PolicyHistory {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.
@@ -240,7 +244,7 @@ pub trait Ledger: PolicyHistory + Send + Sync {
     async fn workspace(&self, id: &WorkspaceId) -> Result<Option<Workspace>, LedgerError>;
 
     /// Creates or replaces a workspace. False: it is not at `expected_version` (0: not there), or its plan is gone, and nothing changed.
-    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32) -> Result<bool, LedgerError>;
+    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32, audited: Audited) -> Result<bool, LedgerError>;
 
     /// A workspace that is on this plan, if there is one.
     async fn workspace_on_plan(&self, plan: &str) -> Result<Option<WorkspaceId>, LedgerError>;

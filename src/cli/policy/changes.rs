@@ -2,7 +2,7 @@
 
 use super::store::{Absent, by, with_ledger};
 use super::{Failure, existing, say};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::flow::FlowError;
 use crate::flow::policy::lifecycle::{self, Proposal, Stranded, Wanted, stranded_words};
@@ -123,7 +123,7 @@ fn make(settings: &Settings, absent: Absent, wanted: &Wanted<'_>, reason: String
             });
         }
         let by = by(how.reason.clone().unwrap_or(reason));
-        match lifecycle::apply(&*ledger, wanted, &by, how.expected_version, SystemClock.now()).await {
+        match lifecycle::apply(&*ledger, wanted, &by, how.expected_version, &SystemClock).await {
             Ok((proposal, version)) => {
                 show(&proposal, Some(version), how.json)?;
                 Ok(ExitCode::SUCCESS)

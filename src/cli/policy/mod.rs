@@ -5,8 +5,9 @@
 
 mod changes;
 mod export;
+mod golden;
 mod history;
-mod store;
+pub(super) mod store;
 
 use super::{Failure, say};
 use crate::clock::{Clock, SystemClock};
@@ -33,12 +34,14 @@ pub(super) enum PolicyCommand {
     History(history::HistoryArgs),
     /// Make the policy again what it was at a version.
     Rollback(changes::RollbackArgs),
+    /// Run golden cases: example requests against expected decisions.
+    Test(golden::TestArgs),
 }
 
 impl PolicyCommand {
     /// Whether it needs the ledger, and so settings that go together.
     pub(super) fn needs_ledger(&self) -> bool {
-        !matches!(self, PolicyCommand::Check { .. })
+        !matches!(self, PolicyCommand::Check { .. } | PolicyCommand::Test(_))
     }
 }
 
@@ -50,6 +53,7 @@ pub(super) fn policy(settings: &Settings, command: &PolicyCommand) -> Result<Exi
         PolicyCommand::Export(args) => export::export(settings, args),
         PolicyCommand::History(args) => history::history(settings, args),
         PolicyCommand::Rollback(args) => changes::rollback(settings, args),
+        PolicyCommand::Test(args) => golden::test(settings, args),
     }
 }
 

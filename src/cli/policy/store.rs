@@ -15,14 +15,18 @@ use std::sync::Arc;
 
 /// What becomes of a data directory without a ledger.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Absent {
+pub(in crate::cli) enum Absent {
     IsRefused,
     /// A service that starts later finds the policy there.
     IsMade,
 }
 
 /// Runs `work` on the ledger of the settings, and closes it whatever comes of that.
-pub(super) fn with_ledger<F>(settings: &Settings, absent: Absent, work: impl FnOnce(Arc<dyn Ledger>) -> F) -> Result<ExitCode, Failure>
+pub(in crate::cli) fn with_ledger<F>(
+    settings: &Settings,
+    absent: Absent,
+    work: impl FnOnce(Arc<dyn Ledger>) -> F,
+) -> Result<ExitCode, Failure>
 where
     F: Future<Output = Result<ExitCode, Failure>>,
 {
@@ -53,7 +57,7 @@ async fn open(settings: &Settings, absent: Absent) -> Result<Arc<dyn Ledger>, Fa
 }
 
 /// Whoever runs the command, as the operating system knows them.
-pub(super) fn by(reason: String) -> By {
+pub(in crate::cli) fn by(reason: String) -> By {
     let user = ["SUDO_USER", "USER", "LOGNAME"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok());
@@ -62,5 +66,6 @@ pub(super) fn by(reason: String) -> By {
             .filter(|user| !user.is_empty())
             .map_or_else(|| "cli".to_owned(), |user| format!("cli:{user}")),
         reason,
+        request_id: None,
     }
 }

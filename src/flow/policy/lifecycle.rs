@@ -4,8 +4,8 @@
 //! A change is one transaction of the ledger, which checks once more that nothing changed since it was decided and that no plan goes that a
 //! workspace is on. A crash before it changes nothing; one after it leaves the ledger ahead of the nodes, which follow by themselves.
 
-use super::{By, DECIDE_AGAIN_MAX, build, columns, objects_of, raced, refused};
-use crate::decision::time::Timestamp;
+use super::{By, DECIDE_AGAIN_MAX, build, objects_of, raced, refused, written};
+use crate::clock::Clock;
 use crate::flow::FlowError;
 use crate::ledger::{Ledger, PolicyChange};
 use crate::policy::Policy;
@@ -64,17 +64,20 @@ impl Proposal {
     }
 
     /// Writes it and returns the new version; `None`: the policy, or who is on which plan, has changed since.
-    pub async fn write(&self, ledger: &dyn Ledger, by: &By, files_hash: Option<String>, now: Timestamp) -> Result<Option<i64>, FlowError> {
+    pub async fn write(
+        &self,
+        ledger: &dyn Ledger,
+        by: &By,
+        files_hash: Option<String>,
+        clock: &dyn Clock,
+    ) -> Result<Option<i64>, FlowError> {
         if !self.stranded.is_empty() {
             return Err(FlowError::WouldStrand(self.stranded.clone()));
         }
+        let body = |id: &ObjectId| self.before.object(id).map(|object| object.body.clone());
         let change = PolicyChange {
-            expected_version: self.before.version,
-            objects: columns(&self.changes),
-            actor: by.actor.clone(),
-            reason: by.reason.clone(),
             files_hash,
-            now,
+            ..written(self.before.version, &self.changes, body, by, clock)
         };
         Ok(ledger.change_policy(change).await?)
     }
@@ -99,7 +102,7 @@ pub async fn apply(
     wanted: &Wanted<'_>,
     by: &By,
     expected: Option<i64>,
-    now: Timestamp,
+    clock: &dyn Clock,
 ) -> Result<(Proposal, i64), FlowError> {
     for _ in 0..DECIDE_AGAIN_MAX {
         let proposal = propose(ledger, wanted).await?;
@@ -120,7 +123,7 @@ pub async fn apply(
         if proposal.changes.is_empty() && is_known {
             return Ok((proposal, version));
         }
-        if let Some(version) = proposal.write(ledger, by, files_hash, now).await? {
+        if let Some(version) = proposal.write(ledger, by, files_hash, clock).await? {
             return Ok((proposal, version));
         }
     }

@@ -1,8 +1,9 @@
 //! The policy's past, who is on which plan, and that no plan goes which a workspace is on, whoever is faster.
 
-use super::book::{Book, at, settle, workspace};
+use super::book::{Book, at, audited, settle, workspace};
 use crate::decision::id::PlanId;
 use crate::decision::workspace::Workspace;
+use crate::ledger::audit::By;
 use crate::ledger::history::HistoryQuery;
 use crate::ledger::{Ledger, PolicyChange};
 use serde_json::{Value, json};
@@ -17,8 +18,12 @@ fn change(expected_version: i64, objects: &[(&str, &str, Option<Value>)]) -> Pol
             .iter()
             .map(|(kind, id, body)| ((*kind).to_owned(), (*id).to_owned(), body.clone()))
             .collect(),
-        actor: format!("actor-{expected_version}"),
-        reason: format!("reason-{expected_version}"),
+        by: By {
+            actor: format!("actor-{expected_version}"),
+            reason: format!("reason-{expected_version}"),
+            request_id: None,
+        },
+        audited: objects.iter().map(|(kind, id, _)| audited(&format!("{kind}.put"), id)).collect(),
         files_hash: (expected_version == 0).then(|| "hash".to_owned()),
         now: at(expected_version + 1),
     }
@@ -35,7 +40,10 @@ async fn written(book: &Book, change: PolicyChange) -> Option<i64> {
 }
 
 async fn put(ledger: Arc<dyn Ledger>, workspace: Workspace) -> bool {
-    ledger.put_workspace(&workspace, 0).await.expect("the ledger answers")
+    ledger
+        .put_workspace(&workspace, 0, audited("workspace.put", workspace.id.as_str()))
+        .await
+        .expect("the ledger answers")
 }
 
 pub(in crate::ledger) async fn history_lists_versions_newest_first_with_what_they_changed(book: Book) {
@@ -158,7 +166,12 @@ pub(in crate::ledger) async fn a_plan_that_goes_and_a_workspace_that_comes_never
             // It leaves again, so that the next round begins alike.
             let mut moved = described(&format!("ws_{round}"), None);
             moved.version = 2;
-            assert!(book.ledger().put_workspace(&moved, 1).await.expect("the ledger answers"));
+            assert!(
+                book.ledger()
+                    .put_workspace(&moved, 1, audited("workspace.put", moved.id.as_str()))
+                    .await
+                    .expect("the ledger answers")
+            );
         }
         version = gone.unwrap_or(version);
     }

@@ -4,6 +4,7 @@ use super::Ledger;
 use async_trait::async_trait;
 use std::sync::Arc;
 
+pub(super) mod audit;
 pub(super) mod book;
 pub(super) mod checkpoints;
 pub(super) mod described;
@@ -100,6 +101,13 @@ macro_rules! ledger_contract {
             history::a_plan_that_a_workspace_is_on_is_not_taken_away,
             history::a_workspace_is_not_put_on_a_plan_that_is_gone,
             history::a_plan_that_goes_and_a_workspace_that_comes_never_both_win,
+            audit::a_change_is_audited_as_it_was_told,
+            audit::a_change_that_is_refused_leaves_no_record,
+            audit::a_change_whose_record_cannot_be_written_is_not_made,
+            audit::each_object_of_a_change_of_policy_has_its_record,
+            audit::of_racing_changes_only_the_winner_is_audited,
+            audit::the_audit_log_is_filtered,
+            audit::pages_of_the_audit_log_have_no_gap_and_no_double,
             nodes::many_standings_are_told_at_once,
             nodes::changes_of_workspaces_are_told_in_their_order,
             nodes::who_follows_the_numbers_of_racing_changes_misses_none,

@@ -36,12 +36,14 @@ macro_rules! record {
 }
 
 mod answer;
+mod audit;
 mod entry;
 mod standing;
 mod sum;
 mod workspace;
 
 pub(super) use answer::{AnswerRow, hex};
+pub(super) use audit::AuditRecord;
 pub(super) use entry::{EntryRecord, user_column};
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
