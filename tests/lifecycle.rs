@@ -521,7 +521,14 @@ async fn a_node_follows_thousands_of_plans_and_models_while_it_serves() {
                 let begun = Instant::now();
                 let reply = second.authorize("ws").id(&format!("{number}-{n}")).tokens(1, 0).send_once().await;
                 slowest = slowest.max(begun.elapsed());
-                assert_eq!(reply.json()["decision"], "allow", "{}", reply.text);
+                let answer = reply.json();
+                assert_eq!(answer["decision"], "allow", "{}", reply.text);
+                let path = format!(
+                    "/v1/reservations/{}/settle",
+                    answer["reservation_id"].as_str().expect("a reservation")
+                );
+                let usage = json!({"usage": {"input_tokens": 1, "output_tokens": 0}});
+                second.post_once(&path, usage).await.expect(200);
                 answered.fetch_add(1, Ordering::Relaxed);
                 n += 1;
             }

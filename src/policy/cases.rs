@@ -130,7 +130,10 @@ fn problem(path: &Path, place: Place, detail: String) -> FileProblem {
     }
 }
 
-fn parse(text: &str) -> Result<Vec<(Place, Case)>, Vec<(Place, String)>> {
+/// What is wrong with a file, each thing with its place.
+type Wrong = Vec<(Place, String)>;
+
+fn parse(text: &str) -> Result<Vec<(Place, Case)>, Wrong> {
     let node = yaml::parse(text).map_err(|unreadable| vec![(unreadable.place, unreadable.detail)])?;
     let told = |pointer: &str, detail: String| {
         let (value, key) = node.find(pointer);

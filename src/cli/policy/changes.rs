@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The longest reason that is kept.
-const REASON_CHARS_MAX: usize = 1_000;
+const REASON_CHARS_MAX: usize = 500;
 
 #[derive(Args)]
 pub(in crate::cli) struct DiffArgs {

@@ -7,7 +7,7 @@ use super::rates::{Pool, Said};
 use super::{Flaw, LeftOut, Quote, Reason, Refused, Selection};
 use crate::decision::id::{ModelId, Provider};
 use crate::policy::document::{EffectiveFrom, PriceDocument};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// USD per million tokens to nano-dollars.
 const SHIFT: i32 = 9;
@@ -47,9 +47,11 @@ pub(super) fn read(table: &Json, selection: &Selection) -> Result<(Vec<Quote>, V
     }
     let mut offered: BTreeMap<&str, usize> = BTreeMap::new();
     offers.iter().for_each(|(_, name, _)| *offered.entry(name).or_default() += 1);
+    // A reseller's own name may be what another provider's model is called with its provider before it.
+    let with_provider: BTreeSet<String> = offers.iter().map(|(provider, name, _)| format!("{provider}/{name}")).collect();
     let (mut quotes, mut refused) = (Vec::new(), Vec::new());
     for (provider, name, model) in offers.into_iter().filter(|(provider, name, _)| selection.takes(name, provider)) {
-        let is_shared = offered.get(name).is_some_and(|count| *count > 1);
+        let is_shared = offered.get(name).is_some_and(|count| *count > 1) || with_provider.contains(name);
         match quote(provider, name, model, is_shared, selection.allow_zero) {
             Ok(quote) => quotes.push(quote),
             Err((reason, detail)) => refused.push(Refused {

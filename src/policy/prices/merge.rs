@@ -86,7 +86,12 @@ pub fn merge(models: &[ModelDocument], table: &Table, terms: &Terms) -> Merge {
     };
     let names = Names::of(models);
     let mut seen: BTreeSet<usize> = BTreeSet::new();
+    let mut told: BTreeSet<&str> = BTreeSet::new();
     for quote in &table.quotes {
+        if !told.insert(quote.id.as_str()) {
+            refuse(&mut merge, quote, Reason::Twice, &quote.provider);
+            continue;
+        }
         match names.find(quote) {
             Known::Model(place) => {
                 seen.insert(place);

@@ -130,6 +130,7 @@ words! {
         Unknown "has a price field that is not known",
         Malformed "cannot be read",
         Name "has a name that is no id here",
+        Twice "is in the table twice",
         Alias "is another name of a model that is there",
         SameDay "has another price from that very day on (choose another --effective-from)",
     }

@@ -251,6 +251,10 @@ fn the_shape_tells_whose_table_it_is_and_models_are_chosen_by_name_and_provider(
     assert_eq!(chosen(&[], None), ["a/shared", "own", "b/shared"]);
     assert_eq!(chosen(&["o*"], None), ["own"]);
     assert_eq!(chosen(&[], Some("b")), ["b/shared"], "a name does not depend on what was chosen");
+    let resold = json!([{"id": "a", "models": [{"id": "shared", "prices": rates}]}, {"id": "b", "models": [{"id": "shared", "prices": rates},
+        {"id": "a/shared", "prices": rates}]}]);
+    let names: Vec<String> = table(&resold).quotes.iter().map(|quote| quote.id.to_string()).collect();
+    assert_eq!(names, ["a/shared", "b/shared", "b/a/shared"]);
     assert!(read("5", None, &Selection::default()).is_err());
     assert!(read("[]", Some(Format::LiteLlm), &Selection::default()).is_err());
 }
