@@ -162,7 +162,9 @@ fn value(json: &Value) -> String {
     };
     match json {
         Value::Object(members) => {
-            let members = members.iter().filter(|(_, member)| is_said(member));
+            // A request costs nothing by itself, unless it is said to.
+            let is_default = |name: &str, member: &Value| name == "request" && member.as_str().is_some_and(|fee| usd(fee) == "0");
+            let members = members.iter().filter(|(name, member)| is_said(member) && !is_default(name, member));
             let members: Vec<String> = members.map(|(name, member)| format!("{name}: {}", value(member))).collect();
             format!("{{{}}}", members.join(", "))
         }
