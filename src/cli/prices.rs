@@ -119,7 +119,7 @@ fn terms(args: &ImportArgs, table: &Table) -> Result<Terms, Failure> {
         tier: args.tier.clone(),
         source: SourceDocument {
             name: table.format.as_str().to_owned(),
-            from: args.source.clone().or_else(name).unwrap_or_default(),
+            origin: args.source.clone().or_else(name).unwrap_or_default(),
             sha256: table.sha256.clone(),
             imported_on: today,
         },
@@ -173,7 +173,7 @@ fn into_ledger(settings: &Settings, args: &ImportArgs, table: &Table, terms: &Te
         let applied = merge.applied(&models);
         let change = |model: &ModelDocument| -> Change { (ObjectId::model(model.id.as_str()), Some(model_body(model))) };
         let changes: Vec<Change> = applied.iter().map(change).collect();
-        let by = by(format!("prices of {} from {}", terms.source.name, terms.source.from));
+        let by = by(format!("prices of {} from {}", terms.source.name, terms.source.origin));
         // What was shown is what is written, or nothing is.
         let (_, version) = lifecycle::apply(&*ledger, &Wanted::Changes(&changes), &by, Some(policy.version), &SystemClock).await?;
         say(format_args!(

@@ -149,11 +149,11 @@ fn prices(documents: &[PriceDocument], found: &mut Found) -> Vec<Arc<Price>> {
 
 fn price(document: &PriceDocument, place: &str, found: &mut Found) -> Price {
     if let Some(source) = &document.source {
-        for (field, text) in [("name", &source.name), ("from", &source.from), ("sha256", &source.sha256)] {
-            if text.is_empty() || text.chars().count() > SOURCE_CHARS_MAX || text.chars().any(char::is_control) {
+        for (field, text) in [("name", &source.name), ("origin", &source.origin), ("sha256", &source.sha256)] {
+            if text.is_empty() || text.len() > SOURCE_CHARS_MAX || !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
                 found.value(
                     format!("{place}/source/{field}"),
-                    format!("a source has 1 to {SOURCE_CHARS_MAX} characters on one line here"),
+                    format!("a source has 1 to {SOURCE_CHARS_MAX} visible ASCII characters here"),
                 );
             }
         }

@@ -286,7 +286,7 @@ fn merged(text: &str, table: &Table, from: &str) -> Merge {
         tier: Some(TierRule::ByPrice),
         source: SourceDocument {
             name: table.format.as_str().to_owned(),
-            from: "table.json".to_owned(),
+            origin: "table.json".to_owned(),
             sha256: table.sha256.clone(),
             imported_on: EffectiveFrom::parse("2026-11-24").expect("a date"),
         },
