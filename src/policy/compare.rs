@@ -170,7 +170,7 @@ fn named(list: &[Value]) -> Option<Vec<(&str, &Value)>> {
         let names: Option<Vec<(&str, &Value)>> = list.iter().map(|item| Some((item.get(*member)?.as_str()?, item))).collect();
         names.filter(|names| names.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().len() == list.len())
     };
-    NAMES.iter().find_map(|member| by(member))
+    NAMES.iter().find_map(by)
 }
 
 fn by_name(was: &[(&str, &Value)], is: &[(&str, &Value)], place: &str, found: &mut Vec<FieldChange>) {
