@@ -46,6 +46,8 @@ pub enum StartError {
     Counters(#[from] CountersError),
     #[error(transparent)]
     Flow(#[from] FlowError),
+    #[error("{refusal}. What is in force stays; put back what is gone in {}, or start with the files as they were and move the workspaces", .files.display())]
+    Stranding { files: PathBuf, refusal: FlowError },
     #[error("there is no directory {} with policies; without --policies the samples inside the program are used", .0.display())]
     NoPolicies(PathBuf),
     #[error("cannot listen on {address}: {cause}{}", hint(.cause))]
@@ -102,7 +104,15 @@ async fn compose(
                 reason: origin.clone(),
                 request_id: None,
             };
-            (flow::policy::apply_files(&*ledger, &files, &by, &*clock).await?, origin)
+            let applied = flow::policy::apply_files(&*ledger, &files, &by, &*clock).await;
+            let refused = |refusal| match refusal {
+                FlowError::WouldStrand(_) => StartError::Stranding {
+                    files: policies.to_owned(),
+                    refusal,
+                },
+                other => StartError::Flow(other),
+            };
+            (applied.map_err(refused)?, origin)
         }
     };
     tracing::info!(

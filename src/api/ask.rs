@@ -18,6 +18,8 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 const ATTRIBUTES_MAX: usize = 32;
+/// The longest text of an attribute.
+const ATTRIBUTE_CHARS_MAX: usize = 1_024;
 const TAGS_MAX: usize = 16;
 const TAG_CHARS_MAX: usize = 128;
 const EXCLUDED_MAX: usize = 32;
@@ -291,6 +293,13 @@ fn attributes(given: Option<&OpenObject>) -> Result<Map<String, Value>, Problem>
             return Err(Problem::unacceptable(
                 pointer::member("/attributes", name),
                 "must be a string, a number, a boolean or null",
+            ));
+        }
+        // Rules search in them, so their length is a part of what a rule may cost.
+        if value.as_str().is_some_and(|text| text.chars().count() > ATTRIBUTE_CHARS_MAX) {
+            return Err(Problem::unacceptable(
+                pointer::member("/attributes", name),
+                format!("may have at most {ATTRIBUTE_CHARS_MAX} characters"),
             ));
         }
     }

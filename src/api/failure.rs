@@ -13,12 +13,12 @@ impl From<FlowError> for Problem {
         let told = error.to_string();
         match error {
             FlowError::ReservationUnknown(_) | FlowError::ReservationGone(_) => Problem::reservation_unknown(told),
-            FlowError::NotFound => Problem::not_found(),
             FlowError::ReservationEnded(_, end) => Problem::of(code_of(end), told),
             FlowError::ReservationIsParent(_) => Problem::of(ProblemCode::ReservationIsParent, told),
             FlowError::ParentUnknown(_) => Problem::of_place(ProblemCode::ReservationUnknown, PARENT, told),
             FlowError::ParentEnded(_, end) => Problem::of_place(code_of(end), PARENT, told),
             FlowError::ParentUnfit(..) => Problem::unacceptable(PARENT, told),
+            FlowError::NotFound | FlowError::NoSuchVersion(_) => Problem::not_found(),
             FlowError::SettleConflict(_) => Problem::of(ProblemCode::SettleConflict, told),
             FlowError::UsageConflict => Problem::of(ProblemCode::UsageConflict, told),
             FlowError::RequestIdHeld(_) => Problem::of(ProblemCode::RequestIdHeld, told),
@@ -29,7 +29,9 @@ impl From<FlowError> for Problem {
             FlowError::Raced { .. } => Problem::precondition_failed(told),
             FlowError::Malformed { pointer, detail } => Problem::malformed(pointer, detail),
             FlowError::Unacceptable { pointer, detail } => Problem::unacceptable(pointer, detail),
-            FlowError::PlanInUse { .. } | FlowError::PlanIsDefault(_) => Problem::of(ProblemCode::PlanInUse, told),
+            FlowError::PlanInUse { .. } | FlowError::PlanIsDefault(_) | FlowError::WouldStrand(_) => {
+                Problem::of(ProblemCode::PlanInUse, told)
+            }
             FlowError::RebuildTimeout(_) => counted("counters", Problem::overloaded().because(error)),
             FlowError::Ledger(LedgerError::Busy) => counted("ledger", Problem::overloaded()),
             FlowError::Ledger(LedgerError::Corrupt { .. }) => Problem::internal().because(error),

@@ -3,6 +3,7 @@
 mod doctor;
 mod ledger;
 mod policy;
+mod prices;
 pub mod replay;
 mod running;
 mod serve;
@@ -54,6 +55,11 @@ enum Command {
     Policy {
         #[command(subcommand)]
         command: policy::PolicyCommand,
+    },
+    /// Work with prices.
+    Prices {
+        #[command(subcommand)]
+        command: prices::PricesCommand,
     },
     /// Prove the ledger.
     Ledger {
@@ -122,7 +128,16 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
             loaded.check()?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Policy { command } => policy::policy(settings, &command),
+        Command::Policy { command } => {
+            if command.needs_ledger() {
+                loaded.check()?;
+            }
+            policy::policy(settings, &command)
+        }
+        Command::Prices { command } => {
+            loaded.check()?;
+            prices::prices(settings, &command)
+        }
         Command::Ledger { command } => {
             loaded.check()?;
             ledger::ledger(settings, &command)

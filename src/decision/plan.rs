@@ -179,7 +179,7 @@ impl Plan {
 }
 
 /// `*` stands for any run of characters, `?` for one; linear in time, whatever the pattern.
-fn glob_matches(glob: &str, text: &str) -> bool {
+pub fn glob_matches(glob: &str, text: &str) -> bool {
     let (glob, text) = (glob.as_bytes(), text.as_bytes());
     let (mut g, mut t) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;

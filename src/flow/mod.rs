@@ -120,6 +120,10 @@ pub enum FlowError {
     PlanInUse { plan: String, workspace: WorkspaceId },
     #[error("plan {0} is the default plan, which workspaces without a plan are on; name another default_plan first")]
     PlanIsDefault(String),
+    #[error("{}", policy::lifecycle::stranded_words(.0))]
+    WouldStrand(Vec<policy::lifecycle::Stranded>),
+    #[error("there never was a policy version {0}; `weir policy history` lists those that were")]
+    NoSuchVersion(i64),
     #[error("the counters of workspace {0} are being rebuilt and did not come up in time")]
     RebuildTimeout(WorkspaceId),
     #[error(transparent)]

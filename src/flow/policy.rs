@@ -9,10 +9,12 @@ use crate::clock::Clock;
 use crate::ledger::{Ledger, LedgerError, PolicyChange, PolicyState};
 use crate::policy::Policy;
 use crate::policy::files::Files;
-use crate::policy::object::{self, Change, Object, ObjectId};
+use crate::policy::object::{Change, Object, ObjectId};
 use crate::policy::problem::{Fault, Problem, Problems};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub mod lifecycle;
 
 /// How many versions that were in force are kept in memory, for holds that were made under them.
 const RECENT_MAX: usize = 64;
@@ -58,7 +60,12 @@ pub async fn follow(service: &Service) -> Result<bool, FlowError> {
     if service.ledger.policy_version().await? == before.version {
         return Ok(false);
     }
-    let policy = build(service.ledger.policy().await?)?;
+    let state = service.ledger.policy().await?;
+    // Thousands of plans take a while to compile; requests go on meanwhile.
+    let built = tokio::task::spawn_blocking(move || build(state)).await;
+    let policy = built.map_err(|failure| LedgerError::Corrupt {
+        what: format!("the policy, whose compilation failed: {failure}"),
+    })??;
     service.recent.keep(before);
     service.policy.swap(policy);
     Ok(true)
@@ -75,18 +82,13 @@ pub async fn change(service: &Service, change: Change, by: &By, expected: &Expec
                 what: change.0.to_string(),
             });
         }
-        let changes = [change.clone()];
-        current.with(&changes).map_err(|problems| refused(problems, &change.0))?;
-        let before = |id: &ObjectId| current.object(id).map(|object| object.body.clone());
-        let write = written(current.version, &changes, before, by, &*service.clock);
-        if service.ledger.change_policy(write).await?.is_some() {
+        let proposal = lifecycle::Proposal::new(&*service.ledger, current, vec![change.clone()]).await?;
+        if proposal.write(&*service.ledger, by, None, &*service.clock).await?.is_some() {
             follow(service).await?;
             return Ok(service.policy.load());
         }
     }
-    Err(FlowError::Raced {
-        what: "the policy".to_owned(),
-    })
+    Err(raced())
 }
 
 /// Deletes a plan, unless a workspace is on it.
@@ -114,33 +116,26 @@ pub async fn in_force(ledger: &dyn Ledger) -> Result<Option<Policy>, FlowError> 
     (state.version > 0).then(|| build(state)).transpose()
 }
 
+/// The policy as it was at `version`.
+pub async fn was_in_force(ledger: &dyn Ledger, version: i64) -> Result<Policy, FlowError> {
+    build(ledger.policy_at(version).await?.ok_or(FlowError::NoSuchVersion(version))?)
+}
+
 /// Applies policy files if they are not the ones that were applied last, and returns the policy in force: unchanged files never revert
-/// what was changed since.
+/// what was changed since. Files that would leave a workspace without a plan are refused.
 pub async fn apply_files(ledger: &dyn Ledger, files: &Files, by: &By, clock: &dyn Clock) -> Result<Policy, FlowError> {
-    let (hash, wanted) = (files.hash(), files.objects());
-    for _ in 0..DECIDE_AGAIN_MAX {
-        let state = ledger.policy().await?;
-        if state.files_hash.as_deref() == Some(hash.as_str()) {
-            return build(state);
-        }
-        let present = objects_of(&state);
-        let changes = object::apply_files(&present, &wanted);
-        let first = changes.first().map(|(id, _)| id.clone());
-        Policy::build(object::changed(&present, &changes), state.version, state.changed_at)
-            .map_err(|problems| refused(problems, first.as_ref().unwrap_or(&ObjectId::routing())))?;
-        let bodies: BTreeMap<&ObjectId, &serde_json::Value> = present.iter().map(|object| (&object.id, &object.body)).collect();
-        let before = |id: &ObjectId| bodies.get(id).map(|body| (*body).clone());
-        let write = PolicyChange {
-            files_hash: Some(hash.clone()),
-            ..written(state.version, &changes, before, by, clock)
-        };
-        if ledger.change_policy(write).await?.is_some() {
-            return build(ledger.policy().await?);
-        }
+    let state = ledger.policy().await?;
+    if state.files_hash.as_deref() == Some(files.hash().as_str()) {
+        return build(state);
     }
-    Err(FlowError::Raced {
+    lifecycle::apply(ledger, &lifecycle::Wanted::Files(files), by, None, clock).await?;
+    build(ledger.policy().await?)
+}
+
+fn raced() -> FlowError {
+    FlowError::Raced {
         what: "the policy".to_owned(),
-    })
+    }
 }
 
 /// A change of policy as the ledger takes it, each object with its record; `before` tells what an object says until then.

@@ -157,6 +157,8 @@ pub async fn change(
         if service.ledger.put_workspace(&next, version, audited).await? {
             return Ok((service.workspaces.keep(next), is_new));
         }
+        // It may be the plan that has gone.
+        super::policy::follow(service).await?;
     }
     Err(raced())
 }

@@ -30,6 +30,7 @@ use audit::{AuditLedger, Audited, By};
 use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
+use history::PolicyHistory;
 use provider::ProviderLedger;
 
 pub mod api_keys;
@@ -39,6 +40,7 @@ mod contract;
 pub mod correction;
 pub mod directory;
 pub mod ends;
+pub mod history;
 pub mod postgres;
 pub mod provider;
 mod record;
@@ -229,7 +231,7 @@ pub trait Lead: Send + Sync {
 
 /// A ledger.
 #[async_trait]
-pub trait Ledger: ApiKeyLedger + AuditLedger + CorrectionLedger + DirectoryLedger + EndsLedger + ProviderLedger {
+pub trait Ledger: ApiKeyLedger + AuditLedger + CorrectionLedger + DirectoryLedger + EndsLedger + PolicyHistory + ProviderLedger {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.
@@ -252,7 +254,7 @@ pub trait Ledger: ApiKeyLedger + AuditLedger + CorrectionLedger + DirectoryLedge
     /// The workspace; `None` before its first write.
     async fn workspace(&self, id: &WorkspaceId) -> Result<Option<Workspace>, LedgerError>;
 
-    /// Creates or replaces a workspace. False: it is not at `expected_version` (0: not there), and nothing changed.
+    /// Creates or replaces a workspace. False: it is not at `expected_version` (0: not there), or its plan is gone, and nothing changed.
     async fn put_workspace(&self, workspace: &Workspace, expected_version: u32, audited: Audited) -> Result<bool, LedgerError>;
 
     /// A workspace that is on this plan, if there is one.
@@ -278,7 +280,8 @@ pub trait Ledger: ApiKeyLedger + AuditLedger + CorrectionLedger + DirectoryLedge
     /// The number of the policy in force, cheap enough to ask each second.
     async fn policy_version(&self) -> Result<i64, LedgerError>;
 
-    /// Writes a change of policy and returns the new version; `None`: the expected version is not the current one.
+    /// Writes a change of policy and returns the new version; `None`: the expected version is not the current one, or a workspace is on a
+    /// plan that would go, and nothing changed.
     async fn change_policy(&self, change: PolicyChange) -> Result<Option<i64>, LedgerError>;
 
     /// The answer under `key` that was given after `since`. Where there is none and `answer` is given, that one is kept from now on and is

@@ -371,4 +371,6 @@ impl Walk<'_> {
 }
 
 #[cfg(test)]
+mod bombs;
+#[cfg(test)]
 mod tests;

@@ -96,7 +96,7 @@ impl Sources {
 }
 
 /// Reads at most one byte more than a file may have, whatever it pretends to be.
-fn read_file(path: &Path) -> Result<String, String> {
+pub(super) fn read_file(path: &Path) -> Result<String, String> {
     let cannot = |cause: std::io::Error| format!("the file cannot be read: {cause}");
     let file = std::fs::File::open(path).map_err(cannot)?;
     let mut bytes = Vec::new();

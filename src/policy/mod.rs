@@ -5,13 +5,16 @@
 //! must fit together) → [`Policy`]. Every problem on that way is a value with its place; [`files`] turns places into lines and columns.
 //! Architecture invariant: nothing here knows the ledger. What is stored are plain objects, see [`object`].
 
+pub mod cases;
 pub mod check;
+pub mod compare;
 pub mod compile;
 pub mod condition;
 pub mod document;
 pub mod export;
 pub mod files;
 pub mod object;
+pub mod prices;
 pub mod problem;
 pub mod read;
 pub mod schema;

@@ -1,5 +1,6 @@
 //! The JSON Schemas of the policy files, for editors and for people who write policies by program. They are committed beside the files.
 
+use super::cases::CasesFile;
 use super::document::{ModelsFile, PlansFile, RoutingDocument};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
@@ -11,6 +12,11 @@ pub fn schemas() -> [(&'static str, Value); 3] {
         ("plans.schema.json", schema::<PlansFile>("Weir: plans.yaml")),
         ("routing.schema.json", schema::<RoutingDocument>("Weir: routing.yaml")),
     ]
+}
+
+/// The name of the schema of golden cases, below the policies, and its content.
+pub fn cases_schema() -> (&'static str, Value) {
+    ("tests/cases.schema.json", schema::<CasesFile>("Weir: golden cases of a policy"))
 }
 
 fn schema<T: JsonSchema>(title: &str) -> Value {

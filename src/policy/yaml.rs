@@ -226,6 +226,14 @@ impl Node {
         }
     }
 
+    /// The name of the last member of a mapping.
+    pub fn last_key(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Mapping(members) => members.last().map(|(key, _, _)| key.as_str()),
+            _ => None,
+        }
+    }
+
     /// The text at `pointer`, if there is one.
     pub fn text_at(&self, pointer: &str) -> Option<&str> {
         match self.walk(pointer) {

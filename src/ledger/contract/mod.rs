@@ -11,6 +11,7 @@ pub(super) mod book;
 pub(super) mod checkpoints;
 pub(super) mod described;
 pub(super) mod ends;
+pub(super) mod history;
 pub(super) mod lists;
 pub(super) mod nodes;
 pub(super) mod posts;
@@ -99,6 +100,11 @@ macro_rules! ledger_contract {
             described::of_the_answers_under_a_key_the_first_is_kept_for_its_time,
             described::racing_answers_are_all_told_the_first,
             described::a_ledger_that_works_answers_a_ping,
+            history::history_lists_versions_newest_first_with_what_they_changed,
+            history::workspaces_are_counted_by_the_plan_that_they_chose,
+            history::a_plan_that_a_workspace_is_on_is_not_taken_away,
+            history::a_workspace_is_not_put_on_a_plan_that_is_gone,
+            history::a_plan_that_goes_and_a_workspace_that_comes_never_both_win,
             audit::a_change_is_audited_as_it_was_told,
             audit::a_change_that_is_refused_leaves_no_record,
             audit::a_change_whose_record_cannot_be_written_is_not_made,

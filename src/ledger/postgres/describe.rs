@@ -3,7 +3,7 @@
 
 use super::fault::Fault;
 use super::server::Server;
-use super::{Connection, audited, follow, read, sql};
+use super::{Connection, audited, follow, history_read, read, sql};
 use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
@@ -86,6 +86,10 @@ impl Description<bool> for WorkspacePut {
             .await?;
         let numbered = sqlx::query(shared::NUMBER_WORKSPACE).bind(self.workspace.id.as_str()).bind(number);
         numbered.execute(&mut *connection).await?;
+        // Under that lock no plan goes.
+        if history_read::is_gone(connection, self.workspace.plan_id.as_ref()).await? {
+            return Ok((false, false));
+        }
         follow::tell(connection).await?;
         Ok((true, true))
     }
@@ -94,6 +98,14 @@ impl Description<bool> for WorkspacePut {
 #[async_trait]
 impl Description<Option<i64>> for PolicyChange {
     async fn write(&self, connection: &mut Connection) -> Result<(Option<i64>, bool), Fault> {
+        // Whoever puts a workspace on a plan takes this lock too, and what is read after it is read in statements of their own: of a plan
+        // that goes and a workspace that comes one is told that it is too late.
+        if self.plans_gone().next().is_some() {
+            sqlx::query(sql::LOCK_WORKSPACE_CHANGES).execute(&mut *connection).await?;
+            if history_read::would_strand(connection, self).await? {
+                return Ok((None, false));
+            }
+        }
         let version = self.expected_version + 1;
         let head = sqlx::query(sql::ADD_NEXT_POLICY_VERSION).bind(version).bind(self.now.micros());
         let head = head

@@ -59,6 +59,10 @@ mod corrected;
 mod describe;
 mod fault;
 mod follow;
+mod history;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../history_read.rs"]
+mod history_read;
 mod inspect;
 mod lead;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]

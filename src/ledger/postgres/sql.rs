@@ -60,6 +60,9 @@ pub(super) const POST_BATCH: &str = "SELECT answer, posts, workspace_id, user_id
 /// Tells other nodes that something was described; `$1` channel.
 pub(super) const TELL: &str = "SELECT pg_notify($1, '')";
 
+/// Keeps workspaces from being numbered, and so from being put on a plan, until the transaction ends.
+pub(super) const LOCK_WORKSPACE_CHANGES: &str = "SELECT last FROM change_number WHERE what = 'workspace' FOR UPDATE";
+
 /// A version of the policy, if `$6` is the one before it, however many nodes try.
 pub(super) const ADD_NEXT_POLICY_VERSION: &str = "INSERT INTO policy_version (version, changed_at, actor, reason, files_hash) \
      SELECT $1, $2, $3, $4, $5 WHERE $6 = (SELECT COALESCE(MAX(version), 0) FROM policy_version) ON CONFLICT (version) DO NOTHING";

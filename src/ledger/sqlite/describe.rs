@@ -3,7 +3,7 @@
 
 use super::fault::Fault;
 use super::writer::{Call, Described};
-use super::{Connection, File, audited, posting, read};
+use super::{Connection, File, audited, history_read, posting, read};
 use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
@@ -53,6 +53,9 @@ pub(super) struct WorkspacePut {
 #[async_trait]
 impl Description<bool> for WorkspacePut {
     async fn write(&self, connection: &mut Connection) -> Result<(bool, bool), Fault> {
+        if history_read::is_gone(connection, self.workspace.plan_id.as_ref()).await? {
+            return Ok((false, false));
+        }
         let is_put = match self.expected_version {
             0 => posting::create_workspace(connection, &self.workspace).await?,
             expected => posting::replace_workspace(connection, &self.workspace, expected).await?,
@@ -68,7 +71,7 @@ impl Description<bool> for WorkspacePut {
 #[async_trait]
 impl Description<Option<i64>> for PolicyChange {
     async fn write(&self, connection: &mut Connection) -> Result<(Option<i64>, bool), Fault> {
-        if read::policy_version(connection).await? != self.expected_version {
+        if read::policy_version(connection).await? != self.expected_version || history_read::would_strand(connection, self).await? {
             return Ok((None, false));
         }
         let version = self.expected_version + 1;

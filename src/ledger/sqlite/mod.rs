@@ -49,6 +49,10 @@ mod batch;
 mod corrected;
 mod describe;
 mod fault;
+mod history;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../history_read.rs"]
+mod history_read;
 mod inspect;
 mod lead;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]

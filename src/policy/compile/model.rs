@@ -19,6 +19,8 @@ const MODELS_MAX: usize = 20_000;
 const NAMES_MAX: usize = 64;
 /// The most prices of a model over time.
 const PRICES_MAX: usize = 256;
+/// The longest name or address of a price's source.
+const SOURCE_CHARS_MAX: usize = 512;
 /// The least that a model may make of a text that others make one token of, in ten-thousandths.
 const TOKEN_FACTOR_MIN: i64 = 1_000;
 /// The most that it may make of it.
@@ -146,6 +148,16 @@ fn prices(documents: &[PriceDocument], found: &mut Found) -> Vec<Arc<Price>> {
 }
 
 fn price(document: &PriceDocument, place: &str, found: &mut Found) -> Price {
+    if let Some(source) = &document.source {
+        for (field, text) in [("name", &source.name), ("origin", &source.origin), ("sha256", &source.sha256)] {
+            if text.is_empty() || text.len() > SOURCE_CHARS_MAX || !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+                found.value(
+                    format!("{place}/source/{field}"),
+                    format!("a source has 1 to {SOURCE_CHARS_MAX} visible ASCII characters here"),
+                );
+            }
+        }
+    }
     let rates = base_rates(document, place, found);
     let above = steps(document, &rates, place, found);
     let request = bounded(document.request, &format!("{place}/request"), found);

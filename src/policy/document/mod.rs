@@ -10,7 +10,7 @@ mod routing;
 mod scalar;
 mod shape;
 
-pub use model::{CreditsDocument, ModelDocument, PriceDocument, StepDocument, Steps};
+pub use model::{CreditsDocument, ModelDocument, PriceDocument, SourceDocument, StepDocument, Steps};
 pub use plan::{BudgetDocument, CacheDocument, FeatureDocument, OverageDocument, PlanDocument, PricingDocument, SoftAction};
 pub use plan::{CACHE_ENTRIES_MAX, CACHE_TTL_SECONDS_MAX, HOLD_SECONDS_MAX, OPEN_RESERVATIONS_MAX, THROTTLE_MS_MAX};
 pub use routing::{RoutingDocument, RuleDocument};

@@ -12,6 +12,9 @@ use std::borrow::Cow;
 use std::fmt;
 use utoipa::ToSchema;
 
+/// One line that people can read.
+const SOURCE_PATTERN: &str = "^[ -~]+$";
+
 /// A priced model.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "a model as a mapping")]
@@ -109,6 +112,29 @@ pub struct PriceDocument {
     #[serde(default)]
     #[schema(value_type = Vec<StepDocument>)]
     pub above: Steps,
+    /// Where it was taken from; absent where somebody wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceDocument>,
+}
+
+/// The table that a price was imported from.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "the source of a price as a mapping")]
+pub struct SourceDocument {
+    /// `litellm` or `genai-prices`.
+    #[schemars(length(min = 1, max = 512), regex(pattern = SOURCE_PATTERN))]
+    #[schema(example = "litellm")]
+    pub name: String,
+    /// Its file, or the address that it was fetched from.
+    #[schemars(length(min = 1, max = 512), regex(pattern = SOURCE_PATTERN))]
+    #[schema(example = "model_prices_and_context_window.json")]
+    pub origin: String,
+    /// Of the whole file, in hexadecimal.
+    #[schemars(length(min = 1, max = 512), regex(pattern = SOURCE_PATTERN))]
+    pub sha256: String,
+    /// When it was imported.
+    #[schema(value_type = String, example = "2026-11-24")]
+    pub imported_on: EffectiveFrom,
 }
 
 /// The rates of a whole request whose input passes `tokens`.

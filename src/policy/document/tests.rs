@@ -179,7 +179,7 @@ prop_compose! {
     ) -> PriceDocument {
         PriceDocument {
             effective_from, input, output, cache_read, cache_write, cache_write_1h, audio_input, audio_output, image_input, request,
-            batch_discount, above: Steps(above),
+            batch_discount, above: Steps(above), source: None,
         }
     }
 }
