@@ -4,8 +4,10 @@
 pub mod ask;
 pub mod auth;
 pub mod authorize;
+pub mod batch;
 pub mod call;
 pub mod events;
+pub mod explain;
 pub mod failure;
 pub mod idempotency;
 pub mod json;

@@ -4,7 +4,7 @@ use super::auth::{Access, Scope, Verifier};
 use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
-use super::{authorize, events, json, ledger, operations, policies, reservations, usage, workspaces};
+use super::{authorize, batch, events, explain, json, ledger, operations, policies, reservations, usage, workspaces};
 use crate::flow::Service;
 use actix_web::http::Method;
 use actix_web::web::{self, Data, Payload, ServiceConfig};
@@ -63,10 +63,13 @@ pub fn routes() -> Vec<Route> {
     let policy = Access::scope(Scope::Admin).unbound();
     routes! {
         POST "/v1/authorize", authorizing, LARGE, authorize::authorize;
+        POST "/v1/authorize/batch", authorizing, LARGE, batch::batch;
         POST "/v1/reservations/{id}/settle", authorizing, SMALL, reservations::settle;
         POST "/v1/reservations/{id}/release", authorizing, SMALL, reservations::release;
         POST "/v1/reservations/{id}/extend", authorizing, SMALL, reservations::extend;
         GET "/v1/reservations/{id}", authorizing.or(Scope::Read), SMALL, reservations::get;
+        GET "/v1/reservations/{id}/explain", authorizing.or(Scope::Read), SMALL, explain::reservation;
+        GET "/v1/decisions/{id}/explain", authorizing.or(Scope::Read), SMALL, explain::decision;
         POST "/v1/usage", Access::scope(Scope::UsageWrite), CREATES, usage::usage;
         POST "/v1/events", Access::scope(Scope::UsageWrite), CREATES, events::events;
         GET "/v1/workspaces/{id}/usage", reading.or(Scope::Portal), SMALL, workspaces::usage;

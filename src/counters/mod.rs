@@ -195,6 +195,16 @@ pub trait Counters: Send + Sync {
     /// which rung fits. See the module's promises 1, 5, 7.
     async fn hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CountersError>;
 
+    /// Holds for several requests of one workspace, each by itself as [`Counters::hold`] does and in their order, in one round trip where
+    /// there is one. Of a request whose groups must be rebuilt first, those behind it may have been decided before.
+    async fn hold_many(&self, requests: &[HoldRequest]) -> Vec<Result<HoldOutcome, CountersError>> {
+        let mut outcomes = Vec::with_capacity(requests.len());
+        for request in requests {
+            outcomes.push(self.hold(request).await);
+        }
+        outcomes
+    }
+
     /// The balances of `counters` now, or the groups that must be rebuilt first.
     async fn balances(
         &self,

@@ -6,6 +6,8 @@
 use super::{FlowError, Service};
 use crate::decision::amount::Amounts;
 use crate::decision::ask::Ask;
+use crate::decision::counter::Balance;
+use crate::decision::facts::{Facts, Outcome};
 use crate::decision::id::{DecisionId, ModelId, ReservationId};
 use crate::decision::ladder::Ladder;
 use crate::decision::limits::Limits;
@@ -17,7 +19,11 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The first byte of each stored context; another layout gets another number.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
+/// The layout before: without the workspace's version, and none of its decisions was logged when it was made.
+const LAYOUT_BEFORE: u8 = 1;
+/// What that layout lacks at its end: version 0, and not logged.
+const LACKED_BEFORE: [u8; 2] = [0, 0];
 /// What most contexts fit into, so that they are written without moving.
 const BYTES_USUALLY_MAX: usize = 1_024;
 
@@ -36,6 +42,10 @@ pub struct Context {
     pub limits: Arc<Limits>,
     pub expected_output: i64,
     pub charge_on_expiry: bool,
+    /// Of the workspace's description; 0: not known any more.
+    pub workspace_version: u32,
+    /// The decision log has the decision already; otherwise its end puts it there.
+    pub logged: bool,
 }
 
 impl Context {
@@ -54,6 +64,7 @@ impl Context {
         };
         match bytes.split_first() {
             Some((&LAYOUT, rest)) => postcard::from_bytes(rest).map_err(|_| unreadable()),
+            Some((&LAYOUT_BEFORE, rest)) => postcard::from_bytes(&[rest, &LACKED_BEFORE].concat()).map_err(|_| unreadable()),
             _ => Err(unreadable()),
         }
     }
@@ -79,6 +90,24 @@ impl Context {
             self.authorized_at,
         )
         .map_err(|_| gone())
+    }
+
+    /// What the decision was made of and what it was; `before` are the balances that the store decided by.
+    pub fn facts(&self, before: Vec<Balance>, outcome: Outcome) -> Facts {
+        Facts {
+            ask: self.ask.clone(),
+            decided_at: self.authorized_at,
+            policy_version: self.policy_version,
+            workspace_version: self.workspace_version,
+            plan: Some(self.plan.clone()),
+            chosen: Some(self.chosen.clone()),
+            routed: self.routed.clone(),
+            shadow_routes: self.shadow_routes.clone(),
+            limits: self.limits.clone(),
+            expected_output: self.expected_output,
+            before,
+            outcome,
+        }
     }
 
     /// What a settlement of this hold is about.
@@ -107,5 +136,56 @@ impl Service {
     /// The policy under which a context was made.
     pub async fn policy_of(&self, context: &Context) -> Result<Arc<Policy>, FlowError> {
         super::policy::at(self, context.policy_version).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::id::{Feature, PlanId, RequestId, WorkspaceId};
+    use crate::decision::price::Mode;
+
+    #[test]
+    fn a_context_of_the_layout_before_is_still_read() {
+        let ask = Ask {
+            workspace: WorkspaceId::parse("ws").expect("a name"),
+            user: None,
+            feature: Feature::parse("chat").expect("a name"),
+            model: ModelId::parse("big").expect("a name"),
+            request_id: RequestId::parse("r").expect("a name"),
+            input_tokens: 100,
+            input_tokens_estimated: false,
+            max_output_tokens: None,
+            min_output_tokens: None,
+            mode: Mode::Interactive,
+            allow_batch: false,
+            requests: 1,
+            hold_seconds: None,
+            exclude_providers: Vec::new(),
+            tags: Default::default(),
+        };
+        let context = Context {
+            ask: Arc::new(ask),
+            decision: DecisionId::from_uuid(uuid::Uuid::from_u128(7)),
+            authorized_at: Timestamp::from_micros(1_795_262_400_000_000),
+            policy_version: 3,
+            plan: PlanId::parse("pro").expect("a name"),
+            chosen: ModelId::parse("big").expect("a name"),
+            routed: None,
+            shadow_routes: Vec::new(),
+            limits: Arc::default(),
+            expected_output: 50,
+            charge_on_expiry: true,
+            workspace_version: 0,
+            logged: false,
+        };
+        let now = context.encode();
+        let id = ReservationId::derive(&context.ask.workspace, &context.ask.request_id);
+        assert_eq!(Context::decode(&now, id).ok().as_ref(), Some(&context));
+        let mut before = now.to_vec();
+        before[0] = LAYOUT_BEFORE;
+        before.truncate(now.len() - LACKED_BEFORE.len());
+        assert_eq!(Context::decode(&before, id).ok(), Some(context));
+        assert!(Context::decode(&[9, 1, 2], id).is_err(), "another layout is unreadable");
     }
 }

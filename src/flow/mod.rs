@@ -7,19 +7,25 @@ use crate::decision::id::{EntryId, ReservationId, WorkspaceId};
 use crate::decision::standing::End;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
+use decided::DecisionLog;
 use estimator::Estimator;
 use std::sync::Arc;
 use workspace::Workspaces;
 
 pub mod answer;
 pub mod authorize;
+pub mod batch;
 pub mod context;
+pub mod decided;
+mod dry_run;
 pub mod estimator;
 pub mod expire;
+pub mod explain;
 pub mod extend;
 pub mod find;
 mod known;
 pub mod policy;
+mod prepare;
 pub mod read;
 pub mod rebuild;
 pub mod record;
@@ -43,6 +49,7 @@ pub struct Service {
     pub recent: policy::Recent,
     pub workspaces: Workspaces,
     pub estimator: Estimator,
+    pub decisions: DecisionLog,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -55,6 +62,7 @@ impl Service {
             recent: policy::Recent::default(),
             workspaces: Workspaces::default(),
             estimator: Estimator::default(),
+            decisions: DecisionLog::default(),
             clock,
         }
     }

@@ -13,6 +13,7 @@
 //! 4. An open checkpoint counts as spent, like an entry. It is replaced, never added to, by the next checkpoint or the final entry.
 //! 5. The first write of a workspace creates it.
 //! 6. Of the answers under one key the first is kept, until it is older than whoever asks wants to know.
+//! 7. A logged decision is kept until it is pruned: the oldest of its kind first, and none that is neither too old nor too much.
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -26,10 +27,13 @@ use async_trait::async_trait;
 
 #[cfg(test)]
 mod contract;
+mod decisions;
 pub mod postgres;
 mod record;
 mod sql;
 pub mod sqlite;
+
+pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
 
 /// The most entries of one page.
 pub const PAGE_ENTRIES_MAX: usize = 500;
@@ -214,7 +218,7 @@ pub trait Lead: Send + Sync {
 
 /// A ledger.
 #[async_trait]
-pub trait Ledger: Send + Sync {
+pub trait Ledger: DecisionLedger + Send + Sync {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.

@@ -13,6 +13,7 @@ mod call;
 mod inspect;
 mod keys;
 mod link;
+mod many;
 mod pack;
 mod reply;
 mod request;
@@ -124,37 +125,22 @@ impl RedisCounters {
     /// `nonce` is of this call: sent again with the same one, it is answered as it was, not as a replay.
     async fn try_hold(&self, request: &HoldRequest, nonce: u64) -> Result<HoldOutcome, CallError> {
         let columns = Columns::of(request.counters.iter());
-        let mut call = self.of_workspace(&script::PLAIN_HOLD, &request.workspace, request.now);
-        call.keys.push(self.keys.reservation(request.reservation));
-        call.keys.push(self.keys.group(&request.workspace, Whose::Workspace.column()));
-        self.with_groups(&mut call, &request.workspace, &columns);
-        pack_hold(&mut call.pack, request, &columns, nonce);
+        let mut call = self.hold_call(&script::PLAIN_HOLD, request, &columns, nonce);
         let (mut word, mut reply) = self.send(&call).await?;
         if word == "else" {
             call.script = &script::HOLD;
             (word, reply) = self.send(&call).await?;
         }
-        Ok(match word.as_str() {
-            "held" => HoldOutcome::Held {
-                taken: Taken {
-                    rung: usize::try_from(reply.int()?).unwrap_or(usize::MAX),
-                    output: reply.int()?,
-                    amounts: reply.list()?.amounts()?,
-                },
-                before: reply.balances()?,
-            },
-            "replayed" => HoldOutcome::Replayed(Box::new(reply.record(request.reservation)?)),
-            "mismatch" => HoldOutcome::Mismatch,
-            "ended" => HoldOutcome::Ended(reply.end()?.unwrap_or(End::Expired)),
-            "short" => HoldOutcome::Short {
-                balances: reply.balances()?,
-            },
-            "open" => HoldOutcome::TooManyOpen {
-                balances: reply.balances()?,
-            },
-            "unready" => HoldOutcome::Unready(columns.named(&reply.texts()?)),
-            other => return Err(unknown_word(other)),
-        })
+        hold_outcome(&word, reply, &columns, request.reservation)
+    }
+
+    fn hold_call<'a>(&self, script: &'a Script, request: &HoldRequest, columns: &Columns<'_>, nonce: u64) -> Call<'a> {
+        let mut call = self.of_workspace(script, &request.workspace, request.now);
+        call.keys.push(self.keys.reservation(request.reservation));
+        call.keys.push(self.keys.group(&request.workspace, Whose::Workspace.column()));
+        self.with_groups(&mut call, &request.workspace, columns);
+        pack_hold(&mut call.pack, request, columns, nonce);
+        call
     }
 
     async fn try_balances(
@@ -300,6 +286,31 @@ impl RedisCounters {
     }
 }
 
+/// What a script of holding answered.
+fn hold_outcome(word: &str, mut reply: Reply, columns: &Columns<'_>, reservation: ReservationId) -> Result<HoldOutcome, CallError> {
+    Ok(match word {
+        "held" => HoldOutcome::Held {
+            taken: Taken {
+                rung: usize::try_from(reply.int()?).unwrap_or(usize::MAX),
+                output: reply.int()?,
+                amounts: reply.list()?.amounts()?,
+            },
+            before: reply.balances()?,
+        },
+        "replayed" => HoldOutcome::Replayed(Box::new(reply.record(reservation)?)),
+        "mismatch" => HoldOutcome::Mismatch,
+        "ended" => HoldOutcome::Ended(reply.end()?.unwrap_or(End::Expired)),
+        "short" => HoldOutcome::Short {
+            balances: reply.balances()?,
+        },
+        "open" => HoldOutcome::TooManyOpen {
+            balances: reply.balances()?,
+        },
+        "unready" => HoldOutcome::Unready(columns.named(&reply.texts()?)),
+        other => return Err(unknown_word(other)),
+    })
+}
+
 fn pack_progress(pack: &mut Pack, progress: Progress) {
     match progress {
         Progress::Used(amounts) => pack.int(0).amounts(amounts),
@@ -325,6 +336,10 @@ impl Counters for RedisCounters {
     async fn hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CountersError> {
         request::check(request).map_err(|why| refused("hold", why))?;
         self.try_hold(request, rand::random()).await.map_err(failed("hold"))
+    }
+
+    async fn hold_many(&self, requests: &[HoldRequest]) -> Vec<Result<HoldOutcome, CountersError>> {
+        self.holds_together(requests).await
     }
 
     async fn balances(

@@ -28,6 +28,7 @@ use writer::Writers;
 
 mod batch;
 mod call;
+mod decisions;
 mod describe;
 mod fault;
 mod follow;

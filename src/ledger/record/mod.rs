@@ -2,7 +2,7 @@
 //!
 //! Nothing is guessed here: a column that does not read as the type that it was written from is an error that names it.
 
-use crate::decision::id::{EntryId, WorkspaceId};
+use crate::decision::id::{DecisionId, EntryId, ReservationId, WorkspaceId};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Serialize};
 use sqlx::error::BoxDynError;
@@ -36,12 +36,14 @@ macro_rules! record {
 }
 
 mod answer;
+mod decision;
 mod entry;
 mod standing;
 mod sum;
 mod workspace;
 
 pub(super) use answer::{AnswerRow, hex};
+pub(super) use decision::DecisionRecord;
 pub(super) use entry::{EntryRecord, user_column};
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
@@ -89,6 +91,16 @@ pub(super) fn entry_id(text: &str) -> Result<EntryId, Unreadable> {
 /// A workspace id that is read by itself.
 pub(super) fn workspace_id(text: &str) -> Result<WorkspaceId, Unreadable> {
     parse("workspace_id", text, WorkspaceId::parse)
+}
+
+/// A decision id that is read by itself.
+pub(super) fn read_decision_id(text: &str) -> Result<DecisionId, Unreadable> {
+    parse("decision_id", text, DecisionId::parse)
+}
+
+/// A reservation id that is read by itself.
+pub(super) fn read_reservation(text: &str) -> Result<ReservationId, Unreadable> {
+    parse("reservation_id", text, ReservationId::parse)
 }
 
 /// The word that an enum is known by on the wire is the one in its column.

@@ -25,6 +25,7 @@ use std::time::Duration;
 use writer::{Job, Writer};
 
 mod batch;
+mod decisions;
 mod fault;
 mod inspect;
 mod lead;

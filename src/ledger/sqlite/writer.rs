@@ -7,13 +7,13 @@
 use super::File;
 use super::batch::Write;
 use super::fault::Fault;
-use super::{posting, read};
+use super::{decisions, posting, read};
 use crate::counters::SumRow;
 use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use crate::ledger::record::hex;
-use crate::ledger::{KeptAnswer, LedgerError, Naming, PolicyChange, Post, Posted, sql};
+use crate::ledger::{KeptAnswer, LedgerError, LoggedDecision, Naming, PolicyChange, Post, Posted, Pruning, sql};
 use sqlx::SqliteConnection;
 use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -47,6 +47,8 @@ pub(super) enum Job {
     ChangePolicy(Call<PolicyChange, Option<i64>>),
     ExtendCheckpoint(Call<(ReservationId, Timestamp), ()>),
     KeepAnswer(Box<Call<(u128, KeptAnswer, Timestamp), KeptAnswer>>),
+    LogDecisions(Call<Vec<LoggedDecision>, ()>),
+    PruneDecisions(Call<Pruning, usize>),
     Ping(Call<(), ()>),
     Stop,
     #[cfg(test)]
@@ -164,6 +166,8 @@ async fn work(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result<(),
             [Job::ChangePolicy(call)] => call.outcome = Some(Ok(change_policy(connection, &call.ask).await?)),
             [Job::ExtendCheckpoint(call)] => call.outcome = Some(Ok(extend_checkpoint(connection, call.ask).await?)),
             [Job::KeepAnswer(call)] => call.outcome = Some(Ok(keep_answer(connection, &call.ask).await?)),
+            [Job::LogDecisions(call)] => call.outcome = Some(Ok(decisions::log(connection, &call.ask).await?)),
+            [Job::PruneDecisions(call)] => call.outcome = Some(Ok(decisions::prune(connection, call.ask).await?)),
             [Job::Ping(call)] => call.outcome = Some(Ok(())),
             [Job::Stop] => {}
             #[cfg(test)]
@@ -268,6 +272,8 @@ fn answer(jobs: impl IntoIterator<Item = Job>, committed: &Result<(), Fault>, fi
             Job::ChangePolicy(call) => call.answer(committed, file),
             Job::ExtendCheckpoint(call) => call.answer(committed, file),
             Job::KeepAnswer(call) => call.answer(committed, file),
+            Job::LogDecisions(call) => call.answer(committed, file),
+            Job::PruneDecisions(call) => call.answer(committed, file),
             Job::Ping(call) => call.answer(committed, file),
             Job::Stop => {}
             #[cfg(test)]

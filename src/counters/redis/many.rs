@@ -1,0 +1,49 @@
+//! Many holds of one workspace in one round trip: the script of each, one behind the other. The server runs them in their order, and what
+//! another caller asks may come in between, as it may between any two holds.
+//!
+//! What has no answer then (a script that is not loaded, a connection that broke) or is out of the ordinary is asked again by itself, in
+//! order and with its own nonce, by which a hold that was taken already is told as it was.
+
+use super::keys::Columns;
+use super::{RedisCounters, call, failed, hold_outcome, refused, request, script};
+use crate::counters::{CountersError, HoldOutcome, HoldRequest};
+
+impl RedisCounters {
+    pub(super) async fn holds_together(&self, requests: &[HoldRequest]) -> Vec<Result<HoldOutcome, CountersError>> {
+        // One script for all, so that nobody is asked again behind somebody who came after him: the short one hands over what it knows
+        // beforehand to be none of its own, and what only the counters tell it tells all who follow.
+        let script = match requests.iter().all(is_plain) {
+            true => &script::PLAIN_HOLD,
+            false => &script::HOLD,
+        };
+        let asked: Vec<_> = requests
+            .iter()
+            .map(|wanted| (wanted, rand::random::<u64>(), request::check(wanted)))
+            .collect();
+        let columns: Vec<Columns<'_>> = requests.iter().map(|wanted| Columns::of(wanted.counters.iter())).collect();
+        let good = asked.iter().zip(&columns).filter(|((_, _, checked), _)| checked.is_ok());
+        let calls: Vec<_> = good
+            .map(|((wanted, nonce, _), columns)| self.hold_call(script, wanted, columns, *nonce))
+            .collect();
+        let answers = call::send_together(&calls, &self.link, &self.clocks, self.settings.response_timeout).await;
+        let mut answers = answers.into_iter();
+        let mut outcomes = Vec::with_capacity(requests.len());
+        for ((wanted, nonce, checked), columns) in asked.into_iter().zip(&columns) {
+            outcomes.push(match checked {
+                Err(why) => Err(refused("hold", why)),
+                Ok(()) => match answers.next().flatten() {
+                    Some((word, reply)) if word != "else" => {
+                        hold_outcome(&word, reply, columns, wanted.reservation).map_err(failed("hold"))
+                    }
+                    _ => self.try_hold(wanted, nonce).await.map_err(failed("hold")),
+                },
+            });
+        }
+        outcomes
+    }
+}
+
+/// Whether the short script decides such a request, if the counters are as usual.
+fn is_plain(request: &HoldRequest) -> bool {
+    !request.charge_on_expiry && request.rungs.iter().all(|rung| rung.cap.is_none())
+}
