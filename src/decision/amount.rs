@@ -205,7 +205,12 @@ mod tests {
 
     #[test]
     fn counts_are_integers_in_range() {
-        for (json, expected) in [("0", Some(0)), ("68719476736", Some(COUNT_MAX))] {
+        for (json, expected) in [
+            ("0", Some(0)),
+            ("68719476736", Some(COUNT_MAX)),
+            ("5.0", Some(5)),
+            ("1e3", Some(1_000)),
+        ] {
             assert_eq!(serde_json::from_str::<Count>(json).ok().map(Count::get), expected, "{json}");
         }
         for (json, is_about_the_value) in [
@@ -213,9 +218,7 @@ mod tests {
             ("68719476737", true),
             ("99999999999999999999999", true),
             ("5.5", false),
-            ("5.0", false),
             ("-0", false),
-            ("1e3", false),
             ("\"5\"", false),
             ("null", false),
             ("true", false),
