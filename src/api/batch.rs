@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchRequest {
-    #[schema(value_type = Vec<AuthorizeRequest>, min_items = 1, max_items = 100)]
+    #[schema(value_type = Vec<Object>)]
     requests: Vec<Value>,
 }
 
@@ -43,7 +43,6 @@ pub struct BatchResult<'a> {
 /// Decides up to 100 requests, each by itself: one that is refused or wrong leaves the others alone. Among requests of one workspace the
 /// first comes first. `request_id` makes each repeatable; without one, and with an `Idempotency-Key`, it is `KEY/PLACE`, from 0.
 #[utoipa::path(post, path = "/v1/authorize/batch", tag = "hot path",
-    params(("Idempotency-Key" = Option<String>, Header, description = "Names the requests that name no request_id.")),
     request_body = BatchRequest, responses((status = 200, description = "`results` in order.", body = BatchAnswer)))]
 pub async fn batch(call: Call) -> Answer {
     let BatchRequest { requests } = call.json()?;

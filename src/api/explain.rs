@@ -28,6 +28,7 @@ pub struct ExplainOut<'a> {
     user_id: Option<&'a str>,
     feature: &'a str,
     request_id: &'a str,
+    /// When it was decided.
     #[schema(value_type = String, format = DateTime)]
     decided_at: Timestamp,
     /// allow or deny.
@@ -43,8 +44,11 @@ pub struct ExplainOut<'a> {
     workspace_version: Option<u32>,
     /// Of the rung that was taken, or of the first.
     price_version: Option<&'a str>,
+    /// How the model was chosen.
     routing: RoutingOut<'a>,
+    /// The figures that the needs were computed from.
     estimates: EstimatesOut,
+    /// Every question in its order, with its answer.
     questions: Vec<QuestionOut<'a>>,
     /// In the order in which they are tried.
     rungs: Vec<RungOut<'a>>,
@@ -84,11 +88,14 @@ pub struct EstimatesOut {
     requests: i64,
 }
 
+/// One question.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QuestionOut<'a> {
     /// What the denial would be called.
     question: Code,
+    /// Passed, refused, or not asked because an earlier one was refused.
     answer: explain::Answer,
+    /// The answer for people.
     detail: &'a str,
 }
 
@@ -107,12 +114,14 @@ pub struct RungOut<'a> {
     min_output_tokens: Option<i64>,
     /// Each enforced budget.
     ceilings: Vec<CeilingOut<'a>>,
+    /// How a shorter answer was looked for; null: none is acceptable.
     cap: Option<CapOut<'a>>,
     /// By itself; a later one than the taken may fit too.
     fits: bool,
     taken: bool,
     /// What would be held; null: it does not fit.
     holds: Option<AmountsOut>,
+    /// What became of it, for people.
     detail: String,
 }
 
@@ -120,11 +129,14 @@ pub struct RungOut<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CeilingOut<'a> {
     budget_id: &'a str,
+    /// What the budget counts.
     unit: Unit,
     feature: Option<&'a str>,
     #[schema(example = "month")]
     period: &'static str,
+    /// From when to when it counts.
     window: PeriodOut,
+    /// What the whole answer needs.
     need: Amount,
     /// Spent and held must be below this before the request.
     open_below: Option<Amount>,
@@ -137,7 +149,9 @@ pub struct CeilingOut<'a> {
     room: Option<Amount>,
     /// The whole answer fits here.
     fits: bool,
+    /// Why the whole answer does not fit; null: it does.
     because: Option<Because>,
+    /// The same for people.
     detail: Option<String>,
 }
 
@@ -147,34 +161,45 @@ pub struct CapOut<'a> {
     min_output_tokens: i64,
     /// Null: not even an empty answer fits.
     longest: Option<i64>,
+    /// Each budget that bounds it.
     lines: Vec<CapLineOut<'a>>,
 }
 
+/// One budget of a cap.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CapLineOut<'a> {
     budget_id: &'a str,
     unit: Unit,
     /// In the unit's smallest part, as are the others: nano-dollars for usd.
     base: i64,
+    /// For each output token more.
     per_output: i64,
+    /// What both are divided by.
     denominator: i64,
+    /// What is left below the ceiling.
     room: i64,
+    /// The longest answer that this budget has room for; null: not even an empty one.
     longest: Option<i64>,
 }
 
+/// A rung that is not there.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SkippedOut<'a> {
     step: Step,
     /// The model that was considered; null: none was.
     model: Option<&'a str>,
+    /// Why it is not there.
     because: Why,
 }
 
+/// How far a budget is beyond a limit that is billed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OverageOut<'a> {
     budget_id: &'a str,
     unit: Unit,
+    /// The limit beyond which it is billed, grants in.
     hard: Option<Amount>,
+    /// Nothing passes this one, grants in.
     overage_hard: Option<Amount>,
     /// Spent and held beyond the hard limit, this request included.
     beyond: Amount,
