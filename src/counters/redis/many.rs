@@ -4,6 +4,7 @@
 //! What has no answer then (a script that is not loaded, a connection that broke) or is out of the ordinary is asked again by itself, in
 //! order and with its own nonce, by which a hold that was taken already is told as it was.
 
+use super::call::CallError;
 use super::keys::Columns;
 use super::{RedisCounters, call, failed, hold_outcome, refused, request, script};
 use crate::counters::{CountersError, HoldOutcome, HoldRequest};
@@ -28,15 +29,24 @@ impl RedisCounters {
         let answers = call::send_together(&calls, &self.link, &self.clocks, self.settings.response_timeout).await;
         let mut answers = answers.into_iter();
         let mut outcomes = Vec::with_capacity(requests.len());
+        let mut is_away = false;
         for ((wanted, nonce, checked), columns) in asked.into_iter().zip(&columns) {
-            outcomes.push(match checked {
-                Err(why) => Err(refused("hold", why)),
-                Ok(()) => match answers.next().flatten() {
-                    Some((word, reply)) if word != "else" => {
-                        hold_outcome(&word, reply, columns, wanted.reservation).map_err(failed("hold"))
-                    }
-                    _ => self.try_hold(wanted, nonce).await.map_err(failed("hold")),
-                },
+            let answer = match checked {
+                Ok(()) => answers.next().flatten(),
+                Err(why) => {
+                    outcomes.push(Err(refused("hold", why)));
+                    continue;
+                }
+            };
+            outcomes.push(match answer {
+                Some((word, reply)) if word != "else" => hold_outcome(&word, reply, columns, wanted.reservation).map_err(failed("hold")),
+                // A hundred time-outs, one after the other, would tell nobody more than the first.
+                _ if is_away => Err(refused("hold", "the store was away for one that was asked together with it")),
+                _ => {
+                    let outcome = self.try_hold(wanted, nonce).await;
+                    is_away = matches!(&outcome, Err(CallError::Redis(error)) if error.is_timeout() || error.is_io_error());
+                    outcome.map_err(failed("hold"))
+                }
             });
         }
         outcomes
