@@ -160,13 +160,24 @@ pub fn serve(service: Arc<Service>, verifier: Verifier, listen: &str) -> Result<
     Ok((api::server::start(listeners, clock, mount).map_err(failed)?, address))
 }
 
-/// What runs beside requests, until the process ends: ending what only the ledger can end, following what other nodes change, and copying
-/// once more what may not have reached the counters.
+/// What runs beside requests, until the process ends: ending what only the ledger can end, following what other nodes change, copying
+/// once more what may not have reached the counters, and writing the decision log.
 pub fn background(service: &Arc<Service>, policy_poll: Duration) {
     tokio::spawn(expire(service.clone()));
     tokio::spawn(follow(service.clone(), policy_poll));
     tokio::spawn(sweep(service.clone()));
     tokio::spawn(note_uses(service.clone()));
+    tokio::spawn(log_decisions(service.clone()));
+}
+
+async fn log_decisions(service: Arc<Service>) {
+    loop {
+        tokio::time::sleep(flow::decided::FLUSH_EVERY).await;
+        if let Err(error) = flow::decided::flush(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "decisions were not logged, so they cannot be explained later");
+        }
+    }
 }
 
 async fn expire(service: Arc<Service>) {

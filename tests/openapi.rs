@@ -196,6 +196,11 @@ async fn path_of_the_example(app: &TestApp, method: &str, path: &str) -> String 
             let id = answer["reservation_id"].as_str().unwrap_or_else(|| panic!("not allowed: {answer}"));
             id.to_owned()
         }
+        _ if path.contains("/decisions/") => {
+            let ask = json!({"workspace_id": "ws_456", "feature": "chat", "model": "gpt-4o-mini", "input_tokens": 10});
+            let answer = app.post("/v1/authorize", ask).await.expect(200);
+            answer["decision_id"].as_str().expect("a decision").to_owned()
+        }
         _ if path.contains("/workspaces/") => "ws_456".to_owned(),
         // Nobody is on it, so it may go.
         _ if path.contains("/plans/") && method == "delete" => {

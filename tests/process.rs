@@ -218,6 +218,37 @@ async fn a_stop_answers_what_it_has_begun() {
     assert_eq!(ledger(&process, "ws").await.len(), 1);
 }
 
+#[tokio::test]
+async fn a_decision_is_explained_by_its_service_and_when_that_is_gone_by_its_ledger() {
+    let data = tempfile::tempdir().expect("a directory");
+    let process = Process::start(data.path());
+    let ask = json!({"workspace_id": "ws", "feature": "chat", "model": "big", "input_tokens": 100, "max_output_tokens": 50});
+    let answer = process
+        .try_call(Method::POST, "/v1/authorize", Some(&ask))
+        .await
+        .expect("an answer")
+        .expect(200);
+    let explain = |id: &Value, more: &[&str]| {
+        let output = weir(data.path()).args(["explain", id.as_str().expect("an id")]).args(more).output();
+        let output = output.expect("weir runs");
+        (output.status.success(), String::from_utf8(output.stdout).expect("text"))
+    };
+    let (good, text) = explain(&answer["reservation_id"], &[]);
+    assert!(good && text.contains("=> 1 asked") && text.contains("Rung 1 of 1 fits."), "{text}");
+    let (good, held) = explain(&answer["decision_id"], &["--json"]);
+    let held: Value = serde_json::from_str(&held).expect("JSON");
+    assert!(
+        good && held["decision"] == "allow" && held["reservation_id"] == answer["reservation_id"],
+        "{held}"
+    );
+    process.kill();
+    let (good, logged) = explain(&answer["decision_id"], &["--json"]);
+    assert!(good);
+    assert_eq!(serde_json::from_str::<Value>(&logged).expect("JSON"), held);
+    assert!(!explain(&json!("dec_019aa2f1c5d77e3c8a8b9a0b1c2d3e4f"), &[]).0, "nobody made it");
+    assert!(!explain(&json!("nonsense"), &[]).0);
+}
+
 #[test]
 fn a_second_service_on_the_same_data_is_told_of_the_first() {
     let data = tempfile::tempdir().expect("a directory");

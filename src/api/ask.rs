@@ -170,10 +170,16 @@ fn add_part(message: &mut Message, part: &Value) {
     }
 }
 
-pub(super) async fn request(call: &Call, body: AuthorizeRequest, dry_run: bool) -> Result<Request, Problem> {
+/// What a body asks; `key` makes the request's id of the one that the body names.
+pub(super) async fn request(
+    call: &Call,
+    body: AuthorizeRequest,
+    key: impl FnOnce(Option<RequestId>) -> Result<RequestId, Problem>,
+    dry_run: bool,
+) -> Result<Request, Problem> {
     let workspace = call.workspace(body.workspace_id.clone())?;
     refuse_what_is_not_built(&body)?;
-    let request_id = call.request_key(body.request_id.clone())?;
+    let request_id = key(body.request_id.clone())?;
     let requests = body.requests.map_or(1, Count::get);
     within("/requests", requests, 1, REQUESTS_MAX)?;
     if let Some(seconds) = body.hold_seconds {

@@ -2,6 +2,7 @@
 
 use super::ask::{AuthorizeRequest, request};
 use super::call::{Answer, Call, answer};
+use super::explain::ExplainOut;
 use super::json::OpenObject;
 use super::problem::Problem;
 use super::wire::{AmountsOut, BudgetOut, ReasonOut, budgets, reasons};
@@ -13,7 +14,7 @@ use crate::decision::refusal::{BlockedBy, Code};
 use crate::decision::time::Timestamp;
 use crate::decision::verdict::{self, Action};
 use crate::flow;
-use crate::flow::authorize::{Decision, Explanation, Permit, Verdict};
+use crate::flow::authorize::{Decision, Permit, Verdict};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::Bytes;
@@ -78,7 +79,7 @@ pub struct AllowAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cache: Option<CacheOut>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    explain: Option<ExplainOut<'a>>,
+    explain: Option<Box<ExplainOut<'a>>>,
 }
 
 /// The answer to a denied request. Nothing is held anywhere.
@@ -99,7 +100,7 @@ pub struct DenyAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cache: Option<CacheOut>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    explain: Option<ExplainOut<'a>>,
+    explain: Option<Box<ExplainOut<'a>>>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -108,37 +109,9 @@ pub struct CacheOut {
     status: &'static str,
 }
 
-/// Each rung of the ladder in order, with what it needs and how high its ceilings are.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ExplainOut<'a> {
-    plan_version: u32,
-    policy_version: i64,
-    rungs: Vec<RungOut<'a>>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub struct RungOut<'a> {
-    step: crate::decision::ladder::Step,
-    model: &'a str,
-    mode: Mode,
-    needs: AmountsOut,
-    max_output_tokens: i64,
-    /// Present where a shorter answer is acceptable.
-    min_output_tokens: Option<i64>,
-    ceilings: Vec<CeilingOut<'a>>,
-    fits: bool,
-    taken: bool,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub struct CeilingOut<'a> {
-    unit: Unit,
-    feature: Option<&'a str>,
-    period: &'static str,
-    /// Spent and held must be below this before the request.
-    open_below: Option<super::wire::Amount>,
-    /// Spent, held and need together must not pass this.
-    ceiling: Option<super::wire::Amount>,
+impl CacheOut {
+    /// The cache of answers is not built yet: every feature's cache is off, and says so.
+    pub(super) const OFF: CacheOut = CacheOut { status: "off" };
 }
 
 /// May this workspace spend, on which model, how much?
@@ -151,12 +124,11 @@ pub async fn authorize(call: Call) -> Answer {
     }
     let body: AuthorizeRequest = call.json()?;
     let caches = body.cache.is_some();
-    let request = request(&call, body, query.dry_run).await?;
+    let request = request(&call, body, |named| call.request_key(named), query.dry_run).await?;
     let ask_id = request.ask.request_id.clone();
     let requested = request.ask.model.clone();
     let decision = flow::authorize::authorize(&call.service, request).await?;
-    // The cache of answers is not built yet: every feature's cache is off, and says so.
-    let cache = caches.then_some(CacheOut { status: "off" });
+    let cache = caches.then_some(CacheOut::OFF);
     Ok(render(
         &decision,
         &ask_id,
@@ -167,6 +139,15 @@ pub async fn authorize(call: Call) -> Answer {
     ))
 }
 
+/// What is answered, be it to one request or to one of many.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(clippy::large_enum_variant, reason = "it lives until it is written")]
+pub enum DecisionOut<'a> {
+    Allow(AllowAnswer<'a>),
+    Deny(DenyAnswer<'a>),
+}
+
 fn render(
     decision: &Decision,
     request_id: &RequestId,
@@ -175,7 +156,7 @@ fn render(
     map: Option<HttpStatus>,
     now: Timestamp,
 ) -> HttpResponse {
-    let explain = decision.explain.as_ref().map(explain);
+    let body = decision_out(decision, request_id, requested, cache);
     match &decision.verdict {
         Verdict::Allowed(permit) => {
             let mut response = HttpResponse::build(StatusCode::OK);
@@ -183,7 +164,7 @@ fn render(
             if decision.replayed {
                 response.insert_header(("Idempotency-Replayed", "true"));
             }
-            answer(response, &allow(decision.decision, permit, request_id, requested, cache, explain))
+            answer(response, &body)
         }
         Verdict::Denied(denied) => {
             let retry = denied
@@ -206,21 +187,38 @@ fn render(
                 response.insert_header(("Retry-After", seconds.to_string()));
             }
             rate_limit(&mut response, &denied.budgets, false, now);
-            let body = DenyAnswer {
-                decision: "deny",
-                decision_id: decision.decision,
-                request_id: request_id.as_str(),
-                model: None,
-                requested_model: requested.as_str(),
-                code: denied.code,
-                reasons: reasons(&denied.reasons),
-                budgets: budgets(&denied.budgets),
-                shadow_reasons: reasons(&denied.shadow_reasons),
-                cache,
-                explain,
-            };
             answer(response, &body)
         }
+    }
+}
+
+pub(super) fn decision_out<'a>(
+    decision: &'a Decision,
+    request_id: &'a RequestId,
+    requested: &'a ModelId,
+    cache: Option<CacheOut>,
+) -> DecisionOut<'a> {
+    let reservation = match &decision.verdict {
+        Verdict::Allowed(permit) => permit.reservation,
+        Verdict::Denied(_) => None,
+    };
+    let explanation = decision.explain.as_ref();
+    let explain = explanation.map(|explanation| Box::new(ExplainOut::new(decision.decision, reservation, explanation)));
+    match &decision.verdict {
+        Verdict::Allowed(permit) => DecisionOut::Allow(allow(decision.decision, permit, request_id, requested, cache, explain)),
+        Verdict::Denied(denied) => DecisionOut::Deny(DenyAnswer {
+            decision: "deny",
+            decision_id: decision.decision,
+            request_id: request_id.as_str(),
+            model: None,
+            requested_model: requested.as_str(),
+            code: denied.code,
+            reasons: reasons(&denied.reasons),
+            budgets: budgets(&denied.budgets),
+            shadow_reasons: reasons(&denied.shadow_reasons),
+            cache,
+            explain,
+        }),
     }
 }
 
@@ -230,7 +228,7 @@ fn allow<'a>(
     request_id: &'a RequestId,
     requested: &'a ModelId,
     cache: Option<CacheOut>,
-    explain: Option<ExplainOut<'a>>,
+    explain: Option<Box<ExplainOut<'a>>>,
 ) -> AllowAnswer<'a> {
     let (offer, allowed) = (&permit.offer, &permit.allowed);
     AllowAnswer {
@@ -259,40 +257,6 @@ fn allow<'a>(
         price_version: &offer.price.version,
         cache,
         explain,
-    }
-}
-
-fn explain(explanation: &Explanation) -> ExplainOut<'_> {
-    let rungs = explanation.rungs.iter().map(rung_out).collect();
-    ExplainOut {
-        plan_version: explanation.plan_version,
-        policy_version: explanation.policy_version,
-        rungs,
-    }
-}
-
-fn rung_out(explained: &flow::authorize::ExplainedRung) -> RungOut<'_> {
-    let ceilings = explained.rung.limits.iter().map(|limit| {
-        let counter = &explained.counters[limit.counter];
-        let amount = |n: i64| super::wire::Amount(counter.unit, n);
-        CeilingOut {
-            unit: counter.unit,
-            feature: counter.feature.as_ref().map(|feature| feature.as_str()),
-            period: counter.kind.as_str(),
-            open_below: limit.open_below.map(amount),
-            ceiling: limit.ceiling.map(amount),
-        }
-    });
-    RungOut {
-        step: explained.offer.step,
-        model: explained.offer.model.id.as_str(),
-        mode: explained.offer.mode,
-        needs: explained.rung.needs.into(),
-        max_output_tokens: explained.rung.output,
-        min_output_tokens: explained.rung.cap.map(|cap| cap.least),
-        ceilings: ceilings.collect(),
-        fits: explained.fits,
-        taken: explained.taken,
     }
 }
 

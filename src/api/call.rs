@@ -3,7 +3,7 @@
 use super::auth::Identity;
 use super::json;
 use super::problem::Problem;
-use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
+use crate::decision::id::{DecisionId, RequestId, ReservationId, WorkspaceId};
 use crate::decision::value;
 use crate::flow::Service;
 use actix_web::web::{Bytes, Data};
@@ -113,6 +113,11 @@ impl Call {
     /// The reservation in the path; what is no id of ours is unknown.
     pub fn path_reservation(&self) -> Result<ReservationId, Problem> {
         ReservationId::parse(&self.path("id")).map_err(|_| Problem::not_found())
+    }
+
+    /// The decision in the path; what is no id of ours is unknown.
+    pub fn path_decision(&self) -> Result<DecisionId, Problem> {
+        DecisionId::parse(&self.path("id")).map_err(|_| Problem::not_found())
     }
 
     /// The workspace that a body names; a bound credential may leave it out, and sees no other.

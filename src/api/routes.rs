@@ -5,8 +5,8 @@ use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
-    api_keys, audit_log, authorize, corrections, events, json, ledger, operations, policies, portal_tokens, providers, reservations, usage,
-    workspace_list, workspaces,
+    api_keys, audit_log, authorize, batch, corrections, events, explain, json, ledger, operations, policies, portal_tokens, providers,
+    reservations, usage, workspace_list, workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -70,10 +70,13 @@ pub fn routes() -> Vec<Route> {
     let unbound = Access::scope(Scope::Admin).unbound();
     routes! {
         POST "/v1/authorize", authorizing, LARGE, authorize::authorize;
+        POST "/v1/authorize/batch", authorizing, LARGE, batch::batch;
         POST "/v1/reservations/{id}/settle", authorizing, SMALL, reservations::settle;
         POST "/v1/reservations/{id}/release", authorizing, SMALL, reservations::release;
         POST "/v1/reservations/{id}/extend", authorizing, SMALL, reservations::extend;
         GET "/v1/reservations/{id}", authorizing.or(Scope::Read), SMALL, reservations::get;
+        GET "/v1/reservations/{id}/explain", authorizing.or(Scope::Read), SMALL, explain::reservation;
+        GET "/v1/decisions/{id}/explain", authorizing.or(Scope::Read), SMALL, explain::decision;
         POST "/v1/usage", Access::scope(Scope::UsageWrite), CREATES, usage::usage;
         POST "/v1/events", Access::scope(Scope::UsageWrite), CREATES, events::events;
         GET "/v1/workspaces/{id}/usage", reading.or(Scope::Portal), SMALL, workspaces::usage;

@@ -77,7 +77,7 @@ async fn embedded(settings: &Settings) -> Result<Verification, Failure> {
 }
 
 /// The ledger of a data directory that has one.
-async fn existing(settings: &Settings) -> Result<SqliteLedger, Failure> {
+pub(super) async fn existing(settings: &Settings) -> Result<SqliteLedger, Failure> {
     if !SqliteLedger::is_in(&settings.data_dir) {
         let directory = settings.data_dir.display();
         return Err(format!("there is no ledger in {directory}; name the service's data directory with --data-dir").into());

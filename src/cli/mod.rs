@@ -1,6 +1,7 @@
 //! The command line: parses, calls, prints. Failures end with one message on stderr that says what to do, and with exit code 1.
 
 mod doctor;
+mod explain;
 mod ledger;
 mod policy;
 mod prices;
@@ -72,6 +73,8 @@ enum Command {
     Migrate,
     /// Look whether the stores are reachable and in good order.
     Doctor,
+    /// Explain a decision or a reservation: the questions, the rungs, and why.
+    Explain(explain::ExplainArgs),
     /// Replay a recorded trace against a service.
     Replay(replay::ReplayArgs),
 }
@@ -153,6 +156,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Doctor => {
             loaded.check()?;
             doctor::doctor(settings)
+        }
+        Command::Explain(args) => {
+            loaded.check()?;
+            explain::explain(settings, &args)
         }
         Command::Replay(args) => {
             loaded.check()?;

@@ -50,6 +50,19 @@ impl Service {
         })
     }
 
+    /// What a path answers; `None`: nothing of that name is known there.
+    pub(super) async fn get(&self, path: &[&str]) -> Result<Option<Value>, Failure> {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.clear().extend(path);
+        }
+        let answer = self.client.get(url).bearer_auth(&self.token).send().await?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Ok(Some(answer.error_for_status()?.json().await?)),
+        }
+    }
+
     pub(super) async fn budgets(&self, workspace: &WorkspaceId, whose: &Whose) -> Result<Budgets, Failure> {
         let mut url = self.url.clone();
         if let Ok(mut path) = url.path_segments_mut() {

@@ -105,6 +105,8 @@ pub(super) fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
             handle.stop(true).await;
         });
         server.await?;
+        // What was decided last; the ledger takes it as long as it is open.
+        crate::flow::decided::flush_all(&service).await.ok();
         service.ledger.close().await;
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)

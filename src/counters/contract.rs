@@ -12,6 +12,7 @@ pub(crate) mod desk;
 mod ends;
 mod expiry;
 mod idempotency;
+mod many;
 mod model;
 mod naive;
 mod op;
@@ -27,6 +28,7 @@ pub(crate) use claims::*;
 pub(crate) use ends::*;
 pub(crate) use expiry::*;
 pub(crate) use idempotency::*;
+pub(crate) use many::*;
 pub(crate) use rebuild::*;
 pub(crate) use runs::*;
 pub(crate) use sums::*;
@@ -74,6 +76,14 @@ counters_contract![
     a_workspace_holds_no_more_reservations_than_it_may,
     workspaces_users_and_features_do_not_share_counters,
     a_limit_on_a_counter_that_is_not_there_is_an_error_and_holds_nothing,
+    // Together
+    of_holds_asked_for_together_the_first_get_what_is_left,
+    holds_asked_for_together_are_each_decided_by_themselves,
+    one_id_twice_among_many_holds_once,
+    a_capped_hold_among_many_takes_its_turn,
+    expired_holds_are_free_for_many_at_once,
+    many_at_a_fresh_store_ask_for_what_must_be_rebuilt,
+    racing_batches_take_exactly_what_there_is,
     // Idempotency
     the_same_reservation_twice_holds_once,
     fifty_equal_requests_at_once_hold_once_and_are_answered_alike,

@@ -217,6 +217,15 @@ pub trait Counters: Send + Sync {
     /// Takes a call's need from the hold of its run's parent: all of it or nothing. The questions in their order: is the id known, is the
     /// parent, are too many open, has the parent calls left, which rung fits its rest. See the module's promise 11.
     async fn hold_child(&self, request: &ChildRequest) -> Result<ChildOutcome, CountersError>;
+    /// Holds for several requests of one workspace, each by itself as [`Counters::hold`] does and in their order, in one round trip where
+    /// there is one. Of a request whose groups must be rebuilt first, those behind it may have been decided before.
+    async fn hold_many(&self, requests: &[HoldRequest]) -> Vec<Result<HoldOutcome, CountersError>> {
+        let mut outcomes = Vec::with_capacity(requests.len());
+        for request in requests {
+            outcomes.push(self.hold(request).await);
+        }
+        outcomes
+    }
 
     /// The balances of `counters` now, or the groups that must be rebuilt first.
     async fn balances(

@@ -2,6 +2,7 @@
 //!
 //! A reservation's id is made from its workspace and idempotency key, so an answer that got lost is simply asked for again.
 
+use super::time::Timestamp;
 use super::value;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -230,6 +231,11 @@ impl DecisionId {
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid.as_u128())
     }
+
+    /// When it was made, to the millisecond: a UUIDv7 begins with it.
+    pub const fn made_at(self) -> Timestamp {
+        Timestamp::from_micros((self.0 >> 80) as i64 * 1_000)
+    }
 }
 
 macro_rules! prefixed {
@@ -323,6 +329,12 @@ mod tests {
         assert_eq!(id("a", "k").slot(), slot(&WorkspaceId::parse("a").expect("a")));
         let uuid = Uuid::from_u128(id("a", "k").0);
         assert_eq!((uuid.get_version_num(), uuid.get_variant()), (8, uuid::Variant::RFC4122));
+    }
+
+    #[test]
+    fn a_decision_id_tells_when_it_was_made() {
+        let id = DecisionId::parse("dec_019aa2f1c5d77e3c8a8b9a0b1c2d3e4f").expect("an id");
+        assert_eq!(id.made_at(), Timestamp::from_micros(0x019a_a2f1_c5d7 * 1_000));
     }
 
     #[test]

@@ -40,6 +40,30 @@ pub enum Step {
     Capped,
 }
 
+impl Step {
+    /// What `limited`, a limit of `budget`, asks of a rung of this step: spent and held below the first before the request, and at most the
+    /// second with it.
+    pub(super) fn lines(self, limited: &Limited, budget: &Budget) -> (Option<i64>, Option<i64>) {
+        match self {
+            Step::Asked if gates_softly(budget.at_soft) => (limited.soft_line(), limited.hard_line()),
+            Step::Asked | Step::Downgrade | Step::Batch | Step::AskedPastSoft => (None, limited.hard_line()),
+            Step::Overage | Step::Capped => (None, limited.overage_line(budget)),
+        }
+    }
+}
+
+/// Why a model does not serve instead of the asked one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unusable {
+    ModelUnpriced,
+    ProviderExcluded,
+    ModelNotAllowed,
+    ContextTooLong,
+    CostTooLarge,
+    NotCheaper,
+}
+
 /// What the caller gets when its rung is taken.
 #[derive(Clone, Debug)]
 pub struct Offer {
@@ -113,23 +137,16 @@ impl Ladder {
     }
 }
 
-/// How high the ceilings of a rung are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ceiling {
-    SoftWhereGated,
-    Hard,
-    Overage,
+/// What a ladder is built of.
+pub(super) struct Builder<'a> {
+    pub(super) ask: &'a Ask,
+    pub(super) plan: &'a Plan,
+    pub(super) limits: &'a Limits,
+    pub(super) wanted_output: i64,
+    pub(super) now: Timestamp,
 }
 
-struct Builder<'a> {
-    ask: &'a Ask,
-    plan: &'a Plan,
-    limits: &'a Limits,
-    wanted_output: i64,
-    now: Timestamp,
-}
-
-type Way = (Arc<Model>, Arc<Price>);
+pub(super) type Way = (Arc<Model>, Arc<Price>);
 
 impl Builder<'_> {
     fn rungs(&self, asked: Way, catalogue: &Catalogue) -> Result<(Vec<Offer>, Vec<Rung>), NoLadder> {
@@ -144,27 +161,27 @@ impl Builder<'_> {
         let mode = self.ask.mode;
         let gated = enforced().any(|budget| budget.soft.is_some() && gates_softly(budget.at_soft));
 
-        self.add(&mut ladder, Step::Asked, &asked, &asked, mode, Ceiling::SoftWhereGated)?;
+        self.add(&mut ladder, Step::Asked, &asked, &asked, mode)?;
         let needs = ladder.1[0].needs;
         let downgrades = self.downgrades(&asked, needs, catalogue);
         for way in &downgrades {
-            self.add(&mut ladder, Step::Downgrade, way, &asked, mode, Ceiling::Hard)?;
+            self.add(&mut ladder, Step::Downgrade, way, &asked, mode)?;
         }
         if self.ask.allow_batch && mode == Mode::Interactive && asked.1.has_batch() {
-            self.add(&mut ladder, Step::Batch, &asked, &asked, Mode::Batch, Ceiling::Hard)?;
+            self.add(&mut ladder, Step::Batch, &asked, &asked, Mode::Batch)?;
         }
         if gated {
-            self.add(&mut ladder, Step::AskedPastSoft, &asked, &asked, mode, Ceiling::Hard)?;
+            self.add(&mut ladder, Step::AskedPastSoft, &asked, &asked, mode)?;
         }
         let all_ways = || std::iter::once(&asked).chain(&downgrades);
         if enforced().any(|budget| budget.at_hard == AtHard::Overage) {
             for way in all_ways() {
-                self.add(&mut ladder, Step::Overage, way, &asked, mode, Ceiling::Overage)?;
+                self.add(&mut ladder, Step::Overage, way, &asked, mode)?;
             }
         }
         if self.ask.min_output_tokens.is_some_and(|least| least < self.wanted_output) {
             for way in all_ways() {
-                self.add(&mut ladder, Step::Capped, way, &asked, mode, Ceiling::Overage)?;
+                self.add(&mut ladder, Step::Capped, way, &asked, mode)?;
             }
         }
         Ok(ladder)
@@ -177,7 +194,6 @@ impl Builder<'_> {
         (model, price): &Way,
         asked: &Way,
         mode: Mode,
-        ceiling: Ceiling,
     ) -> Result<(), NoLadder> {
         let input_tokens = model.tokens_of(self.ask.input_tokens, &asked.0);
         let output = self.output(model);
@@ -191,7 +207,7 @@ impl Builder<'_> {
             needs,
             output,
             cap,
-            limits: self.ceilings(ceiling),
+            limits: self.ceilings(step),
             expires_at: self.now.plus_seconds(hold),
         });
         let downgraded = model.id != asked.0.id;
@@ -235,20 +251,14 @@ impl Builder<'_> {
     }
 
     /// One limit for each counter: the strictest of the budgets over it. Shadow budgets count and never limit.
-    fn ceilings(&self, ceiling: Ceiling) -> Vec<Limit> {
+    fn ceilings(&self, step: Step) -> Vec<Limit> {
         let mut limits: Vec<Limit> = Vec::with_capacity(self.limits.counters.len());
         for limited in &self.limits.budgets {
             let budget = &self.plan.budgets[limited.budget];
             if budget.shadow {
                 continue;
             }
-            let gate = ceiling == Ceiling::SoftWhereGated && gates_softly(budget.at_soft);
-            let open_below = if gate { limited.soft_line() } else { None };
-            let line = if ceiling == Ceiling::Overage {
-                limited.overage_line(budget)
-            } else {
-                limited.hard_line()
-            };
+            let (open_below, line) = step.lines(limited, budget);
             match limits.iter_mut().find(|limit| limit.counter == limited.counter) {
                 Some(limit) => {
                     limit.open_below = lower(limit.open_below, open_below);
@@ -282,7 +292,7 @@ impl Builder<'_> {
     }
 
     fn targets(&self, budget: &Budget, asked: &Way, needs: Amounts, catalogue: &Catalogue) -> Vec<Way> {
-        let usable = |model: &Arc<Model>| self.cheaper(model, asked, needs);
+        let usable = |model: &Arc<Model>| self.cheaper(model, asked, needs).ok();
         let named = |id: &ModelId| catalogue.get(id.as_str());
         let Some(target) = &budget.downgrade_to else {
             return asked
@@ -316,15 +326,24 @@ impl Builder<'_> {
     }
 
     /// `model` as a way to serve, with its cost: only if it is allowed, priced, long enough and cheaper for this request.
-    fn cheaper(&self, model: &Arc<Model>, asked: &Way, needs: Amounts) -> Option<(Way, i64)> {
+    pub(super) fn cheaper(&self, model: &Arc<Model>, asked: &Way, needs: Amounts) -> Result<(Way, i64), Unusable> {
         let input = model.tokens_of(self.ask.input_tokens, &asked.0);
-        let price = model.price_at(self.now)?;
-        let excluded = self.ask.exclude_providers.contains(&model.provider);
-        if excluded || !self.plan.allows(model) || !reads(model, input, self.ask.requests) {
-            return None;
+        let price = model.price_at(self.now).ok_or(Unusable::ModelUnpriced)?;
+        if self.ask.exclude_providers.contains(&model.provider) {
+            return Err(Unusable::ProviderExcluded);
         }
-        let (amounts, _) = self.needs(model, price, self.ask.mode, input, self.output(model)).ok()?;
-        (amounts.usd < needs.usd).then(|| ((model.clone(), price.clone()), amounts.usd))
+        if !self.plan.allows(model) {
+            return Err(Unusable::ModelNotAllowed);
+        }
+        if !reads(model, input, self.ask.requests) {
+            return Err(Unusable::ContextTooLong);
+        }
+        let needed = self.needs(model, price, self.ask.mode, input, self.output(model));
+        let (amounts, _) = needed.map_err(|_| Unusable::CostTooLarge)?;
+        if amounts.usd >= needs.usd {
+            return Err(Unusable::NotCheaper);
+        }
+        Ok(((model.clone(), price.clone()), amounts.usd))
     }
 }
 

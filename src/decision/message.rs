@@ -3,6 +3,7 @@
 use super::amount::Unit;
 use super::ask::Ask;
 use super::counter::{Balance, Counter, Whose};
+use super::explain::{Because, Ceiling};
 use super::id::{ModelId, ReservationId, WorkspaceId};
 use super::limits::Limited;
 use super::money::Usd;
@@ -87,6 +88,11 @@ pub fn run_has_no_calls(parent: ReservationId, calls_max: i64) -> String {
     )
 }
 
+/// What is left of an amount.
+pub fn left_of(unit: Unit, left: i64, taken: i64) -> String {
+    format!("{} of {}", amount(unit, left), amount(unit, taken))
+}
+
 /// Why what a parent has left does not do for a call.
 pub fn run_is_short(parent: ReservationId, unit: Unit, left: i64, taken: i64, need: i64) -> String {
     format!(
@@ -123,6 +129,32 @@ pub fn short(ask: &Ask, budget: &Budget, limited: &Limited, counter: &Counter, b
             amount(budget.unit, left),
             for_period(counter),
             renews(counter)
+        ),
+    }
+}
+
+/// What an explanation says of questions to counters that did not answer.
+pub const COUNTERS_AWAY: &str = "No counter was asked: they were away, and the plan allows that.";
+
+/// Why a budget closes a rung, for an explanation.
+pub fn closed(ceiling: &Ceiling, because: Because) -> String {
+    let unit = ceiling.counter.unit;
+    let (need, room) = (amount(unit, ceiling.need), amount(unit, ceiling.room.unwrap_or(0).max(0)));
+    let line = |line: Option<i64>| amount(unit, line.unwrap_or(0));
+    let (spent, held) = (amount(unit, ceiling.spent), amount(unit, ceiling.held));
+    match because {
+        Because::SoftLimitReached => format!(
+            "{spent} spent and {held} held are not below the soft limit of {}.",
+            line(ceiling.open_below)
+        ),
+        Because::NeverFits => format!("{need} are more than the whole limit of {}.", line(ceiling.ceiling)),
+        Because::Held => format!(
+            "{need} are needed and {room} are left of {}: {held} are held.",
+            line(ceiling.ceiling)
+        ),
+        Because::Spent => format!(
+            "{need} are needed and {room} are left of {}: {spent} are spent.",
+            line(ceiling.ceiling)
         ),
     }
 }

@@ -8,6 +8,8 @@ pub mod correction;
 pub mod counter;
 pub mod entry;
 pub mod estimate;
+pub mod explain;
+pub mod facts;
 pub mod finding;
 pub mod forecast;
 pub mod id;

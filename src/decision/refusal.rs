@@ -58,7 +58,7 @@ pub enum BlockedBy {
 }
 
 /// The first question that was answered with no.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Refusal {
     WorkspaceSuspended(WorkspaceId),
     NoPlan(WorkspaceId),

@@ -12,6 +12,7 @@ use super::message;
 use super::refusal::{BlockedBy, Code};
 use super::rung::{self, Limit, Rung, Taken};
 use super::verdict::{Block, Denied, Reason};
+use serde::{Deserialize, Serialize};
 
 /// In which units a parent that holds on counters of these is a ceiling, each once.
 pub fn units(counted: impl Iterator<Item = Unit>) -> Vec<Unit> {
@@ -51,7 +52,7 @@ pub fn first_fit(rungs: &[Rung], units: &[Unit], left: Amounts) -> Option<Taken>
 }
 
 /// How a parent stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Account {
     pub parent: ReservationId,
     pub taken: Amounts,
@@ -69,6 +70,11 @@ impl Account {
     /// What the next call may take.
     pub fn left(&self) -> Amounts {
         self.taken.beyond(self.used.plus(self.lent))
+    }
+
+    /// Whether it has a call left.
+    pub fn admits(&self) -> bool {
+        self.calls_max.is_none_or(|most| self.calls < most)
     }
 }
 

@@ -83,7 +83,7 @@ impl Line {
     }
 
     /// The longest output whose exact amount stays within `room`; negative when even none does.
-    fn longest(&self, room: i64) -> i64 {
+    pub(super) fn longest(&self, room: i64) -> i64 {
         let left = i128::from(room) * i128::from(self.denominator) - i128::from(self.base);
         match (left < 0, self.per_output) {
             (true, _) => -1,
@@ -102,7 +102,7 @@ fn gcd(a: i128, b: i128) -> i128 {
 }
 
 impl Cap {
-    fn line(&self, unit: Unit) -> Option<&Line> {
+    pub(super) fn line(&self, unit: Unit) -> Option<&Line> {
         match unit {
             Unit::Tokens => Some(&self.tokens),
             Unit::Usd => Some(&self.usd),

@@ -3,21 +3,21 @@
 //! A crash before the hold costs nothing. A crash after it leaves a hold that expires by itself; the caller, who got no answer, asks again
 //! with the same id and gets the same reservation.
 
-use super::context::{Context, RunNote};
+use super::prepare::{Compiled, Prepared, Ready, prepare};
+use super::providers::Drained;
 use super::rebuild::{self, Patience};
-use super::replay::{replay, told_before};
-use super::run::{self, Opened};
-use super::{FlowError, Service, workspace};
+use super::replay::replay;
+use super::{FlowError, Service, dry_run, run};
 use crate::counters::{CountersError, HoldOutcome, HoldRequest};
 use crate::decision::ask::Ask;
-use crate::decision::counter::{Balance, Counter};
+use crate::decision::counter::Balance;
+use crate::decision::explain::Explanation;
+use crate::decision::facts::Outcome;
 use crate::decision::id::{DecisionId, ReservationId};
-use crate::decision::ladder::{Ladder, NoLadder, Offer};
-use crate::decision::limits::Limits;
-use crate::decision::plan::{OnExpiry, OnStoreUnavailable, Plan};
-use crate::decision::questions;
-use crate::decision::refusal::{BlockedBy, Refusal};
-use crate::decision::rung::{Rung, Taken, first_fit, fit};
+use crate::decision::ladder::{Ladder, Offer};
+use crate::decision::plan::{OnStoreUnavailable, Plan};
+use crate::decision::refusal::BlockedBy;
+use crate::decision::rung::Taken;
 use crate::decision::time::Timestamp;
 use crate::decision::verdict::{self, Allowed, Denied, RouteNote};
 use crate::decision::workspace::Workspace;
@@ -52,6 +52,16 @@ pub struct Request {
     pub dry_run: bool,
 }
 
+impl Request {
+    /// The request as if its caller had excluded the providers that are drained.
+    pub(super) fn avoiding(self, drained: &Drained) -> Self {
+        Self {
+            ask: drained.avoid(self.ask),
+            ..self
+        }
+    }
+}
+
 /// The answer.
 #[derive(Clone, Debug)]
 pub struct Decision {
@@ -60,7 +70,7 @@ pub struct Decision {
     /// The same request was answered before; this is that answer.
     pub replayed: bool,
     /// Only of a dry run.
-    pub explain: Option<Explanation>,
+    pub explain: Option<Box<Explanation>>,
 }
 
 #[derive(Clone, Debug)]
@@ -82,262 +92,112 @@ pub struct Permit {
     pub plan: Arc<Plan>,
 }
 
-/// Each rung of a ladder, and why it was taken or not.
-#[derive(Clone, Debug)]
-pub struct Explanation {
-    pub rungs: Vec<ExplainedRung>,
-    pub plan_version: u32,
-    pub policy_version: i64,
-}
-
-#[derive(Clone, Debug)]
-pub struct ExplainedRung {
-    pub offer: Offer,
-    pub rung: Rung,
-    pub counters: Vec<Counter>,
-    pub fits: bool,
-    pub taken: bool,
-}
-
 /// Decides a request. Denials are answers, not errors.
 pub async fn authorize(service: &Service, request: Request) -> Result<Decision, FlowError> {
-    let now = service.clock.now();
-    let policy = service.policy.load();
-    let request = Request {
-        ask: service.drained.avoid(request.ask),
-        ..request
+    let request = request.avoiding(&service.drained);
+    let ready = match prepare(service, &request).await? {
+        Prepared::Ready(ready) => ready,
+        Prepared::OfRun(course, parent) => return run::authorize(*course, parent).await,
+        Prepared::Decided(decision) => return Ok(*decision),
     };
-    let ask = &request.ask;
-    let workspace = workspace::find_or_create(service, &ask.workspace).await?;
-    let decision = DecisionId::from_uuid(service.clock.uuid());
-    let deny = |denied: Denied| Decision {
+    if request.dry_run {
+        return dry_run::dry_run(service, &ready).await;
+    }
+    let outcome = hold(service, &request, &ready).await;
+    conclude(service, &ready, outcome).await
+}
+
+pub(super) fn denial(decision: DecisionId, denied: Denied) -> Decision {
+    Decision {
         decision,
         verdict: Verdict::Denied(Box::new(denied)),
         replayed: false,
         explain: None,
-    };
+    }
+}
 
-    let plan = match questions::plan_of(&workspace, policy.default_plan.as_ref(), |id| policy.plans.get(id)) {
-        Ok(plan) => plan,
-        Err(refusal) => {
-            let before = told_before(service, &request).await?;
-            return Ok(before.unwrap_or_else(|| deny(verdict::refused(ask, &refusal, None))));
+/// What is asked of the store.
+pub(super) fn wanted(request: &Request, ready: &Ready) -> HoldRequest {
+    let Compiled {
+        reservation,
+        context,
+        ladder,
+        ..
+    } = &ready.compiled;
+    HoldRequest {
+        workspace: request.ask.workspace.clone(),
+        reservation: *reservation,
+        fingerprint: request.fingerprint,
+        counters: ladder.limits.counters.clone(),
+        named_since: ready.named_since(),
+        rungs: ladder.rungs.clone(),
+        open_max: ladder.plan.max_open_reservations,
+        charge_on_expiry: context.charge_on_expiry,
+        context: context.encode(),
+        now: ready.now,
+    }
+}
+
+async fn hold(service: &Service, request: &Request, ready: &Ready) -> Result<HoldOutcome, FlowError> {
+    let (workspace, wanted) = (&request.ask.workspace, wanted(request, ready));
+    let mut patience = Patience::default();
+    loop {
+        match service.counters.hold(&wanted).await? {
+            HoldOutcome::Unready(groups) => rebuild::rebuild(service, workspace, &groups, &ready.counters()).await?,
+            outcome => return Ok(outcome),
         }
-    };
-    if plan.require_user && ask.user.is_none() {
-        let before = told_before(service, &request).await?;
-        return before.ok_or_else(|| FlowError::UserRequired(plan.id.to_string()));
+        patience.spend(workspace)?;
     }
-    let asked = Asked {
-        policy: &policy,
-        plan,
-        workspace: &workspace,
-        decision,
-        now,
-    };
-    if let Some(parent) = request.parent {
-        return run::authorize(service, &request, parent, &asked).await;
-    }
-    let compiled = match compile(service, &request, &asked, None).await? {
-        Ok(compiled) => compiled,
-        Err(refusal) => {
-            let before = told_before(service, &request).await?;
-            return Ok(before.unwrap_or_else(|| deny(verdict::refused(ask, &refusal, plan.upgrade_url.as_deref()))));
+}
+
+/// The decision that follows from what the store answered.
+pub(super) async fn conclude(service: &Service, ready: &Ready, outcome: Result<HoldOutcome, FlowError>) -> Result<Decision, FlowError> {
+    match outcome {
+        Ok(outcome) => answer(service, ready, outcome).await,
+        Err(FlowError::Counters(error)) if ready.compiled.ladder.plan.on_store_unavailable == OnStoreUnavailable::Allow => {
+            Ok(degraded(service, &ready.compiled, &error))
         }
-    };
-    let named = Named {
-        policy: &policy,
-        workspace: &workspace,
-    };
-    if request.dry_run {
-        return dry_run(service, ask, &compiled, &named, now).await;
-    }
-    match hold(service, &request, &compiled, &named, now).await {
-        Ok(outcome) => answer(service, ask, &compiled, outcome, now).await,
-        Err(FlowError::Counters(error)) if plan.on_store_unavailable == OnStoreUnavailable::Allow => Ok(degraded(ask, &compiled, &error)),
         Err(error) => Err(error),
     }
 }
 
-/// What is known of a request once it is known whose it is.
-pub(super) struct Asked<'a> {
-    pub(super) policy: &'a Policy,
-    pub(super) plan: &'a Arc<Plan>,
-    pub(super) workspace: &'a Workspace,
-    pub(super) decision: DecisionId,
-    pub(super) now: Timestamp,
-}
-
-/// A ladder and what its hold will remember.
-pub(super) struct Compiled {
-    pub(super) reservation: ReservationId,
-    pub(super) context: Context,
-    pub(super) ladder: Ladder,
-    pub(super) note: RouteNote,
-}
-
-/// The policy and workspace that name the counters of a request.
-struct Named<'a> {
-    policy: &'a Policy,
-    workspace: &'a Workspace,
-}
-
-impl Named<'_> {
-    fn since(&self) -> Timestamp {
-        named_since(self.policy, self.workspace)
-    }
-
-    /// All counters that a rebuild of this request's groups should know: those of the request, and the rest of the plan beside them.
-    fn counters(&self, ask: &Ask, compiled: &Compiled, now: Timestamp) -> Vec<Counter> {
-        let mut counters = compiled.ladder.limits.counters.clone();
-        let all = Limits::of_workspace(&compiled.ladder.plan, self.workspace, ask.user.as_ref(), now);
-        counters.extend(
-            all.counters
-                .into_iter()
-                .filter(|counter| !compiled.ladder.limits.counters.contains(counter)),
-        );
-        counters
-    }
-}
-
-/// The questions before the budgets, and the ladder. A call of a run counts where its parent holds, and has no limits but the parent's rest.
-pub(super) async fn compile(
-    service: &Service,
-    request: &Request,
-    asked: &Asked<'_>,
-    parent: Option<&Opened>,
-) -> Result<Result<Compiled, Refusal>, FlowError> {
-    let &Asked {
-        policy,
-        plan,
-        workspace,
-        decision,
-        now,
-    } = asked;
-    let ask = &request.ask;
-    let counted_at = parent.map_or(now, |parent| parent.context.authorized_at);
-    if let Err(refusal) = questions::feature_allowed(ask, plan) {
-        return Ok(Err(refusal));
-    }
-    let limits = Arc::new(Limits::of_request(plan, workspace, &ask.feature, ask.user.as_ref(), counted_at));
-    let (ask, chosen, note) = super::route::route(service, request, policy, plan, workspace, &limits, now).await?;
-    let asked = match questions::model_for(&ask, &chosen, plan, &policy.catalogue, counted_at) {
-        Ok(asked) => asked,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
-    if let Err(refusal) = questions::budgets_exist(&ask, plan, &limits) {
-        return Ok(Err(refusal));
-    }
-    let expected_output = match ask.max_output_tokens {
-        Some(_) => 0,
-        None => service
-            .estimator
-            .expect(&ask.workspace, &ask.feature, &asked.0.id)
-            .saturating_mul(ask.requests),
-    };
-    let note_of_run = run::note(request, parent, now);
-    let asked_limits = if parent.is_some() { Arc::default() } else { limits.clone() };
-    let built = Ladder::build(
-        &ask,
-        asked,
-        plan.clone(),
-        &policy.catalogue,
-        asked_limits,
-        expected_output,
-        counted_at,
-    );
-    let ladder = match built {
-        Ok(ladder) => run::ladder(ladder, note_of_run.as_ref(), counted_at),
-        Err(NoLadder::Refused(refusal)) => return Ok(Err(refusal)),
-        Err(NoLadder::TooLarge) => return Err(FlowError::AmountTooLarge),
-    };
-    let context = Context {
-        decision,
-        authorized_at: counted_at,
-        policy_version: policy.version,
-        plan: plan.id.clone(),
-        chosen,
-        routed: note.routed.clone(),
-        shadow_routes: note.shadows.clone(),
-        limits: parent.map_or(limits.clone(), |parent| run::limits(parent, &limits)),
-        expected_output,
-        charge_on_expiry: plan.on_expiry == OnExpiry::Charge && !matches!(note_of_run, Some(RunNote::Opens { .. })),
-        ask,
-        run: note_of_run,
-    };
-    Ok(Ok(Compiled {
-        reservation: ReservationId::derive(&context.ask.workspace, &context.ask.request_id),
+async fn answer(service: &Service, ready: &Ready, outcome: HoldOutcome) -> Result<Decision, FlowError> {
+    let Compiled {
+        reservation,
         context,
         ladder,
         note,
-    }))
-}
-
-async fn hold(
-    service: &Service,
-    request: &Request,
-    compiled: &Compiled,
-    named: &Named<'_>,
-    now: Timestamp,
-) -> Result<HoldOutcome, FlowError> {
-    let ask = &request.ask;
-    let wanted = HoldRequest {
-        workspace: ask.workspace.clone(),
-        reservation: compiled.reservation,
-        fingerprint: request.fingerprint,
-        counters: compiled.ladder.limits.counters.clone(),
-        named_since: named.since(),
-        rungs: compiled.ladder.rungs.clone(),
-        open_max: compiled.ladder.plan.max_open_reservations,
-        charge_on_expiry: compiled.context.charge_on_expiry,
-        context: compiled.context.encode(),
-        now,
-    };
-    let mut patience = Patience::default();
-    loop {
-        match service.counters.hold(&wanted).await? {
-            HoldOutcome::Unready(groups) => {
-                rebuild::rebuild(service, &ask.workspace, &groups, &named.counters(ask, compiled, now)).await?;
-            }
-            outcome => return Ok(outcome),
-        }
-        patience.spend(&ask.workspace)?;
-    }
-}
-
-async fn answer(service: &Service, ask: &Ask, compiled: &Compiled, outcome: HoldOutcome, now: Timestamp) -> Result<Decision, FlowError> {
-    let (reservation, decision) = (compiled.reservation, compiled.context.decision);
-    let denied = |denied| Decision {
-        decision,
-        verdict: Verdict::Denied(Box::new(denied)),
-        replayed: false,
-        explain: None,
-    };
+    } = &ready.compiled;
     match outcome {
         HoldOutcome::Held { taken, before } => {
-            let permit = permit(
-                &compiled.context.ask,
-                &compiled.ladder,
-                Some(reservation),
-                taken,
-                &before,
-                &compiled.note,
-            );
+            let permit = permit(&context.ask, ladder, Some(*reservation), taken, &before, note);
+            if context.logged {
+                let facts = context.facts(before, Outcome::Held(taken));
+                service.decisions.allow(context.decision, *reservation, facts);
+            }
             Ok(Decision {
-                decision,
+                decision: context.decision,
                 verdict: Verdict::Allowed(Box::new(permit)),
                 replayed: false,
                 explain: None,
             })
         }
-        HoldOutcome::Replayed(record) => replay(service, reservation, &record).await,
+        HoldOutcome::Replayed(record) => replay(service, *reservation, &record).await,
         HoldOutcome::Mismatch => Err(FlowError::IdempotencyMismatch),
-        HoldOutcome::Ended(end) => Err(FlowError::ReservationEnded(reservation, end)),
-        HoldOutcome::Short { balances } => Ok(denied(
-            deny(service, &compiled.context.ask, &compiled.ladder, &balances, now).await?,
-        )),
-        HoldOutcome::TooManyOpen { balances } => Ok(denied(verdict::too_many_open(&compiled.context.ask, &compiled.ladder, &balances))),
-        HoldOutcome::Unready(_) => Err(FlowError::RebuildTimeout(ask.workspace.clone())),
+        HoldOutcome::Ended(end) => Err(FlowError::ReservationEnded(*reservation, end)),
+        HoldOutcome::Short { balances } => {
+            let denied = deny(service, &context.ask, ladder, &balances, ready.now).await?;
+            let facts = context.facts(balances, Outcome::Short);
+            service.decisions.deny(context.decision, facts);
+            Ok(denial(context.decision, denied))
+        }
+        HoldOutcome::TooManyOpen { balances } => {
+            let denied = verdict::too_many_open(&context.ask, ladder, &balances);
+            let facts = context.facts(balances, Outcome::TooManyOpen);
+            service.decisions.deny(context.decision, facts);
+            Ok(denial(context.decision, denied))
+        }
+        HoldOutcome::Unready(_) => Err(FlowError::RebuildTimeout(context.ask.workspace.clone())),
     }
 }
 
@@ -360,7 +220,7 @@ pub(super) fn permit(
     }
 }
 
-async fn deny(service: &Service, ask: &Ask, ladder: &Ladder, balances: &[Balance], now: Timestamp) -> Result<Denied, FlowError> {
+pub(super) async fn deny(service: &Service, ask: &Ask, ladder: &Ladder, balances: &[Balance], now: Timestamp) -> Result<Denied, FlowError> {
     let shortages = verdict::shortages(ladder, balances);
     let mut free_at = Vec::with_capacity(shortages.len());
     for short in &shortages {
@@ -379,10 +239,11 @@ async fn deny(service: &Service, ask: &Ask, ladder: &Ladder, balances: &[Balance
 }
 
 /// The plan allows requests while the counters are away.
-pub(super) fn degraded(ask: &Ask, compiled: &Compiled, error: &CountersError) -> Decision {
-    tracing::warn!(workspace = %ask.workspace, error = error as &dyn std::error::Error, "allowed without counters, as the plan says");
+pub(super) fn degraded(service: &Service, compiled: &Compiled, error: &CountersError) -> Decision {
+    let (ladder, context) = (&compiled.ladder, &compiled.context);
+    let workspace = &context.ask.workspace;
+    tracing::warn!(%workspace, error = error as &dyn std::error::Error, "allowed without counters, as the plan says");
     metrics::counter!("weir_authorize_degraded_total").increment(1);
-    let ladder = &compiled.ladder;
     let rung = &ladder.rungs[0];
     let taken = Taken {
         rung: 0,
@@ -402,52 +263,18 @@ pub(super) fn degraded(ask: &Ask, compiled: &Compiled, error: &CountersError) ->
         expires_at: rung.expires_at,
         degraded: true,
         offer: ladder.offers[0].clone(),
-        input_tokens_estimated: ask.input_tokens_estimated,
+        input_tokens_estimated: context.ask.input_tokens_estimated,
         allowed,
         plan: ladder.plan.clone(),
     };
+    if context.logged {
+        let facts = context.facts(Vec::new(), Outcome::Degraded);
+        service.decisions.allow(context.decision, compiled.reservation, facts);
+    }
     Decision {
-        decision: compiled.context.decision,
+        decision: context.decision,
         verdict: Verdict::Allowed(Box::new(permit)),
         replayed: false,
         explain: None,
     }
-}
-
-async fn dry_run(service: &Service, ask: &Ask, compiled: &Compiled, named: &Named<'_>, now: Timestamp) -> Result<Decision, FlowError> {
-    let ladder = &compiled.ladder;
-    let all = named.counters(ask, compiled, now);
-    let balances = rebuild::balances(service, &ask.workspace, &ladder.limits.counters, &all, named.since()).await?;
-    let units = ladder.limits.units();
-    let taken = first_fit(&ladder.rungs, &units, &balances);
-    let verdict = match taken {
-        Some(taken) => Verdict::Allowed(Box::new(permit(
-            &compiled.context.ask,
-            ladder,
-            None,
-            taken,
-            &balances,
-            &compiled.note,
-        ))),
-        None => Verdict::Denied(Box::new(deny(service, &compiled.context.ask, ladder, &balances, now).await?)),
-    };
-    let explained = |(place, (offer, rung)): (usize, (&Offer, &Rung))| ExplainedRung {
-        offer: offer.clone(),
-        rung: rung.clone(),
-        counters: ladder.limits.counters.clone(),
-        fits: fit(rung, &units, &balances).is_some(),
-        taken: taken.is_some_and(|taken| taken.rung == place),
-    };
-    let rungs = ladder.offers.iter().zip(&ladder.rungs).enumerate().map(explained).collect();
-    let explain = Explanation {
-        rungs,
-        plan_version: ladder.plan.version,
-        policy_version: compiled.context.policy_version,
-    };
-    Ok(Decision {
-        decision: compiled.context.decision,
-        verdict,
-        replayed: false,
-        explain: Some(explain),
-    })
 }

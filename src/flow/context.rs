@@ -6,6 +6,8 @@
 use super::{FlowError, Service};
 use crate::decision::amount::Amounts;
 use crate::decision::ask::Ask;
+use crate::decision::counter::Balance;
+use crate::decision::facts::{Facts, Outcome, RunFacts};
 use crate::decision::id::{DecisionId, ModelId, ReservationId};
 use crate::decision::ladder::Ladder;
 use crate::decision::limits::Limits;
@@ -17,9 +19,13 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The first byte of each stored context; another layout gets another number.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 /// Added to it where a context of a run follows, which begins with its [`RunNote`].
 const OF_RUN: u8 = 0x80;
+/// The layout before: without the workspace's version, and none of its decisions was logged when it was made.
+const LAYOUT_BEFORE: u8 = 1;
+/// What that layout lacks at its end: version 0, and not logged.
+const LACKED_BEFORE: [u8; 2] = [0, 0];
 /// What most contexts fit into, so that they are written without moving.
 const BYTES_USUALLY_MAX: usize = 1_024;
 
@@ -38,6 +44,10 @@ pub struct Context {
     pub limits: Arc<Limits>,
     pub expected_output: i64,
     pub charge_on_expiry: bool,
+    /// Of the workspace's description; 0: not known any more.
+    pub workspace_version: u32,
+    /// The decision log has the decision already; otherwise its end puts it there.
+    pub logged: bool,
     /// What it is in a run; most requests are of none, so it is stored beside the rest.
     #[serde(skip)]
     pub run: Option<RunNote>,
@@ -83,6 +93,7 @@ impl Context {
                 let context: Self = postcard::from_bytes(rest).map_err(|_| unreadable())?;
                 Ok(Self { run: Some(run), ..context })
             }
+            Some((&LAYOUT_BEFORE, rest)) => postcard::from_bytes(&[rest, &LACKED_BEFORE].concat()).map_err(|_| unreadable()),
             _ => Err(unreadable()),
         }
     }
@@ -115,6 +126,40 @@ impl Context {
         Ok(super::run::ladder(ladder, self.run.as_ref(), self.authorized_at))
     }
 
+    /// What the decision was made of and what it was; `before` are the balances that the store decided by.
+    pub fn facts(&self, before: Vec<Balance>, outcome: Outcome) -> Facts {
+        Facts {
+            ask: self.ask.clone(),
+            decided_at: self.authorized_at,
+            policy_version: self.policy_version,
+            workspace_version: self.workspace_version,
+            plan: Some(self.plan.clone()),
+            chosen: Some(self.chosen.clone()),
+            routed: self.routed.clone(),
+            shadow_routes: self.shadow_routes.clone(),
+            limits: match self.run {
+                Some(RunNote::Draws { .. }) => Arc::default(),
+                _ => self.limits.clone(),
+            },
+            expected_output: self.expected_output,
+            before,
+            run: self.draws(),
+            outcome,
+        }
+    }
+
+    /// Of a call of a run, from which parent it drew; how that stood is known only at the moment of the call.
+    fn draws(&self) -> Option<RunFacts> {
+        match self.run {
+            Some(RunNote::Draws { parent, asked_at, .. }) => Some(RunFacts {
+                parent,
+                asked_at,
+                stood: None,
+            }),
+            _ => None,
+        }
+    }
+
     /// What a settlement of this hold is about.
     pub fn subject(&self, reservation: ReservationId, ladder: &Ladder, rung: usize, held: Amounts, late: bool) -> Subject {
         let offer = &ladder.offers[rung];
@@ -141,5 +186,57 @@ impl Service {
     /// The policy under which a context was made.
     pub async fn policy_of(&self, context: &Context) -> Result<Arc<Policy>, FlowError> {
         super::policy::at(self, context.policy_version).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::id::{Feature, PlanId, RequestId, WorkspaceId};
+    use crate::decision::price::Mode;
+
+    #[test]
+    fn a_context_of_the_layout_before_is_still_read() {
+        let ask = Ask {
+            workspace: WorkspaceId::parse("ws").expect("a name"),
+            user: None,
+            feature: Feature::parse("chat").expect("a name"),
+            model: ModelId::parse("big").expect("a name"),
+            request_id: RequestId::parse("r").expect("a name"),
+            input_tokens: 100,
+            input_tokens_estimated: false,
+            max_output_tokens: None,
+            min_output_tokens: None,
+            mode: Mode::Interactive,
+            allow_batch: false,
+            requests: 1,
+            hold_seconds: None,
+            exclude_providers: Vec::new(),
+            tags: Default::default(),
+        };
+        let context = Context {
+            ask: Arc::new(ask),
+            decision: DecisionId::from_uuid(uuid::Uuid::from_u128(7)),
+            authorized_at: Timestamp::from_micros(1_795_262_400_000_000),
+            policy_version: 3,
+            plan: PlanId::parse("pro").expect("a name"),
+            chosen: ModelId::parse("big").expect("a name"),
+            routed: None,
+            shadow_routes: Vec::new(),
+            limits: Arc::default(),
+            expected_output: 50,
+            charge_on_expiry: true,
+            workspace_version: 0,
+            logged: false,
+            run: None,
+        };
+        let now = context.encode();
+        let id = ReservationId::derive(&context.ask.workspace, &context.ask.request_id);
+        assert_eq!(Context::decode(&now, id).ok().as_ref(), Some(&context));
+        let mut before = now.to_vec();
+        before[0] = LAYOUT_BEFORE;
+        before.truncate(now.len() - LACKED_BEFORE.len());
+        assert_eq!(Context::decode(&before, id).ok(), Some(context));
+        assert!(Context::decode(&[9, 1, 2], id).is_err(), "another layout is unreadable");
     }
 }

@@ -7,6 +7,7 @@ use crate::decision::id::{EntryId, ReservationId, WorkspaceId};
 use crate::decision::standing::End;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
+use decided::DecisionLog;
 use estimator::Estimator;
 use providers::Drained;
 use std::sync::Arc;
@@ -16,15 +17,20 @@ pub mod answer;
 pub mod api_keys;
 pub mod audit;
 pub mod authorize;
+pub mod batch;
 pub mod context;
 pub mod correct;
+pub mod decided;
+mod dry_run;
 pub mod estimator;
 pub mod expected;
 pub mod expire;
+pub mod explain;
 pub mod extend;
 pub mod find;
 mod known;
 pub mod policy;
+mod prepare;
 pub mod providers;
 pub mod read;
 pub mod rebuild;
@@ -54,6 +60,7 @@ pub struct Service {
     pub drained: Drained,
     pub api_keys: api_keys::ApiKeys,
     pub estimator: Estimator,
+    pub decisions: DecisionLog,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -68,6 +75,7 @@ impl Service {
             drained: Drained::default(),
             api_keys: api_keys::ApiKeys::default(),
             estimator: Estimator::default(),
+            decisions: DecisionLog::default(),
             clock,
         }
     }

@@ -59,6 +59,9 @@ pub async fn release(service: &Service, id: ReservationId, bound: Option<&Worksp
         let post = post(&workspace, id, request_id, standing.as_ref(), entry.clone(), &counters, now);
         match service.ledger.post(post).await? {
             Posted::Done { rows } => {
+                if let (Some(context), Some(record)) = (&context, &seen.record) {
+                    service.decisions.ended(context, record);
+                }
                 free(service, id, &workspace, entry.as_ref(), rows).await;
                 return Ok(Released { entry });
             }

@@ -16,25 +16,35 @@ use crate::decision::workspace::Workspace;
 use crate::policy::Policy;
 use std::sync::Arc;
 
+/// Where a request is routed: the policy, and the workspace on its plan.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) plan: &'a Plan,
+    pub(super) workspace: &'a Workspace,
+    /// Nobody has seen the workspace before, so nothing of it is spent or held.
+    pub(super) is_new: bool,
+}
+
 /// What the routing rules make of the request: its model, and its mode where a rule says so.
 pub(super) async fn route(
     service: &Service,
     request: &Request,
-    policy: &Policy,
-    plan: &Arc<Plan>,
-    workspace: &Workspace,
+    place: Place<'_>,
     limits: &Limits,
     now: Timestamp,
 ) -> Result<(Arc<Ask>, ModelId, RouteNote), FlowError> {
-    let ask = &request.ask;
+    let (ask, policy, plan, workspace) = (&request.ask, place.policy, place.plan, place.workspace);
     let asked = Some(&request.ask.model).filter(|model| model.as_str() != AUTO);
     if asked.is_some() && !policy.routing.concerns_named() {
         return Ok((ask.clone(), ask.model.clone(), RouteNote::default()));
     }
-    let balances = if policy.routing.needs_budgets(asked) {
-        balances(service, ask, policy, workspace, limits).await?
-    } else {
+    let balances = if !policy.routing.needs_budgets(asked) {
         Vec::new()
+    } else if place.is_new {
+        vec![Balance::default(); limits.counters.len()]
+    } else {
+        balances(service, ask, policy, workspace, limits).await?
     };
     let budgets: Vec<BudgetFacts<'_>> = if balances.is_empty() {
         Vec::new()

@@ -4,21 +4,24 @@
 //! A call is charged to the period in which its run was authorized, at that time's prices, because that is where the parent holds. A crash
 //! costs what it costs for any hold: nothing before the step of the store, a hold that expires by itself after it.
 
-use super::authorize::{Asked, Compiled, Decision, ExplainedRung, Explanation, Request, Verdict, degraded, permit};
+use super::authorize::{Decision, Request, Verdict, degraded, denial, permit};
 use super::context::{Context, RunNote};
+use super::prepare::{Compiled, Course};
 use super::rebuild::{self, Patience};
 use super::replay::{replay, told_before};
-use super::{FlowError, Service};
+use super::{FlowError, Service, explain};
 use crate::counters::run::{ChildOutcome, ChildRequest, Lending, Run, Unfit};
 use crate::counters::{CountersError, Progress, Record};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::entry::{Entry, Kind};
-use crate::decision::id::{DecisionId, ReservationId, WorkspaceId};
-use crate::decision::ladder::{Ladder, Offer};
+use crate::decision::facts::{Facts, Outcome};
+use crate::decision::id::{ReservationId, WorkspaceId};
+use crate::decision::ladder::Ladder;
 use crate::decision::limits::{Limited, Limits};
-use crate::decision::plan::OnStoreUnavailable;
+use crate::decision::plan::{OnStoreUnavailable, Plan};
+use crate::decision::refusal::Refusal;
 use crate::decision::run::{self, Account};
-use crate::decision::rung::Rung;
+use crate::decision::rung::Taken;
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use crate::decision::verdict::{self, Denied};
@@ -105,27 +108,41 @@ pub(super) fn account(record: &Record, context: &Context) -> Account {
 }
 
 /// Decides a call of a run.
-pub(super) async fn authorize(
-    service: &Service,
-    request: &Request,
-    parent: ReservationId,
-    asked: &Asked<'_>,
-) -> Result<Decision, FlowError> {
+pub(super) async fn authorize(mut course: Course<'_>, parent: ReservationId) -> Result<Decision, FlowError> {
+    let (service, request) = (course.service, course.request);
     let mut patience = Patience::default();
     loop {
-        let opened = match open(service, &request.ask.workspace, parent, asked.now).await {
+        let opened = match open(service, &request.ask.workspace, parent, course.now).await {
             Ok(opened) => opened,
-            Err(FlowError::Counters(error)) => return without_counters(service, request, asked, error).await,
+            Err(FlowError::Counters(error)) => return without_counters(course, error).await,
             Err(error) => {
                 let before = told_before(service, request).await?;
                 return before.ok_or(error);
             }
         };
-        match draw(service, request, &opened, asked).await? {
-            Some(decision) => return Ok(decision),
+        match draw(&mut course, &opened).await? {
+            Drawn::Decided(decision) => return Ok(*decision),
+            Drawn::Refused(refusal) => return course.refused(refusal).await,
+            Drawn::Away(error) => return without_counters(course, error).await,
             // Rebuilt meanwhile, or held anew under the same id.
-            None => patience.spend(&request.ask.workspace)?,
+            Drawn::Again => patience.spend(&request.ask.workspace)?,
         }
+    }
+}
+
+/// What became of one attempt.
+enum Drawn {
+    Decided(Box<Decision>),
+    Refused(Refusal),
+    /// The counters could not be asked.
+    Away(CountersError),
+    /// Look at the parent again.
+    Again,
+}
+
+impl Drawn {
+    fn decided(decision: Decision) -> Self {
+        Self::Decided(Box::new(decision))
     }
 }
 
@@ -155,75 +172,88 @@ fn unfit(id: ReservationId, why: Unfit) -> FlowError {
     )
 }
 
-/// One attempt; `None`: look at the parent again.
-async fn draw(service: &Service, request: &Request, opened: &Opened, asked: &Asked<'_>) -> Result<Option<Decision>, FlowError> {
-    let ask = &request.ask;
-    let compiled = match compile(service, request, asked, Some(opened)).await? {
+/// One attempt.
+async fn draw(course: &mut Course<'_>, opened: &Opened) -> Result<Drawn, FlowError> {
+    let (service, request) = (course.service, course.request);
+    let compiled = match course.compile_call(Some(opened)).await? {
         Ok(compiled) => compiled,
-        Err(denied) => {
-            let before = told_before(service, request).await?;
-            return Ok(Some(before.unwrap_or_else(|| deny(asked.decision, denied))));
-        }
+        Err(refusal) => return Ok(Drawn::Refused(refusal)),
     };
     if request.dry_run {
-        return Ok(Some(dry_run(&compiled, opened, asked)));
+        return dry_run(service, &compiled, opened).await.map(Drawn::decided);
     }
     let account = account(&opened.record, &opened.context);
     let wanted = ChildRequest {
-        workspace: ask.workspace.clone(),
+        workspace: request.ask.workspace.clone(),
         reservation: compiled.reservation,
         fingerprint: request.fingerprint,
         parent: opened.id,
         parent_held_at: opened.record.held_at,
         calls_max: account.calls_max,
         rungs: compiled.ladder.rungs.clone(),
-        open_max: asked.plan.max_open_reservations,
+        open_max: compiled.ladder.plan.max_open_reservations,
         charge_on_expiry: compiled.context.charge_on_expiry,
         context: compiled.context.encode(),
-        now: asked.now,
+        now: course.now,
     };
     let outcome = match service.counters.hold_child(&wanted).await {
         Ok(outcome) => outcome,
-        Err(error) => return without_counters(service, request, asked, error).await.map(Some),
+        Err(error) => return Ok(Drawn::Away(error)),
     };
-    let (id, denied) = (compiled.reservation, |denied| Ok(Some(deny(asked.decision, denied))));
+    let (id, decision) = (compiled.reservation, compiled.context.decision);
+    let denied = |denied: Denied, account: Account, outcome: Outcome| {
+        service.decisions.deny(decision, facts(&compiled, opened, account, outcome));
+        Ok(Drawn::decided(denial(decision, denied)))
+    };
     match outcome {
-        ChildOutcome::Held(record) => Ok(Some(allow(&compiled, Some(id), &record))),
-        ChildOutcome::Replayed(record) => replay(service, id, &record).await.map(Some),
+        ChildOutcome::Held(record) => {
+            if compiled.context.logged {
+                let held = facts(&compiled, opened, account, Outcome::Held(record.taken));
+                service.decisions.allow(decision, id, held);
+            }
+            Ok(Drawn::decided(allow(&compiled, Some(id), record.taken)))
+        }
+        ChildOutcome::Replayed(record) => replay(service, id, &record).await.map(Drawn::decided),
         ChildOutcome::Mismatch => Err(FlowError::IdempotencyMismatch),
         ChildOutcome::Ended(end) => Err(FlowError::ReservationEnded(id, end)),
-        ChildOutcome::NoParent => Ok(None),
+        ChildOutcome::NoParent => Ok(Drawn::Again),
         ChildOutcome::ParentEnded(end) => Err(FlowError::ParentEnded(opened.id, end)),
         ChildOutcome::Unfit(why) => Err(unfit(opened.id, why)),
-        ChildOutcome::TooManyOpen => denied(verdict::too_many_open(&compiled.context.ask, &compiled.ladder, &[])),
-        ChildOutcome::Exhausted(parent) => denied(exhausted(&compiled, &self::account(&parent, &opened.context), opened)),
+        ChildOutcome::TooManyOpen => {
+            let told = verdict::too_many_open(&compiled.context.ask, &compiled.ladder, &[]);
+            denied(told, account, Outcome::TooManyOpen)
+        }
+        ChildOutcome::Exhausted(parent) => {
+            let account = self::account(&parent, &opened.context);
+            denied(exhausted(&compiled, &account, opened), account, Outcome::ParentExhausted)
+        }
         ChildOutcome::Unready(groups) => {
-            rebuild::rebuild(service, &ask.workspace, &groups, &compiled.context.limits.counters).await?;
-            Ok(None)
+            let counters = &compiled.context.limits.counters;
+            rebuild::rebuild(service, &request.ask.workspace, &groups, counters).await?;
+            Ok(Drawn::Again)
         }
     }
 }
 
-/// The questions and the rungs of a call, or its refusal.
-async fn compile(
-    service: &Service,
-    request: &Request,
-    asked: &Asked<'_>,
-    opened: Option<&Opened>,
-) -> Result<Result<Compiled, Denied>, FlowError> {
-    let compiled = super::authorize::compile(service, request, asked, opened).await?;
-    Ok(compiled.map_err(|refusal| verdict::refused(&request.ask, &refusal, asked.plan.upgrade_url.as_deref())))
-}
-
 /// The counters are away, so nothing is known of the run: the plan says what then happens, as for any request.
-async fn without_counters(service: &Service, request: &Request, asked: &Asked<'_>, error: CountersError) -> Result<Decision, FlowError> {
-    if asked.plan.on_store_unavailable != OnStoreUnavailable::Allow || request.dry_run {
+async fn without_counters(mut course: Course<'_>, error: CountersError) -> Result<Decision, FlowError> {
+    let allows = |plan: &Plan| plan.on_store_unavailable == OnStoreUnavailable::Allow;
+    if course.request.dry_run || !course.plan().is_some_and(allows) {
         return Err(error.into());
     }
-    match compile(service, request, asked, None).await? {
-        Ok(compiled) => Ok(degraded(&request.ask, &compiled, &error)),
-        Err(denied) => Ok(deny(asked.decision, denied)),
+    match course.compile_call(None).await? {
+        Ok(compiled) => Ok(degraded(course.service, &compiled, &error)),
+        Err(refusal) => course.refused(refusal).await,
     }
+}
+
+/// What the decision was made of, the parent as it stood included.
+fn facts(compiled: &Compiled, opened: &Opened, account: Account, outcome: Outcome) -> Facts {
+    let mut facts = compiled.context.facts(Vec::new(), outcome);
+    if let Some(run) = &mut facts.run {
+        run.stood = Some((account, units(opened)));
+    }
+    facts
 }
 
 fn units(opened: &Opened) -> Vec<Unit> {
@@ -234,17 +264,8 @@ fn exhausted(compiled: &Compiled, account: &Account, opened: &Opened) -> Denied 
     run::exhausted(&compiled.context.ask, &compiled.ladder, &units(opened), account)
 }
 
-fn deny(decision: DecisionId, denied: Denied) -> Decision {
-    Decision {
-        decision,
-        verdict: Verdict::Denied(Box::new(denied)),
-        replayed: false,
-        explain: None,
-    }
-}
-
-fn allow(compiled: &Compiled, id: Option<ReservationId>, record: &Record) -> Decision {
-    let permit = permit(&compiled.context.ask, &compiled.ladder, id, record.taken, &[], &compiled.note);
+fn allow(compiled: &Compiled, id: Option<ReservationId>, taken: Taken) -> Decision {
+    let permit = permit(&compiled.context.ask, &compiled.ladder, id, taken, &[], &compiled.note);
     Decision {
         decision: compiled.context.decision,
         verdict: Verdict::Allowed(Box::new(permit)),
@@ -254,37 +275,15 @@ fn allow(compiled: &Compiled, id: Option<ReservationId>, record: &Record) -> Dec
 }
 
 /// What would be decided now. The rungs have no ceilings but the parent's rest.
-fn dry_run(compiled: &Compiled, opened: &Opened, asked: &Asked<'_>) -> Decision {
+async fn dry_run(service: &Service, compiled: &Compiled, opened: &Opened) -> Result<Decision, FlowError> {
     let account = account(&opened.record, &opened.context);
-    let units = units(opened);
-    let admits = account.calls_max.is_none_or(|most| account.calls < most);
-    let fit = |rungs: &[Rung]| run::first_fit(rungs, &units, account.left()).filter(|_| admits);
-    let taken = fit(&compiled.ladder.rungs);
-    let decision = match taken {
-        Some(taken) => {
-            let record = Record {
-                taken,
-                ..opened.record.clone()
-            };
-            allow(compiled, None, &record)
-        }
-        None => deny(asked.decision, exhausted(compiled, &account, opened)),
+    let taken = run::first_fit(&compiled.ladder.rungs, &units(opened), account.left()).filter(|_| account.admits());
+    let mut decision = match taken {
+        Some(taken) => allow(compiled, None, taken),
+        None => denial(compiled.context.decision, exhausted(compiled, &account, opened)),
     };
-    let explained = |(place, (offer, rung)): (usize, (&Offer, &Rung))| ExplainedRung {
-        offer: offer.clone(),
-        rung: rung.clone(),
-        counters: Vec::new(),
-        fits: fit(std::slice::from_ref(rung)).is_some(),
-        taken: taken.is_some_and(|taken| taken.rung == place),
-    };
-    let rungs = compiled.ladder.offers.iter().zip(&compiled.ladder.rungs).enumerate();
-    let explain = Explanation {
-        rungs: rungs.map(explained).collect(),
-        plan_version: compiled.ladder.plan.version,
-        policy_version: compiled.context.policy_version,
-    };
-    Decision {
-        explain: Some(explain),
-        ..decision
-    }
+    let outcome = taken.map_or(Outcome::ParentExhausted, Outcome::Held);
+    let facts = facts(compiled, opened, account, outcome);
+    decision.explain = Some(Box::new(explain::explain(service, facts).await?));
+    Ok(decision)
 }

@@ -136,7 +136,7 @@ async fn settled(service: &Service, id: ReservationId, known: &Known, report: &R
             requests,
         );
     }
-    measure_estimate(known, &entry);
+    look_back(service, known, &entry);
     let beyond_hold = known.hold.as_ref().map_or(Amounts::ZERO, |(_, held)| entry.counted.beyond(*held));
     Settled {
         late: entry.late,
@@ -147,12 +147,13 @@ async fn settled(service: &Service, id: ReservationId, known: &Known, report: &R
     }
 }
 
-/// How far the estimator was off, where its figure was used.
-fn measure_estimate(known: &Known, entry: &Entry) {
+/// What the hold remembers goes into the decision log, and how far the estimator was off where its figure was used into a metric.
+fn look_back(service: &Service, known: &Known, entry: &Entry) {
     let Some((record, _)) = &known.hold else { return };
     let Ok(context) = Context::decode(&record.context, record.reservation) else {
         return;
     };
+    service.decisions.ended(&context, record);
     if context.ask.max_output_tokens.is_none() && context.expected_output > 0 && entry.outcome == Outcome::Success {
         metrics::histogram!("weir_estimate_ratio").record(entry.pools.output_tokens as f64 / context.expected_output as f64);
     }

@@ -4,7 +4,7 @@
 //! One node at a time does it. A crash costs one round: the next leader looks back far enough.
 
 use super::verify::by_workspace;
-use super::{FlowError, Service};
+use super::{FlowError, Service, decided};
 use crate::counters::Applied;
 use crate::decision::time::Timestamp;
 use crate::ledger::Lead;
@@ -15,6 +15,8 @@ pub const EVERY_SECONDS: u64 = 30;
 pub const BACK_SECONDS: i64 = 90;
 /// How many entries are looked at in one step.
 const PAGE_ENTRIES: usize = 500;
+/// In which of its rounds the leader also prunes the decision log: ten minutes apart.
+const PRUNE_EVERY_ROUNDS: u32 = 20;
 /// The name under which nodes agree on who does it.
 const LEAD: &str = "sweep";
 
@@ -24,6 +26,7 @@ pub struct Sweeper {
     lead: Option<Box<dyn Lead>>,
     /// Until when everything has been swept; `None`: this node has not swept since it leads.
     swept: Option<Timestamp>,
+    rounds: u32,
 }
 
 impl Sweeper {
@@ -41,6 +44,10 @@ impl Sweeper {
         let rows = copy(service, from.plus_seconds(-BACK_SECONDS)).await?;
         metrics::counter!("weir_swept_rows_total").increment(rows as u64);
         self.swept = Some(now);
+        if self.rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) {
+            decided::prune(service).await?;
+        }
+        self.rounds = self.rounds.wrapping_add(1);
         Ok(rows)
     }
 

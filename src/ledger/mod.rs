@@ -15,6 +15,7 @@
 //! 6. What changes a description writes who did it, and what it was before, in the same transaction ([`audit`]).
 //! 7. Of the answers under one key the first is kept, until it is older than whoever asks wants to know.
 //! 8. API keys have promises of their own ([`api_keys`]).
+//! 9. A logged decision is kept until it is pruned: the oldest of its kind first, and none that is neither too old nor too much.
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -38,6 +39,7 @@ pub mod audit;
 #[cfg(test)]
 mod contract;
 pub mod correction;
+mod decisions;
 pub mod directory;
 pub mod ends;
 pub mod history;
@@ -46,6 +48,8 @@ pub mod provider;
 mod record;
 mod sql;
 pub mod sqlite;
+
+pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
 
 /// The most entries of one page.
 pub const PAGE_ENTRIES_MAX: usize = 500;
@@ -231,7 +235,9 @@ pub trait Lead: Send + Sync {
 
 /// A ledger.
 #[async_trait]
-pub trait Ledger: ApiKeyLedger + AuditLedger + CorrectionLedger + DirectoryLedger + EndsLedger + PolicyHistory + ProviderLedger {
+pub trait Ledger:
+    ApiKeyLedger + AuditLedger + CorrectionLedger + DecisionLedger + DirectoryLedger + EndsLedger + PolicyHistory + ProviderLedger
+{
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.

@@ -381,6 +381,13 @@ impl TestApp {
         }
     }
 
+    /// Writes the decision logs of all nodes, as the background would within a quarter of a second.
+    pub async fn log_decisions(&self) {
+        for node in self.beside.iter().chain(Some(self)) {
+            weir::flow::decided::flush_all(&node.service).await.expect("the log is written");
+        }
+    }
+
     /// Runs what the background would do by now.
     pub async fn expire_due(&self) {
         let mut failures = 0;

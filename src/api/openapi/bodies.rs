@@ -28,11 +28,21 @@ pub fn take(document: &mut Value) {
         "properties": {"entries": {"type": "array", "minItems": 1, "maxItems": 1000, "items": {},
             "description": "Each a `UsageRequest`. What is none is told in its result, and keeps no other from being recorded."}},
     });
+    schemas["BatchRequest"] = json!({
+        "type": "object", "required": ["requests"], "additionalProperties": false, "description": "Up to a hundred requests, each by itself.",
+        "properties": {"requests": {"type": "array", "minItems": 1, "maxItems": 100, "items": {},
+            "description": "Each an `AuthorizeRequest`. What is none is told in its result, and keeps no other from being decided."}},
+        "example": {"requests": [schemas["AuthorizeRequest"]["example"]]},
+    });
     let mut used = schemas["UsageRequest"].clone();
     used["required"] = json!(["feature", "model", "usage"]);
     used["description"] = "A use. Its request id is made of the event's source and id, its workspace is the subject.".into();
     schemas["EventData"] = used;
     let paths = &mut document["paths"];
+    // A place is appended to the key, so it may be a little shorter than others.
+    paths["/v1/authorize/batch"]["post"]["parameters"] = json!([{"name": "Idempotency-Key", "in": "header", "required": false,
+        "description": "Names the requests that name no `request_id`: `KEY/PLACE`, from 0.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 252, "pattern": "^[!-~]+$"}}]);
     let json_body = |schema: Value| json!({"required": true, "content": {"application/json": {"schema": schema}}});
     paths["/v1/admin/plans/{id}"]["put"]["requestBody"] = json_body(reference("PlanBody"));
     paths["/v1/admin/models/{id}"]["put"]["requestBody"] = json_body(reference("ModelBody"));

@@ -29,7 +29,7 @@ use utoipa::OpenApi;
     ),
     modifiers(&Credentials, &Reasons, &Preconditions),
     paths(
-        super::authorize::authorize, super::reservations::settle, super::reservations::release, super::reservations::extend,
+        super::authorize::authorize, super::batch::batch, super::explain::decision, super::explain::reservation, super::reservations::settle, super::reservations::release, super::reservations::extend,
         super::reservations::get, super::usage::usage, super::events::events, super::workspaces::usage, super::ledger::ledger,
         super::policies::list_plans, super::policies::get_plan, super::policies::put_plan, super::policies::delete_plan,
         super::policies::list_models, super::policies::get_model, super::policies::put_model, super::policies::get_routing,

@@ -46,6 +46,8 @@ fn shapes() -> Vec<(&'static str, &'static str, Value)> {
         ("SettleRequest", "usage_format", or_null(reference("UsageFormat"))),
         ("SettleRequest", "cache_store", store),
         ("UsageResult", "error", or_null(reference("ProblemBody"))),
+        ("BatchResult", "error", or_null(reference("ProblemBody"))),
+        ("ExplainOut", "decision", words(&["allow", "deny"])),
         (
             "WorkspaceBody",
             "overrides",

@@ -71,22 +71,36 @@ impl MemoryCounters {
     }
 }
 
+/// Refuses a request that names a counter which is not there.
+fn check(request: &HoldRequest) -> Result<(), CountersError> {
+    let counters = request.counters.len();
+    let mut limits = request.rungs.iter().flat_map(|rung| &rung.limits);
+    match limits.find(|limit| limit.counter >= counters) {
+        None => Ok(()),
+        Some(limit) => Err(CountersError {
+            act: "hold",
+            cause: format!("a limit names counter {} of {counters}", limit.counter).into(),
+        }),
+    }
+}
+
 #[async_trait]
 impl Counters for MemoryCounters {
     async fn hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CountersError> {
-        let counters = request.counters.len();
-        let mut limits = request.rungs.iter().flat_map(|rung| &rung.limits);
-        if let Some(limit) = limits.find(|limit| limit.counter >= counters) {
-            return Err(CountersError {
-                act: "hold",
-                cause: format!("a limit names counter {} of {counters}", limit.counter).into(),
-            });
-        }
+        check(request)?;
         Ok(self.shard(request.reservation.slot()).hold(request))
     }
 
     async fn hold_child(&self, request: &ChildRequest) -> Result<ChildOutcome, CountersError> {
         Ok(self.shard(request.reservation.slot()).hold_child(request))
+    }
+
+    async fn hold_many(&self, requests: &[HoldRequest]) -> Vec<Result<HoldOutcome, CountersError>> {
+        // Of one workspace, and so behind one lock.
+        let Some(first) = requests.first() else { return Vec::new() };
+        let mut shard = self.shard(first.reservation.slot());
+        let hold = |request: &HoldRequest| check(request).map(|()| shard.hold(request));
+        requests.iter().map(hold).collect()
     }
 
     async fn balances(

@@ -8,7 +8,7 @@ use super::pack::Pack;
 use super::reply::{Reply, Unexpected};
 use super::script::Script;
 use crate::decision::time::Timestamp;
-use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
+use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -142,6 +142,34 @@ impl<'a> Call<'a> {
         clocks.learn(clock, reply.int()?);
         Ok((word, reply))
     }
+}
+
+/// Sends calls of one slot in one round trip, and what each answered. `None`: it has no answer, or wants to be asked again.
+pub(super) async fn send_together(calls: &[Call<'_>], link: &Link, clocks: &Clocks, timeout: Duration) -> Vec<Option<(String, Reply)>> {
+    let Some(first) = calls.first() else { return Vec::new() };
+    let clock = if link.is_cluster() { first.tag } else { 0 };
+    let deadline = clocks.deadline(clock, timeout);
+    let mut pipeline = ::redis::pipe();
+    for call in calls {
+        pipeline.add_command(call.command("EVALSHA", &call.script.hash, deadline));
+    }
+    let answers = match link.send_together(&pipeline, calls.len()).await {
+        Ok(answers) if answers.len() == calls.len() => answers,
+        Ok(_) => Vec::new(),
+        Err(error) => {
+            tracing::debug!(%error, "calls that were sent together are sent one by one");
+            Vec::new()
+        }
+    };
+    let read = |answer: Value| -> Option<(String, Reply)> {
+        let mut reply = Reply::new(answer.extract_error().ok()?).ok()?;
+        let word = reply.text().ok()?;
+        clocks.learn(clock, reply.int().ok()?);
+        (word != "again" && word != "late").then_some((word, reply))
+    };
+    let mut read: Vec<_> = answers.into_iter().map(read).collect();
+    read.resize_with(calls.len(), || None);
+    read
 }
 
 /// Whether a command was refused before it did anything, and may be accepted soon: data is loading, or a slot is moving.

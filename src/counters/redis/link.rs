@@ -7,7 +7,7 @@ use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::cluster::ClusterClient;
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
-use ::redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use ::redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -127,6 +127,20 @@ impl Link {
             slot.discard(number);
         }
         answer
+    }
+
+    /// Sends commands of one slot together, one behind the other; their answers may be errors, each for itself.
+    pub(super) async fn send_together(&self, commands: &Pipeline, count: usize) -> RedisResult<Vec<Value>> {
+        let slot = &self.slots[thread_number() % self.slots.len()];
+        let (mut connection, number) = self.connection(slot).await?;
+        let answers = match &mut connection {
+            Connection::Server(connection) => connection.req_packed_commands(commands, 0, count).await,
+            Connection::Cluster(connection) => connection.req_packed_commands(commands, 0, count).await,
+        };
+        if answers.as_ref().is_err_and(|error| self.is_spoilt(error)) {
+            slot.discard(number);
+        }
+        answers
     }
 
     /// Whether a connection is of no more use. A cluster's client mends its own. A primary that became a replica is left, so that its name is

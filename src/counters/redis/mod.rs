@@ -10,9 +10,11 @@
 //! - *Adoption*: reservations that came back with an old copy are compared with the ledger before their workspace admits anything.
 
 mod call;
+mod hold;
 mod inspect;
 mod keys;
 mod link;
+mod many;
 mod pack;
 mod plain;
 mod reply;
@@ -34,7 +36,6 @@ use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::finding::Finding;
 use crate::decision::id::{ReservationId, WorkspaceId, slot};
-use crate::decision::rung::Taken;
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
@@ -43,7 +44,7 @@ use keys::{Columns, Keys};
 use link::Link;
 use pack::Pack;
 use reply::{Reply, Unexpected};
-use request::{pack_hold, pack_read, pack_rows};
+use request::{pack_read, pack_rows};
 use script::Script;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -122,60 +123,6 @@ impl RedisCounters {
         call.keys.push(self.keys.reservation(id));
         call.pack.text(keys::hex(id).as_bytes());
         call
-    }
-
-    fn of_hold<'a>(&self, script: &'a Script, request: &HoldRequest, columns: &Columns<'_>) -> Call<'a> {
-        let mut call = self.of_workspace(script, &request.workspace, request.now);
-        call.keys.push(self.keys.reservation(request.reservation));
-        if !columns.has_workspace() {
-            call.keys.push(self.keys.group(&request.workspace, Whose::Workspace.column()));
-        }
-        self.with_groups(&mut call, &request.workspace, columns);
-        call
-    }
-
-    /// `nonce` is of this call: sent again with the same one, it is answered as it was, not as a replay.
-    async fn try_hold(&self, request: &HoldRequest, nonce: u64) -> Result<HoldOutcome, CallError> {
-        let columns = Columns::of(request.counters.iter());
-        if plain::is_plain(request) {
-            let mut call = self.of_hold(&script::PLAIN_HOLD, request, &columns);
-            plain::pack_plain(&mut call, request, &columns, nonce);
-            let (word, mut reply) = self.send(&call).await?;
-            match word.as_str() {
-                "held" => return plain::held(request, &mut reply),
-                "short" => {
-                    return Ok(HoldOutcome::Short {
-                        balances: reply.balances()?,
-                    });
-                }
-                "else" => {}
-                other => return Err(unknown_word(other)),
-            }
-        }
-        let mut call = self.of_hold(&script::HOLD, request, &columns);
-        pack_hold(&mut call.pack, request, &columns, nonce);
-        let (word, mut reply) = self.send(&call).await?;
-        Ok(match word.as_str() {
-            "held" => HoldOutcome::Held {
-                taken: Taken {
-                    rung: reply.place()?,
-                    output: reply.int()?,
-                    amounts: reply.list()?.amounts()?,
-                },
-                before: reply.balances()?,
-            },
-            "replayed" => HoldOutcome::Replayed(Box::new(reply.record(request.reservation)?)),
-            "mismatch" => HoldOutcome::Mismatch,
-            "ended" => HoldOutcome::Ended(reply.end()?.unwrap_or(End::Expired)),
-            "short" => HoldOutcome::Short {
-                balances: reply.balances()?,
-            },
-            "open" => HoldOutcome::TooManyOpen {
-                balances: reply.balances()?,
-            },
-            "unready" => HoldOutcome::Unready(columns.named(&reply.texts()?)),
-            other => return Err(unknown_word(other)),
-        })
     }
 
     async fn try_balances(
@@ -355,6 +302,10 @@ impl Counters for RedisCounters {
         request::check_rungs(&request.rungs).map_err(|why| refused("hold for a run", why))?;
         let answer = self.try_hold_child(request, rand::random()).await;
         answer.map_err(failed("hold for a run"))
+    }
+
+    async fn hold_many(&self, requests: &[HoldRequest]) -> Vec<Result<HoldOutcome, CountersError>> {
+        self.holds_together(requests).await
     }
 
     async fn balances(

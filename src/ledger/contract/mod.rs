@@ -9,6 +9,7 @@ pub(super) mod api_keys;
 pub(super) mod audit;
 pub(super) mod book;
 pub(super) mod checkpoints;
+pub(super) mod decisions;
 pub(super) mod described;
 pub(super) mod ends;
 pub(super) mod history;
@@ -89,6 +90,11 @@ macro_rules! ledger_contract {
             lists::lists_are_filtered,
             lists::a_list_is_of_one_workspace,
             lists::a_page_has_a_limit,
+            decisions::a_logged_decision_is_found_as_it_was_written,
+            decisions::a_decision_that_is_logged_twice_stays_as_it_was,
+            decisions::many_decisions_are_logged_at_once,
+            decisions::decisions_are_pruned_by_age_in_slices,
+            decisions::decisions_are_pruned_to_the_newest_of_their_kind,
             described::a_workspace_is_created_once_and_replaced_at_its_version,
             described::of_racing_changes_of_a_workspace_one_wins,
             described::describing_a_workspace_moves_no_sum,

@@ -2,7 +2,7 @@
 //!
 //! Nothing is guessed here: a column that does not read as the type that it was written from is an error that names it.
 
-use crate::decision::id::{EntryId, WorkspaceId};
+use crate::decision::id::{DecisionId, EntryId, ReservationId, WorkspaceId};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Serialize};
 use sqlx::error::BoxDynError;
@@ -38,6 +38,7 @@ macro_rules! record {
 mod answer;
 mod api_key;
 mod audit;
+mod decision;
 mod entry;
 mod provider;
 mod standing;
@@ -47,6 +48,7 @@ mod workspace;
 pub(super) use answer::{AnswerRow, hex};
 pub(super) use api_key::{ApiKeyRecord, ChangedApiKeyRow};
 pub(super) use audit::AuditRecord;
+pub(super) use decision::DecisionRecord;
 pub(super) use entry::{EntryRecord, user_column};
 pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
@@ -95,6 +97,16 @@ pub(super) fn entry_id(text: &str) -> Result<EntryId, Unreadable> {
 /// A workspace id that is read by itself.
 pub(super) fn workspace_id(text: &str) -> Result<WorkspaceId, Unreadable> {
     parse("workspace_id", text, WorkspaceId::parse)
+}
+
+/// A decision id that is read by itself.
+pub(super) fn read_decision_id(text: &str) -> Result<DecisionId, Unreadable> {
+    parse("decision_id", text, DecisionId::parse)
+}
+
+/// A reservation id that is read by itself.
+pub(super) fn read_reservation(text: &str) -> Result<ReservationId, Unreadable> {
+    parse("reservation_id", text, ReservationId::parse)
 }
 
 /// The word that an enum is known by on the wire is the one in its column.

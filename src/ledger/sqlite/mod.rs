@@ -47,6 +47,7 @@ mod batch;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
 mod corrected;
+mod decisions;
 mod describe;
 mod fault;
 mod history;

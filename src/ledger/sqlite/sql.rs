@@ -3,7 +3,7 @@
 //! Their parameters are `?`, since SQLite looks a parameter with a name up among all others, and they say `OR FAIL`, since the writer rolls
 //! the whole batch back itself and SQLite need not prepare to undo a single statement.
 
-use crate::ledger::record::{EntryRecord, Record, StandingRecord, SumRecord, SumVersionRecord, UnbornRecord, UseRecord};
+use crate::ledger::record::{DecisionRecord, EntryRecord, Record, StandingRecord, SumRecord, SumVersionRecord, UnbornRecord, UseRecord};
 use crate::ledger::sql::{checkpoints_due, columns, spent, standing, standings_where, sum_key, sum_of};
 
 // A batch: what it needs to know.
@@ -89,6 +89,16 @@ pub(super) fn update_sum_versions(rows: usize) -> String {
 
 pub(super) fn delete_checkpoints(reservations: usize) -> String {
     format!("DELETE FROM checkpoint WHERE reservation_id IN {}", parameters(reservations))
+}
+
+/// One that is there stays as it is.
+pub(super) fn log_decisions(rows: usize) -> String {
+    format!(
+        "INSERT INTO {} ({}) VALUES {} ON CONFLICT (decision_id) DO NOTHING",
+        DecisionRecord::TABLE,
+        columns::<DecisionRecord>(),
+        values::<DecisionRecord>(rows)
+    )
 }
 
 /// A statement over rows of parameters that it calls `item`.

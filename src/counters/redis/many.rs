@@ -1,0 +1,59 @@
+//! Many holds of one workspace in one round trip: the script of each, one behind the other. The server runs them in their order, and what
+//! another caller asks may come in between, as it may between any two holds.
+//!
+//! What has no answer then (a script that is not loaded, a connection that broke) or is out of the ordinary is asked again by itself, in
+//! order and with its own nonce, by which a hold that was taken already is told as it was.
+
+use super::call::CallError;
+use super::hold::{hold_outcome, plain_outcome};
+use super::keys::Columns;
+use super::{RedisCounters, call, failed, plain, refused, request};
+use crate::counters::{CountersError, HoldOutcome, HoldRequest};
+
+impl RedisCounters {
+    pub(super) async fn holds_together(&self, requests: &[HoldRequest]) -> Vec<Result<HoldOutcome, CountersError>> {
+        // One script for all, so that nobody is asked again behind somebody who came after him: the short one hands over what it knows
+        // beforehand to be none of its own, and what only the counters tell it tells all who follow.
+        let are_plain = requests.iter().all(plain::is_plain);
+        let asked: Vec<_> = requests
+            .iter()
+            .map(|wanted| (wanted, rand::random::<u64>(), request::check(wanted)))
+            .collect();
+        let columns: Vec<Columns<'_>> = requests.iter().map(|wanted| Columns::of(wanted.counters.iter())).collect();
+        let good = asked.iter().zip(&columns).filter(|((_, _, checked), _)| checked.is_ok());
+        let calls: Vec<_> = good
+            .map(|((wanted, nonce, _), columns)| match are_plain {
+                true => self.plain_hold_call(wanted, columns, *nonce),
+                false => self.hold_call(wanted, columns, *nonce),
+            })
+            .collect();
+        let answers = call::send_together(&calls, &self.link, &self.clocks, self.settings.response_timeout).await;
+        let mut answers = answers.into_iter();
+        let mut outcomes = Vec::with_capacity(requests.len());
+        let mut is_away = false;
+        for ((wanted, nonce, checked), columns) in asked.into_iter().zip(&columns) {
+            let answer = match checked {
+                Ok(()) => answers.next().flatten(),
+                Err(why) => {
+                    outcomes.push(Err(refused("hold", why)));
+                    continue;
+                }
+            };
+            let told = answer.and_then(|(word, mut reply)| match are_plain {
+                true => plain_outcome(&word, &mut reply, wanted).transpose(),
+                false => Some(hold_outcome(&word, reply, columns, wanted.reservation)),
+            });
+            outcomes.push(match told {
+                Some(outcome) => outcome.map_err(failed("hold")),
+                // A hundred time-outs, one after the other, would tell nobody more than the first.
+                _ if is_away => Err(refused("hold", "the store was away for one that was asked together with it")),
+                _ => {
+                    let outcome = self.try_hold(wanted, nonce).await;
+                    is_away = matches!(&outcome, Err(CallError::Redis(error)) if error.is_timeout() || error.is_io_error());
+                    outcome.map_err(failed("hold"))
+                }
+            });
+        }
+        outcomes
+    }
+}

@@ -1,0 +1,272 @@
+//! Prepare: what of an authorize needs no counters. Asks the questions before them and compiles the ladder; a request that is refused here
+//! is denied without touching the store, unless its hold is there from before.
+
+use super::authorize::{Decision, Request, denial, named_since};
+use super::context::{Context, RunNote};
+use super::replay::told_before;
+use super::run::{self, Opened};
+use super::{FlowError, Service, route, workspace};
+use crate::decision::ask::Ask;
+use crate::decision::counter::Counter;
+use crate::decision::facts::{Facts, Outcome};
+use crate::decision::id::{DecisionId, ModelId, ReservationId};
+use crate::decision::ladder::{Ladder, NoLadder};
+use crate::decision::limits::Limits;
+use crate::decision::plan::{OnExpiry, Plan};
+use crate::decision::questions;
+use crate::decision::refusal::Refusal;
+use crate::decision::time::Timestamp;
+use crate::decision::verdict::{self, RouteNote};
+use crate::decision::workspace::Workspace;
+use crate::policy::Policy;
+use std::sync::Arc;
+
+/// How far a request comes without asking the counters.
+pub(super) enum Prepared<'a> {
+    Ready(Box<Ready>),
+    /// A call of a run, whose further way depends on its parent.
+    OfRun(Box<Course<'a>>, ReservationId),
+    /// Refused, or told again.
+    Decided(Box<Decision>),
+}
+
+impl Prepared<'_> {
+    fn decided(decision: Decision) -> Self {
+        Self::Decided(Box::new(decision))
+    }
+}
+
+/// A request that has passed every question before the counters.
+pub(super) struct Ready {
+    policy: Arc<Policy>,
+    workspace: Arc<Workspace>,
+    /// Nobody has seen the workspace before, and a dry run does not create it.
+    pub(super) is_new: bool,
+    pub(super) compiled: Compiled,
+    pub(super) now: Timestamp,
+}
+
+/// A ladder and what its hold will remember.
+pub(super) struct Compiled {
+    pub(super) reservation: ReservationId,
+    pub(super) context: Context,
+    pub(super) ladder: Ladder,
+    pub(super) note: RouteNote,
+}
+
+impl Ready {
+    pub(super) fn named_since(&self) -> Timestamp {
+        named_since(&self.policy, &self.workspace)
+    }
+
+    /// All counters that a rebuild of this request's groups should know: those of the request, and the rest of the plan beside them.
+    pub(super) fn counters(&self) -> Vec<Counter> {
+        let limits = &self.compiled.ladder.limits;
+        let user = self.compiled.context.ask.user.as_ref();
+        let all = Limits::of_workspace(&self.compiled.ladder.plan, &self.workspace, user, self.now);
+        let others = all.counters.into_iter().filter(|counter| !limits.counters.contains(counter));
+        limits.counters.iter().cloned().chain(others).collect()
+    }
+}
+
+/// A request on its way through the questions, with what is known of it so far.
+pub(super) struct Course<'a> {
+    pub(super) service: &'a Service,
+    pub(super) request: &'a Request,
+    policy: Arc<Policy>,
+    workspace: Arc<Workspace>,
+    is_new: bool,
+    pub(super) decision: DecisionId,
+    pub(super) now: Timestamp,
+    plan: Option<Arc<Plan>>,
+    limits: Option<Arc<Limits>>,
+    routed: Option<(Arc<Ask>, ModelId, RouteNote)>,
+}
+
+/// Asks the questions before the counters, and compiles the ladder.
+pub(super) async fn prepare<'a>(service: &'a Service, request: &'a Request) -> Result<Prepared<'a>, FlowError> {
+    let (now, policy) = (service.clock.now(), service.policy.load());
+    let (workspace, is_new) = workspace_of(service, request, now).await?;
+    let course = Course {
+        service,
+        request,
+        policy,
+        workspace,
+        is_new,
+        decision: DecisionId::from_uuid(service.clock.uuid()),
+        now,
+        plan: None,
+        limits: None,
+        routed: None,
+    };
+    course.run().await
+}
+
+/// The workspace, which comes into being by being asked for, but not by a dry run.
+async fn workspace_of(service: &Service, request: &Request, now: Timestamp) -> Result<(Arc<Workspace>, bool), FlowError> {
+    let id = &request.ask.workspace;
+    if !request.dry_run {
+        return Ok((workspace::find_or_create(service, id).await?, false));
+    }
+    Ok(match workspace::find(service, id).await? {
+        Some(known) => (known, false),
+        None => (Arc::new(Workspace::unknown(id.clone(), now)), true),
+    })
+}
+
+impl<'a> Course<'a> {
+    async fn run(mut self) -> Result<Prepared<'a>, FlowError> {
+        let policy = self.policy.clone();
+        let plan = match questions::plan_of(&self.workspace, policy.default_plan.as_ref(), |id| policy.plans.get(id)) {
+            Ok(plan) => plan,
+            Err(refusal) => return self.refused(refusal).await.map(Prepared::decided),
+        };
+        self.plan = Some(plan.clone());
+        if plan.require_user && self.request.ask.user.is_none() {
+            let before = told_before(self.service, self.request).await?;
+            return before
+                .map(|before| Prepared::Decided(Box::new(before)))
+                .ok_or_else(|| FlowError::UserRequired(plan.id.to_string()));
+        }
+        if let Some(parent) = self.request.parent {
+            return Ok(Prepared::OfRun(Box::new(self), parent));
+        }
+        match self.compile(plan, None).await? {
+            Ok(compiled) => Ok(Prepared::Ready(Box::new(Ready {
+                policy: self.policy,
+                workspace: self.workspace,
+                is_new: self.is_new,
+                compiled,
+                now: self.now,
+            }))),
+            Err(refusal) => self.refused(refusal).await.map(Prepared::decided),
+        }
+    }
+
+    /// The same for a call of a run: it counts where its parent holds, and has no limits but the parent's rest; without its parent, where
+    /// it would by itself.
+    pub(super) async fn compile_call(&mut self, parent: Option<&Opened>) -> Result<Result<Compiled, Refusal>, FlowError> {
+        let workspace = &self.workspace.id;
+        let plan = self.plan.clone().ok_or_else(|| Refusal::NoPlan(workspace.clone()));
+        match plan {
+            Ok(plan) => self.compile(&plan, parent).await,
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// The plan, once it is known.
+    pub(super) fn plan(&self) -> Option<&Plan> {
+        self.plan.as_deref()
+    }
+
+    /// The questions before the counters, and the ladder.
+    async fn compile(&mut self, plan: &Arc<Plan>, parent: Option<&Opened>) -> Result<Result<Compiled, Refusal>, FlowError> {
+        let (service, ask, now) = (self.service, &self.request.ask, self.now);
+        let counted_at = parent.map_or(now, |parent| parent.context.authorized_at);
+        if let Err(refusal) = questions::feature_allowed(ask, plan) {
+            return Ok(Err(refusal));
+        }
+        let limits = Arc::new(Limits::of_request(
+            plan,
+            &self.workspace,
+            &ask.feature,
+            ask.user.as_ref(),
+            counted_at,
+        ));
+        self.limits = Some(limits.clone());
+        let place = route::Place {
+            policy: &self.policy,
+            plan,
+            workspace: &self.workspace,
+            is_new: self.is_new,
+        };
+        let (ask, chosen, note) = route::route(service, self.request, place, &limits, now).await?;
+        let asked = match questions::model_for(&ask, &chosen, plan, &self.policy.catalogue, counted_at) {
+            Ok(asked) => asked,
+            Err(refusal) => {
+                self.routed = Some((ask, chosen, note));
+                return Ok(Err(refusal));
+            }
+        };
+        if let Err(refusal) = questions::budgets_exist(&ask, plan, &limits) {
+            self.routed = Some((ask, chosen, note));
+            return Ok(Err(refusal));
+        }
+        let expected_output = match ask.max_output_tokens {
+            Some(_) => 0,
+            None => service
+                .estimator
+                .expect(&ask.workspace, &ask.feature, &asked.0.id)
+                .saturating_mul(ask.requests),
+        };
+        let note_of_run = run::note(self.request, parent, now);
+        let asked_limits = if parent.is_some() { Arc::default() } else { limits.clone() };
+        let catalogue = &self.policy.catalogue;
+        let built = Ladder::build(&ask, asked, plan.clone(), catalogue, asked_limits, expected_output, counted_at);
+        let ladder = match built {
+            Ok(ladder) => run::ladder(ladder, note_of_run.as_ref(), counted_at),
+            Err(NoLadder::Refused(refusal)) => return Ok(Err(refusal)),
+            Err(NoLadder::TooLarge) => return Err(FlowError::AmountTooLarge),
+        };
+        let context = Context {
+            decision: self.decision,
+            authorized_at: counted_at,
+            policy_version: self.policy.version,
+            plan: plan.id.clone(),
+            chosen,
+            routed: note.routed.clone(),
+            shadow_routes: note.shadows.clone(),
+            limits: parent.map_or(limits.clone(), |parent| run::limits(parent, &limits)),
+            expected_output,
+            charge_on_expiry: plan.on_expiry == OnExpiry::Charge && !matches!(note_of_run, Some(RunNote::Opens { .. })),
+            workspace_version: self.workspace.version,
+            logged: !self.request.dry_run && service.decisions.takes_allow(now),
+            ask,
+            run: note_of_run,
+        };
+        Ok(Ok(Compiled {
+            reservation: ReservationId::derive(&context.ask.workspace, &context.ask.request_id),
+            context,
+            ladder,
+            note,
+        }))
+    }
+
+    /// The denial for a question that was answered with no, unless the request was allowed before.
+    pub(super) async fn refused(self, refusal: Refusal) -> Result<Decision, FlowError> {
+        if let Some(before) = told_before(self.service, self.request).await? {
+            return Ok(before);
+        }
+        let upgrade_url = self.plan.as_ref().and_then(|plan| plan.upgrade_url.as_deref());
+        let mut told = denial(self.decision, verdict::refused(&self.request.ask, &refusal, upgrade_url));
+        let (service, is_dry, decision) = (self.service, self.request.dry_run, self.decision);
+        let facts = self.facts(refusal);
+        match is_dry {
+            true => told.explain = Some(Box::new(super::explain::explain(service, facts).await?)),
+            false => service.decisions.deny(decision, facts),
+        }
+        Ok(told)
+    }
+
+    fn facts(self, refusal: Refusal) -> Facts {
+        let (ask, chosen, note) = match self.routed {
+            Some((ask, chosen, note)) => (ask, Some(chosen), note),
+            None => (self.request.ask.clone(), None, RouteNote::default()),
+        };
+        Facts {
+            ask,
+            decided_at: self.now,
+            policy_version: self.policy.version,
+            workspace_version: self.workspace.version,
+            plan: self.plan.map(|plan| plan.id.clone()),
+            chosen,
+            routed: note.routed,
+            shadow_routes: note.shadows,
+            limits: self.limits.unwrap_or_default(),
+            expected_output: 0,
+            before: Vec::new(),
+            run: None,
+            outcome: Outcome::Refused(refusal),
+        }
+    }
+}
