@@ -14,7 +14,8 @@ impl RedisCounters {
     pub(super) async fn holds_together(&self, requests: &[HoldRequest]) -> Vec<Result<HoldOutcome, CountersError>> {
         // One script for all, so that nobody is asked again behind somebody who came after him: the short one hands over what it knows
         // beforehand to be none of its own, and what only the counters tell it tells all who follow.
-        let are_plain = requests.iter().all(plain::is_plain);
+        let is_whole = |wanted: &HoldRequest| wanted.rungs.iter().all(|rung| rung.cap.is_none());
+        let are_plain = requests.iter().all(|wanted| plain::is_plain(wanted) && is_whole(wanted));
         let asked: Vec<_> = requests
             .iter()
             .map(|wanted| (wanted, rand::random::<u64>(), request::check(wanted)))
