@@ -173,6 +173,16 @@ pub struct EntryId(u128);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DecisionId(u128);
 
+/// Extra allowance for one budget.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GrantId(u128);
+
+impl GrantId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
 impl EntryId {
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid.as_u128())
@@ -247,6 +257,7 @@ prefixed! {
     ReservationId, "rsv_", "a reservation id";
     EntryId, "ent_", "an entry id";
     DecisionId, "dec_", "a decision id";
+    GrantId, "grt_", "a grant id";
 }
 
 #[cfg(test)]

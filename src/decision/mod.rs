@@ -8,6 +8,7 @@ pub mod entry;
 pub mod estimate;
 pub mod finding;
 pub mod forecast;
+pub mod grant;
 pub mod id;
 pub mod ladder;
 pub mod limits;
