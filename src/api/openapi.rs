@@ -25,6 +25,7 @@ use utoipa::{Modify, OpenApi};
         super::policies::list_plans, super::policies::get_plan, super::policies::put_plan, super::policies::delete_plan,
         super::policies::list_models, super::policies::get_model, super::policies::put_model, super::policies::get_routing,
         super::policies::put_routing, super::workspaces::get, super::workspaces::put, super::workspaces::patch,
+        super::grants::give, super::grants::list, super::grants::void,
         super::operations::healthz, super::operations::readyz, super::operations::metrics, super::operations::openapi,
     ),
     components(schemas(super::authorize::DenyAnswer, super::reservations::CheckpointAnswer, super::usage::UsageBatchAnswer, super::problem::ProblemBody)),

@@ -4,7 +4,7 @@ use super::auth::{Access, Scope, Verifier};
 use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
-use super::{authorize, events, json, ledger, operations, policies, reservations, usage, workspaces};
+use super::{authorize, events, grants, json, ledger, operations, policies, reservations, usage, workspaces};
 use crate::flow::Service;
 use actix_web::http::Method;
 use actix_web::web::{self, Data, Payload, ServiceConfig};
@@ -83,6 +83,9 @@ pub fn routes() -> Vec<Route> {
         GET "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::get;
         PUT "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::put;
         PATCH "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::patch;
+        GET "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), SMALL, grants::list;
+        POST "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), CREATES, grants::give;
+        DELETE "/v1/admin/workspaces/{id}/grants/{grant}", Access::scope(Scope::Admin), SMALL, grants::void;
         GET "/healthz", Access::open(), SMALL, operations::healthz;
         GET "/readyz", Access::open(), SMALL, operations::readyz;
         GET "/metrics", Access::open(), SMALL, operations::metrics;

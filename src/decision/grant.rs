@@ -5,7 +5,8 @@
 //! grant came is paid too, by the next use that is recorded: so balances, `remaining` and billed overage say the same.
 //!
 //! - *When*: a grant pays for uses that occurred from `effective_at` on and before its expiry and its void, whenever they are recorded. What
-//!   it paid stays paid: it raised the limit of that counter's period for good, and corrections give nothing back to it.
+//!   is still owed then in the period that runs is paid by those that are active now. What a grant paid stays paid: it raised the limit of
+//!   that counter's period for good, and corrections give nothing back to it.
 //! - *Segments*: a grant's life is cut at each recurrence, where its balance becomes `amount` anew, and, if it bounds rollover, at each end
 //!   of its budget's period, where what remains becomes `min(max, max(min, remaining))`. A use is paid from the segment in which it
 //!   occurred. One that is recorded late never takes what a later segment has rolled over and spent already.

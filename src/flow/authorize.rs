@@ -244,6 +244,7 @@ async fn hold(
         reservation: compiled.reservation,
         fingerprint: request.fingerprint,
         counters: compiled.ladder.limits.counters.clone(),
+        purses: compiled.ladder.limits.purses(&compiled.ladder.plan),
         named_since: named.since(),
         rungs: compiled.ladder.rungs.clone(),
         open_max: compiled.ladder.plan.max_open_reservations,
@@ -398,7 +399,8 @@ fn degraded(ask: &Ask, compiled: &Compiled) -> Decision {
 async fn dry_run(service: &Service, ask: &Ask, compiled: &Compiled, named: &Named<'_>, now: Timestamp) -> Result<Decision, FlowError> {
     let ladder = &compiled.ladder;
     let all = named.counters(ask, compiled, now);
-    let balances = rebuild::balances(service, &ask.workspace, &ladder.limits.counters, &all, named.since()).await?;
+    let asked = (&*ladder.limits.counters, &*ladder.limits.purses(&ladder.plan));
+    let balances = rebuild::balances(service, &ask.workspace, asked, &all, named.since()).await?;
     let units = ladder.limits.units();
     let taken = first_fit(&ladder.rungs, &units, &balances);
     let verdict = match taken {

@@ -32,7 +32,7 @@ pub(super) async fn route(
         return Ok((ask.clone(), ask.model.clone(), RouteNote::default()));
     }
     let balances = if policy.routing.needs_budgets(asked) {
-        balances(service, ask, policy, workspace, limits).await?
+        balances(service, ask, policy, workspace, (limits, plan)).await?
     } else {
         Vec::new()
     };
@@ -41,7 +41,8 @@ pub(super) async fn route(
     } else {
         let facts = |limited: &Limited| {
             let budget = &plan.budgets[limited.budget];
-            let (soft, hard) = (limited.soft_line(), limited.hard_line());
+            let raised = limited.raised(balances[limited.counter]);
+            let (soft, hard) = (raised.soft_line(), raised.hard_line());
             BudgetFacts {
                 id: &budget.id,
                 unit: budget.unit,
@@ -90,12 +91,12 @@ async fn balances(
     ask: &Ask,
     policy: &Policy,
     workspace: &Workspace,
-    limits: &Limits,
+    (limits, plan): (&Limits, &Plan),
 ) -> Result<Vec<Balance>, FlowError> {
     match rebuild::balances(
         service,
         &ask.workspace,
-        &limits.counters,
+        (&limits.counters, &limits.purses(plan)),
         &limits.counters,
         named_since(policy, workspace),
     )

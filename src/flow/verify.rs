@@ -101,7 +101,7 @@ impl Book<'_> {
         let now = self.clock.now();
         let running: Vec<SumRow> = rows.into_iter().filter(|row| now < row.counter.period.end).collect();
         let counters: Vec<Counter> = running.iter().map(|row| row.counter.clone()).collect();
-        let known = self.store.apply(workspace, &Applied::default(), &counters, now).await?;
+        let known = self.store.apply(workspace, &Applied::default(), &counters, &[], now).await?;
         for (row, balance) in running.into_iter().zip(known) {
             let store = match balance {
                 Some(balance) => Some(balance.spent),
@@ -124,7 +124,7 @@ impl Book<'_> {
         let named_since = self.policy_changed_at.max(updated_at.unwrap_or(Timestamp::MIN));
         let named_since = named_since.plus_seconds(POLICY_REACHES_ALL_SECONDS);
         let counters = std::slice::from_ref(counter);
-        let balances = self.store.balances(workspace, counters, named_since, now).await?;
+        let balances = self.store.balances(workspace, counters, &[], named_since, now).await?;
         Ok(balances.ok().and_then(|balances| balances.first().map(|balance| balance.spent)))
     }
 
@@ -140,7 +140,7 @@ impl Book<'_> {
             };
             row = newer;
             let counters = std::slice::from_ref(&row.counter);
-            let known = self.store.apply(workspace, &Applied::default(), counters, now).await?;
+            let known = self.store.apply(workspace, &Applied::default(), counters, &[], now).await?;
             store = match known.first().copied().flatten() {
                 Some(balance) => balance.spent,
                 None => match self.taken_for_zero(workspace, &row.counter, now).await? {

@@ -12,12 +12,15 @@
 //!    next version, and one version of a row is one sum. Posts that share a commit may share a version.
 //! 4. An open checkpoint counts as spent, like an entry. It is replaced, never added to, by the next checkpoint or the final entry.
 //! 5. The first write of a workspace creates it.
-//! 6. Of the answers under one key the first is kept, until it is older than whoever asks wants to know.
+//! 6. What passes the limit of a budget with grants is paid by them in the transaction that records it, as far as their balances go, in their
+//!    order; no balance is spent twice, and each payment is in the sum's row under its version. What was paid stays paid.
+//! 7. Of the answers under one key the first is kept, until it is older than whoever asks wants to know.
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::{Checkpoint, Entry};
 use crate::decision::finding::Finding;
+use crate::decision::grant::{Charge, Purse};
 use crate::decision::id::{EntryId, Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
 use crate::decision::standing::{End, Standing};
 use crate::decision::time::Timestamp;
@@ -26,10 +29,14 @@ use async_trait::async_trait;
 
 #[cfg(test)]
 mod contract;
+mod grant_sql;
+mod grants;
 pub mod postgres;
 mod record;
 mod sql;
 pub mod sqlite;
+
+pub use grants::{Given, GrantDifference, GrantLedger, Pots};
 
 /// The most entries of one page.
 pub const PAGE_ENTRIES_MAX: usize = 500;
@@ -55,6 +62,8 @@ pub struct Post {
     pub entries: Vec<Entry>,
     /// What the plan counts for these entries: missing rows of these are born.
     pub counters: Vec<Counter>,
+    /// The budgets with grants that these entries fall under; their counters are among those named.
+    pub charges: Vec<Charge>,
     pub now: Timestamp,
 }
 
@@ -78,7 +87,11 @@ impl Post {
 pub enum Posted {
     /// It is durable. These are the rows that it fell into or named, as they are now, whether or not they moved: a store that missed an
     /// earlier commit learns of it too.
-    Done { rows: Vec<SumRow> },
+    Done {
+        rows: Vec<SumRow>,
+        /// What the grants have left that paid for it, and those that were given because of it.
+        purses: Vec<Purse>,
+    },
     /// Nothing was written: the reservation stands like this.
     Stands(Box<Standing>),
 }
@@ -201,6 +214,8 @@ pub struct Verified {
     /// All sums of the page as their rows say.
     pub rows: Vec<(WorkspaceId, SumRow)>,
     pub differences: Vec<SumDifference>,
+    /// Rows whose `paid` is not what the payments of grants add up to.
+    pub paid_differences: Vec<SumDifference>,
     /// Where the next page goes on; `None`: this was the last one.
     pub last: Option<(WorkspaceId, Counter)>,
 }
@@ -214,7 +229,7 @@ pub trait Lead: Send + Sync {
 
 /// A ledger.
 #[async_trait]
-pub trait Ledger: Send + Sync {
+pub trait Ledger: GrantLedger + Send + Sync {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.

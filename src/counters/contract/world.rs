@@ -1,12 +1,13 @@
 //! A small world around one store: a clock, a ledger that cannot fail, commits whose applies are delivered late, twice or never, rebuilds
 //! that finish long after they read. [`Op`]s happen to it; two worlds to which the same happened must have been answered the same.
 
-use super::books::{Books, Standing};
+use super::books::{Books, Standing, budget, budget_of};
 use super::desk::{NOON, Store, counter_at, of_user, rung, workspace};
 use super::op::{Ask, GROUPS, Key, MENU, Op, WORKSPACES};
 use crate::counters::{Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Rebuilt, Record, SumRow};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::grant::{Purse, PurseUse};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
 use crate::decision::period::PeriodKind;
 use crate::decision::rung::Taken;
@@ -52,6 +53,7 @@ struct Rebuild {
     whose: Whose,
     token: u64,
     rows: Vec<SumRow>,
+    purses: Vec<Purse>,
 }
 
 pub(super) struct World {
@@ -118,7 +120,23 @@ impl World {
             of_user("ann", at(Unit::Tokens, PeriodKind::Hour)),
             of_user("ann", at(Unit::Requests, PeriodKind::Hour)),
             of_user("ben", at(Unit::Tokens, PeriodKind::Minute)),
+            of_user("ann", at(Unit::Tokens, PeriodKind::Lifetime)),
+            of_user("ben", at(Unit::Tokens, PeriodKind::Lifetime)),
         ]
+    }
+
+    /// The purses of these counters. Periods that end are dropped after an hour with what they hold, so only lifetimes are exact.
+    fn purses(&self, counters: &[Counter], ceilings: &[i64]) -> Vec<PurseUse> {
+        let exact = |counter: &Counter| self.mode == Mode::Wild || counter.kind == PeriodKind::Lifetime;
+        let counted = counters.iter().zip(ceilings).enumerate().filter(|(_, (counter, _))| exact(counter));
+        let purse = |(place, (counter, hard)): (usize, (&Counter, &i64))| {
+            Some(PurseUse {
+                budget: budget_of(counter)?,
+                counter: place,
+                hard: *hard,
+            })
+        };
+        counted.filter_map(purse).collect()
     }
 
     fn groups(&self) -> [Whose; GROUPS] {
@@ -137,6 +155,24 @@ impl World {
             Op::Resolve { delivered } => self.resolve(delivered).await,
             Op::Deliver { commit } if !self.commits.is_empty() => self.deliver(commit % self.commits.len()).await,
             Op::Correct { counter, by, delivered } if self.mode == Mode::Wild => self.correct(counter, by, delivered).await,
+            Op::Give {
+                workspace,
+                budget: number,
+                amount,
+                seconds,
+                delivered,
+            } => {
+                let workspace = name(workspace);
+                // What is held on a grant that expires passes the limit until it ends, and is recorded all the same.
+                let seconds = seconds.filter(|_| self.mode != Mode::Orderly);
+                let expires_at = seconds.map(|seconds| self.now.plus_seconds(seconds));
+                self.books.give(&workspace, budget(number), amount, expires_at, self.now);
+                let applied = Applied {
+                    purses: self.books.purses(&workspace, self.now),
+                    ..Applied::default()
+                };
+                self.send(workspace, applied, delivered).await
+            }
             Op::Extend { key, seconds } => self.extend(key, seconds).await,
             Op::Find { key } => Answer::Record(self.store.find(id(key), self.now).await.expect("find").map(essential)),
             Op::Balances {
@@ -156,14 +192,20 @@ impl World {
         if self.mode == Mode::Wild {
             return Ok(());
         }
-        if let Some(row) = self.books.rows().find(|row| row.spent > self.ceiling(&row.counter, CEILING)) {
+        if let Some(row) = self
+            .books
+            .rows()
+            .find(|row| row.spent > self.ceiling(&row.counter, CEILING) + row.paid)
+        {
             return Err(format!("the ledger passed the ceiling: {row:?}"));
         }
         for workspace in (0..WORKSPACES).filter(|_| self.mode == Mode::Orderly) {
             let Ok(balances) = self.balances(workspace, None).await else {
                 continue;
             };
-            let within = |(counter, balance): &(&Counter, &Balance)| balance.held >= 0 && balance.taken() <= self.ceiling(counter, CEILING);
+            let within = |(counter, balance): &(&Counter, &Balance)| {
+                balance.held >= 0 && balance.taken() <= self.ceiling(counter, CEILING) + balance.granted
+            };
             if let Some(wrong) = self.menu().iter().zip(&balances).find(|pair| !within(pair)) {
                 return Err(format!("{wrong:?}"));
             }
@@ -204,11 +246,16 @@ impl World {
         let ceiling = if self.mode == Mode::Wild { ask.ceiling } else { CEILING };
         let ceilings: Vec<i64> = counters.iter().map(|counter| self.ceiling(counter, ceiling)).collect();
         let expires_at = self.now.plus_seconds(ask.seconds);
-        let request = HoldRequest {
+        let mut request = HoldRequest {
             workspace: name(ask.key.0),
             reservation: id(ask.key),
             fingerprint: ask.fingerprint,
             counters: counters.clone(),
+            purses: if ask.granted {
+                self.purses(&counters, &ceilings)
+            } else {
+                Vec::new()
+            },
             named_since: self.named_since(ask.named_seconds_ago),
             rungs: vec![rung(ask.tokens, &ceilings, expires_at), rung(ask.tokens / 2, &ceilings, expires_at)],
             open_max: ask.open_max,
@@ -216,9 +263,14 @@ impl World {
             context: Arc::from(format!("{ask:?}").as_bytes()),
             now: self.now,
         };
+        for used in &request.purses {
+            for rung in &mut request.rungs {
+                rung.limits[used.counter].granted = true;
+            }
+        }
         let outcome = self.store.hold(&request).await.expect("hold");
         if let HoldOutcome::Held { taken, .. } = &outcome {
-            self.books.open(id(ask.key), taken.amounts, counters, ask.charged);
+            self.books.open(id(ask.key), taken.amounts, counters, ask.charged, self.now);
         }
         Answer::Hold(outcome)
     }
@@ -253,7 +305,7 @@ impl World {
         };
         let used = self.share(self.books.standing(id(key)).held, percent);
         if self.may_record(&record, true) {
-            self.books.post(&name(key.0), id(key), used, Some(End::Settled));
+            self.books.post(&name(key.0), id(key), used, Some(End::Settled), self.now);
         }
         self.commit_if(|standing| standing.end.is_some(), record, delivered).await
     }
@@ -265,16 +317,17 @@ impl World {
         let recorded = self.may_record(&record, false);
         if recorded {
             let used = self.share(self.books.standing(id(key)).held, percent);
-            self.books.post(&name(key.0), id(key), used, None);
+            self.books.post(&name(key.0), id(key), used, None, self.now);
         }
         self.commit_if(|_| recorded, record, delivered).await
     }
 
     async fn release(&mut self, key: Key, delivered: bool) -> Answer {
         if self.books.standing(id(key)).end.is_none() {
-            self.books.post(&name(key.0), id(key), Amounts::ZERO, Some(End::Released));
+            self.books.post(&name(key.0), id(key), Amounts::ZERO, Some(End::Released), self.now);
         }
-        self.send(name(key.0), self.books.commit(&name(key.0), id(key)), delivered).await
+        self.send(name(key.0), self.books.commit(&name(key.0), id(key), self.now), delivered)
+            .await
     }
 
     async fn resolve(&mut self, delivered: bool) -> Answer {
@@ -285,7 +338,8 @@ impl World {
             let standing = self.books.standing(record.reservation);
             if standing.end.is_none() {
                 let used = if standing.charged { record.taken.amounts } else { Amounts::ZERO };
-                self.books.post(&record.workspace, record.reservation, used, Some(End::Expired));
+                self.books
+                    .post(&record.workspace, record.reservation, used, Some(End::Expired), self.now);
             }
             answers.push(self.commit_if(|_| true, record, delivered).await);
         }
@@ -299,16 +353,17 @@ impl World {
         if !has_something(&self.books.standing(id)) {
             return told;
         }
-        let applied = self.books.commit(&workspace, id);
+        let applied = self.books.commit(&workspace, id, self.now);
         Answer::Many(vec![told, self.send(workspace, applied, delivered).await])
     }
 
     async fn correct(&mut self, counter: usize, by: i64, delivered: bool) -> Answer {
         let workspace = name(0);
-        let row = self.books.add(&workspace, &self.menu()[counter], by);
+        let row = self.books.add(&workspace, &self.menu()[counter], by, (self.now, self.now));
         let applied = Applied {
             rows: vec![row],
             reservation: None,
+            purses: Vec::new(),
         };
         self.send(workspace, applied, delivered).await
     }
@@ -325,8 +380,14 @@ impl World {
 
     async fn deliver(&mut self, commit: usize) -> Answer {
         let (workspace, applied) = &self.commits[commit];
-        let answer = self.store.apply(workspace, applied, &self.menu(), self.now).await;
+        let menu = self.menu();
+        let answer = self.store.apply(workspace, applied, &menu, &self.all_purses(&menu), self.now).await;
         Answer::Applied(answer.expect("apply"))
+    }
+
+    fn all_purses(&self, menu: &[Counter]) -> Vec<PurseUse> {
+        let ceilings: Vec<i64> = menu.iter().map(|counter| self.ceiling(counter, CEILING)).collect();
+        self.purses(menu, &ceilings)
     }
 
     async fn extend(&self, key: Key, seconds: i64) -> Answer {
@@ -336,7 +397,9 @@ impl World {
 
     async fn balances(&self, workspace: usize, named_seconds_ago: Option<i64>) -> Result<Vec<Balance>, Vec<Whose>> {
         let named_since = self.named_since(named_seconds_ago);
-        let answer = self.store.balances(&name(workspace), &self.menu(), named_since, self.now).await;
+        let menu = self.menu();
+        let purses = self.all_purses(&menu);
+        let answer = self.store.balances(&name(workspace), &menu, &purses, named_since, self.now).await;
         answer.expect("balances")
     }
 
@@ -361,11 +424,16 @@ impl World {
             return false;
         };
         let rows = self.books.group(&workspace, &whose, &self.menu());
+        let purses = match whose {
+            Whose::Workspace => self.books.purses(&workspace, self.now),
+            Whose::User(_) => Vec::new(),
+        };
         self.rebuilds.push(Rebuild {
             workspace,
             whose,
             token,
             rows,
+            purses,
         });
         true
     }
@@ -376,11 +444,13 @@ impl World {
             whose,
             token,
             rows,
+            purses,
         } = &self.rebuilds[rebuild];
         let rebuilt = Rebuilt {
             token: *token,
             adopted: &[],
             rows,
+            purses,
         };
         let answer = self.store.finish(workspace, whose, &rebuilt, self.now).await;
         Answer::Finished(answer.expect("finish"))

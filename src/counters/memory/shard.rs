@@ -11,6 +11,7 @@ use crate::counters::{
 };
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::grant::PurseUse;
 use crate::decision::id::{ReservationId, WorkspaceId, slot};
 use crate::decision::rung::{Taken, first_fit};
 use crate::decision::standing::End;
@@ -58,7 +59,13 @@ impl Shard {
         if let Some(known) = self.recall(request) {
             return known;
         }
-        let balances = match self.read(&request.workspace, &request.counters, request.named_since, request.now) {
+        let balances = match self.read(
+            &request.workspace,
+            &request.counters,
+            &request.purses,
+            request.named_since,
+            request.now,
+        ) {
             Ok(balances) => balances,
             Err(groups) => return HoldOutcome::Unready(groups),
         };
@@ -99,7 +106,7 @@ impl Shard {
             workspace: request.workspace.clone(),
             fingerprint: request.fingerprint,
             context: request.context.clone(),
-            counters: request.counters.iter().zip(before).map(hold_one).collect(),
+            counters: request.counters.iter().zip(before).map(hold_one).collect::<Box<[_]>>(),
             taken,
             held_at: now,
             expires_at: request.rungs[taken.rung].expires_at,
@@ -107,6 +114,9 @@ impl Shard {
             reported: None,
             expired_at: None,
         };
+        for used in &request.purses {
+            workspace.note_holder(used, &hold.counters[used.counter].0, now);
+        }
         let (index, key) = place(id, hold.wait(), &mut workspace.expiring, &mut self.due);
         index.insert(key);
         workspace.open += 1;
@@ -118,11 +128,12 @@ impl Shard {
         &mut self,
         workspace: &WorkspaceId,
         counters: &[Counter],
+        purses: &[PurseUse],
         named_since: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<Balance>, Vec<Whose>> {
         self.expire(workspace, now);
-        self.read(workspace, counters, named_since, now)
+        self.read(workspace, counters, purses, named_since, now)
     }
 
     /// The balances as they stand, or the groups that do not know all of them.
@@ -130,6 +141,7 @@ impl Shard {
         &mut self,
         workspace: &WorkspaceId,
         counters: &[Counter],
+        purses: &[PurseUse],
         named_since: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<Balance>, Vec<Whose>> {
@@ -148,7 +160,31 @@ impl Shard {
                 None => unready.push(counter.whose.clone()),
             }
         }
+        let own = || unready.contains(&Whose::Workspace);
+        if !purses.is_empty() && !own() && self.raise(workspace, counters, purses, &mut balances, now).is_none() {
+            unready.push(Whose::Workspace);
+        }
         if unready.is_empty() { Ok(balances) } else { Err(unready) }
+    }
+
+    /// Adds what purses have left to the balances that they raise, as far as these are known. `None`: one of them is not known.
+    fn raise(
+        &mut self,
+        workspace: &WorkspaceId,
+        counters: &[Counter],
+        purses: &[PurseUse],
+        balances: &mut [Balance],
+        now: Timestamp,
+    ) -> Option<()> {
+        let workspace = self.workspaces.get_mut(workspace)?;
+        workspace.groups.get_mut(&Whose::Workspace)?.touch(now);
+        for used in purses {
+            let left = workspace.left(used, &counters[used.counter], now)?;
+            if let Some(balance) = balances.get_mut(used.counter) {
+                balance.granted = balance.granted.saturating_add(left);
+            }
+        }
+        Some(())
     }
 
     pub(super) fn find(&mut self, id: ReservationId, now: Timestamp) -> Option<Record> {
@@ -173,7 +209,14 @@ impl Shard {
         }
     }
 
-    pub(super) fn apply(&mut self, id: &WorkspaceId, applied: &Applied, read: &[Counter], now: Timestamp) -> Vec<Option<Balance>> {
+    pub(super) fn apply(
+        &mut self,
+        id: &WorkspaceId,
+        applied: &Applied,
+        read: &[Counter],
+        purses: &[PurseUse],
+        now: Timestamp,
+    ) -> Vec<Option<Balance>> {
         self.upkeep(now);
         if let Some(workspace) = self.workspaces.get_mut(id) {
             for row in &applied.rows {
@@ -183,14 +226,24 @@ impl Shard {
                     group.set(row, now);
                 }
             }
+            if let Some(group) = workspace.groups.get_mut(&Whose::Workspace) {
+                applied.purses.iter().for_each(|purse| group.set_purse(purse));
+            }
         }
         if let Some((reservation, progress)) = applied.reservation {
             self.progress(id, reservation, progress, now);
         }
         self.expire(id, now);
-        let groups = self.workspaces.get(id).map(|workspace| &workspace.groups);
-        let by_row = |counter: &Counter| groups?.get(&counter.whose)?.balance_by_row(counter, now);
-        read.iter().map(by_row).collect()
+        let workspace = self.workspaces.get(id);
+        let by_row = |counter: &Counter| workspace?.groups.get(&counter.whose)?.balance_by_row(counter, now);
+        let mut balances: Vec<Option<Balance>> = read.iter().map(by_row).collect();
+        for used in purses {
+            let left = workspace.and_then(|workspace| workspace.left(used, &read[used.counter], now));
+            if let (Some(balance), Some(left)) = (&mut balances[used.counter], left) {
+                balance.granted = balance.granted.saturating_add(left);
+            }
+        }
+        balances
     }
 
     /// Follows a reservation to where the ledger has it. One that belongs to another workspace is left alone.
@@ -258,7 +311,7 @@ impl Shard {
     pub(super) fn finish(&mut self, id: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> bool {
         let workspace = self.workspaces.get_mut(id);
         let group = workspace.and_then(|workspace| workspace.groups.get_mut(whose));
-        let finished = group.is_some_and(|group| group.finish(rebuilt.token, rebuilt.rows, now));
+        let finished = group.is_some_and(|group| group.finish(rebuilt.token, rebuilt.rows, rebuilt.purses, now));
         // No copy ever comes back here, so there is nothing to adopt but what a caller insists on.
         for (reservation, progress) in rebuilt.adopted.iter().filter(|_| finished) {
             self.progress(id, *reservation, *progress, now);

@@ -30,6 +30,7 @@ use super::{
 use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::finding::Finding;
+use crate::decision::grant::PurseUse;
 use crate::decision::id::{ReservationId, WorkspaceId, slot};
 use crate::decision::rung::Taken;
 use crate::decision::standing::End;
@@ -331,6 +332,7 @@ impl Counters for RedisCounters {
         &self,
         workspace: &WorkspaceId,
         counters: &[Counter],
+        _purses: &[PurseUse],
         named_since: Timestamp,
         now: Timestamp,
     ) -> Result<Result<Vec<Balance>, Vec<Whose>>, CountersError> {
@@ -356,6 +358,7 @@ impl Counters for RedisCounters {
         workspace: &WorkspaceId,
         applied: &Applied,
         read: &[Counter],
+        _purses: &[PurseUse],
         now: Timestamp,
     ) -> Result<Vec<Option<Balance>>, CountersError> {
         self.try_apply(workspace, applied, read, now).await.map_err(failed("apply"))

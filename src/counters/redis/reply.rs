@@ -114,6 +114,7 @@ impl Reply {
         Ok(Balance {
             spent: self.int()?,
             held: self.int()?,
+            granted: 0,
         })
     }
 

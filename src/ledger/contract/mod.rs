@@ -7,6 +7,7 @@ use std::sync::Arc;
 pub(super) mod book;
 pub(super) mod checkpoints;
 pub(super) mod described;
+pub(super) mod grants;
 pub(super) mod lists;
 pub(super) mod nodes;
 pub(super) mod posts;
@@ -94,6 +95,19 @@ macro_rules! ledger_contract {
             described::of_the_answers_under_a_key_the_first_is_kept_for_its_time,
             described::racing_answers_are_all_told_the_first,
             described::a_ledger_that_works_answers_a_ping,
+            grants::what_passes_the_limit_is_paid_and_noted_in_the_row,
+            grants::grants_pay_in_their_order,
+            grants::what_was_used_before_a_grant_came_is_paid_by_the_next_use,
+            grants::users_and_periods_share_one_balance,
+            grants::racing_posts_pay_no_balance_twice,
+            grants::a_use_is_paid_by_what_was_active_when_it_occurred,
+            grants::a_voided_grant_pays_for_what_was_authorized_before,
+            grants::a_correction_gives_nothing_back_to_a_grant,
+            grants::a_checkpoint_is_paid_and_the_entry_that_takes_its_place_pays_the_rest,
+            grants::a_grant_is_given_once_under_its_key,
+            grants::grants_are_listed_newest_first_in_pages,
+            grants::racing_uses_top_up_no_oftener_than_they_may,
+            grants::what_was_given_and_paid_is_there_after_a_restart,
             nodes::many_standings_are_told_at_once,
             nodes::changes_of_workspaces_are_told_in_their_order,
             nodes::who_follows_the_numbers_of_racing_changes_misses_none,

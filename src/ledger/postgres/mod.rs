@@ -31,10 +31,15 @@ mod call;
 mod describe;
 mod fault;
 mod follow;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../granting.rs"]
+mod granting;
+mod grants;
 mod inspect;
 mod lead;
 mod many;
 mod months;
+mod paid;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read.rs"]
 mod read;

@@ -37,12 +37,14 @@ macro_rules! record {
 
 mod answer;
 mod entry;
+mod grant;
 mod standing;
 mod sum;
 mod workspace;
 
 pub(super) use answer::{AnswerRow, hex};
 pub(super) use entry::{EntryRecord, user_column};
+pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
 pub(super) use workspace::{ChangedWorkspaceRow, PolicyObjectRow, SumVersionRecord, WorkspaceRecord};

@@ -26,6 +26,10 @@ use writer::{Job, Writer};
 
 mod batch;
 mod fault;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../granting.rs"]
+mod granting;
+mod grants;
 mod inspect;
 mod lead;
 mod many;

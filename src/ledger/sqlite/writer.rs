@@ -7,13 +7,15 @@
 use super::File;
 use super::batch::Write;
 use super::fault::Fault;
-use super::{posting, read};
+use super::granting::Due;
+use super::{granting, posting, read};
 use crate::counters::SumRow;
-use crate::decision::id::ReservationId;
+use crate::decision::grant::{Charge, Grant};
+use crate::decision::id::{GrantId, ReservationId, WorkspaceId};
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use crate::ledger::record::hex;
-use crate::ledger::{KeptAnswer, LedgerError, Naming, PolicyChange, Post, Posted, sql};
+use crate::ledger::{Given, KeptAnswer, LedgerError, Naming, PolicyChange, Post, Posted, sql};
 use sqlx::SqliteConnection;
 use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -46,6 +48,8 @@ pub(super) enum Job {
     PutWorkspace(Call<(Workspace, u32), bool>),
     ChangePolicy(Call<PolicyChange, Option<i64>>),
     ExtendCheckpoint(Call<(ReservationId, Timestamp), ()>),
+    Give(Box<Call<(WorkspaceId, Grant), Given>>),
+    Void(Call<(WorkspaceId, GrantId, Timestamp), Option<Grant>>),
     KeepAnswer(Box<Call<(u128, KeptAnswer, Timestamp), KeptAnswer>>),
     Ping(Call<(), ()>),
     Stop,
@@ -164,6 +168,8 @@ async fn work(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result<(),
             [Job::ChangePolicy(call)] => call.outcome = Some(Ok(change_policy(connection, &call.ask).await?)),
             [Job::ExtendCheckpoint(call)] => call.outcome = Some(Ok(extend_checkpoint(connection, call.ask).await?)),
             [Job::KeepAnswer(call)] => call.outcome = Some(Ok(keep_answer(connection, &call.ask).await?)),
+            [Job::Give(call)] => call.outcome = Some(Ok(granting::give(connection, &call.ask.0, &call.ask.1).await?)),
+            [Job::Void(call)] => call.outcome = Some(Ok(granting::void(connection, &call.ask.0, call.ask.1, call.ask.2).await?)),
             [Job::Ping(call)] => call.outcome = Some(Ok(())),
             [Job::Stop] => {}
             #[cfg(test)]
@@ -185,6 +191,7 @@ async fn post_all(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result
         }
     }
     posting::store(connection, &batch).await?;
+    granting::pay(connection, jobs.iter_mut().filter_map(Job::due).collect()).await?;
     for job in jobs {
         if let Job::Name(Call { ask, outcome, .. }) = job
             && outcome.is_none()
@@ -249,6 +256,22 @@ async fn keep_answer(connection: &mut SqliteConnection, (key, answer, since): &(
 }
 
 impl Job {
+    /// What grants may have to pay of it. Posts are counted one by one, so its rows say what was spent once it was.
+    fn due(&mut self) -> Option<Due<'_>> {
+        let Job::Post(call) = self else { return None };
+        let Call {
+            ask: post,
+            outcome: Some(Ok(Posted::Done { rows, purses })),
+            ..
+        } = &mut **call
+        else {
+            return None;
+        };
+        let spent = |charge: &Charge| rows.iter().find(|row| row.counter == charge.counter).map_or(0, |row| row.spent);
+        let spent = post.charges.iter().map(spent).collect();
+        Some(Due { post, rows, purses, spent })
+    }
+
     /// Its part in a batch of posts, if it has one.
     fn write(&self) -> Option<Write<'_>> {
         match self {
@@ -267,6 +290,8 @@ fn answer(jobs: impl IntoIterator<Item = Job>, committed: &Result<(), Fault>, fi
             Job::PutWorkspace(call) => call.answer(committed, file),
             Job::ChangePolicy(call) => call.answer(committed, file),
             Job::ExtendCheckpoint(call) => call.answer(committed, file),
+            Job::Give(call) => call.answer(committed, file),
+            Job::Void(call) => call.answer(committed, file),
             Job::KeepAnswer(call) => call.answer(committed, file),
             Job::Ping(call) => call.answer(committed, file),
             Job::Stop => {}
