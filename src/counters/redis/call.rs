@@ -77,6 +77,8 @@ pub(super) struct Call<'a> {
     pub(super) tag: usize,
     pub(super) keys: Vec<String>,
     pub(super) pack: Pack,
+    /// A second argument. With one, the first is not an array that begins with now and the deadline, but values that begin with the deadline.
+    pub(super) more: Option<Vec<u8>>,
     pub(super) now: Timestamp,
 }
 
@@ -87,6 +89,7 @@ impl<'a> Call<'a> {
             tag: tag_of(slot),
             keys: Vec::new(),
             pack: Pack::default(),
+            more: None,
             now,
         }
     }
@@ -94,7 +97,10 @@ impl<'a> Call<'a> {
     fn command(&self, name: &'static str, what: &str, deadline: i64) -> Cmd {
         let mut command = ::redis::cmd(name);
         command.arg(what).arg(self.keys.len()).arg(&self.keys);
-        command.arg(self.pack.after(super::pack::micros(self.now), deadline));
+        match &self.more {
+            Some(more) => command.arg(self.pack.behind(deadline)).arg(more),
+            None => command.arg(self.pack.after(super::pack::micros(self.now), deadline)),
+        };
         command
     }
 

@@ -87,7 +87,7 @@ pub(super) fn slot_text(workspace: &WorkspaceId) -> String {
     format!("{:06x}", slot(workspace))
 }
 
-/// Groups by the place at which each is first named.
+/// Groups by the place at which each is first named, but the workspace's own before those of its users.
 pub(super) struct Columns<'a> {
     pub(super) groups: Vec<&'a Whose>,
 }
@@ -100,7 +100,12 @@ impl<'a> Columns<'a> {
                 groups.push(&counter.whose);
             }
         }
+        groups.sort_by_key(|whose| **whose != Whose::Workspace);
         Self { groups }
+    }
+
+    pub(super) fn has_workspace(&self) -> bool {
+        self.groups.first().is_some_and(|whose| **whose == Whose::Workspace)
     }
 
     /// The place of a counter's group, as scripts count.

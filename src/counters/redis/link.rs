@@ -114,9 +114,13 @@ impl Link {
         matches!(self.to, To::Cluster(..))
     }
 
+    fn own_slot(&self) -> &Slot {
+        &self.slots[thread_number() % self.slots.len()]
+    }
+
     /// Sends a command on the calling thread's connection, to the node that has its first key.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        let slot = &self.slots[thread_number() % self.slots.len()];
+        let slot = self.own_slot();
         let (mut connection, number) = self.connection(slot).await?;
         let answer = connection.send(command).await.and_then(Value::extract_error);
         if answer.as_ref().is_err_and(|error| self.is_spoilt(error)) {
@@ -170,7 +174,7 @@ impl Link {
     /// What `INFO` says on each primary.
     pub(super) async fn info(&self) -> RedisResult<Vec<String>> {
         let command = ::redis::cmd("INFO");
-        let (mut connection, _) = self.connection(&self.slots[0]).await?;
+        let (mut connection, _) = self.connection(self.own_slot()).await?;
         let answer = match &mut connection {
             Connection::Server(connection) => connection.req_packed_command(&command).await?,
             Connection::Cluster(connection) => {

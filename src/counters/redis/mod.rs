@@ -14,6 +14,7 @@ mod inspect;
 mod keys;
 mod link;
 mod pack;
+mod plain;
 mod reply;
 mod request;
 mod rounds;
@@ -122,23 +123,41 @@ impl RedisCounters {
         call
     }
 
+    fn of_hold<'a>(&self, script: &'a Script, request: &HoldRequest, columns: &Columns<'_>) -> Call<'a> {
+        let mut call = self.of_workspace(script, &request.workspace, request.now);
+        call.keys.push(self.keys.reservation(request.reservation));
+        if !columns.has_workspace() {
+            call.keys.push(self.keys.group(&request.workspace, Whose::Workspace.column()));
+        }
+        self.with_groups(&mut call, &request.workspace, columns);
+        call
+    }
+
     /// `nonce` is of this call: sent again with the same one, it is answered as it was, not as a replay.
     async fn try_hold(&self, request: &HoldRequest, nonce: u64) -> Result<HoldOutcome, CallError> {
         let columns = Columns::of(request.counters.iter());
-        let mut call = self.of_workspace(&script::PLAIN_HOLD, &request.workspace, request.now);
-        call.keys.push(self.keys.reservation(request.reservation));
-        call.keys.push(self.keys.group(&request.workspace, Whose::Workspace.column()));
-        self.with_groups(&mut call, &request.workspace, &columns);
-        pack_hold(&mut call.pack, request, &columns, nonce);
-        let (mut word, mut reply) = self.send(&call).await?;
-        if word == "else" {
-            call.script = &script::HOLD;
-            (word, reply) = self.send(&call).await?;
+        if plain::is_plain(request) {
+            let mut call = self.of_hold(&script::PLAIN_HOLD, request, &columns);
+            plain::pack_plain(&mut call, request, &columns, nonce);
+            let (word, mut reply) = self.send(&call).await?;
+            match word.as_str() {
+                "held" => return plain::held(request, &mut reply),
+                "short" => {
+                    return Ok(HoldOutcome::Short {
+                        balances: reply.balances()?,
+                    });
+                }
+                "else" => {}
+                other => return Err(unknown_word(other)),
+            }
         }
+        let mut call = self.of_hold(&script::HOLD, request, &columns);
+        pack_hold(&mut call.pack, request, &columns, nonce);
+        let (word, mut reply) = self.send(&call).await?;
         Ok(match word.as_str() {
             "held" => HoldOutcome::Held {
                 taken: Taken {
-                    rung: usize::try_from(reply.int()?).unwrap_or(usize::MAX),
+                    rung: reply.place()?,
                     output: reply.int()?,
                     amounts: reply.list()?.amounts()?,
                 },

@@ -1,4 +1,4 @@
-//! What a script is told, as one MessagePack array: numbers arrive in Lua as numbers, without a text to parse.
+//! What a script is told, in MessagePack: numbers arrive in Lua as numbers, without a text to parse.
 
 use crate::decision::amount::Amounts;
 use crate::decision::rung::EXACT_MAX;
@@ -29,7 +29,33 @@ fn head(bytes: &mut Vec<u8>, count: usize) {
     }
 }
 
+/// These elements, one after the other.
+pub(super) fn values(fill: impl FnOnce(&mut Pack)) -> Vec<u8> {
+    let mut pack = Pack::default();
+    fill(&mut pack);
+    pack.bytes
+}
+
 impl Pack {
+    /// These elements after another one, without an array around them.
+    pub(super) fn behind(&self, first: i64) -> Vec<u8> {
+        let mut start = Pack {
+            count: 0,
+            bytes: Vec::with_capacity(self.bytes.len() + 9),
+        };
+        start.int(first);
+        start.bytes.extend(&self.bytes);
+        start.bytes
+    }
+
+    /// These elements as the first ones of an array of `count`.
+    pub(super) fn as_list_of(&self, count: usize) -> Vec<u8> {
+        let mut whole = Vec::with_capacity(self.bytes.len() + 5);
+        head(&mut whole, count);
+        whole.extend(&self.bytes);
+        whole
+    }
+
     /// These elements after two others, as one array.
     pub(super) fn after(&self, first: i64, second: i64) -> Vec<u8> {
         let mut whole = Vec::with_capacity(self.bytes.len() + 32);
@@ -67,8 +93,12 @@ impl Pack {
     }
 
     pub(super) fn no(&mut self) -> &mut Self {
+        self.yes_or_no(false)
+    }
+
+    pub(super) fn yes_or_no(&mut self, yes: bool) -> &mut Self {
         self.count += 1;
-        self.bytes.push(0xc2);
+        self.bytes.push(if yes { 0xc3 } else { 0xc2 });
         self
     }
 

@@ -64,6 +64,11 @@ impl Reply {
         Ok(i64::try_from(number).unwrap_or(i64::MAX))
     }
 
+    /// The place of a rung.
+    pub(super) fn place(&mut self) -> Result<usize, Unexpected> {
+        Ok(usize::try_from(self.int()?).unwrap_or(usize::MAX))
+    }
+
     pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Unexpected> {
         match self.next() {
             Value::BulkString(bytes) => Ok(bytes),
@@ -107,6 +112,15 @@ impl Reply {
             usd: self.int()?,
             requests: self.int()?,
             credits: self.int()?,
+        })
+    }
+
+    /// A rung, its output and amounts, in a row.
+    fn taken(&mut self) -> Result<Taken, Unexpected> {
+        Ok(Taken {
+            rung: self.place()?,
+            output: self.int()?,
+            amounts: self.amounts()?,
         })
     }
 
@@ -170,7 +184,7 @@ impl Reply {
     /// What only a hold has, be it live or expired.
     fn hold(&mut self, record: &mut Record) -> Result<(), Unexpected> {
         self.next();
-        (record.held_at, record.expires_at) = (self.moment()?, self.moment()?);
+        record.held_at = self.moment()?;
         let claim = self.int()?;
         self.next();
         let claimed = self.amounts()?;
@@ -180,19 +194,13 @@ impl Reply {
             _ => Some(Claim::Final),
         };
         record.used = self.amounts()?;
-        record.taken = Taken {
-            rung: usize::try_from(self.int()?).unwrap_or(usize::MAX),
-            output: self.int()?,
-            amounts: self.amounts()?,
-        };
         record.context = self.bytes()?.into();
+        // Nonce, holders and counters.
+        (0..3).for_each(|_| drop(self.next()));
+        record.taken = self.taken()?;
+        record.expires_at = self.moment()?;
         self.next();
-        self.next();
-        let mut counters = self.list()?;
-        while counters.len() >= 5 {
-            (0..3).for_each(|_| drop(counters.next()));
-            record.before.push(counters.balance()?);
-        }
+        record.before = self.balances()?;
         Ok(())
     }
 }

@@ -10,7 +10,8 @@ pub struct RedisSettings {
     pub url: String,
     /// What all keys begin with. Two services may share a server by it.
     pub prefix: String,
-    /// How many connections there are for each node. One for each worker thread is best.
+    /// How many connections there are for each node. Best is one for each worker thread and one for upkeep: a connection is driven by the
+    /// thread that opened it, and an answer that has to wake another thread costs more than the question.
     pub connections: usize,
     /// After this, what was asked is unknown. The store refuses commands that reach it later than that.
     pub response_timeout: Duration,
@@ -22,7 +23,7 @@ impl RedisSettings {
         Self {
             url: url.to_owned(),
             prefix: "weir:".to_owned(),
-            connections: std::thread::available_parallelism().map_or(2, usize::from),
+            connections: std::thread::available_parallelism().map_or(2, usize::from) + 1,
             response_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_millis(1_000),
         }

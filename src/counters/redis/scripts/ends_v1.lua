@@ -5,7 +5,6 @@ local function ends()
   if the_ends then
     return the_ends
   end
-  local byte = string.byte
   local E = {}
   the_ends = E
 
@@ -35,16 +34,16 @@ local function ends()
   -- The groups that a hold holds on, in their order; false: of another generation, in which it counts nothing.
   local function holders(r)
     local fields, found = {}, {}
-    for i = 1, #r[HOLDERS] / 2 do
+    for i = 1, #r[HOLDERS] do
       fields[i] = {}
     end
-    for i = 1, #r[COUNTERS], 5 do
+    for i = 1, #r[COUNTERS], 3 do
       local own = fields[r[COUNTERS][i]]
       own[#own + 1] = r[COUNTERS][i + 1]
     end
     for i = 1, #fields do
-      local g = fetch(r[WORKSPACE], r[HOLDERS][2 * i - 1], fields[i])
-      found[i] = g.n == r[HOLDERS][2 * i] and g
+      local g = fetch(r[WORKSPACE], r[HOLDERS][i], fields[i])
+      found[i] = g.n == r[GENERATIONS][i] and g
     end
     return found
   end
@@ -62,7 +61,7 @@ local function ends()
   -- Frees amounts on the counters of a hold; of sticky or other ones only, if `sticky` is given.
   local function free(r, amounts, sticky)
     local found = holders(r)
-    for i = 1, #r[COUNTERS], 5 do
+    for i = 1, #r[COUNTERS], 3 do
       local g, field, amount = found[r[COUNTERS][i]], r[COUNTERS][i + 1], amounts[r[COUNTERS][i + 2]]
       if g and g.cells[field] and amount > 0 and (sticky == nil or is_sticky(field) == sticky) then
         local counter = cell(g, field)

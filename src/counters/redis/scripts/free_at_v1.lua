@@ -36,9 +36,9 @@ local values = call('MGET', unpack(keys))
 for i = 1, #page do
   local r = values[i] and cmsgpack.unpack(values[i])
   if r and r[END] == 0 and r[WORKSPACE] == q[3] then
-    for j = 1, #r[COUNTERS], 5 do
-      local holder = 2 * r[COUNTERS][j]
-      if r[COUNTERS][j + 1] == field and r[HOLDERS][holder - 1] == q[5] and r[HOLDERS][holder] == g.n then
+    for j = 1, #r[COUNTERS], 3 do
+      local holder = r[COUNTERS][j]
+      if r[COUNTERS][j + 1] == field and r[HOLDERS][holder] == q[5] and r[GENERATIONS][holder] == g.n then
         missing = missing - math.max(r[TAKEN + unit - 1] - r[USED + unit - 1], 0)
       end
     end

@@ -103,11 +103,7 @@ if record(id) then
     flush()
     if r[NONCE] == q[9] then
       -- This very call, sent again by a connection that lost its answer.
-      local before = {}
-      for i = 1, #r[COUNTERS], 5 do
-        before[#before + 1], before[#before + 2] = r[COUNTERS][i + 3], r[COUNTERS][i + 4]
-      end
-      return {'held', clock, r[RUNG], r[OUTPUT], {r[TAKEN], r[TAKEN + 1], r[TAKEN + 2], r[TAKEN + 3]}, before}
+      return {'held', clock, r[RUNG], r[OUTPUT], {r[TAKEN], r[TAKEN + 1], r[TAKEN + 2], r[TAKEN + 3]}, r[BEFORE]}
     end
     return {'replayed', clock, r}
   elseif r then
@@ -159,19 +155,19 @@ for number, rung in ipairs(q[13]) do
   if output then
     local generations, held_on = {}, {}
     for i = 1, #columns do
-      generations[2 * i - 1], generations[2 * i] = columns[i], found[i].n
+      generations[i] = found[i].n
     end
     for i = 1, #counters, 5 do
-      local at, field, unit, place = counters[i], counters[i + 1], counters[i + 2], (i - 1) / 5 * 2
+      local at, field, unit = counters[i], counters[i + 1], counters[i + 2]
       local counter = cell(found[at], field)
       counter[1] = plus(counter[1], amounts[unit])
-      held_on[i], held_on[i + 1], held_on[i + 2] = at, field, unit
-      held_on[i + 3], held_on[i + 4] = balances[place + 1], balances[place + 2]
+      held_on[#held_on + 1], held_on[#held_on + 2], held_on[#held_on + 3] = at, field, unit
     end
     local hold = {
-      0, 0, workspace, q[5], q[6], now, rung[6], 0, now, 0, 0, 0, 0, 0, 0, 0, 0,
-      number - 1, output, amounts[1], amounts[2], amounts[3], amounts[4], q[10], q[9], generations, held_on,
+      0, 0, workspace, q[5], q[6], now, 0, now, 0, 0, 0, 0, 0, 0, 0, 0, q[10], q[9], columns, held_on,
+      number - 1, output, amounts[1], amounts[2], amounts[3], amounts[4], rung[6], generations, balances,
     }
+    write(W, 'o', open + 1)
     records[id] = {key = KEYS[2], r = hold, dirty = true}
     local member, due = places(id, hold)
     moves[member] = true

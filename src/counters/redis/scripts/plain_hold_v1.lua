@@ -1,124 +1,133 @@
 #!lua
 -- Nearly every hold: nothing has expired, nobody knows the id, all counters are there and exact, and the first rung that fits needs no cap.
--- It decides what hold_v1.lua decides, sooner, because it makes no function and reads nothing twice. Anything out of the
--- ordinary answers `else` before the first write, and hold_v1.lua is asked with the same keys and arguments.
+-- It decides what hold_v1.lua decides, sooner: it makes no function, reads nothing twice, and is given what it writes as bytes wherever
+-- the caller can know them, because each byte that becomes a text in Lua costs, and each table more. Anything out of the ordinary answers
+-- `else` before the first write, and hold_v1.lua is asked.
 --
--- KEYS, ARGV and what is kept: see hold_v1.lua and store_v1.lua
--- Answers    held: rung, output, amounts, balances before; short: balances; else
-local call, pack, format, sub = redis.call, cmsgpack.pack, string.format, string.sub
-local q = cmsgpack.unpack(ARGV[1])
+-- KEYS[1]  the index
+-- KEYS[2]  the reservation
+-- KEYS[3]  the workspace's own group; after it those of its users that are asked for
+-- ARGV[1]  values in MessagePack, one after the other: 1 the moment of the store's clock from which on the caller has given up, 2 now,
+--          3 named since, 4 most open, 5, 6 between which members of the index the workspace's stand, 7 now as it stands in them,
+--          8 1 if the workspace's own group is held on, otherwise 0, 9 how many groups, 10 counters, 11 rungs, 12 values of groups there are;
+--          then the groups, each: how many fields to read, those: six of its own, its counters;
+--          then for each counter, in this order: its place in answers, unit, start as read() takes it;
+--          then the rungs, each: needs (four), how many limits, whether there is a cap, its part of a record, its member of the index;
+--          its limits: place, unit, open below, ceiling; false: none
+-- ARGV[2]  the record's first part: see store_v1.lua
+-- Answers  held: rung, balances before; short: balances; else
+local call, pack, sub, find, unpack = redis.call, cmsgpack.pack, string.sub, string.find, unpack
+local q = {cmsgpack.unpack(ARGV[1])}
 local time = call('TIME')
 local clock = time[1] * 1000000 + time[2]
-if clock > q[2] then
+if clock > q[1] then
   return {'late', clock}
 end
-local now, workspace, id, since, columns, counters = q[1], q[3], q[4], q[7], q[11], q[12]
-local ELSE, EXACT, HOUR = {'else', clock}, 4503599627370496, 3600000000
-local index, slot = KEYS[1], sub(id, 1, 6)
-if q[6] ~= 0 or call('EXISTS', KEYS[2]) ~= 0 then
-  return ELSE
-end
-local expired = call('ZRANGEBYLEX', index, '[' .. slot, '(' .. slot .. format('%016.0f', now + 1), 'LIMIT', 0, 1)
-local open = call('ZLEXCOUNT', index, '[' .. slot, '(' .. slot .. '~')
-if #expired > 0 or open >= q[8] then
-  return ELSE
+local EXACT, HOUR, WHERE = 4503599627370496, 3600000000, 13
+local index, since, open_max = KEYS[1], q[3], q[4]
+-- Members begin with their expiry, so the first one tells whether any has expired, and whether any is open at all.
+local first = call('ZRANGEBYLEX', index, q[5], q[6], 'LIMIT', 0, 1)[1]
+if first and sub(first, 7, 22) <= q[7] then
+  return {'else', clock}
 end
 local info = call('INFO', 'replication')
-local _, info_place = string.find(info, 'master_replid:', 1, true)
+local _, info_place = find(info, 'master_replid:', 1, true)
 local epoch = sub(info, info_place + 1, info_place + 40)
 
 -- Group by group: its epoch, generation, when it was built and renewed, the workspace's comparison with the ledger, and its counters.
-local names, places, generations, compared = {}, {}, {}, false
-for i = 1, #columns do
-  names[i], places[i] = {'e', 'n', 'b', 'u', 'a'}, {}
-end
-for i = 1, #counters, 5 do
-  local own, at = names[counters[i]], places[counters[i]]
-  own[#own + 1], at[#at + 1] = counters[i + 1], (i + 4) / 5
-end
-local held, spent, version = {}, {}, {}
-for i = 1, #columns do
-  local values = call('HMGET', KEYS[3 + i], unpack(names[i]))
-  local built = tonumber(values[3])
-  if values[1] ~= epoch or not built or clock - (tonumber(values[4]) or 0) > HOUR then
-    return ELSE
+local generations, balances, versions = {}, {}, {}
+local of_counters = WHERE + q[12]
+local at, counter, most = WHERE, of_counters, nil
+for i = 1, q[9] do
+  local count = q[at]
+  local values = call('HMGET', KEYS[2 + i], unpack(q, at + 1, at + count))
+  at = at + count + 1
+  if clock - (tonumber(values[4]) or 0) > HOUR then
+    return {'else', clock}
   end
-  generations[2 * i - 1], generations[2 * i] = columns[i], values[2]
-  if columns[i] == '*' then
-    compared = values[5]
-  end
-  for j, place in ipairs(places[i]) do
-    local value, start = values[5 + j], counters[5 * place - 1]
-    if not value or counters[5 * place] ~= 0 then
-      return ELSE
-    end
-    local h, s, v = cmsgpack.unpack(value)
-    if s == nil and not (start >= 0 and start >= built and start >= since) then
-      return ELSE
-    end
-    held[place], spent[place], version[place] = h, s or 0, v
-    if type(h) ~= 'number' or type(spent[place]) ~= 'number' or (open == 0 and h ~= 0) then
-      return ELSE
+  if i == 1 then
+    most = tonumber(values[6])
+    if values[5] ~= epoch then
+      return {'else', clock}
     end
   end
+  if i > 1 or q[8] == 1 then
+    local built = tonumber(values[3])
+    if values[1] ~= epoch or not built then
+      return {'else', clock}
+    end
+    generations[#generations + 1] = values[2]
+    for j = 7, count do
+      local value, place, start = values[j], q[counter], q[counter + 2]
+      if not value or #value ~= 24 then
+        return {'else', clock}
+      end
+      local held, spent, version = struct.unpack('>ddd', value)
+      if held >= EXACT or (held ~= 0 and not first) or (version < 0 and not (start >= 0 and start >= built and start >= since)) then
+        return {'else', clock}
+      end
+      balances[2 * place - 1], balances[2 * place], versions[place] = spent, held, version
+      counter = counter + 3
+    end
+  end
 end
-if (compared or call('HGET', KEYS[3], 'a')) ~= epoch then
-  return ELSE
-end
-local balances = {}
-for place = 1, #held do
-  balances[2 * place - 1], balances[2 * place] = spent[place], held[place]
+-- More may have been open than are now: counted when that would matter.
+if not most or most >= open_max then
+  most = call('ZLEXCOUNT', index, q[5], q[6])
+  if most >= open_max then
+    return {'else', clock}
+  end
 end
 
-for number, rung in ipairs(q[13]) do
-  local limits, fits = rung[7], true
-  for i = 1, #limits, 3 do
-    local place, below, ceiling = limits[i], limits[i + 1], limits[i + 2]
-    local taken = spent[place] + held[place]
-    if type(below) == 'string' or type(ceiling) == 'string' then
-      return ELSE
-    elseif below and below - taken <= 0 then
+local rung = of_counters + 3 * q[10]
+for number = 0, q[11] - 1 do
+  local after, fits = rung + 8 + 4 * q[rung + 4], true
+  for i = rung + 8, after - 4, 4 do
+    local place, below, ceiling = q[i], q[i + 2], q[i + 3]
+    local taken = balances[2 * place - 1] + balances[2 * place]
+    if below and below <= taken then
       fits = false
       break
-    elseif ceiling and rung[counters[5 * place - 2]] > ceiling - taken then
-      if rung[8] then
-        return ELSE
+    elseif ceiling and q[rung + q[i + 1] - 1] > ceiling - taken then
+      if q[rung + 5] then
+        return {'else', clock}
       end
       fits = false
     end
   end
   if fits then
-    local held_on, own = {}, {}
-    for place = 1, #held do
-      local at, field, unit = counters[5 * place - 4], counters[5 * place - 3], counters[5 * place - 2]
-      local sum = held[place] + rung[unit]
-      if sum >= EXACT then
-        return ELSE
+    at, counter = WHERE, of_counters
+    local lists = {}
+    for i = 1, q[9] do
+      local list, filled = {}, 0
+      if i == 1 then
+        list[1], list[2], filled = 'o', most + 1, 2
       end
-      local i = 5 * place
-      held_on[i - 4], held_on[i - 3], held_on[i - 2], held_on[i - 1], held_on[i] = at, field, unit, spent[place], held[place]
-      local list = own[at]
-      if not list then
-        list = {}
-        own[at] = list
+      for j = at + 7, at + q[at] do
+        local place = q[counter]
+        local held = balances[2 * place] + q[rung + q[counter + 1] - 1]
+        if held >= EXACT then
+          return {'else', clock}
+        end
+        list[filled + 1], list[filled + 2] = q[j], struct.pack('>ddd', held, balances[2 * place - 1], versions[place])
+        counter, filled = counter + 3, filled + 2
       end
-      list[#list + 1] = field
-      list[#list + 1] = version[place] and pack(sum, spent[place], version[place]) or pack(sum)
+      lists[i], at = list, at + q[at] + 1
     end
-    for at, list in pairs(own) do
-      call('HSET', KEYS[3 + at], unpack(list))
+    -- The first write: whoever has this id already is looked at by the other script.
+    if not call('SET', KEYS[2], ARGV[2] .. q[rung + 6] .. pack(generations, balances), 'NX', 'PX', '1296000000') then
+      return {'else', clock}
     end
-    local hold = {
-      0, 0, workspace, q[5], 0, now, rung[6], 0, now, 0, 0, 0, 0, 0, 0, 0, 0,
-      number - 1, rung[5], rung[1], rung[2], rung[3], rung[4], q[10], q[9], generations, held_on,
-    }
-    call('SET', KEYS[2], pack(hold), 'PX', '1296000000')
-    local member = slot .. format('%016.0f', rung[6]) .. id .. ',' .. workspace
-    for i = 1, #columns do
-      member = member .. ',' .. columns[i]
+    for i = 1, #lists do
+      call('HSET', KEYS[2 + i], unpack(lists[i]))
     end
-    call('ZADD', index, 0, member)
-    return {'held', clock, number - 1, rung[5], {rung[1], rung[2], rung[3], rung[4]}, balances}
+    call('ZADD', index, 0, q[rung + 7])
+    return {'held', clock, number, balances}
   end
+  rung = after
+end
+-- Whoever holds already is not short of what it holds.
+if call('EXISTS', KEYS[2]) ~= 0 then
+  return {'else', clock}
 end
 return {'short', clock, balances}

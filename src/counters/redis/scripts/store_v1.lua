@@ -15,12 +15,13 @@
 --            b  when it was built; absent: not live t  token of the rebuild that runs     s, w  since when, and how long others wait
 --            a  epoch in which the workspace's open reservations were last compared with the ledger (only in its group '*')
 --            c  when to look for ended periods      u  when its time to live was set
---            unit kind start ',' end ',' feature   a counter: held, and of its newest row spent and version
+--            o  no fewer reservations are open than this: what ends does not lower it (only in its group '*'; absent: unknown)
+--            unit kind start ',' end ',' feature   a counter, see cell_of: held, and of its newest row spent and version
 --          <prefix>{tag}r:id                 a reservation, see below
 -- ARGV[1]  a MessagePack array: now, and the moment of the store's clock from which on the caller has given up, in microseconds; then what
 --          the script says.
 -- Answers  {word, the store's clock, ...}
-local call, pack, sub, format, unpack = redis.call, cmsgpack.pack, string.sub, string.format, unpack
+local call, pack, sub, byte, format, unpack = redis.call, cmsgpack.pack, string.sub, string.byte, string.format, unpack
 local q = cmsgpack.unpack(ARGV[1])
 local now = q[1]
 local time = call('TIME')
@@ -37,11 +38,15 @@ local NEVER, UNKNOWN = '9999999999999999', '00000000000000000000000000000000'
 local EXPIRED_MAX = 25
 
 -- A reservation is an array; of one that was settled or released only the first four places are kept.
-local END, ENDED_AT, WORKSPACE, FINGERPRINT, CHARGED, HELD_AT, EXPIRES_AT = 1, 2, 3, 4, 5, 6, 7
+local END, ENDED_AT, WORKSPACE, FINGERPRINT, CHARGED, HELD_AT = 1, 2, 3, 4, 5, 6
 -- CLAIM is 0, 1 (up to the four amounts from CLAIMED on) or 2 (final). Amounts are tokens, usd, requests, credits.
-local CLAIM, CLAIMED_AT, CLAIMED, USED, RUNG, OUTPUT, TAKEN, CONTEXT, NONCE = 8, 9, 10, 14, 18, 19, 20, 24, 25
--- HOLDERS: column and generation of each group. COUNTERS: holder, field, unit, and the balance before: spent, held.
-local HOLDERS, COUNTERS = 26, 27
+local CLAIM, CLAIMED_AT, CLAIMED, USED, CONTEXT, NONCE = 7, 8, 9, 13, 17, 18
+-- HOLDERS: the column of each group. COUNTERS: place of its holder, field and unit of each counter. Up to here plain_hold_v1.lua is given
+-- the bytes of a record by the caller, and from here to EXPIRES_AT those of each rung.
+local HOLDERS, COUNTERS = 19, 20
+local RUNG, OUTPUT, TAKEN, EXPIRES_AT = 21, 22, 23, 27
+-- GENERATIONS: of each holder. BEFORE: spent and held of each counter, before it was held on.
+local GENERATIONS, BEFORE = 28, 29
 local SETTLED, RELEASED, EXPIRED = 1, 2, 3
 
 local index, base = KEYS[1], sub(KEYS[1], 1, -2)
@@ -99,6 +104,27 @@ local function plus(held, amount)
   return (wide())(held, amount)
 end
 
+-- A counter as it is kept: three doubles, held, spent and version (-1: no row is known); where one is beyond EXACT, 'w' and MessagePack. No
+-- double that may stand first begins with that letter. Only here and in plain_hold_v1.lua is this known.
+local function cell_of(value)
+  if byte(value) == 119 then
+    return {cmsgpack.unpack(sub(value, 2))}
+  end
+  local held, spent, version = struct.unpack('>ddd', value)
+  if version < 0 then
+    return {held}
+  end
+  return {held, spent, version}
+end
+
+local function text_of(counter)
+  local held, spent = counter[1], counter[2]
+  if type(held) == 'string' or type(spent) == 'string' then
+    return 'w' .. (spent ~= nil and pack(held, spent, counter[3]) or pack(held))
+  end
+  return struct.pack('>ddd', held, spent or 0, spent and counter[3] or -1)
+end
+
 -- A group, with what was not read of it before: its own fields, and these counters as {held, spent, version}; false: not there.
 local function fetch(workspace, column, fields)
   local key = base .. 'g:' .. workspace .. ',' .. column
@@ -106,7 +132,7 @@ local function fetch(workspace, column, fields)
   if not g then
     g = {key = key, cells = {}, changed = {}, meta = {}, drop = {}}
     groups[key] = g
-    names, own = {'e', 'n', 'b', 't', 's', 'w', 'a', 'c', 'u'}, 9
+    names, own = {'e', 'n', 'b', 't', 's', 'w', 'a', 'c', 'u', 'o'}, 10
   else
     names = {}
   end
@@ -126,7 +152,7 @@ local function fetch(workspace, column, fields)
       if place <= own then
         g[names[place]] = value or nil
       elseif value then
-        cells[names[place]] = {cmsgpack.unpack(value)}
+        cells[names[place]] = cell_of(value)
       end
     end
   end
@@ -182,7 +208,7 @@ local function places(id, r)
   end
   local member = sub(id, 1, 6) .. (own and format('%016.0f', own) or NEVER) .. id .. ',' .. r[WORKSPACE]
   local columns = r[HOLDERS]
-  for i = 1, #columns, 2 do
+  for i = 1, #columns do
     member = member .. ',' .. columns[i]
   end
   return member, due and ('~' .. format('%016.0f', due) .. id), own
@@ -227,7 +253,7 @@ local function flush()
       for field in pairs(g.changed) do
         local counter = g.cells[field]
         list[#list + 1] = field
-        list[#list + 1] = counter[2] ~= nil and pack(counter[1], counter[2], counter[3]) or pack(counter[1])
+        list[#list + 1] = text_of(counter)
       end
       in_parts('HSET', key, list)
       in_parts('HDEL', key, g.drop)
