@@ -70,7 +70,7 @@ pub struct HoldRequest {
     pub fingerprint: u128,
     /// Each at most once.
     pub counters: Vec<Counter>,
-    /// The budgets over them that grants raise; one for a counter at most.
+    /// The budgets over them that grants raise: each at most once, and one for a counter at most.
     pub purses: Vec<PurseUse>,
     /// When the last node learnt of the policy and workspace that name these counters.
     pub named_since: Timestamp,
@@ -230,7 +230,8 @@ pub trait Counters: Send + Sync {
     ) -> Result<Result<Option<Record>, Vec<Whose>>, CountersError>;
 
     /// Copies what a commit changed, and returns the balances of `read` (`None`: no row of it is known here; the caller reads the ledger). A
-    /// reservation of another workspace is left alone. Of a purse that is not known as of now nothing is told to be left.
+    /// reservation of another workspace is left alone. What is granted is told where a purse is named; of
+    /// one that is not known as of now, only what was paid.
     async fn apply(
         &self,
         workspace: &WorkspaceId,

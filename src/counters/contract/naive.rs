@@ -204,13 +204,19 @@ impl State {
             return None;
         }
         let is_new = counter.kind != PeriodKind::Lifetime && counter.period.start >= built_at && counter.period.start >= named_since;
-        let (spent, granted) = match group.rows.get(counter) {
-            Some(row) => (row.spent, row.paid),
-            None if is_new => (0, 0),
+        let spent = match group.rows.get(counter) {
+            Some(row) => row.spent,
+            None if is_new => 0,
             None => return None,
         };
         let held = self.held(workspace, counter);
-        Some(Balance { spent, held, granted })
+        Some(Balance { spent, held, granted: 0 })
+    }
+
+    /// What grants paid of a counter.
+    fn paid(&self, workspace: &WorkspaceId, counter: &Counter) -> i64 {
+        let group = self.groups.get(&(workspace.clone(), counter.whose.clone()));
+        group.and_then(|group| group.rows.get(counter)).map_or(0, |row| row.paid)
     }
 
     /// What live holds of the group's generation hold on a counter.
@@ -319,7 +325,7 @@ impl State {
         if unready.is_empty() {
             let mut balances: Vec<Balance> = known.into_iter().flatten().collect();
             for (used, left) in purses.iter().zip(left) {
-                balances[used.counter].granted += left.unwrap_or(0);
+                balances[used.counter].granted = self.paid(workspace, &counters[used.counter]) + left.unwrap_or(0);
             }
             Ok(balances)
         } else {
@@ -540,7 +546,7 @@ impl Counters for Naive {
         for used in purses {
             let left = state.left(workspace, used, &read[used.counter], now);
             if let Some(balance) = &mut balances[used.counter] {
-                balance.granted += left.unwrap_or(0);
+                balance.granted = state.paid(workspace, &read[used.counter]) + left.unwrap_or(0);
             }
         }
         Ok(balances)

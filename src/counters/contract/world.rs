@@ -246,16 +246,19 @@ impl World {
         let ceiling = if self.mode == Mode::Wild { ask.ceiling } else { CEILING };
         let ceilings: Vec<i64> = counters.iter().map(|counter| self.ceiling(counter, ceiling)).collect();
         let expires_at = self.now.plus_seconds(ask.seconds);
+        let mut purses = if ask.granted {
+            self.purses(&counters, &ceilings)
+        } else {
+            Vec::new()
+        };
+        // A budget has one counter in a request.
+        purses.dedup_by(|one, other| one.budget == other.budget);
         let mut request = HoldRequest {
             workspace: name(ask.key.0),
             reservation: id(ask.key),
             fingerprint: ask.fingerprint,
             counters: counters.clone(),
-            purses: if ask.granted {
-                self.purses(&counters, &ceilings)
-            } else {
-                Vec::new()
-            },
+            purses,
             named_since: self.named_since(ask.named_seconds_ago),
             rungs: vec![rung(ask.tokens, &ceilings, expires_at), rung(ask.tokens / 2, &ceilings, expires_at)],
             open_max: ask.open_max,

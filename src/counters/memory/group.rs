@@ -65,7 +65,7 @@ impl Cell {
         Balance {
             spent: self.sum.map_or(0, |sum| sum.spent),
             held: i64::try_from(self.held).unwrap_or(i64::MAX),
-            granted: self.sum.map_or(0, |sum| sum.paid),
+            granted: 0,
         }
     }
 }
@@ -98,13 +98,19 @@ impl Group {
         purses.find(|cell| cell.purse.budget == *budget && now < cell.purse.until)
     }
 
+    /// What grants paid of a counter.
+    pub(super) fn paid(&self, counter: &Counter) -> i64 {
+        let sum = self.cells.get(counter).and_then(|cell| cell.sum);
+        sum.map_or(0, |sum| sum.paid)
+    }
+
     /// How much a counter holds on grants, past this limit.
     pub(super) fn on_grants(&self, counter: &Counter, hard: i64, now: Timestamp) -> i64 {
         if is_dropped(counter, now) {
             return 0;
         }
         let balance = self.cells.get(counter).map(Cell::balance).unwrap_or_default();
-        grant::on_grants(balance.spent, balance.held, hard, balance.granted)
+        grant::on_grants(balance.spent, balance.held, hard, self.paid(counter))
     }
 
     /// Copies a purse if it is newer than the one that is here.

@@ -181,7 +181,7 @@ impl Shard {
         for used in purses {
             let left = workspace.left(used, &counters[used.counter], now)?;
             if let Some(balance) = balances.get_mut(used.counter) {
-                balance.granted = balance.granted.saturating_add(left);
+                balance.granted = workspace.paid(&counters[used.counter]).saturating_add(left);
             }
         }
         Some(())
@@ -238,9 +238,10 @@ impl Shard {
         let by_row = |counter: &Counter| workspace?.groups.get(&counter.whose)?.balance_by_row(counter, now);
         let mut balances: Vec<Option<Balance>> = read.iter().map(by_row).collect();
         for used in purses {
-            let left = workspace.and_then(|workspace| workspace.left(used, &read[used.counter], now));
-            if let (Some(balance), Some(left)) = (&mut balances[used.counter], left) {
-                balance.granted = balance.granted.saturating_add(left);
+            let counter = &read[used.counter];
+            if let (Some(balance), Some(workspace)) = (&mut balances[used.counter], workspace) {
+                let left = workspace.left(used, counter, now).unwrap_or(0);
+                balance.granted = workspace.paid(counter).saturating_add(left);
             }
         }
         balances

@@ -44,6 +44,11 @@ impl Workspace {
         })
     }
 
+    /// What grants paid of a counter.
+    pub(super) fn paid(&self, counter: &Counter) -> i64 {
+        self.groups.get(&counter.whose).map_or(0, |group| group.paid(counter))
+    }
+
     fn on_grants(&self, counter: &Counter, hard: i64, now: Timestamp) -> i64 {
         let group = self.groups.get(&counter.whose);
         group.map_or(0, |group| group.on_grants(counter, hard, now))

@@ -42,7 +42,7 @@ use keys::{Columns, Keys};
 use link::Link;
 use pack::Pack;
 use reply::{Reply, Unexpected};
-use request::{pack_hold, pack_read, pack_rows};
+use request::{pack_hold, pack_purses, pack_read, pack_rows, pack_uses};
 use script::Script;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -144,7 +144,7 @@ impl RedisCounters {
                 "held" => return plain::held(request, &mut reply),
                 "short" => {
                     return Ok(HoldOutcome::Short {
-                        balances: reply.balances()?,
+                        balances: reply.granted_balances()?,
                     });
                 }
                 "else" => {}
@@ -161,16 +161,16 @@ impl RedisCounters {
                     output: reply.int()?,
                     amounts: reply.list()?.amounts()?,
                 },
-                before: reply.balances()?,
+                before: reply.granted_balances()?,
             },
             "replayed" => HoldOutcome::Replayed(Box::new(reply.record(request.reservation)?)),
             "mismatch" => HoldOutcome::Mismatch,
             "ended" => HoldOutcome::Ended(reply.end()?.unwrap_or(End::Expired)),
             "short" => HoldOutcome::Short {
-                balances: reply.balances()?,
+                balances: reply.granted_balances()?,
             },
             "open" => HoldOutcome::TooManyOpen {
-                balances: reply.balances()?,
+                balances: reply.granted_balances()?,
             },
             "unready" => HoldOutcome::Unready(columns.named(&reply.texts()?)),
             other => return Err(unknown_word(other)),
@@ -181,6 +181,7 @@ impl RedisCounters {
         &self,
         workspace: &WorkspaceId,
         counters: &[Counter],
+        purses: &[PurseUse],
         named_since: Timestamp,
         now: Timestamp,
     ) -> Result<Result<Vec<Balance>, Vec<Whose>>, CallError> {
@@ -191,9 +192,10 @@ impl RedisCounters {
         call.pack.text(keys::slot_text(workspace).as_bytes()).moment(named_since);
         call.pack.texts(columns.texts());
         pack_read(&mut call.pack, counters, &columns, now);
+        pack_uses(&mut call.pack, purses, counters);
         let (word, mut reply) = self.send(&call).await?;
         match word.as_str() {
-            "known" => Ok(Ok(reply.balances()?)),
+            "known" => Ok(Ok(reply.granted_balances()?)),
             "unready" => Ok(Err(columns.named(&reply.texts()?))),
             other => Err(unknown_word(other)),
         }
@@ -228,6 +230,7 @@ impl RedisCounters {
         workspace: &WorkspaceId,
         applied: &Applied,
         read: &[Counter],
+        purses: &[PurseUse],
         now: Timestamp,
     ) -> Result<Vec<Option<Balance>>, CallError> {
         let columns = Columns::of(applied.rows.iter().map(|row| &row.counter).chain(read));
@@ -255,6 +258,8 @@ impl RedisCounters {
                 list.int(i64::from(request::is_dropped(counter, now)));
             }
         });
+        pack_purses(&mut call.pack, &applied.purses);
+        pack_uses(&mut call.pack, purses, read);
         let (word, mut reply) = self.send(&call).await?;
         match word.as_str() {
             "applied" => Ok(reply.balances_if_known()?),
@@ -311,6 +316,7 @@ impl RedisCounters {
                 pack_progress(list, *progress);
             }
         });
+        pack_purses(&mut call.pack, rebuilt.purses);
         let (word, _) = self.send(&call).await?;
         match word.as_str() {
             "finished" => Ok(true),
@@ -351,11 +357,11 @@ impl Counters for RedisCounters {
         &self,
         workspace: &WorkspaceId,
         counters: &[Counter],
-        _purses: &[PurseUse],
+        purses: &[PurseUse],
         named_since: Timestamp,
         now: Timestamp,
     ) -> Result<Result<Vec<Balance>, Vec<Whose>>, CountersError> {
-        let answer = self.try_balances(workspace, counters, named_since, now).await;
+        let answer = self.try_balances(workspace, counters, purses, named_since, now).await;
         answer.map_err(failed("read balances"))
     }
 
@@ -377,10 +383,10 @@ impl Counters for RedisCounters {
         workspace: &WorkspaceId,
         applied: &Applied,
         read: &[Counter],
-        _purses: &[PurseUse],
+        purses: &[PurseUse],
         now: Timestamp,
     ) -> Result<Vec<Option<Balance>>, CountersError> {
-        self.try_apply(workspace, applied, read, now).await.map_err(failed("apply"))
+        self.try_apply(workspace, applied, read, purses, now).await.map_err(failed("apply"))
     }
 
     async fn extend(&self, reservation: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CountersError> {

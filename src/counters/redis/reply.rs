@@ -138,12 +138,34 @@ impl Reply {
         (0..list.len() / 2).map(|_| list.balance()).collect()
     }
 
+    /// The same, and after it places and what is granted there, where purses were named.
+    pub(super) fn granted_balances(&mut self) -> Result<Vec<Balance>, Unexpected> {
+        let mut balances = self.balances()?;
+        if self.len() > 0 {
+            let mut told = self.list()?;
+            while told.len() >= 2 {
+                let (place, granted) = (told.place()?, told.int()?);
+                if let Some(balance) = place.checked_sub(1).and_then(|place| balances.get_mut(place)) {
+                    balance.granted = granted;
+                }
+            }
+        }
+        Ok(balances)
+    }
+
     /// A list of pairs, or of nothing where nothing is known.
     pub(super) fn balances_if_known(&mut self) -> Result<Vec<Option<Balance>>, Unexpected> {
         let list = self.list()?;
         let one = |value| match value {
             Value::Nil => Ok(None),
-            pair => Reply::new(pair)?.balance().map(Some),
+            pair => {
+                let mut pair = Reply::new(pair)?;
+                let mut balance = pair.balance()?;
+                if pair.len() > 0 {
+                    balance.granted = pair.int()?;
+                }
+                Ok(Some(balance))
+            }
         };
         list.values.map(one).collect()
     }
@@ -200,7 +222,7 @@ impl Reply {
         record.taken = self.taken()?;
         record.expires_at = self.moment()?;
         self.next();
-        record.before = self.balances()?;
+        record.before = self.granted_balances()?;
         Ok(())
     }
 }

@@ -5,11 +5,16 @@
 -- KEYS[3]  the workspace's own group; after it those of its users that are asked for
 -- ARGV[1]  3 workspace, 4 id, 5 fingerprint, 6 charged, 7 named since, 8 most open, 9 nonce of this call, 10 context, 11 columns,
 --          12 counters as read() takes them, 13 rungs: needs (four), output, expiry, limits (counter, open below, ceiling; false: none),
---          cap (least; then for tokens, usd and credits base, per output, denominator, up) or false
--- Answers  held: rung, output, amounts, balances before; replayed: record; mismatch; ended: end; short, open: balances;
+--          the counter of a limit that grants raise is negative; cap (least; then for tokens, usd and credits base, per output, denominator, up) or false
+--          14 uses of purses
+-- Answers  held: rung, output, amounts, balances before; replayed: record; mismatch; ended: end; short, open: balances; after balances
+--          the places and what is granted there;
 --          unready: columns; again: more has expired than one script ends
 local workspace, id, columns, counters = q[3], q[4], q[11], q[12]
 local slot = sub(id, 1, 6)
+
+-- What grants add to the limits of a counter, by its place.
+local granted, uses, told = {}, q[14], nil
 
 local function room(limit, spent, held)
   if type(limit) == 'number' and type(spent) == 'number' and type(held) == 'number' then
@@ -26,8 +31,9 @@ local function capped(rung, balances)
   -- Where the line of a unit begins in a cap; requests have none.
   local lines = {2, 6, false, 10}
   for i = 1, #limits, 3 do
-    local at, ceiling = limits[i], limits[i + 2]
-    local unit, left = counters[5 * at - 2], ceiling and room(ceiling, balances[2 * at - 1], balances[2 * at])
+    local at, ceiling = math.abs(limits[i]), limits[i + 2]
+    local more = limits[i] < 0 and granted[at] or 0
+    local unit, left = counters[5 * at - 2], ceiling and room(ceiling, balances[2 * at - 1], balances[2 * at]) + more
     local line = lines[unit]
     if left and line then
       local first, per_output, denominator = cap[line], cap[line + 1], cap[line + 2]
@@ -68,12 +74,13 @@ end
 local function fit(rung, balances)
   local limits, whole = rung[7], true
   for i = 1, #limits, 3 do
-    local at, below, ceiling = limits[i], limits[i + 1], limits[i + 2]
+    local at, below, ceiling = math.abs(limits[i]), limits[i + 1], limits[i + 2]
+    local more = limits[i] < 0 and granted[at] or 0
     local spent, held = balances[2 * at - 1], balances[2 * at]
-    if below and room(below, spent, held) <= 0 then
+    if below and room(below, spent, held) + more <= 0 then
       return nil
     end
-    whole = whole and (not ceiling or rung[counters[5 * at - 2]] <= room(ceiling, spent, held))
+    whole = whole and (not ceiling or rung[counters[5 * at - 2]] <= room(ceiling, spent, held) + more)
   end
   if whole then
     return rung[5], rung
@@ -103,7 +110,7 @@ if record(id) then
     flush()
     if r[NONCE] == q[9] then
       -- This very call, sent again by a connection that lost its answer.
-      return {'held', clock, r[RUNG], r[OUTPUT], {r[TAKEN], r[TAKEN + 1], r[TAKEN + 2], r[TAKEN + 3]}, r[BEFORE]}
+      return {'held', clock, r[RUNG], r[OUTPUT], {r[TAKEN], r[TAKEN + 1], r[TAKEN + 2], r[TAKEN + 3]}, r[BEFORE], r[GRANTED]}
     end
     return {'replayed', clock, r}
   elseif r then
@@ -117,6 +124,15 @@ if next(moves) then
 end
 
 local found, balances, unready = read(workspace, columns, counters, q[7])
+if #uses > 0 then
+  told = raise(workspace, uses)
+  if not told then
+    ask_for_own(unready)
+  end
+  for i = 1, told and #told or 0, 2 do
+    granted[told[i]] = told[i + 1]
+  end
+end
 if #unready > 0 then
   flush()
   return {'unready', clock, unready}
@@ -147,7 +163,7 @@ if W.a ~= epoch then
 end
 if open >= q[8] then
   flush()
-  return {'open', clock, balances}
+  return {'open', clock, balances, told}
 end
 
 for number, rung in ipairs(q[13]) do
@@ -167,6 +183,8 @@ for number, rung in ipairs(q[13]) do
       0, 0, workspace, q[5], q[6], now, 0, now, 0, 0, 0, 0, 0, 0, 0, 0, q[10], q[9], columns, held_on,
       number - 1, output, amounts[1], amounts[2], amounts[3], amounts[4], rung[6], generations, balances,
     }
+    hold[GRANTED] = told
+    note(workspace, uses)
     write(W, 'o', open + 1)
     records[id] = {key = KEYS[2], r = hold, dirty = true}
     local member, due = places(id, hold)
@@ -175,8 +193,8 @@ for number, rung in ipairs(q[13]) do
       moves[due] = true
     end
     flush()
-    return {'held', clock, number - 1, output, {amounts[1], amounts[2], amounts[3], amounts[4]}, balances}
+    return {'held', clock, number - 1, output, {amounts[1], amounts[2], amounts[3], amounts[4]}, balances, told}
   end
 end
 flush()
-return {'short', clock, balances}
+return {'short', clock, balances, told}
