@@ -97,8 +97,9 @@ async fn compose(
             let by = By {
                 actor: "files".to_owned(),
                 reason: origin.clone(),
+                request_id: None,
             };
-            (flow::policy::apply_files(&*ledger, &files, &by, clock.now()).await?, origin)
+            (flow::policy::apply_files(&*ledger, &files, &by, &*clock).await?, origin)
         }
     };
     tracing::info!(
@@ -110,6 +111,7 @@ async fn compose(
     );
     let service = Arc::new(Service::new(counters, ledger, Holder::new(policy), clock));
     flow::workspace::follow_from_now(&service).await?;
+    flow::providers::follow(&service).await?;
     Ok(service)
 }
 
@@ -181,6 +183,10 @@ async fn follow(service: Arc<Service>, poll: Duration) {
         if let Err(error) = flow::workspace::follow(&service).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "workspaces stay as they are known; what other nodes changed cannot be read");
+        }
+        if let Err(error) = flow::providers::follow(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "providers stay as they are known; what other nodes set cannot be read");
         }
     }
 }

@@ -149,6 +149,25 @@ async fn a_node_in_the_background_follows_within_two_seconds() {
         .expect("within two seconds");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_one_node_drains_is_avoided_by_the_others_within_two_seconds() {
+    let Some(nodes) = three().await else { return };
+    workspace(&nodes, "ws", 100_000).await;
+    weir::app::background(&nodes[1].service, Duration::from_secs(1));
+    assert_eq!(nodes[1].authorize("ws").model("big").allowed().await["provider"], "acme");
+    for (state, provider) in [("drained", "zenith"), ("auto", "acme")] {
+        nodes[0].put("/v1/admin/providers/acme", json!({"state": state})).await.expect(200);
+        let followed = async {
+            while nodes[1].authorize("ws").model("big").send().await.json()["provider"] != provider {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(2), followed)
+            .await
+            .expect("within two seconds");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn lost_counters_are_read_again_and_what_was_used_stays_used() {
     let Some(mut nodes) = three().await else { return };

@@ -72,24 +72,6 @@ impl Call {
         }
     }
 
-    /// The version that `If-Match` names; `*` and an absent header take any.
-    pub fn if_match(&self) -> Result<Option<u32>, Problem> {
-        let Some(value) = self.request.headers().get("if-match") else {
-            return Ok(None);
-        };
-        let text = value.to_str().unwrap_or_default().trim();
-        if text == "*" {
-            return Ok(None);
-        }
-        let version = text
-            .strip_prefix('"')
-            .and_then(|rest| rest.strip_suffix('"'))
-            .and_then(|version| version.parse().ok());
-        version
-            .map(Some)
-            .ok_or_else(|| Problem::unacceptable_header("If-Match", "must be the ETag of an earlier answer, such as \"3\""))
-    }
-
     /// Whether the caller would rather have CSV.
     pub fn accepts_csv(&self) -> bool {
         let accept = self

@@ -257,7 +257,7 @@ pub async fn give(call: Call) -> Answer {
     let policy = call.service.policy.load();
     let plan = policy.plan(workspace.plan_id.as_ref()).map(AsRef::as_ref);
     let grant = body.compile(&call, plan, now)?;
-    let (standing, is_new) = flow::grant::give(&call.service, &id, grant).await?;
+    let (standing, is_new) = flow::grant::give(&call.service, &call.by()?, &id, grant).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok(answer(HttpResponse::build(status), &GrantOut::new(&standing, now)))
 }
@@ -322,6 +322,6 @@ pub async fn void(call: Call) -> Answer {
     call.no_body_or_empty_object()?;
     let grant = GrantId::parse(&call.path("grant")).map_err(|_| Problem::not_found())?;
     flow::workspace::find(&call.service, &id).await?.ok_or_else(Problem::not_found)?;
-    flow::grant::void(&call.service, &id, grant).await?;
+    flow::grant::void(&call.service, &call.by()?, &id, grant).await?;
     Ok(HttpResponse::NoContent().finish())
 }

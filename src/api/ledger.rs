@@ -1,20 +1,17 @@
 //! `GET /v1/workspaces/{id}/ledger`: recorded uses, newest first, as JSON or CSV.
 
 use super::call::{Answer, Call, ok};
+use super::page;
 use super::problem::Problem;
 use super::wire::EntryOut;
 use crate::decision::entry::Entry;
 use crate::decision::id::{EntryId, Feature, ModelId, UserId};
 use crate::decision::time::Timestamp;
 use crate::flow;
-use crate::flow::read::{EntryQuery, PAGE_ENTRIES_MAX};
+use crate::flow::read::EntryQuery;
 use actix_web::HttpResponse;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-
-const LIMIT_DEFAULT: usize = 100;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -51,11 +48,8 @@ pub struct LedgerPage<'a> {
 pub async fn ledger(call: Call) -> Answer {
     let workspace = call.path_workspace()?;
     let query: LedgerQuery = call.query()?;
-    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=PAGE_ENTRIES_MAX).contains(&limit) {
-        return Err(Problem::unacceptable("/limit", format!("must be from 1 to {PAGE_ENTRIES_MAX}")));
-    }
-    let after = query.cursor.as_deref().map(read_cursor).transpose()?;
+    let limit = page::limit(query.limit)?;
+    let after = page::place(query.cursor.as_deref(), read_place)?;
     let wanted = EntryQuery {
         workspace,
         from: query.from,
@@ -68,9 +62,9 @@ pub async fn ledger(call: Call) -> Answer {
         limit: limit + 1,
     };
     let mut entries = flow::read::entries(&call.service, &wanted).await?;
-    let more = entries.len() > limit;
-    entries.truncate(limit);
-    let next_cursor = entries.last().filter(|_| more).map(cursor);
+    let next_cursor = page::cut(&mut entries, limit, |last| {
+        format!("{}|{}", last.occurred_at.micros(), last.entry_id)
+    });
     if call.accepts_csv() {
         return csv(&entries, next_cursor);
     }
@@ -80,17 +74,9 @@ pub async fn ledger(call: Call) -> Answer {
     })
 }
 
-fn cursor(entry: &Entry) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{}|{}", entry.occurred_at.micros(), entry.entry_id))
-}
-
-fn read_cursor(text: &str) -> Result<(Timestamp, EntryId), Problem> {
-    let read = || {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (micros, id) = std::str::from_utf8(&bytes).ok()?.split_once('|')?;
-        Some((Timestamp::from_micros(micros.parse().ok()?), EntryId::parse(id).ok()?))
-    };
-    read().ok_or_else(|| Problem::unacceptable("/cursor", "is not a next_cursor of this list; start again without it"))
+fn read_place(text: &str) -> Option<(Timestamp, EntryId)> {
+    let (micros, id) = text.split_once('|')?;
+    Some((Timestamp::from_micros(micros.parse().ok()?), EntryId::parse(id).ok()?))
 }
 
 /// The columns of the CSV form, in the entry's order.

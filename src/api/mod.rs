@@ -2,9 +2,12 @@
 //! Touches no store and holds no rule.
 
 pub mod ask;
+pub mod audit_log;
 pub mod auth;
 pub mod authorize;
+pub mod by;
 pub mod call;
+pub mod corrections;
 pub mod events;
 pub mod failure;
 mod grants;
@@ -13,8 +16,11 @@ pub mod json;
 pub mod ledger;
 pub mod openapi;
 pub mod operations;
+pub mod page;
 pub mod policies;
+pub mod precondition;
 pub mod problem;
+pub mod providers;
 pub mod report;
 pub mod request_id;
 pub mod reservations;
@@ -23,4 +29,5 @@ pub mod server;
 pub mod top_ups;
 pub mod usage;
 pub mod wire;
+pub mod workspace_list;
 pub mod workspaces;

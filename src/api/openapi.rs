@@ -1,5 +1,7 @@
 //! The OpenAPI document, made from the code. A test holds the committed copy to it.
 
+use super::by::Reasons;
+use super::precondition::Preconditions;
 use super::problem::{CONTENT_TYPE, codes_as_markdown};
 use std::sync::OnceLock;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
@@ -14,11 +16,11 @@ use utoipa::{Modify, OpenApi};
     tags(
         (name = "hot path", description = "Before and after each LLM call."),
         (name = "reading", description = "What was used, and what is left."),
-        (name = "admin", description = "What an operator sets: plans, models, routing, workspaces."),
+        (name = "admin", description = "What an operator sets: plans, models, routing, workspaces, providers, corrections; and the log of who set what."),
         (name = "operations", description = "Health, metrics and this document; open to everybody."),
     ),
     security(("bearer" = [])),
-    modifiers(&Bearer, &Problems),
+    modifiers(&Bearer, &Problems, &Reasons, &Preconditions),
     paths(
         super::authorize::authorize, super::reservations::settle, super::reservations::release, super::reservations::extend,
         super::reservations::get, super::usage::usage, super::events::events, super::workspaces::usage, super::ledger::ledger,
@@ -26,6 +28,8 @@ use utoipa::{Modify, OpenApi};
         super::policies::list_models, super::policies::get_model, super::policies::put_model, super::policies::get_routing,
         super::policies::put_routing, super::workspaces::get, super::workspaces::put, super::workspaces::patch,
         super::grants::give, super::grants::list, super::grants::void,
+        super::workspace_list::list, super::providers::list, super::providers::get, super::providers::put, super::corrections::correct,
+        super::corrections::reprice, super::audit_log::audit_log,
         super::operations::healthz, super::operations::readyz, super::operations::metrics, super::operations::openapi,
     ),
     components(schemas(super::authorize::DenyAnswer, super::reservations::CheckpointAnswer, super::usage::UsageBatchAnswer, super::problem::ProblemBody)),

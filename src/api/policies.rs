@@ -2,62 +2,76 @@
 
 use super::call::{Answer, Call, answer, ok};
 use super::json::{self, OpenObject};
+use super::page;
 use super::problem::Problem;
 use super::reservations::durably;
 use crate::flow;
-use crate::flow::policy::By;
 use crate::policy::document::{ModelDocument, PlanDocument, RoutingDocument};
 use crate::policy::object::{Kind, Object, ObjectId, model_body, plan_body, routing_body};
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-/// All objects of a kind, by id.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyQuery {
+    /// 1 to 500, 100 by default.
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// A page of the objects of a kind, by id: a catalogue is looked up by name.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PolicyList {
     #[schema(value_type = Vec<Object>)]
     data: Vec<Value>,
-    /// Always null: the list is whole.
+    /// Null on the last page.
     next_cursor: Option<String>,
 }
 
 fn list(call: &Call, kind: Kind) -> Answer {
+    let query: PolicyQuery = call.query()?;
+    let limit = page::limit(query.limit)?;
+    let after = page::place(query.cursor.as_deref(), |id| Some(id.to_owned()))?;
     let policy = call.service.policy.load();
-    let data = policy
-        .objects()
-        .filter(|object| object.id.kind == kind)
-        .map(|object| object.body.clone());
+    let of_kind = policy.objects().filter(|object| object.id.kind == kind);
+    let rest = of_kind.filter(|object| after.as_ref().is_none_or(|after| object.id.id > *after));
+    let mut objects: Vec<&Object> = rest.take(limit + 1).collect();
+    let next_cursor = page::cut(&mut objects, limit, |last| last.id.id.clone());
     ok(&PolicyList {
-        data: data.collect(),
-        next_cursor: None,
+        data: objects.into_iter().map(|object| object.body.clone()).collect(),
+        next_cursor,
     })
 }
 
 fn show(call: &Call, id: &ObjectId) -> Answer {
     let policy = call.service.policy.load();
-    Ok(reply(StatusCode::OK, policy.object(id).ok_or_else(Problem::not_found)?))
+    let object = policy.object(id).ok_or_else(Problem::not_found)?;
+    let status = if call.has(object.version)? {
+        StatusCode::NOT_MODIFIED
+    } else {
+        StatusCode::OK
+    };
+    Ok(reply(status, object))
 }
 
 fn reply(status: StatusCode, object: &Object) -> HttpResponse {
     let mut response = HttpResponse::build(status);
     response.insert_header(("ETag", format!("\"{}\"", object.version)));
-    answer(response, &object.body)
-}
-
-fn by(call: &Call) -> By {
-    By {
-        actor: call.identity.subject.to_string(),
-        reason: format!("{} {}", call.request.method(), call.request.path()),
+    if status == StatusCode::NOT_MODIFIED {
+        return response.finish();
     }
+    answer(response, &object.body)
 }
 
 /// Writes an object; the answer is the document as it now stands, defaults filled in.
 async fn write(call: &Call, id: ObjectId, body: Value) -> Answer {
     let before = call.service.policy.load().object(&id).is_some();
-    let (by, expected, service, changed) = (by(call), call.if_match()?, call.service.clone(), id.clone());
-    let policy = durably(async move { flow::policy::change(&service, (changed, Some(body)), &by, expected).await }).await?;
+    let (by, expected, service, changed) = (call.by()?, call.expected()?, call.service.clone(), id.clone());
+    let policy = durably(async move { flow::policy::change(&service, (changed, Some(body)), &by, &expected).await }).await?;
     let status = if before { StatusCode::OK } else { StatusCode::CREATED };
     Ok(reply(status, policy.object(&id).ok_or_else(Problem::not_found)?))
 }
@@ -77,7 +91,7 @@ fn named_body<T: serde::de::DeserializeOwned>(call: &Call, id: &str) -> Result<T
 }
 
 /// All plans, by id.
-#[utoipa::path(get, path = "/v1/admin/plans", tag = "admin", responses((status = 200, body = PolicyList)))]
+#[utoipa::path(get, path = "/v1/admin/plans", tag = "admin", params(PolicyQuery), responses((status = 200, body = PolicyList)))]
 pub async fn list_plans(call: Call) -> Answer {
     list(&call, Kind::Plan)
 }
@@ -99,13 +113,13 @@ pub async fn put_plan(call: Call) -> Answer {
 /// Deletes a plan that no workspace is on.
 #[utoipa::path(delete, path = "/v1/admin/plans/{id}", tag = "admin", params(("id" = String, Path)), responses((status = 204)))]
 pub async fn delete_plan(call: Call) -> Answer {
-    let (id, by, expected, service) = (call.path("id").into_owned(), by(&call), call.if_match()?, call.service.clone());
-    durably(async move { flow::policy::delete_plan(&service, &id, &by, expected).await }).await?;
+    let (id, by, expected, service) = (call.path("id").into_owned(), call.by()?, call.expected()?, call.service.clone());
+    durably(async move { flow::policy::delete_plan(&service, &id, &by, &expected).await }).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// All models, by id.
-#[utoipa::path(get, path = "/v1/admin/models", tag = "admin", responses((status = 200, body = PolicyList)))]
+#[utoipa::path(get, path = "/v1/admin/models", tag = "admin", params(PolicyQuery), responses((status = 200, body = PolicyList)))]
 pub async fn list_models(call: Call) -> Answer {
     list(&call, Kind::Model)
 }

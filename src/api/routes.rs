@@ -4,7 +4,10 @@ use super::auth::{Access, Scope, Verifier};
 use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
-use super::{authorize, events, grants, json, ledger, operations, policies, reservations, usage, workspaces};
+use super::{
+    audit_log, authorize, corrections, events, grants, json, ledger, operations, policies, providers, reservations, usage, workspace_list,
+    workspaces,
+};
 use crate::flow::Service;
 use actix_web::http::Method;
 use actix_web::web::{self, Data, Payload, ServiceConfig};
@@ -38,6 +41,10 @@ const SMALL: Body = Body {
 const LARGE: Body = Body {
     bytes_max: json::LARGE_BODY_BYTES_MAX,
     creates: false,
+};
+const CREATES_ONE: Body = Body {
+    bytes_max: json::BODY_BYTES_MAX,
+    creates: true,
 };
 const CREATES: Body = Body {
     bytes_max: json::LARGE_BODY_BYTES_MAX,
@@ -80,6 +87,13 @@ pub fn routes() -> Vec<Route> {
         PUT "/v1/admin/models/{id}", policy, SMALL, policies::put_model;
         GET "/v1/admin/routing", policy, SMALL, policies::get_routing;
         PUT "/v1/admin/routing", policy, SMALL, policies::put_routing;
+        GET "/v1/admin/providers", policy, SMALL, providers::list;
+        GET "/v1/admin/providers/{id}", policy, SMALL, providers::get;
+        PUT "/v1/admin/providers/{id}", policy, SMALL, providers::put;
+        POST "/v1/admin/ledger/corrections", policy, CREATES_ONE, corrections::correct;
+        POST "/v1/admin/ledger/reprice", policy, SMALL, corrections::reprice;
+        GET "/v1/admin/audit-log", policy, SMALL, audit_log::audit_log;
+        GET "/v1/admin/workspaces", Access::scope(Scope::Admin), SMALL, workspace_list::list;
         GET "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::get;
         PUT "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::put;
         PATCH "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::patch;

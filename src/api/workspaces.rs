@@ -17,6 +17,7 @@ use crate::decision::workspace::{OVERRIDES_MAX, Override, SEATS_MAX, Seats, Stat
 use crate::flow;
 use crate::flow::FlowError;
 use crate::flow::usage::Forecast;
+use crate::flow::workspace::Told;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::de::Error as _;
@@ -307,12 +308,25 @@ impl OverrideBody {
     }
 }
 
-fn reply(call: &Call, workspace: &Workspace, status: StatusCode) -> HttpResponse {
+/// The workspace as an operator sees it, with limits in the units of its plan.
+pub(super) fn shown(call: &Call, workspace: &Workspace) -> WorkspaceOut {
     let policy = call.service.policy.load();
     let plan = policy.plan(workspace.plan_id.as_ref());
+    out(workspace, plan.map(AsRef::as_ref))
+}
+
+/// What of it an operator sets.
+fn document(call: &Call, workspace: &Workspace) -> Value {
+    serde_json::to_value(shown(call, workspace).body).unwrap_or_default()
+}
+
+fn reply(call: &Call, workspace: &Workspace, status: StatusCode) -> HttpResponse {
     let mut response = HttpResponse::build(status);
     response.insert_header(("ETag", format!("\"{}\"", workspace.version)));
-    answer(response, &out(workspace, plan.map(AsRef::as_ref)))
+    if status == StatusCode::NOT_MODIFIED {
+        return response.finish();
+    }
+    answer(response, &shown(call, workspace))
 }
 
 /// Creates or replaces a workspace. A change never moves a counter.
@@ -324,7 +338,12 @@ pub async fn put(call: Call) -> Answer {
     let body: WorkspaceBody = call.json()?;
     let now = call.service.clock.now();
     let change = |workspace: &mut Workspace, is_new: bool| body.apply(&call, workspace, is_new, now);
-    let (workspace, is_new) = flow::workspace::change(&call.service, &id, call.if_match()?, change).await?;
+    let told = Told {
+        by: &call.by()?,
+        action: "workspace.put",
+        document: &|workspace| document(&call, workspace),
+    };
+    let (workspace, is_new) = flow::workspace::change(&call.service, &id, &call.expected()?, told, change).await?;
     Ok(reply(&call, &workspace, if is_new { StatusCode::CREATED } else { StatusCode::OK }))
 }
 
@@ -334,7 +353,12 @@ pub async fn put(call: Call) -> Answer {
 pub async fn get(call: Call) -> Answer {
     let id = call.path_workspace()?;
     let workspace = flow::workspace::find(&call.service, &id).await?.ok_or_else(Problem::not_found)?;
-    Ok(reply(&call, &workspace, StatusCode::OK))
+    let status = if call.has(workspace.version)? {
+        StatusCode::NOT_MODIFIED
+    } else {
+        StatusCode::OK
+    };
+    Ok(reply(&call, &workspace, status))
 }
 
 /// Changes some members, by JSON Merge Patch (RFC 7396): null takes a member away.
@@ -346,14 +370,17 @@ pub async fn patch(call: Call) -> Answer {
     flow::workspace::find(&call.service, &id).await?.ok_or_else(Problem::not_found)?;
     let now = call.service.clock.now();
     let change = |workspace: &mut Workspace, is_new: bool| {
-        let policy = call.service.policy.load();
-        let plan = policy.plan(workspace.plan_id.as_ref());
-        let mut document = serde_json::to_value(out(workspace, plan.map(AsRef::as_ref)).body).unwrap_or_default();
-        merge(&mut document, &given);
-        let body: WorkspaceBody = merged(document)?;
+        let mut patched = document(&call, workspace);
+        merge(&mut patched, &given);
+        let body: WorkspaceBody = merged(patched)?;
         body.apply(&call, workspace, is_new, now)
     };
-    let (workspace, _) = flow::workspace::change(&call.service, &id, call.if_match()?, change).await?;
+    let told = Told {
+        by: &call.by()?,
+        action: "workspace.patch",
+        document: &|workspace| document(&call, workspace),
+    };
+    let (workspace, _) = flow::workspace::change(&call.service, &id, &call.expected()?, told, change).await?;
     Ok(reply(&call, &workspace, StatusCode::OK))
 }
 

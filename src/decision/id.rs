@@ -138,7 +138,20 @@ impl ReservationId {
         hash.update([workspace.as_str().len() as u8]); // A name has at most 128 characters, so its length keeps both parts apart.
         hash.update(workspace.as_str());
         hash.update(key.as_str());
-        let digest = hash.finalize();
+        Self::of_digest(workspace, &hash.finalize())
+    }
+
+    /// Under which the corrections of an entry are counted, so that of two that race one is decided anew. No caller's key makes it: the
+    /// first byte, the length of a workspace's name, is never zero there.
+    pub fn of_corrections(workspace: &WorkspaceId, entry: EntryId) -> Self {
+        let mut hash = Sha256::new();
+        hash.update([0]);
+        hash.update(workspace.as_str());
+        hash.update(entry.0.to_be_bytes());
+        Self::of_digest(workspace, &hash.finalize())
+    }
+
+    fn of_digest(workspace: &WorkspaceId, digest: &[u8]) -> Self {
         let mut bytes = [0u8; 16];
         bytes.copy_from_slice(&digest[..16]);
         bytes[..3].copy_from_slice(&slot(workspace).to_be_bytes()[1..]);
@@ -178,6 +191,20 @@ pub struct DecisionId(u128);
 pub struct GrantId(u128);
 
 impl GrantId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+
+    pub const fn uuid(self) -> Uuid {
+        Uuid::from_u128(self.0)
+    }
+}
+
+/// One record of the audit log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AuditId(u128);
+
+impl AuditId {
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid.as_u128())
     }
@@ -258,6 +285,7 @@ prefixed! {
     EntryId, "ent_", "an entry id";
     DecisionId, "dec_", "a decision id";
     GrantId, "grt_", "a grant id";
+    AuditId, "aud_", "an id of the audit log";
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod amount;
 pub mod ask;
 pub mod catalogue;
+pub mod correction;
 pub mod counter;
 pub mod entry;
 pub mod estimate;
@@ -20,6 +21,7 @@ pub mod plan;
 pub mod pointer;
 pub mod price;
 pub mod pricing;
+pub mod provider;
 pub mod questions;
 pub mod refusal;
 pub mod route;

@@ -97,6 +97,10 @@ pub struct ExplainedRung {
 pub async fn authorize(service: &Service, request: Request) -> Result<Decision, FlowError> {
     let now = service.clock.now();
     let policy = service.policy.load();
+    let request = Request {
+        ask: service.drained.avoid(request.ask),
+        ..request
+    };
     let ask = &request.ask;
     let workspace = workspace::find_or_create(service, &ask.workspace).await?;
     let decision = DecisionId::from_uuid(service.clock.uuid());

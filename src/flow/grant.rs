@@ -1,8 +1,9 @@
 //! Grants: who is asked to pay for a use, what is left, and what an operator gives and voids.
 //!
-//! Giving writes the workspace first, so that all nodes name its purse from then on, and the grant after it; a crash between them leaves a
-//! purse with nothing in it. The counters are told last, at once by this node; whoever finds their purse too old asks the ledger.
+//! Giving is one write: the grant, its record, and that all nodes name the purse of its budget from now on. The counters are told after it,
+//! at once by this node; after a crash in between they are told by whoever next asks the ledger, or by the next grant.
 
+use super::audit::{self, By, Subject};
 use super::{FlowError, Service, workspace};
 use crate::counters::Applied;
 use crate::decision::amount::Unit;
@@ -14,7 +15,7 @@ use crate::decision::period::Period;
 use crate::decision::plan::{Budget, Plan};
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
-use crate::ledger::{Given, Post, Pots};
+use crate::ledger::{Given, Post, Pots, grant_document};
 use std::sync::Arc;
 
 /// The post, with the budgets that its use falls under and that grants may pay for: by the plan and workspace as they are now, at the moment
@@ -169,18 +170,13 @@ pub struct Standing {
 }
 
 /// Gives a grant. The same key with the same content is the grant that was given first; false: it is that one.
-pub async fn give(service: &Service, id: &WorkspaceId, grant: Grant) -> Result<(Standing, bool), FlowError> {
-    let budget = grant.budget.clone();
-    let known = workspace::find(service, id).await?.ok_or(FlowError::NotFound)?;
-    if !known.granted.contains(&budget) {
-        let name = |workspace: &mut Workspace, _| {
-            workspace.granted.insert(budget.clone());
-            Ok(())
-        };
-        workspace::change(service, id, None, name).await?;
-    }
+pub async fn give(service: &Service, by: &By, id: &WorkspaceId, grant: Grant) -> Result<(Standing, bool), FlowError> {
+    workspace::find(service, id).await?.ok_or(FlowError::NotFound)?;
     let wanted = grant.clone();
-    let (grant, is_new) = match service.ledger.give(id, grant).await? {
+    let subject = Subject::of(id, "grant", grant.id.to_string());
+    let after = Some(grant_document(&grant));
+    let audited = audit::record(&*service.clock, by, "grant.give", subject, None, after);
+    let (grant, is_new) = match service.ledger.give(id, grant, audited).await? {
         Given::New(grant) => (grant, true),
         Given::Known(known) if is_alike(&known, &wanted) => (known, false),
         Given::Known(known) => return Err(FlowError::GrantConflict(known.id)),
@@ -195,6 +191,7 @@ pub async fn give(service: &Service, id: &WorkspaceId, grant: Grant) -> Result<(
         }
     };
     if is_new {
+        workspace::refresh(service, id).await?;
         tell(service, id).await?;
     }
     Ok((stand(service, id, vec![grant]).await?.remove(0), is_new))
@@ -228,8 +225,19 @@ fn is_alike(known: &Grant, wanted: &Grant) -> bool {
 }
 
 /// Ends a grant. What it paid stays paid, and what was authorized while it lived is still paid by it.
-pub async fn void(service: &Service, id: &WorkspaceId, grant: GrantId) -> Result<Grant, FlowError> {
-    let voided = service.ledger.void(id, grant, service.clock.now()).await?;
+pub async fn void(service: &Service, by: &By, id: &WorkspaceId, grant: GrantId) -> Result<Grant, FlowError> {
+    let now = service.clock.now();
+    let known = service.ledger.grant(id, grant).await?.ok_or(FlowError::NotFound)?;
+    let (before, after) = (
+        grant_document(&known),
+        grant_document(&Grant {
+            voided_at: Some(now),
+            ..known
+        }),
+    );
+    let subject = Subject::of(id, "grant", grant.to_string());
+    let audited = audit::record(&*service.clock, by, "grant.void", subject, Some(before), Some(after));
+    let voided = service.ledger.void(id, grant, now, audited).await?;
     let voided = voided.ok_or(FlowError::NotFound)?;
     tell(service, id).await?;
     Ok(voided)

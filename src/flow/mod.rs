@@ -8,23 +8,29 @@ use crate::decision::standing::End;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use estimator::Estimator;
+use providers::Drained;
 use std::sync::Arc;
 use workspace::Workspaces;
 
 pub mod answer;
+pub mod audit;
 pub mod authorize;
 pub mod context;
+pub mod correct;
 pub mod estimator;
+pub mod expected;
 pub mod expire;
 pub mod extend;
 pub mod find;
 pub mod grant;
 mod known;
 pub mod policy;
+pub mod providers;
 pub mod read;
 pub mod rebuild;
 pub mod record;
 pub mod release;
+pub mod reprice;
 mod route;
 pub mod selftest;
 pub mod settle;
@@ -43,6 +49,7 @@ pub struct Service {
     pub policy: Holder,
     pub recent: policy::Recent,
     pub workspaces: Workspaces,
+    pub drained: Drained,
     pub estimator: Estimator,
     pub clock: Arc<dyn Clock>,
 }
@@ -55,6 +62,7 @@ impl Service {
             policy,
             recent: policy::Recent::default(),
             workspaces: Workspaces::default(),
+            drained: Drained::default(),
             estimator: Estimator::default(),
             clock,
         }

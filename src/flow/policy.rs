@@ -1,8 +1,11 @@
 //! Policy: changes are written to the ledger as a new version, then the snapshot is swapped whole. Requests that run keep the one they
 //! have. A crash between both leaves the ledger ahead, which [`follow`] notices within its poll.
 
+pub use super::audit::By;
+use super::audit::{self, Subject};
+use super::expected::Expected;
 use super::{DECIDE_AGAIN_MAX, FlowError, Service};
-use crate::decision::time::Timestamp;
+use crate::clock::Clock;
 use crate::ledger::{Ledger, LedgerError, PolicyChange, PolicyState};
 use crate::policy::Policy;
 use crate::policy::files::Files;
@@ -61,33 +64,21 @@ pub async fn follow(service: &Service) -> Result<bool, FlowError> {
     Ok(true)
 }
 
-/// Who changes policy, and why.
-pub struct By {
-    pub actor: String,
-    pub reason: String,
-}
-
-/// Writes one object as a new version, after checking that the whole policy holds together with it. `expected`: the object's version that
-/// the caller saw (0: none); another one refuses.
-pub async fn change(service: &Service, change: Change, by: &By, expected: Option<u32>) -> Result<Arc<Policy>, FlowError> {
+/// Writes one object as a new version, after checking that the whole policy holds together with it; `expected` refuses other versions
+/// than the caller saw.
+pub async fn change(service: &Service, change: Change, by: &By, expected: &Expected) -> Result<Arc<Policy>, FlowError> {
     for _ in 0..DECIDE_AGAIN_MAX {
         let current = build(service.ledger.policy().await?)?;
         let found = current.object(&change.0).map_or(0, |object| object.version);
-        if expected.is_some_and(|expected| expected != found) {
+        if !expected.accepts(found) {
             return Err(FlowError::Raced {
                 what: change.0.to_string(),
             });
         }
         let changes = [change.clone()];
         current.with(&changes).map_err(|problems| refused(problems, &change.0))?;
-        let write = PolicyChange {
-            expected_version: current.version,
-            objects: columns(&changes),
-            actor: by.actor.clone(),
-            reason: by.reason.clone(),
-            files_hash: None,
-            now: service.clock.now(),
-        };
+        let before = |id: &ObjectId| current.object(id).map(|object| object.body.clone());
+        let write = written(current.version, &changes, before, by, &*service.clock);
         if service.ledger.change_policy(write).await?.is_some() {
             follow(service).await?;
             return Ok(service.policy.load());
@@ -99,7 +90,7 @@ pub async fn change(service: &Service, change: Change, by: &By, expected: Option
 }
 
 /// Deletes a plan, unless a workspace is on it.
-pub async fn delete_plan(service: &Service, id: &str, by: &By, expected: Option<u32>) -> Result<(), FlowError> {
+pub async fn delete_plan(service: &Service, id: &str, by: &By, expected: &Expected) -> Result<(), FlowError> {
     let plan = ObjectId::plan(id);
     let policy = service.policy.load();
     if policy.object(&plan).is_none() {
@@ -125,7 +116,7 @@ pub async fn in_force(ledger: &dyn Ledger) -> Result<Option<Policy>, FlowError> 
 
 /// Applies policy files if they are not the ones that were applied last, and returns the policy in force: unchanged files never revert
 /// what was changed since.
-pub async fn apply_files(ledger: &dyn Ledger, files: &Files, by: &By, now: Timestamp) -> Result<Policy, FlowError> {
+pub async fn apply_files(ledger: &dyn Ledger, files: &Files, by: &By, clock: &dyn Clock) -> Result<Policy, FlowError> {
     let (hash, wanted) = (files.hash(), files.objects());
     for _ in 0..DECIDE_AGAIN_MAX {
         let state = ledger.policy().await?;
@@ -137,13 +128,11 @@ pub async fn apply_files(ledger: &dyn Ledger, files: &Files, by: &By, now: Times
         let first = changes.first().map(|(id, _)| id.clone());
         Policy::build(object::changed(&present, &changes), state.version, state.changed_at)
             .map_err(|problems| refused(problems, first.as_ref().unwrap_or(&ObjectId::routing())))?;
+        let bodies: BTreeMap<&ObjectId, &serde_json::Value> = present.iter().map(|object| (&object.id, &object.body)).collect();
+        let before = |id: &ObjectId| bodies.get(id).map(|body| (*body).clone());
         let write = PolicyChange {
-            expected_version: state.version,
-            objects: columns(&changes),
-            actor: by.actor.clone(),
-            reason: by.reason.clone(),
             files_hash: Some(hash.clone()),
-            now,
+            ..written(state.version, &changes, before, by, clock)
         };
         if ledger.change_policy(write).await?.is_some() {
             return build(ledger.policy().await?);
@@ -154,11 +143,29 @@ pub async fn apply_files(ledger: &dyn Ledger, files: &Files, by: &By, now: Times
     })
 }
 
-fn columns(changes: &[Change]) -> Vec<(String, String, Option<serde_json::Value>)> {
-    changes
-        .iter()
-        .map(|(id, body)| (id.kind.as_str().to_owned(), id.id.clone(), body.clone()))
-        .collect()
+/// A change of policy as the ledger takes it, each object with its record; `before` tells what an object says until then.
+fn written(
+    expected_version: i64,
+    changes: &[Change],
+    before: impl Fn(&ObjectId) -> Option<serde_json::Value>,
+    by: &By,
+    clock: &dyn Clock,
+) -> PolicyChange {
+    let column = |(id, body): &Change| (id.kind.as_str().to_owned(), id.id.clone(), body.clone());
+    let record = |(id, body): &Change| {
+        let kind = id.kind.as_str();
+        let verb = if body.is_some() { "put" } else { "delete" };
+        let subject = Subject::shared(kind, id.id.as_str());
+        audit::record(clock, by, format!("{kind}.{verb}"), subject, before(id), body.clone())
+    };
+    PolicyChange {
+        expected_version,
+        objects: changes.iter().map(column).collect(),
+        by: by.clone(),
+        audited: changes.iter().map(record).collect(),
+        files_hash: None,
+        now: clock.now(),
+    }
 }
 
 /// The first problem as an answer: one of the object that changes by its pointer, one of another object by its name.

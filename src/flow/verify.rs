@@ -9,7 +9,7 @@ use crate::counters::{Applied, Counters, SumRow};
 use crate::decision::counter::Counter;
 use crate::decision::id::WorkspaceId;
 use crate::decision::time::Timestamp;
-use crate::ledger::{Ledger, SumDifference};
+use crate::ledger::{GrantDifference, Ledger, SumDifference};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -33,6 +33,10 @@ pub struct Verification {
 pub enum Difference {
     /// A sum is not what its entries add up to.
     Sum(SumDifference),
+    /// What grants paid of a counter is not what their payments add up to.
+    Paid(SumDifference),
+    /// What a grant paid is not what its payments add up to, or more than it had.
+    Grant(GrantDifference),
     /// A counter is not what its sum says.
     Counter(CounterDifference),
 }
@@ -60,6 +64,7 @@ pub async fn verify(
         let page = ledger.verify_page(after.as_ref(), PAGE_SUMS).await?;
         found.sums += page.rows.len() as u64;
         found.differences.extend(page.differences.into_iter().map(Difference::Sum));
+        found.differences.extend(page.paid_differences.into_iter().map(Difference::Paid));
         if let Some(store) = counters {
             let book = Book {
                 ledger,
@@ -74,9 +79,13 @@ pub async fn verify(
         progress(found.sums);
         match page.last {
             Some(last) => after = Some(last),
-            None => return Ok(found),
+            None => break,
         }
     }
+    found
+        .differences
+        .extend(ledger.verify_grants().await?.into_iter().map(Difference::Grant));
+    Ok(found)
 }
 
 /// The rows of each workspace.

@@ -1,10 +1,14 @@
 //! Workspaces as requests see them: held in memory, read from the ledger on first sight, replaced whole by a change, be it another node's.
 
+use super::audit::{self, By, Subject};
+use super::expected::Expected;
 use super::{DECIDE_AGAIN_MAX, FlowError, Service};
 use crate::decision::counter::Whose;
 use crate::decision::id::WorkspaceId;
 use crate::decision::workspace::Workspace;
+pub use crate::ledger::directory::WorkspaceQuery;
 use foldhash::HashMap;
+use serde_json::Value;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -111,12 +115,32 @@ pub async fn find_or_create(service: &Service, id: &WorkspaceId) -> Result<Arc<W
     find(service, id).await?.ok_or(FlowError::NotFound)
 }
 
+/// The workspace as it is stored, which from now on is what is known of it.
+pub(super) async fn refresh(service: &Service, id: &WorkspaceId) -> Result<Arc<Workspace>, FlowError> {
+    let stored = service.ledger.workspace(id).await?.ok_or(FlowError::NotFound)?;
+    Ok(service.workspaces.keep(stored))
+}
+
+/// Workspaces, newest first.
+pub async fn list(service: &Service, query: &WorkspaceQuery) -> Result<Vec<Workspace>, FlowError> {
+    Ok(service.ledger.workspaces(query).await?)
+}
+
+/// How a change of a workspace is told in the audit log.
+pub struct Told<'a> {
+    pub by: &'a By,
+    pub action: &'static str,
+    /// The workspace as callers see it.
+    pub document: &'a dyn Fn(&Workspace) -> Value,
+}
+
 /// Changes a workspace, or creates it, and returns it with whether it is new. `change` is told the same, sees the workspace as it is, and
-/// may be called again when somebody else was faster; `expected` refuses any version but that one.
+/// may be called again when somebody else was faster; `expected` refuses other versions than its caller saw.
 pub async fn change(
     service: &Service,
     id: &WorkspaceId,
-    expected: Option<u32>,
+    expected: &Expected,
+    told: Told<'_>,
     change: impl Fn(&mut Workspace, bool) -> Result<(), FlowError>,
 ) -> Result<(Arc<Workspace>, bool), FlowError> {
     let raced = || FlowError::Raced {
@@ -126,14 +150,17 @@ pub async fn change(
         let now = service.clock.now();
         let stored = service.ledger.workspace(id).await?;
         let (version, is_new) = stored.as_ref().map_or((0, true), |stored| (stored.version, false));
-        if expected.is_some_and(|expected| expected != version) {
+        if !expected.accepts(version) {
             return Err(raced());
         }
+        let before = stored.as_ref().map(told.document);
         let mut next = stored.unwrap_or_else(|| Workspace::unknown(id.clone(), now));
         change(&mut next, is_new)?;
         next.version = version + 1;
         next.updated_at = now;
-        if service.ledger.put_workspace(&next, version).await? {
+        let subject = Subject::of(id, "workspace", id.as_str());
+        let audited = audit::record(&*service.clock, told.by, told.action, subject, before, Some((told.document)(&next)));
+        if service.ledger.put_workspace(&next, version, audited).await? {
             return Ok((service.workspaces.keep(next), is_new));
         }
     }

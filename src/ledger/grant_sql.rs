@@ -89,3 +89,7 @@ pub(super) const DIFFERENCES: &str = "SELECT sums.workspace_id, sums.grant_id, s
      CAST(SUM(sums.payment) AS BIGINT) AS payments FROM (SELECT workspace_id, grant_id, segment, paid, 0 AS payment FROM grant_paid \
      WHERE workspace_id = $1 UNION ALL SELECT workspace_id, grant_id, segment, 0 AS paid, amount AS payment FROM grant_payment \
      WHERE workspace_id = $1) AS sums GROUP BY sums.workspace_id, sums.grant_id, sums.segment HAVING SUM(sums.paid) <> SUM(sums.payment)";
+
+pub(super) const GRANTED: &str = "SELECT granted FROM workspace WHERE workspace_id = $1";
+
+pub(super) const SET_GRANTED: &str = "UPDATE workspace SET granted = $2, version = version + 1 WHERE workspace_id = $1";

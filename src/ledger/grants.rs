@@ -4,16 +4,42 @@
 //! the workspace's lock, so no balance is spent twice. Definitions and payments are append-only, but for the void of a grant.
 
 use super::LedgerError;
+use super::audit::Audited;
 use crate::decision::amount::Unit;
 use crate::decision::grant::{Grant, Pot, Purse};
 use crate::decision::id::{BudgetId, GrantId, WorkspaceId};
+use crate::decision::money::Usd;
 use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 
 #[cfg(doc)]
 use crate::decision::grant::Charge;
+
+/// A grant as the audit log tells of it.
+pub fn grant_document(grant: &Grant) -> Value {
+    let amount = |amount: i64| match grant.unit {
+        Unit::Usd => json!(Usd::from_nanos(amount).to_string()),
+        _ => json!(amount),
+    };
+    json!({
+        "grant_id": grant.id,
+        "key": grant.key,
+        "budget_id": grant.budget,
+        "unit": grant.unit,
+        "amount": amount(grant.amount),
+        "priority": grant.priority,
+        "effective_at": grant.effective_at,
+        "expires_at": grant.expires_at,
+        "recurrence": grant.recurrence,
+        "rollover_min": grant.rollover_min.map(amount),
+        "rollover_max": grant.rollover_max.map(amount),
+        "source": grant.source,
+        "voided_at": grant.voided_at,
+    })
+}
 
 /// What became of a grant that was to be given.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,11 +85,13 @@ pub struct GrantDifference {
 /// The part of a ledger that is about grants.
 #[async_trait]
 pub trait GrantLedger: Send + Sync {
-    /// Gives a grant to a workspace that exists, unless one of its key was given before.
-    async fn give(&self, workspace: &WorkspaceId, grant: Grant) -> Result<Given, LedgerError>;
+    /// Gives a grant to a workspace that exists, unless one of its key was given before. From then on all nodes name its purse.
+    async fn give(&self, workspace: &WorkspaceId, grant: Grant, audited: Audited) -> Result<Given, LedgerError>;
 
     /// Ends a grant at `now`, if it has not ended, and tells how it stands; `None`: there is none of that id in this workspace.
-    async fn void(&self, workspace: &WorkspaceId, grant: GrantId, now: Timestamp) -> Result<Option<Grant>, LedgerError>;
+    async fn void(&self, workspace: &WorkspaceId, grant: GrantId, now: Timestamp, audited: Audited) -> Result<Option<Grant>, LedgerError>;
+
+    async fn grant(&self, workspace: &WorkspaceId, grant: GrantId) -> Result<Option<Grant>, LedgerError>;
 
     /// At most `limit` grants of a workspace, newest first, after the place of the page before.
     async fn grants(&self, workspace: &WorkspaceId, after: Option<(Timestamp, GrantId)>, limit: usize) -> Result<Vec<Grant>, LedgerError>;

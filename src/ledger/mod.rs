@@ -14,7 +14,8 @@
 //! 5. The first write of a workspace creates it.
 //! 6. What passes the limit of a budget with grants is paid by them in the transaction that records it, as far as their balances go, in their
 //!    order; no balance is spent twice, and each payment is in the sum's row under its version. What was paid stays paid.
-//! 7. Of the answers under one key the first is kept, until it is older than whoever asks wants to know.
+//! 7. What changes a description writes who did it, and what it was before, in the same transaction ([`audit`]).
+//! 8. Of the answers under one key the first is kept, until it is older than whoever asks wants to know.
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -26,17 +27,25 @@ use crate::decision::standing::{End, Standing};
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use async_trait::async_trait;
+use audit::{AuditLedger, Audited, By};
+use correction::CorrectionLedger;
+use directory::DirectoryLedger;
+use provider::ProviderLedger;
 
+pub mod audit;
 #[cfg(test)]
 mod contract;
+pub mod correction;
+pub mod directory;
 mod grant_sql;
 mod grants;
 pub mod postgres;
+pub mod provider;
 mod record;
 mod sql;
 pub mod sqlite;
 
-pub use grants::{Given, GrantDifference, GrantLedger, Pots};
+pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};
 
 /// The most entries of one page.
 pub const PAGE_ENTRIES_MAX: usize = 500;
@@ -128,9 +137,10 @@ pub struct PolicyChange {
     /// The policy version that it was decided on; another one refuses it.
     pub expected_version: i64,
     pub objects: Vec<(String, String, Option<serde_json::Value>)>,
-    /// Who changed it, for history.
-    pub actor: String,
-    pub reason: String,
+    /// Who changes it, for history.
+    pub by: By,
+    /// One for each object.
+    pub audited: Vec<Audited>,
     /// The hash of the files that were applied, where files were.
     pub files_hash: Option<String>,
     pub now: Timestamp,
@@ -229,7 +239,7 @@ pub trait Lead: Send + Sync {
 
 /// A ledger.
 #[async_trait]
-pub trait Ledger: GrantLedger + Send + Sync {
+pub trait Ledger: AuditLedger + CorrectionLedger + DirectoryLedger + GrantLedger + ProviderLedger {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.
@@ -253,7 +263,7 @@ pub trait Ledger: GrantLedger + Send + Sync {
     async fn workspace(&self, id: &WorkspaceId) -> Result<Option<Workspace>, LedgerError>;
 
     /// Creates or replaces a workspace. False: it is not at `expected_version` (0: not there), and nothing changed.
-    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32) -> Result<bool, LedgerError>;
+    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32, audited: Audited) -> Result<bool, LedgerError>;
 
     /// A workspace that is on this plan, if there is one.
     async fn workspace_on_plan(&self, plan: &str) -> Result<Option<WorkspaceId>, LedgerError>;

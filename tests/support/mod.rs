@@ -188,10 +188,15 @@ impl TestApp {
     }
 
     pub async fn call_as(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> Reply {
+        self.call_with(token, method, path, &[], body).await
+    }
+
+    /// With these headers besides.
+    pub async fn call_with(&self, token: &str, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Reply {
         let is_production = matches!(*self.stores, Stores::Production { .. });
         for _ in 0..TRIES_MAX {
             // On two busy cores a real server is sometimes late, or a connection is given up. A caller then asks again, as the answer says.
-            match self.try_call(token, method.clone(), path, body.as_ref()).await {
+            match self.try_call(token, method.clone(), path, headers, body.as_ref()).await {
                 Ok(reply) if reply.status != StatusCode::SERVICE_UNAVAILABLE || !is_production => return reply,
                 Ok(reply) => assert!(reply.header("retry-after").is_some(), "{}", reply.text),
                 Err(error) => assert!(is_production, "an answer: {error:?}"),
@@ -202,16 +207,26 @@ impl TestApp {
     }
 
     async fn call_once(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> Reply {
-        self.try_call(token, method, path, body).await.expect("an answer")
+        self.try_call(token, method, path, &[], body).await.expect("an answer")
     }
 
-    async fn try_call(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> reqwest::Result<Reply> {
+    async fn try_call(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> reqwest::Result<Reply> {
         let is_change = !matches!(method, Method::GET | Method::POST);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % (self.beside.len() + 1);
         let node = turn.checked_sub(1).map_or(self, |place| &self.beside[place]);
         let mut request = self.client.request(method, format!("{}{path}", node.url)).bearer_auth(token);
         if let Some(body) = body {
             request = request.json(body);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, reqwest::header::HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
         }
         let reply = Reply::read(request.send().await?).await;
         if is_change {
@@ -235,6 +250,15 @@ impl TestApp {
 
     pub async fn post(&self, path: &str, body: Value) -> Reply {
         self.call(Method::POST, path, Some(body)).await
+    }
+
+    /// As an operator, with these headers.
+    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Value) -> Reply {
+        self.call_with(&self.admin_token(), method, path, headers, Some(body)).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Reply {
+        self.call(Method::PATCH, path, Some(body)).await
     }
 
     pub async fn put(&self, path: &str, body: Value) -> Reply {
@@ -329,6 +353,7 @@ impl TestApp {
     pub async fn follow(&self) {
         weir::flow::policy::follow(&self.service).await.expect("the policy is followed");
         weir::flow::workspace::follow(&self.service).await.expect("workspaces are followed");
+        weir::flow::providers::follow(&self.service).await.expect("providers are followed");
     }
 
     /// Runs what the background would do by now.

@@ -180,6 +180,11 @@ impl Pools {
         self.zip(other, |a, b| Some(a.max(b))).unwrap_or(self)
     }
 
+    /// Pool by pool; `None` when a sum leaves 64 bits.
+    pub fn checked_add(&self, other: &Pools) -> Option<Pools> {
+        self.zip(other, i64::checked_add)
+    }
+
     /// Pool by pool; `None` when a difference leaves 64 bits.
     pub fn checked_sub(&self, other: &Pools) -> Option<Pools> {
         self.zip(other, i64::checked_sub)

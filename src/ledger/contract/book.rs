@@ -6,12 +6,13 @@ use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::{Checkpoint, Entry, Kind, Outcome};
 use crate::decision::grant::Charge;
-use crate::decision::id::{EntryId, Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
+use crate::decision::id::{AuditId, EntryId, Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
 use crate::decision::period::{Period, PeriodKind};
 use crate::decision::price::Mode;
 use crate::decision::standing::{End, Standing};
 use crate::decision::time::Timestamp;
 use crate::decision::usage::Pools;
+use crate::ledger::audit::{Audited, By, Subject};
 use crate::ledger::{EntryQuery, Ledger, Post, Posted};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -400,4 +401,26 @@ pub(in crate::ledger) fn spent_of(rows: &[SumRow], counter: &Counter) -> Option<
 /// How many posts of a race were written.
 pub(in crate::ledger) fn written(answers: &[Posted]) -> usize {
     answers.iter().filter(|answer| matches!(answer, Posted::Done { .. })).count()
+}
+
+/// The record of a change that nobody needs a reason for.
+pub(in crate::ledger) fn audited(action: &str, id: &str) -> Audited {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    Audited {
+        id: AuditId::from_uuid(uuid::Uuid::from_u128(NEXT.fetch_add(1, Ordering::Relaxed).into())),
+        changed_at: at(NOON),
+        by: by("usr_admin"),
+        action: action.to_owned(),
+        subject: Subject::shared(action.split('.').next().unwrap_or_default(), id),
+        before: None,
+        after: None,
+    }
+}
+
+pub(in crate::ledger) fn by(actor: &str) -> By {
+    By {
+        actor: actor.to_owned(),
+        reason: "a test's".to_owned(),
+        request_id: None,
+    }
 }

@@ -1,6 +1,6 @@
 //! What is described rather than counted: workspaces and policies, changed by whoever saw the version that is there.
 
-use super::book::{Book, at, month, settle, workspace};
+use super::book::{Book, at, audited, by, month, settle, workspace};
 use crate::decision::amount::Unit;
 use crate::decision::id::PlanId;
 use crate::decision::money::Usd;
@@ -29,7 +29,7 @@ pub(in crate::ledger) async fn a_workspace_is_created_once_and_replaced_at_its_v
         let ledger = book.ledger();
         async move {
             ledger
-                .put_workspace(&described(version), expected)
+                .put_workspace(&described(version), expected, audited("workspace.put", "ws_a"))
                 .await
                 .expect("the ledger answers")
         }
@@ -57,7 +57,10 @@ pub(in crate::ledger) async fn of_racing_changes_of_a_workspace_one_wins(book: B
         racing.spawn(async move {
             let mut workspace = described(2);
             workspace.seats.change(100 + seats, at(5));
-            let won = ledger.put_workspace(&workspace, 1).await.expect("the ledger answers");
+            let won = ledger
+                .put_workspace(&workspace, 1, audited("workspace.put", "ws_a"))
+                .await
+                .expect("the ledger answers");
             won.then_some(workspace)
         });
     }
@@ -76,7 +79,12 @@ pub(in crate::ledger) async fn of_racing_changes_of_a_workspace_one_wins(book: B
 pub(in crate::ledger) async fn describing_a_workspace_moves_no_sum(book: Book) {
     book.done(settle("a").naming([month(Unit::Tokens)])).await;
     let before = book.row(&month(Unit::Tokens)).await;
-    assert!(book.ledger().put_workspace(&described(2), 1).await.expect("the ledger answers"));
+    assert!(
+        book.ledger()
+            .put_workspace(&described(2), 1, audited("workspace.put", "ws_a"))
+            .await
+            .expect("the ledger answers")
+    );
     assert_eq!(book.row(&month(Unit::Tokens)).await, before);
     let after = book.done(settle("b")).await;
     assert!(
@@ -96,7 +104,12 @@ pub(in crate::ledger) async fn a_workspace_is_found_by_its_plan(book: Book) {
     };
     book.done(settle("r").of("ws_b")).await;
     assert_eq!(on("pro").await, None);
-    assert!(book.ledger().put_workspace(&described(1), 0).await.expect("the ledger answers"));
+    assert!(
+        book.ledger()
+            .put_workspace(&described(1), 0, audited("workspace.put", "ws_a"))
+            .await
+            .expect("the ledger answers")
+    );
     assert_eq!(on("pro").await, Some(workspace("ws_a")));
     assert_eq!(on("free").await, None);
 }
@@ -108,8 +121,8 @@ fn change(expected_version: i64, objects: &[(&str, &str, Option<Value>)]) -> Pol
             .iter()
             .map(|(kind, id, body)| ((*kind).to_owned(), (*id).to_owned(), body.clone()))
             .collect(),
-        actor: "usr_admin".to_owned(),
-        reason: "a test's".to_owned(),
+        by: by("usr_admin"),
+        audited: objects.iter().map(|(kind, id, _)| audited(&format!("{kind}.put"), id)).collect(),
         files_hash: None,
         now: at(expected_version + 1),
     }

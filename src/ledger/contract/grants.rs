@@ -5,9 +5,11 @@ use crate::counters::SumRow;
 use crate::decision::amount::Unit;
 use crate::decision::counter::Counter;
 use crate::decision::grant::{Charge, Grant, Interval, Purse, Recurrence, Source, TopUp};
-use crate::decision::id::{BudgetId, GrantId};
+use crate::decision::id::{AuditId, BudgetId, GrantId};
 use crate::decision::standing::End;
-use crate::ledger::{Given, Posted};
+use crate::ledger::audit::{AuditQuery, Audited, By, Subject};
+use crate::ledger::{Given, Posted, grant_document};
+use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
 const HARD: i64 = 100;
@@ -40,6 +42,25 @@ fn grant(number: u128, amount: i64) -> Grant {
     }
 }
 
+/// What the audit log is told; each has an id of its own.
+fn record(grant: &Grant) -> Audited {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    Audited {
+        id: AuditId::from_uuid(Uuid::from_u128(u128::from(number) << 64)),
+        changed_at: at(NOON),
+        by: By {
+            actor: "tester".to_owned(),
+            reason: String::new(),
+            request_id: None,
+        },
+        action: "grant.test".to_owned(),
+        subject: Subject::of(&workspace("ws_a"), "grant", grant.id.to_string()),
+        before: None,
+        after: Some(grant_document(grant)),
+    }
+}
+
 fn charge(counter: &Counter) -> Charge {
     Charge {
         budget: budget("tokens"),
@@ -58,7 +79,7 @@ fn used(request: &str, tokens: i64) -> Draft {
 
 impl Book {
     async fn give(&self, grant: Grant) -> Given {
-        let given = self.ledger().give(&workspace("ws_a"), grant).await;
+        let given = self.ledger().give(&workspace("ws_a"), grant.clone(), record(&grant)).await;
         given.expect("the ledger answers")
     }
 
@@ -244,26 +265,26 @@ pub(in crate::ledger) async fn a_voided_grant_pays_for_what_was_authorized_befor
     book.paid(used("limit", HARD + 10).at(1_100)).await;
     let voided = book
         .ledger()
-        .void(&workspace("ws_a"), id(1), at(1_200))
+        .void(&workspace("ws_a"), id(1), at(1_200), record(&grant(1, 1_200)))
         .await
         .expect("the ledger answers");
     assert_eq!(voided.expect("it is there").voided_at, Some(at(1_200)));
     let again = book
         .ledger()
-        .void(&workspace("ws_a"), id(1), at(1_300))
+        .void(&workspace("ws_a"), id(1), at(1_300), record(&grant(1, 1_300)))
         .await
         .expect("the ledger answers");
     assert_eq!(again.expect("it is there").voided_at, Some(at(1_200)), "it stays void since then");
     assert_eq!(
         book.ledger()
-            .void(&workspace("ws_a"), id(9), at(1_300))
+            .void(&workspace("ws_a"), id(9), at(1_300), record(&grant(9, 1_300)))
             .await
             .expect("the ledger answers"),
         None
     );
     assert_eq!(
         book.ledger()
-            .void(&workspace("ws_b"), id(1), at(1_300))
+            .void(&workspace("ws_b"), id(1), at(1_300), record(&grant(1, 1_300)))
             .await
             .expect("the ledger answers"),
         None
@@ -320,9 +341,32 @@ pub(in crate::ledger) async fn a_grant_is_given_once_under_its_key(book: Book) {
                 ..grant(number, 10)
             },
         );
-        racing.spawn(async move { ledger.give(&workspace("ws_a"), grant).await.expect("the ledger answers") });
+        racing.spawn(async move {
+            {
+                let audited = record(&grant);
+                ledger.give(&workspace("ws_a"), grant, audited).await
+            }
+            .expect("the ledger answers")
+        });
     }
     let given = racing.join_all().await;
+    let query = AuditQuery {
+        action: Some("grant.test".to_owned()),
+        limit: 100,
+        ..AuditQuery::default()
+    };
+    let told = book.ledger().audit_log(&query).await.expect("the ledger answers");
+    assert_eq!(told.len(), 1, "what was not given is not told: {told:?}");
+    let workspace_now = book
+        .ledger()
+        .workspace(&workspace("ws_a"))
+        .await
+        .expect("the ledger answers")
+        .expect("it is there");
+    assert!(
+        workspace_now.granted.contains(&budget("tokens")) && workspace_now.version == 2,
+        "{workspace_now:?}"
+    );
     let new: Vec<&Grant> = given
         .iter()
         .filter_map(|given| if let Given::New(grant) = given { Some(grant) } else { None })
@@ -339,7 +383,10 @@ pub(in crate::ledger) async fn a_grant_is_given_once_under_its_key(book: Book) {
         ..grant(20, 10)
     };
     assert!(
-        matches!(ledger.give(&workspace("ws_b"), elsewhere).await, Ok(Given::New(_))),
+        matches!(
+            ledger.give(&workspace("ws_b"), elsewhere.clone(), record(&elsewhere)).await,
+            Ok(Given::New(_))
+        ),
         "keys are of a workspace"
     );
     let without = |number| Grant {
@@ -403,6 +450,13 @@ pub(in crate::ledger) async fn racing_uses_top_up_no_oftener_than_they_may(book:
         assert_eq!((grant.amount, grant.priority, grant.source), (30, 7, Source::TopUp));
         assert_eq!((grant.effective_at, grant.expires_at), (at(NOON), Some(at(NOON + 60))));
     }
+    let query = AuditQuery {
+        action: Some("grant.give".to_owned()),
+        limit: 100,
+        ..AuditQuery::default()
+    };
+    let told = book.ledger().audit_log(&query).await.expect("the ledger answers");
+    assert_eq!(told.len(), 3, "{told:?}");
     let row = book.row(&month(Unit::Tokens)).await.expect("a row");
     assert_eq!((row.spent, row.paid), (300, 90));
     book.grants_balance().await;

@@ -4,6 +4,8 @@ use super::Ledger;
 use async_trait::async_trait;
 use std::sync::Arc;
 
+pub(super) mod admin;
+pub(super) mod audit;
 pub(super) mod book;
 pub(super) mod checkpoints;
 pub(super) mod described;
@@ -108,6 +110,21 @@ macro_rules! ledger_contract {
             grants::grants_are_listed_newest_first_in_pages,
             grants::racing_uses_top_up_no_oftener_than_they_may,
             grants::what_was_given_and_paid_is_there_after_a_restart,
+            audit::a_change_is_audited_as_it_was_told,
+            audit::a_change_that_is_refused_leaves_no_record,
+            audit::a_change_whose_record_cannot_be_written_is_not_made,
+            audit::each_object_of_a_change_of_policy_has_its_record,
+            audit::of_racing_changes_only_the_winner_is_audited,
+            audit::the_audit_log_is_filtered,
+            audit::pages_of_the_audit_log_have_no_gap_and_no_double,
+            admin::a_correction_moves_the_rows_of_its_originals_time_and_is_audited,
+            admin::a_correction_decided_on_an_old_revision_leaves_nothing_behind,
+            admin::of_racing_corrections_on_one_revision_one_is_made,
+            admin::a_correction_whose_record_cannot_be_written_is_not_made,
+            admin::what_has_no_price_is_listed_until_a_correction_has_one,
+            admin::a_policy_object_tells_when_it_changed,
+            admin::a_provider_is_remembered_as_it_was_set_last,
+            admin::workspaces_are_listed_newest_first_and_filtered,
             nodes::many_standings_are_told_at_once,
             nodes::changes_of_workspaces_are_told_in_their_order,
             nodes::who_follows_the_numbers_of_racing_changes_misses_none,

@@ -1,6 +1,6 @@
 //! What nodes need of each other: many standings at once, changes to follow, one who leads, what to copy to the counters again.
 
-use super::book::{Book, But, at, checkpoint, end, month, period, reservation, settle, workspace};
+use super::book::{Book, But, at, audited, checkpoint, end, month, period, reservation, settle, workspace};
 use crate::counters::SumRow;
 use crate::decision::amount::Unit;
 use crate::decision::counter::Counter;
@@ -35,7 +35,10 @@ fn described(id: &str, version: u32) -> Workspace {
 }
 
 async fn put(book: &Book, id: &str, version: u32) -> bool {
-    let put = book.ledger().put_workspace(&described(id, version), version - 1).await;
+    let put = book
+        .ledger()
+        .put_workspace(&described(id, version), version - 1, audited("workspace.put", id))
+        .await;
     put.expect("the ledger answers")
 }
 
@@ -77,7 +80,7 @@ pub(in crate::ledger) async fn who_follows_the_numbers_of_racing_changes_misses_
         let ledger = book.ledger();
         racing.spawn(async move {
             ledger
-                .put_workspace(&described(&format!("ws_{n}"), 1), 0)
+                .put_workspace(&described(&format!("ws_{n}"), 1), 0, audited("workspace.put", "many"))
                 .await
                 .expect("the ledger answers")
         });

@@ -3,10 +3,11 @@
 
 use super::fault::Fault;
 use super::server::Server;
-use super::{Connection, follow, read, sql};
+use super::{Connection, audited, follow, read, sql};
 use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
+use crate::ledger::audit::Audited;
 use crate::ledger::record::{Record, WorkspaceRecord, hex};
 use crate::ledger::{KeptAnswer, PolicyChange, sql as shared};
 use async_trait::async_trait;
@@ -62,6 +63,7 @@ pub(super) struct WorkspacePut {
     pub(super) workspace: Workspace,
     /// 0: it is not there.
     pub(super) expected_version: u32,
+    pub(super) audited: Audited,
 }
 
 #[async_trait]
@@ -77,6 +79,7 @@ impl Description<bool> for WorkspacePut {
         if statement.execute(&mut *connection).await?.rows_affected() == 0 {
             return Ok((false, false));
         }
+        audited::write(connection, std::slice::from_ref(&self.audited)).await?;
         // The number is taken last: its lock, which all changes of workspaces share, is held for as short as can be.
         let number: i64 = sqlx::query_scalar(shared::NEXT_WORKSPACE_CHANGE)
             .fetch_one(&mut *connection)
@@ -94,8 +97,8 @@ impl Description<Option<i64>> for PolicyChange {
         let version = self.expected_version + 1;
         let head = sqlx::query(sql::ADD_NEXT_POLICY_VERSION).bind(version).bind(self.now.micros());
         let head = head
-            .bind(&self.actor)
-            .bind(&self.reason)
+            .bind(&self.by.actor)
+            .bind(&self.by.reason)
             .bind(&self.files_hash)
             .bind(self.expected_version);
         if head.execute(&mut *connection).await?.rows_affected() == 0 {
@@ -106,6 +109,7 @@ impl Description<Option<i64>> for PolicyChange {
             let object = sqlx::query(shared::ADD_POLICY_OBJECT).bind(kind).bind(id).bind(version).bind(body);
             object.execute(&mut *connection).await?;
         }
+        audited::write(connection, &self.audited).await?;
         follow::tell(connection).await?;
         Ok((Some(version), true))
     }

@@ -1,44 +1,14 @@
 //! Grants, as the trait asks for them: reads over the pool, each write a transaction of its own that takes the workspace's row first.
 
-use super::describe::Description;
 use super::fault::Fault;
-use super::{Connection, PostgresLedger, granting};
+use super::granting::{Giving, Voiding};
+use super::{PostgresLedger, granting};
 use crate::decision::grant::Grant;
 use crate::decision::id::{GrantId, WorkspaceId};
 use crate::decision::time::Timestamp;
+use crate::ledger::audit::Audited;
 use crate::ledger::{Given, GrantDifference, GrantLedger, LedgerError, Pots};
 use async_trait::async_trait;
-
-/// A grant that is to be given.
-struct Giving {
-    workspace: WorkspaceId,
-    grant: Grant,
-}
-
-#[async_trait]
-impl Description<Given> for Giving {
-    async fn write(&self, connection: &mut Connection) -> Result<(Given, bool), Fault> {
-        let given = granting::give(connection, &self.workspace, &self.grant).await?;
-        let is_kept = matches!(given, Given::New(_));
-        Ok((given, is_kept))
-    }
-}
-
-/// A grant that is to end.
-struct Voiding {
-    workspace: WorkspaceId,
-    grant: GrantId,
-    now: Timestamp,
-}
-
-#[async_trait]
-impl Description<Option<Grant>> for Voiding {
-    async fn write(&self, connection: &mut Connection) -> Result<(Option<Grant>, bool), Fault> {
-        let voided = granting::void(connection, &self.workspace, self.grant, self.now).await?;
-        let is_kept = voided.is_some();
-        Ok((voided, is_kept))
-    }
-}
 
 /// Reads with a connection of the pool.
 macro_rules! read {
@@ -57,14 +27,25 @@ macro_rules! read {
 
 #[async_trait]
 impl GrantLedger for PostgresLedger {
-    async fn give(&self, workspace: &WorkspaceId, grant: Grant) -> Result<Given, LedgerError> {
+    async fn give(&self, workspace: &WorkspaceId, grant: Grant, audited: Audited) -> Result<Given, LedgerError> {
         let workspace = workspace.clone();
-        self.describe("give a grant", Giving { workspace, grant }).await
+        let giving = Giving { workspace, grant, audited };
+        self.describe("give a grant", giving).await
     }
 
-    async fn void(&self, workspace: &WorkspaceId, grant: GrantId, now: Timestamp) -> Result<Option<Grant>, LedgerError> {
+    async fn void(&self, workspace: &WorkspaceId, grant: GrantId, now: Timestamp, audited: Audited) -> Result<Option<Grant>, LedgerError> {
         let workspace = workspace.clone();
-        self.describe("void a grant", Voiding { workspace, grant, now }).await
+        let voiding = Voiding {
+            workspace,
+            grant,
+            now,
+            audited,
+        };
+        self.describe("void a grant", voiding).await
+    }
+
+    async fn grant(&self, workspace: &WorkspaceId, grant: GrantId) -> Result<Option<Grant>, LedgerError> {
+        read!(self, "read a grant", grant(workspace, grant))
     }
 
     async fn grants(&self, workspace: &WorkspaceId, after: Option<(Timestamp, GrantId)>, limit: usize) -> Result<Vec<Grant>, LedgerError> {

@@ -7,6 +7,7 @@
 //! Every write runs in a task of its own: a caller who hangs up changes nothing of it. A time-out or a lost connection means that nothing is
 //! known; the same ids asked again get the answer.
 
+use super::audit::Audited;
 use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyChange, PolicyState, Post, Posted, Recorded, Verified};
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -26,8 +27,33 @@ use sqlx::{PgConnection, PgPool, Postgres};
 use std::sync::Arc;
 use writer::Writers;
 
+/// Reads with a connection of the pool, and names what was to be read if it fails.
+macro_rules! read {
+    ($ledger:ident, $act:literal, $function:ident($($argument:expr),*)) => {
+        read!($ledger, $act, read::$function($($argument),*))
+    };
+    ($ledger:ident, $act:literal, $from:ident::$function:ident($($argument:expr),*)) => {{
+        let result = async {
+            let mut connection = $ledger.reader().await?;
+            let result = $ledger.server.answer($from::$function(&mut *connection, $($argument),*)).await;
+            if matches!(result, Err(Fault::Silent)) {
+                drop(connection.detach());
+            }
+            result
+        };
+        $ledger.told($act, result.await)
+    }};
+}
+
+mod admin;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../audited.rs"]
+mod audited;
 mod batch;
 mod call;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../corrected.rs"]
+mod corrected;
 mod describe;
 mod fault;
 mod follow;
@@ -37,9 +63,15 @@ mod granting;
 mod grants;
 mod inspect;
 mod lead;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../listed.rs"]
+mod listed;
 mod many;
 mod months;
 mod paid;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../paying.rs"]
+mod paying;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read.rs"]
 mod read;
@@ -101,21 +133,6 @@ impl PostgresLedger {
     }
 }
 
-/// Reads with a connection of the pool, and names what was to be read if it fails.
-macro_rules! read {
-    ($ledger:ident, $act:literal, $function:ident($($argument:expr),*)) => {{
-        let result = async {
-            let mut connection = $ledger.reader().await?;
-            let result = $ledger.server.answer(read::$function(&mut *connection, $($argument),*)).await;
-            if matches!(result, Err(Fault::Silent)) {
-                drop(connection.detach());
-            }
-            result
-        };
-        $ledger.told($act, result.await)
-    }};
-}
-
 #[async_trait]
 impl Ledger for PostgresLedger {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError> {
@@ -159,10 +176,11 @@ impl Ledger for PostgresLedger {
         read!(self, "read a workspace", workspace(id))
     }
 
-    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32) -> Result<bool, LedgerError> {
+    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32, audited: Audited) -> Result<bool, LedgerError> {
         let put = describe::WorkspacePut {
             workspace: workspace.clone(),
             expected_version,
+            audited,
         };
         self.describe("write a workspace", put).await
     }

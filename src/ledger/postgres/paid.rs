@@ -4,7 +4,7 @@
 use super::Connection;
 use super::call::{self, Outcome, Write};
 use super::fault::Fault;
-use super::granting::{self, Due};
+use super::paying::{self, Due};
 use crate::counters::SumRow;
 use crate::decision::entry::Entry;
 use crate::decision::grant::Charge;
@@ -22,7 +22,7 @@ pub(super) async fn post_and_pay(connection: &mut Connection, writes: &[Write<'_
         (Write::Post(post), Outcome::Done(rows, purses)) => Some(Due { post, rows, purses, spent }),
         _ => None,
     });
-    granting::pay(&mut transaction, due.collect()).await?;
+    paying::pay(&mut transaction, due.collect()).await?;
     transaction.commit().await?;
     Ok(outcomes)
 }

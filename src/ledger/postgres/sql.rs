@@ -1,6 +1,6 @@
 //! Statements that only PostgreSQL is asked: it takes any number of rows as arrays.
 
-use crate::ledger::record::EntryRecord;
+use crate::ledger::record::{EntryRecord, Record};
 use crate::ledger::sql::{checkpoints_due, columns, standing, standings_where, sum_key};
 
 pub(super) const CHECKPOINTS_DUE: &str = checkpoints_due!("standing.entry_occurred_at, ");
@@ -12,6 +12,14 @@ pub(super) const STANDINGS: &str = standings_where!("standing.entry_occurred_at,
 pub(super) fn entries() -> String {
     format!(
         "SELECT {} FROM unnest($1, $2) AS item (id, at) JOIN entry ON entry.entry_id = item.id AND entry.occurred_at = item.at",
+        columns::<EntryRecord>()
+    )
+}
+
+/// The corrections of `$1` entries, by the order of bytes that their index has.
+pub(super) fn corrections() -> String {
+    format!(
+        "SELECT {} FROM entry WHERE corrects COLLATE \"C\" = ANY ($1)",
         columns::<EntryRecord>()
     )
 }
@@ -32,6 +40,17 @@ pub(super) const SUMS_AT: &str = concat!(
 pub(super) const CREATE_WORKSPACES: &str = "INSERT INTO workspace (workspace_id, seats, status, calendar, overrides, version, created_at, \
      updated_at) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS new (id, seats, status, calendar, overrides, version, created, \
      updated) ORDER BY id ON CONFLICT (workspace_id) DO NOTHING";
+
+/// Many rows at once, each with a parameter for each of its columns.
+pub(super) fn insert<R: Record>(rows: usize) -> String {
+    let width = R::COLUMNS.len();
+    let values = (0..rows).map(|row| {
+        let places = (1..=width).map(|column| format!("${}", row * width + column));
+        format!("({})", places.collect::<Vec<_>>().join(", "))
+    });
+    let values = values.collect::<Vec<_>>().join(", ");
+    format!("INSERT INTO {} ({}) VALUES {values}", R::TABLE, columns::<R>())
+}
 
 /// The one call that writes posts; see the migration.
 pub(super) const POST_BATCH: &str = "SELECT answer, posts, workspace_id, user_id, feature, unit, period_kind, period_start, period_end, spent, \

@@ -1,10 +1,10 @@
-//! Lookups by many keys, as SQLite takes them: a parameter for each.
+//! Lookups by many keys and writes of many rows, as SQLite takes them: a parameter for each.
 
 use super::fault::Fault;
-use super::statement::{fetch_each, padded};
+use super::statement::{fetch_each, padded, write_each};
 use super::{Connection, sql};
-use crate::decision::id::ReservationId;
-use crate::ledger::record::{EntryRecord, IdRecord, StandingRow, SumRecord, UseRecord};
+use crate::decision::id::{EntryId, ReservationId};
+use crate::ledger::record::{EntryRecord, IdRecord, Record, StandingRow, SumRecord, UseRecord};
 use std::collections::BTreeSet;
 
 pub(super) use super::sql::CHECKPOINTS_DUE;
@@ -19,7 +19,17 @@ pub(super) async fn entries_of(connection: &mut Connection, standings: &[Standin
     fetch_each(connection, sql::entries, named).await
 }
 
+/// The corrections of these entries, in no order.
+pub(super) async fn corrections_of(connection: &mut Connection, entries: &[EntryId]) -> Result<Vec<EntryRecord>, Fault> {
+    fetch_each(connection, sql::corrections, padded(entries.iter().map(IdRecord::of))).await
+}
+
 /// The sums that these uses fall into, each once.
 pub(super) async fn sums_at(connection: &mut Connection, uses: BTreeSet<UseRecord>) -> Result<Vec<SumRecord>, Fault> {
     fetch_each(connection, sql::sums_at, padded(uses)).await
+}
+
+/// Inserts all of these rows.
+pub(super) async fn insert<R: Record + Send>(connection: &mut Connection, rows: Vec<R>) -> Result<(), Fault> {
+    write_each(connection, sql::insert::<R>, rows).await
 }

@@ -3,6 +3,7 @@
 //! Writes go through one writer ([`writer`]), which commits what waits together; each commit is on the disk before anybody is answered.
 //! Reads have connections of their own, and see every commit that was answered before they began.
 
+use super::audit::Audited;
 use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyChange, PolicyState, Post, Posted, Recorded, Verified};
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -13,6 +14,7 @@ use crate::decision::standing::Standing;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use async_trait::async_trait;
+use describe::Description;
 use fault::Fault;
 use lead::Leads;
 use sqlx::migrate::Migrator;
@@ -24,7 +26,26 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use writer::{Job, Writer};
 
+/// Reads with a connection of the pool, and names what was to be read if it fails.
+macro_rules! read {
+    ($ledger:ident, $act:literal, $function:ident($($argument:expr),*)) => {
+        read!($ledger, $act, read::$function($($argument),*))
+    };
+    ($ledger:ident, $act:literal, $from:ident::$function:ident($($argument:expr),*)) => {{
+        let result = async { $from::$function(&mut *$ledger.reader().await?, $($argument),*).await };
+        $ledger.told($act, result.await)
+    }};
+}
+
+mod admin;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../audited.rs"]
+mod audited;
 mod batch;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../corrected.rs"]
+mod corrected;
+mod describe;
 mod fault;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../granting.rs"]
@@ -32,7 +53,13 @@ mod granting;
 mod grants;
 mod inspect;
 mod lead;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../listed.rs"]
+mod listed;
 mod many;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../paying.rs"]
+mod paying;
 mod posting;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read.rs"]
@@ -150,17 +177,13 @@ impl SqliteLedger {
         Ok(self.readers.acquire().await?)
     }
 
+    async fn describe<T: Send + 'static>(&self, act: &'static str, description: impl Description<T>) -> Result<T, LedgerError> {
+        self.writer.ask(act, description, |call| Job::Describe(Box::new(call))).await
+    }
+
     fn told<T>(&self, act: &'static str, result: Result<T, Fault>) -> Result<T, LedgerError> {
         result.map_err(|fault| fault.told(act, &self.file.path))
     }
-}
-
-/// Reads with a connection of the pool, and names what was to be read if it fails.
-macro_rules! read {
-    ($ledger:ident, $act:literal, $function:ident($($argument:expr),*)) => {{
-        let result = async { read::$function(&mut *$ledger.reader().await?, $($argument),*).await };
-        $ledger.told($act, result.await)
-    }};
 }
 
 #[async_trait]
@@ -193,8 +216,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn extend_checkpoint(&self, reservation: ReservationId, until: Timestamp) -> Result<(), LedgerError> {
-        self.writer
-            .ask("extend a checkpoint", (reservation, until), Job::ExtendCheckpoint)
+        self.describe("extend a checkpoint", describe::Extension { reservation, until })
             .await
     }
 
@@ -206,10 +228,13 @@ impl Ledger for SqliteLedger {
         read!(self, "read a workspace", workspace(id))
     }
 
-    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32) -> Result<bool, LedgerError> {
-        self.writer
-            .ask("write a workspace", (workspace.clone(), expected_version), Job::PutWorkspace)
-            .await
+    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32, audited: Audited) -> Result<bool, LedgerError> {
+        let put = describe::WorkspacePut {
+            workspace: workspace.clone(),
+            expected_version,
+            audited,
+        };
+        self.describe("write a workspace", put).await
     }
 
     async fn workspace_on_plan(&self, plan: &str) -> Result<Option<WorkspaceId>, LedgerError> {
@@ -241,16 +266,15 @@ impl Ledger for SqliteLedger {
     }
 
     async fn change_policy(&self, change: PolicyChange) -> Result<Option<i64>, LedgerError> {
-        self.writer.ask("change the policy", change, Job::ChangePolicy).await
+        self.describe("change the policy", change).await
     }
 
     async fn answer_once(&self, key: u128, answer: Option<KeptAnswer>, since: Timestamp) -> Result<Option<KeptAnswer>, LedgerError> {
         match answer {
             None => read!(self, "recall an answer", answer(key, since)),
             Some(answer) => {
-                let ask = (key, answer, since);
-                let keep = |call| Job::KeepAnswer(Box::new(call));
-                self.writer.ask("keep an answer", ask, keep).await.map(Some)
+                let answering = describe::Answering { key, answer, since };
+                self.describe("keep an answer", answering).await.map(Some)
             }
         }
     }

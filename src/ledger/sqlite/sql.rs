@@ -22,6 +22,14 @@ pub(super) fn entries(ids: usize) -> String {
     )
 }
 
+pub(super) fn corrections(entries: usize) -> String {
+    format!(
+        "SELECT {} FROM entry WHERE corrects IN {}",
+        columns::<EntryRecord>(),
+        parameters(entries)
+    )
+}
+
 pub(super) fn sum_versions(workspaces: usize) -> String {
     format!(
         "SELECT workspace_id, sum_version FROM workspace WHERE workspace_id IN {}",

@@ -5,7 +5,8 @@ use super::*;
 use crate::decision::amount::Unit;
 use crate::decision::standing::End;
 use crate::ledger::SumDifference;
-use crate::ledger::contract::book::{Book, But, NOON, all, at, checkpoint, month, of_one, settle, workspace, written};
+use crate::ledger::audit::{AuditLedger, AuditQuery};
+use crate::ledger::contract::book::{Book, But, NOON, all, at, audited, checkpoint, month, of_one, settle, workspace, written};
 use crate::ledger::contract::{Fixture, ledger_contract};
 use sqlx::AssertSqlSafe;
 use std::error::Error;
@@ -97,6 +98,31 @@ async fn entries_cannot_be_changed_or_deleted_by_anyone() {
         assert!(refused.to_string().contains("append-only"), "{statement}: {refused}");
     }
     assert_eq!(book.entries("ws_a").await, before);
+}
+
+#[tokio::test]
+async fn the_audit_log_cannot_be_changed_or_deleted_by_anyone() {
+    let (book, ledger, folder) = plain().await;
+    let new = Workspace::unknown(workspace("ws_a"), at(1));
+    let put = book.ledger().put_workspace(&new, 0, audited("workspace.put", "ws_a")).await;
+    assert!(put.expect("the ledger answers"));
+    let query = AuditQuery {
+        limit: 10,
+        ..AuditQuery::default()
+    };
+    let before = ledger.audit_log(&query).await.expect("the ledger answers");
+    assert_eq!(before.len(), 1);
+    let mut stranger = stranger(&folder).await;
+    execute(&mut stranger, "PRAGMA recursive_triggers = ON").await.expect("a setting");
+    for statement in [
+        "UPDATE audit_log SET actor = 'nobody'",
+        "DELETE FROM audit_log",
+        "INSERT OR REPLACE INTO audit_log SELECT * FROM audit_log",
+    ] {
+        let refused = execute(&mut stranger, statement).await.expect_err(statement);
+        assert!(refused.to_string().contains("append-only"), "{statement}: {refused}");
+    }
+    assert_eq!(ledger.audit_log(&query).await.expect("the ledger answers"), before);
 }
 
 #[tokio::test]

@@ -7,15 +7,12 @@
 use super::File;
 use super::batch::Write;
 use super::fault::Fault;
-use super::granting::Due;
-use super::{granting, posting, read};
+use super::paying::Due;
+use super::{paying, posting, read};
 use crate::counters::SumRow;
-use crate::decision::grant::{Charge, Grant};
-use crate::decision::id::{GrantId, ReservationId, WorkspaceId};
-use crate::decision::time::Timestamp;
-use crate::decision::workspace::Workspace;
-use crate::ledger::record::hex;
-use crate::ledger::{Given, KeptAnswer, LedgerError, Naming, PolicyChange, Post, Posted, sql};
+use crate::decision::grant::Charge;
+use crate::ledger::{LedgerError, Naming, Post, Posted};
+use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -35,22 +32,25 @@ pub(super) struct Writer {
 
 /// A write and who asked for it.
 pub(super) struct Call<A, T> {
-    ask: A,
+    pub(super) ask: A,
     act: &'static str,
     /// Known before the commit, told after it.
-    outcome: Option<Result<T, Fault>>,
+    pub(super) outcome: Option<Result<T, Fault>>,
     caller: oneshot::Sender<Result<T, LedgerError>>,
+}
+
+/// A write of which the writer knows no more than that it is one; see [`super::describe`].
+#[async_trait]
+pub(super) trait Described: Send {
+    async fn write(&mut self, connection: &mut SqliteConnection) -> Result<(), Fault>;
+
+    fn answer(self: Box<Self>, committed: &Result<(), Fault>, file: &File);
 }
 
 pub(super) enum Job {
     Post(Box<Call<Post, Posted>>),
     Name(Call<Naming, Vec<SumRow>>),
-    PutWorkspace(Call<(Workspace, u32), bool>),
-    ChangePolicy(Call<PolicyChange, Option<i64>>),
-    ExtendCheckpoint(Call<(ReservationId, Timestamp), ()>),
-    Give(Box<Call<(WorkspaceId, Grant), Given>>),
-    Void(Call<(WorkspaceId, GrantId, Timestamp), Option<Grant>>),
-    KeepAnswer(Box<Call<(u128, KeptAnswer, Timestamp), KeptAnswer>>),
+    Describe(Box<dyn Described>),
     Ping(Call<(), ()>),
     Stop,
     #[cfg(test)]
@@ -164,12 +164,7 @@ async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> 
 async fn work(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result<(), Fault> {
     for together in jobs.chunk_by_mut(|a, b| a.write().is_some() && b.write().is_some()) {
         match together {
-            [Job::PutWorkspace(call)] => call.outcome = Some(Ok(put_workspace(connection, &call.ask).await?)),
-            [Job::ChangePolicy(call)] => call.outcome = Some(Ok(change_policy(connection, &call.ask).await?)),
-            [Job::ExtendCheckpoint(call)] => call.outcome = Some(Ok(extend_checkpoint(connection, call.ask).await?)),
-            [Job::KeepAnswer(call)] => call.outcome = Some(Ok(keep_answer(connection, &call.ask).await?)),
-            [Job::Give(call)] => call.outcome = Some(Ok(granting::give(connection, &call.ask.0, &call.ask.1).await?)),
-            [Job::Void(call)] => call.outcome = Some(Ok(granting::void(connection, &call.ask.0, call.ask.1, call.ask.2).await?)),
+            [Job::Describe(description)] => description.write(connection).await?,
             [Job::Ping(call)] => call.outcome = Some(Ok(())),
             [Job::Stop] => {}
             #[cfg(test)]
@@ -191,7 +186,7 @@ async fn post_all(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result
         }
     }
     posting::store(connection, &batch).await?;
-    granting::pay(connection, jobs.iter_mut().filter_map(Job::due).collect()).await?;
+    paying::pay(connection, jobs.iter_mut().filter_map(Job::due).collect()).await?;
     for job in jobs {
         if let Job::Name(Call { ask, outcome, .. }) = job
             && outcome.is_none()
@@ -200,59 +195,6 @@ async fn post_all(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result
         }
     }
     Ok(())
-}
-
-async fn put_workspace(connection: &mut SqliteConnection, (workspace, expected_version): &(Workspace, u32)) -> Result<bool, Fault> {
-    let is_put = match expected_version {
-        0 => posting::create_workspace(connection, workspace).await?,
-        expected => posting::replace_workspace(connection, workspace, *expected).await?,
-    };
-    if is_put {
-        posting::number_workspace(connection, &workspace.id).await?;
-    }
-    Ok(is_put)
-}
-
-async fn change_policy(connection: &mut SqliteConnection, change: &PolicyChange) -> Result<Option<i64>, Fault> {
-    if read::policy_version(connection).await? != change.expected_version {
-        return Ok(None);
-    }
-    let version = change.expected_version + 1;
-    let head = sqlx::query(sql::ADD_POLICY_VERSION).bind(version).bind(change.now.micros());
-    let head = head.bind(&change.actor).bind(&change.reason).bind(&change.files_hash);
-    head.execute(&mut *connection).await?;
-    for (kind, id, body) in &change.objects {
-        let body = body.as_ref().map(serde_json::Value::to_string);
-        let object = sqlx::query(sql::ADD_POLICY_OBJECT).bind(kind).bind(id).bind(version).bind(body);
-        object.execute(&mut *connection).await?;
-    }
-    Ok(Some(version))
-}
-
-async fn extend_checkpoint(connection: &mut SqliteConnection, (reservation, until): (ReservationId, Timestamp)) -> Result<(), Fault> {
-    let statement = sqlx::query(sql::EXTEND_CHECKPOINT)
-        .bind(reservation.to_string())
-        .bind(until.micros());
-    statement.execute(connection).await?;
-    Ok(())
-}
-
-/// Keeps an answer unless one is kept already, and returns the one that is.
-async fn keep_answer(connection: &mut SqliteConnection, (key, answer, since): &(u128, KeptAnswer, Timestamp)) -> Result<KeptAnswer, Fault> {
-    let keep = sqlx::query(sql::KEEP_ANSWER)
-        .bind(hex(*key))
-        .bind(hex(answer.fingerprint))
-        .bind(i64::from(answer.status))
-        .bind(&answer.content_type)
-        .bind(&answer.body)
-        .bind(answer.at.micros())
-        .bind(since.micros());
-    keep.execute(&mut *connection).await?;
-    sqlx::query(sql::FORGET_ANSWERS)
-        .bind(since.micros())
-        .execute(&mut *connection)
-        .await?;
-    Ok(read::answer(connection, *key, *since).await?.unwrap_or_else(|| answer.clone()))
 }
 
 impl Job {
@@ -287,12 +229,7 @@ fn answer(jobs: impl IntoIterator<Item = Job>, committed: &Result<(), Fault>, fi
         match job {
             Job::Post(call) => call.answer(committed, file),
             Job::Name(call) => call.answer(committed, file),
-            Job::PutWorkspace(call) => call.answer(committed, file),
-            Job::ChangePolicy(call) => call.answer(committed, file),
-            Job::ExtendCheckpoint(call) => call.answer(committed, file),
-            Job::Give(call) => call.answer(committed, file),
-            Job::Void(call) => call.answer(committed, file),
-            Job::KeepAnswer(call) => call.answer(committed, file),
+            Job::Describe(description) => description.answer(committed, file),
             Job::Ping(call) => call.answer(committed, file),
             Job::Stop => {}
             #[cfg(test)]
@@ -302,7 +239,7 @@ fn answer(jobs: impl IntoIterator<Item = Job>, committed: &Result<(), Fault>, fi
 }
 
 impl<A, T> Call<A, T> {
-    fn answer(self, committed: &Result<(), Fault>, file: &File) {
+    pub(super) fn answer(self, committed: &Result<(), Fault>, file: &File) {
         let result = match committed {
             Ok(()) => self.outcome.unwrap_or(Err(Fault::WriterFailed)),
             Err(fault) => Err(fault.clone()),

@@ -3,8 +3,10 @@
 use super::*;
 use crate::decision::amount::Unit;
 use crate::decision::time::Timestamp;
+use crate::decision::workspace::Workspace;
 use crate::ledger::SumDifference;
-use crate::ledger::contract::book::{But, at, checkpoint, month, settle, workspace};
+use crate::ledger::audit::{AuditLedger, AuditQuery};
+use crate::ledger::contract::book::{But, at, audited, checkpoint, month, settle, workspace};
 use tokio::task::JoinSet;
 
 #[tokio::test]
@@ -39,6 +41,31 @@ async fn entries_cannot_be_changed_or_deleted_by_anyone() {
         assert!(refused.to_string().contains("append-only"), "{month}: {refused}");
     }
     assert_eq!(book.entries("ws_a").await, before);
+}
+
+#[tokio::test]
+async fn the_audit_log_cannot_be_changed_or_deleted_by_anyone() {
+    let (book, ledger, url) = plain(server!()).await;
+    let new = Workspace::unknown(workspace("ws_a"), at(1));
+    let put = book.ledger().put_workspace(&new, 0, audited("workspace.put", "ws_a")).await;
+    assert!(put.expect("the ledger answers"));
+    let query = AuditQuery {
+        limit: 10,
+        ..AuditQuery::default()
+    };
+    let before = ledger.audit_log(&query).await.expect("the ledger answers");
+    assert_eq!(before.len(), 1);
+    let mut stranger = stranger(&url).await;
+    for statement in [
+        "UPDATE audit_log SET actor = 'nobody'",
+        "DELETE FROM audit_log",
+        "TRUNCATE audit_log",
+        "INSERT INTO audit_log SELECT * FROM audit_log ON CONFLICT (audit_id) DO UPDATE SET actor = 'nobody'",
+    ] {
+        let refused = execute(&mut stranger, statement).await.expect_err(statement);
+        assert!(refused.to_string().contains("append-only"), "{statement}: {refused}");
+    }
+    assert_eq!(ledger.audit_log(&query).await.expect("the ledger answers"), before);
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use crate::decision::amount::Unit;
 use crate::decision::standing::End;
 use crate::decision::workspace::Workspace;
 use crate::ledger::PolicyChange;
-use crate::ledger::contract::book::at;
 use crate::ledger::contract::book::{Draft, end, month, reservation, settle, workspace, written};
+use crate::ledger::contract::book::{at, audited, by};
 use tokio::task::JoinSet;
 
 async fn nodes(url: &str, nodes: usize) -> Vec<Arc<PostgresLedger>> {
@@ -129,14 +129,19 @@ async fn a_node_hears_of_what_another_one_describes() {
     // The first word is that it listens now.
     hears().await;
     let new = Workspace::unknown(workspace("ws_a"), at(1));
-    assert!(there.put_workspace(&new, 0).await.expect("the ledger answers"));
+    assert!(
+        there
+            .put_workspace(&new, 0, audited("workspace.put", "ws_a"))
+            .await
+            .expect("the ledger answers")
+    );
     hears().await;
     assert_eq!(here.workspaces_changed(0, 10).await.expect("the ledger answers"), [(1, new)]);
     let change = PolicyChange {
         expected_version: 0,
         objects: vec![],
-        actor: "somebody".to_owned(),
-        reason: "a test's".to_owned(),
+        by: by("somebody"),
+        audited: vec![],
         files_hash: None,
         now: at(1),
     };
@@ -171,7 +176,9 @@ async fn a_lead_that_another_node_has_is_free_when_that_node_is_gone() {
 async fn what_is_described_by_a_caller_who_hangs_up_is_written() {
     let (_book, ledger, _) = plain(server!()).await;
     let new = Workspace::unknown(workspace("ws_a"), at(1));
-    let gave_up = tokio::time::timeout(Duration::ZERO, ledger.put_workspace(&new, 0)).await.is_err();
+    let gave_up = tokio::time::timeout(Duration::ZERO, ledger.put_workspace(&new, 0, audited("workspace.put", "ws_a")))
+        .await
+        .is_err();
     assert!(gave_up, "the caller was to go away before the answer");
     until("it is written", async || {
         ledger.workspace(&new.id).await.expect("the ledger answers").is_some()
