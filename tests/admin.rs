@@ -416,12 +416,15 @@ async fn a_drained_provider_is_avoided_as_if_every_caller_had_excluded_it() {
 
     let app = app.restart().await;
     assert_eq!(
-        app.authorize("ws").model("big").allowed().await["model"],
+        app.authorize("ws").id("after-the-restart-0").model("big").allowed().await["model"],
         "other",
         "it is remembered"
     );
     app.put("/v1/admin/providers/acme", json!({"state": "auto"})).await.expect(200);
-    assert_eq!(app.authorize("ws").model("big").allowed().await["model"], "big");
+    assert_eq!(
+        app.authorize("ws").id("after-the-restart-1").model("big").allowed().await["model"],
+        "big"
+    );
     let told = app.get("/v1/admin/audit-log?action=provider.put").await.expect(200);
     let told: Vec<_> = told["data"]
         .as_array()

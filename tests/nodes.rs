@@ -262,13 +262,17 @@ async fn without_redis_plans_say_what_happens_and_nothing_is_lost() {
     node.workspace_on("lenient", json!({"budgets": budgets, "on_store_unavailable": "allow"}))
         .await;
     let held = node.authorize("strict").tokens(10, 10).reserved().await;
-    node.authorize("lenient").tokens(10, 10).reserved().await;
+    let lenient = node.authorize("lenient").tokens(10, 10).reserved().await;
     server.kill();
     let refused = node.authorize("strict").send_once().await;
     assert_eq!(refused.header("retry-after"), Some("1"));
     refused.problem(503, "store_unavailable");
     let degraded = node.authorize("lenient").id("away").tokens(10, 10).allowed().await;
     assert_eq!((&degraded["degraded"], &degraded["budgets"]), (&json!(true), &json!([])));
+    let call = |workspace: &str, parent: &str| node.authorize(workspace).tokens(1, 0).with("parent_reservation_id", parent);
+    call("strict", &held).send_once().await.problem(503, "store_unavailable");
+    let of_run = call("lenient", &lenient).allowed().await;
+    assert_eq!((&of_run["degraded"], &of_run["held"]["tokens"]), (&json!(true), &json!(1)));
     assert_eq!(node.get_once("/readyz").await.json()["counters"], "unavailable");
     let fields = |workspace: &str| json!({"usage": {"input_tokens": 10, "output_tokens": 5}, "workspace_id": workspace, "feature": "chat", "model": "big"});
     let settle = async |reservation: &str, workspace: &str| {

@@ -1,7 +1,11 @@
 //! The committed OpenAPI document is the one that the code makes. `WEIR_UPDATE=1 cargo test --test openapi` writes it anew.
 
+mod support;
+
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
+use support::TestApp;
 
 #[test]
 fn the_committed_document_is_current() {
@@ -62,4 +66,193 @@ fn every_route_is_documented_and_every_path_exists() {
         }
     }
     assert_eq!(document["openapi"].as_str().map(|version| &version[..3]), Some("3.1"));
+}
+
+fn document() -> Value {
+    serde_json::from_str(weir::api::openapi::text()).expect("JSON")
+}
+
+/// Calls `look` with each schema of the document, and where it stands.
+fn each_schema(place: &str, schema: &Value, look: &mut dyn FnMut(&str, &Value)) {
+    look(place, schema);
+    for (name, member) in schema["properties"].as_object().into_iter().flatten() {
+        each_schema(&format!("{place}.{name}"), member, look);
+    }
+    for list in ["anyOf", "oneOf"] {
+        for (n, one) in schema[list].as_array().into_iter().flatten().enumerate() {
+            each_schema(&format!("{place}|{n}"), one, look);
+        }
+    }
+    for inner in ["items", "additionalProperties"] {
+        if schema[inner].is_object() {
+            each_schema(&format!("{place}[]"), &schema[inner], look);
+        }
+    }
+}
+
+#[test]
+fn each_field_has_a_meaning_a_type_and_bounds() {
+    let document = document();
+    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    let (mut fields, mut lacking) = (0, Vec::new());
+    let has_type = |schema: &Value| ["type", "$ref", "anyOf", "oneOf"].iter().any(|key| !schema[*key].is_null());
+    for (name, schema) in schemas {
+        each_schema(name, schema, &mut |place, schema| {
+            for (field, member) in schema["properties"].as_object().into_iter().flatten() {
+                fields += 1;
+                let refers = member["$ref"].as_str().and_then(|name| schemas.get(name.rsplit('/').next()?));
+                let said = |of: &Value| of["description"].as_str().is_some_and(|text| !text.is_empty());
+                // The alternatives of an object repeat its members to tell them apart; the object itself says what they are.
+                let is_alternative = place.contains('|');
+                if !is_alternative && !said(member) && !refers.is_some_and(said) {
+                    lacking.push(format!("{place}.{field} does not say what it means"));
+                }
+                if !has_type(member) && member.as_object().is_some_and(|keys| !keys.contains_key("enum")) {
+                    lacking.push(format!("{place}.{field} has no type"));
+                }
+            }
+            let is =
+                |kind: &str| schema["type"] == kind || schema["type"].as_array().is_some_and(|kinds| kinds.iter().any(|one| one == kind));
+            let is_number = is("integer") || is("number");
+            if is_number && schema["enum"].is_null() && schema["maximum"].is_null() && !place.contains('|') && !place.ends_with("[]") {
+                lacking.push(format!("{place} is a number without a maximum"));
+            }
+        });
+    }
+    assert!(lacking.is_empty(), "{} of {fields} fields: {lacking:#?}", lacking.len());
+    assert!(fields > 200, "only {fields} fields were looked at");
+}
+
+#[test]
+fn each_operation_has_a_name_of_its_own_says_who_may_call_it_and_lists_the_problems() {
+    let document = document();
+    let mut names = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let place = format!("{method} {path}");
+            let name = operation["operationId"].as_str().unwrap_or_default();
+            assert!(
+                !name.is_empty() && names.insert(name.to_owned()),
+                "{place}: {name:?} is not a name of its own"
+            );
+            let is_open = operation["security"]
+                .as_array()
+                .is_some_and(|all| all.iter().all(|one| one == &json!({})));
+            let about = operation["description"].as_str().unwrap_or_default();
+            assert!(is_open || about.contains("Scope: `"), "{place} does not say which scope it needs");
+            for (status, response) in operation["responses"].as_object().expect("responses") {
+                assert!(
+                    response["description"].as_str().is_some_and(|text| !text.is_empty()),
+                    "{place}: {status} is not described"
+                );
+            }
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let described = parameter["description"].as_str().is_some_and(|text| !text.is_empty());
+                assert!(
+                    described && !parameter["schema"]["type"].is_null() || parameter["schema"]["$ref"].is_string(),
+                    "{place}: {parameter}"
+                );
+            }
+        }
+    }
+    let codes = document["components"]["schemas"]["ProblemBody"]["properties"]["code"]["enum"]
+        .as_array()
+        .map(Vec::len);
+    assert!(codes > Some(20), "the codes are listed");
+}
+
+/// The example of a body: its own, or that of its schema, or what the examples of its required members make.
+fn example(document: &Value, schema: &Value) -> Value {
+    if let Some(name) = schema["$ref"].as_str() {
+        return example(
+            document,
+            &document["components"]["schemas"][name.rsplit('/').next().unwrap_or_default()],
+        );
+    }
+    if !schema["example"].is_null() {
+        return schema["example"].clone();
+    }
+    for list in ["anyOf", "oneOf"] {
+        if let Some(first) = schema[list].as_array().and_then(|all| all.first())
+            && schema["properties"].is_null()
+        {
+            return example(document, first);
+        }
+    }
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    let members = required
+        .iter()
+        .filter_map(Value::as_str)
+        .map(|name| (name.to_owned(), example(document, &schema["properties"][name])));
+    Value::Object(members.collect())
+}
+
+/// The path with something that is there in each of its places.
+async fn path_of_the_example(app: &TestApp, method: &str, path: &str) -> String {
+    let id = match path {
+        _ if path.contains("/reservations/") => {
+            let ask = json!({"workspace_id": "ws_456", "feature": "chat", "model": "gpt-4o-mini", "input_tokens": 10});
+            let answer = app.post("/v1/authorize", ask).await.expect(200);
+            let id = answer["reservation_id"].as_str().unwrap_or_else(|| panic!("not allowed: {answer}"));
+            id.to_owned()
+        }
+        _ if path.contains("/workspaces/") => "ws_456".to_owned(),
+        // Nobody is on it, so it may go.
+        _ if path.contains("/plans/") && method == "delete" => {
+            app.put("/v1/admin/plans/spare", json!({"unlimited": true})).await.expect(201);
+            "spare".to_owned()
+        }
+        _ if path.contains("/plans/") => "pro".to_owned(),
+        _ if path.contains("/models/") => "example-model".to_owned(),
+        _ if path.contains("/providers/") => "anthropic".to_owned(),
+        _ => String::new(),
+    };
+    path.replace("{id}", &id)
+}
+
+/// The id of an entry that is there.
+async fn something_recorded(app: &TestApp) -> Value {
+    let used = json!({"workspace_id": "ws_456", "feature": "chat", "model": "gpt-4o-mini", "request_id": "to-be-corrected",
+        "usage": {"input_tokens": 10, "output_tokens": 10}});
+    app.post("/v1/usage", used).await.expect(200)["entry"]["entry_id"].clone()
+}
+
+#[tokio::test]
+async fn the_examples_of_the_document_work() {
+    let app = TestApp::start_on_samples().await;
+    let document = document();
+    let token = app.token("admin", None);
+    let mut tried = Vec::new();
+    let paths = document["paths"].as_object().expect("paths");
+    // What creates comes before what reads, and what deletes comes last.
+    for method in ["put", "patch", "post", "get", "delete"] {
+        for (path, methods) in paths {
+            let Some(operation) = methods.get(method) else { continue };
+            let path = path_of_the_example(&app, method, path).await;
+            let mut request = app
+                .client
+                .request(method.to_uppercase().parse().expect("a method"), format!("{}{path}", app.url))
+                .bearer_auth(&token);
+            let media = operation["requestBody"]["content"].as_object().and_then(|all| all.iter().next());
+            let mut sent = None;
+            if let Some((media, content)) = media {
+                let own = &content["example"];
+                let mut body = if own.is_null() {
+                    example(&document, &content["schema"])
+                } else {
+                    own.clone()
+                };
+                if path.ends_with("/corrections") {
+                    body["entry_id"] = something_recorded(&app).await;
+                }
+                request = request.header("content-type", media).body(body.to_string());
+                sent = Some(body);
+            }
+            let response = request.send().await.expect("an answer");
+            let (status, text) = (response.status(), response.text().await.unwrap_or_default());
+            assert!(status.is_success(), "{method} {path} with {sent:?} is answered {status}: {text}");
+            tried.push(path);
+        }
+    }
+    assert!(tried.len() >= 20, "{tried:?}");
 }

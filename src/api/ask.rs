@@ -4,7 +4,7 @@ use super::call::Call;
 use super::json::{OpenObject, canonical};
 use super::problem::Problem;
 use crate::decision::amount::Count;
-use crate::decision::ask::{AUTO, Ask, HOLD_SECONDS_MAX, REQUESTS_MAX};
+use crate::decision::ask::{AUTO, Ask, CALLS_MAX, HOLD_SECONDS_MAX, REQUESTS_MAX};
 use crate::decision::id::{Feature, ModelId, Provider, RequestId, ReservationId, UserId, WorkspaceId};
 use crate::decision::pointer;
 use crate::decision::price::Mode;
@@ -71,8 +71,12 @@ pub struct AuthorizeRequest {
     /// How long the hold lives: 600 by default, 90,000 for a batch.
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 604800)]
     hold_seconds: Option<Count>,
+    /// Draws this call's need from the hold of a run's parent, an earlier reservation of the workspace: no budget is asked again.
     #[schema(value_type = Option<String>)]
     parent_reservation_id: Option<ReservationId>,
+    /// Opens a run: the reservation is the parent of at most so many calls, which name it.
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 1000000, example = 20)]
+    max_calls: Option<Count>,
     #[schema(value_type = Option<String>)]
     escalate_from: Option<ReservationId>,
     #[schema(value_type = Option<Vec<String>>)]
@@ -193,9 +197,19 @@ pub(super) async fn request(call: &Call, body: AuthorizeRequest, dry_run: bool) 
             format!("may name at most {EXCLUDED_MAX}"),
         ));
     }
+    if let Some(calls) = body.max_calls {
+        within("/max_calls", calls.get(), 1, CALLS_MAX)?;
+        if body.parent_reservation_id.is_some() {
+            return Err(Problem::unacceptable(
+                "/max_calls",
+                "opens a run, and a call of one cannot; leave it out, or parent_reservation_id",
+            ));
+        }
+    }
     let attributes = attributes(body.attributes.as_ref())?;
     let tags = tags(body.tags.as_ref())?;
     let fingerprint = fingerprint(&body, &workspace);
+    let (parent, max_calls) = (body.parent_reservation_id, body.max_calls.map(Count::get));
     let (input_tokens, estimated) = input_tokens(call, &body).await?;
     let ask = Ask {
         workspace,
@@ -218,22 +232,19 @@ pub(super) async fn request(call: &Call, body: AuthorizeRequest, dry_run: bool) 
         ask: Arc::new(ask),
         attributes,
         fingerprint,
+        parent,
+        max_calls,
         dry_run,
     })
 }
 
 /// Fields of the contract whose function is not built yet are refused by name: ignoring them would promise what is not kept.
 fn refuse_what_is_not_built(body: &AuthorizeRequest) -> Result<(), Problem> {
-    for (pointer, given) in [
-        ("/parent_reservation_id", body.parent_reservation_id.is_some()),
-        ("/escalate_from", body.escalate_from.is_some()),
-    ] {
-        if given {
-            return Err(Problem::unacceptable(
-                pointer,
-                "runs and escalations are not part of this version of Weir; leave this field out",
-            ));
-        }
+    if body.escalate_from.is_some() {
+        return Err(Problem::unacceptable(
+            "/escalate_from",
+            "escalations are not part of this version of Weir; leave this field out",
+        ));
     }
     Ok(())
 }
@@ -334,6 +345,11 @@ fn fingerprint(body: &AuthorizeRequest, workspace: &WorkspaceId) -> u128 {
     }
     if let Some(cache) = &body.cache {
         add_cache(&mut hash, cache);
+    }
+    if body.parent_reservation_id.is_some() || body.max_calls.is_some() {
+        let run = (&body.parent_reservation_id, body.max_calls.map(Count::get));
+        hash.update("run");
+        hash.update(postcard::to_allocvec(&run).unwrap_or_default());
     }
     let mut first = [0u8; 16];
     first.copy_from_slice(&hash.finalize()[..16]);

@@ -49,7 +49,10 @@ impl Modify for Reasons {
         for (_, item) in below {
             let changes = [&mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
             for operation in changes.into_iter().flatten() {
-                let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(REASON_CHARS_MAX));
+                let text = ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .max_length(Some(REASON_CHARS_MAX))
+                    .pattern(Some("^[ -~]*$"));
                 let reason = ParameterBuilder::new()
                     .name("X-Weir-Reason")
                     .parameter_in(ParameterIn::Header)

@@ -30,7 +30,7 @@ struct Event {
 #[utoipa::path(post, path = "/v1/events", tag = "hot path",
     params(("Idempotency-Key" = Option<String>, Header, description = "The same request under the same key is answered alike for a day.")),
     request_body(content = Object, description = "A CloudEvent (structured or binary mode) or a batch of up to 1,000."),
-    responses((status = 200, description = "As `/v1/usage` answers.", body = super::usage::UsageAnswer)))]
+    responses((status = 200, description = "As `/v1/usage` answers.", body = super::usage::RecordAnswer)))]
 pub async fn events(call: Call) -> Answer {
     let header = call
         .request

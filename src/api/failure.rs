@@ -14,9 +14,11 @@ impl From<FlowError> for Problem {
         match error {
             FlowError::ReservationUnknown(_) | FlowError::ReservationGone(_) => Problem::reservation_unknown(told),
             FlowError::NotFound => Problem::not_found(),
-            FlowError::ReservationEnded(_, End::Settled) => Problem::of(ProblemCode::AlreadySettled, told),
-            FlowError::ReservationEnded(_, End::Released) => Problem::of(ProblemCode::ReservationReleased, told),
-            FlowError::ReservationEnded(_, End::Expired) => Problem::of(ProblemCode::ReservationExpired, told),
+            FlowError::ReservationEnded(_, end) => Problem::of(code_of(end), told),
+            FlowError::ReservationIsParent(_) => Problem::of(ProblemCode::ReservationIsParent, told),
+            FlowError::ParentUnknown(_) => Problem::of_place(ProblemCode::ReservationUnknown, PARENT, told),
+            FlowError::ParentEnded(_, end) => Problem::of_place(code_of(end), PARENT, told),
+            FlowError::ParentUnfit(..) => Problem::unacceptable(PARENT, told),
             FlowError::SettleConflict(_) => Problem::of(ProblemCode::SettleConflict, told),
             FlowError::UsageConflict => Problem::of(ProblemCode::UsageConflict, told),
             FlowError::RequestIdHeld(_) => Problem::of(ProblemCode::RequestIdHeld, told),
@@ -35,6 +37,17 @@ impl From<FlowError> for Problem {
             FlowError::Ledger(_) => counted("ledger", Problem::store_unavailable(RETRY_AFTER_SECONDS).because(error)),
             FlowError::Counters(_) => counted("counters", Problem::store_unavailable(RETRY_AFTER_SECONDS).because(error)),
         }
+    }
+}
+
+/// Where a call names its run.
+const PARENT: &str = "/parent_reservation_id";
+
+fn code_of(end: End) -> ProblemCode {
+    match end {
+        End::Settled => ProblemCode::AlreadySettled,
+        End::Released => ProblemCode::ReservationReleased,
+        End::Expired => ProblemCode::ReservationExpired,
     }
 }
 

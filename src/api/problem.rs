@@ -56,6 +56,8 @@ codes! {
     AlreadySettled "already_settled" CONFLICT "The reservation is settled.";
     ReservationReleased "reservation_released" CONFLICT "The reservation is released.";
     ReservationExpired "reservation_expired" CONFLICT "The reservation has expired. It can still be settled.";
+    ReservationIsParent "reservation_is_parent" CONFLICT
+        "Calls of a run draw from the reservation, so it has no entry of its own; settle the calls, and release it.";
     SettleConflict "settle_conflict" CONFLICT "The reservation is settled with another report; correct its entry instead.";
     UsageConflict "usage_conflict" CONFLICT "Another use is recorded under this request id.";
     RequestIdHeld "request_id_held" CONFLICT "A reservation with this request id is held; settle it instead.";
@@ -223,6 +225,11 @@ impl Problem {
     pub fn request_timeout(seconds: u64) -> Self {
         let detail = format!("The body did not arrive within {seconds} seconds.");
         Self::new(ProblemCode::RequestTimeout, detail)
+    }
+
+    /// A refusal by its code that is about one place of the body.
+    pub fn of_place(code: ProblemCode, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::at(code, pointer, detail)
     }
 
     /// Any other refusal by its code; `detail` is a sentence with the ids that it is about.

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 /// What an operator sets of a provider.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"state": "auto"}))]
 pub struct ProviderBody {
     state: ProviderState,
 }

@@ -7,6 +7,7 @@ use super::wire::{AmountsOut, BeyondHold, BudgetOut, EntryOut, budgets};
 use crate::decision::amount::Count;
 use crate::decision::ask::HOLD_SECONDS_MAX;
 use crate::decision::id::ReservationId;
+use crate::decision::run::Account;
 use crate::decision::time::Timestamp;
 use crate::flow;
 use crate::flow::find::Reservation;
@@ -181,6 +182,46 @@ pub struct ReservationOut<'a> {
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
     entry: Option<EntryOut<'a>>,
+    /// Of the parent of a run: how the run stands, or stood when its parent ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<RunOut>,
+    /// Of a call of a run: its parent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    parent_reservation_id: Option<ReservationId>,
+}
+
+/// How a run stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RunOut {
+    /// How many calls it admits in all; null: as many as its hold pays for.
+    #[schema(example = 20)]
+    max_calls: Option<i64>,
+    /// How many it has admitted.
+    #[schema(example = 3)]
+    calls: i64,
+    /// How many of these are neither settled nor released nor expired.
+    #[schema(example = 1)]
+    live_calls: i64,
+    /// What its live calls hold.
+    lent: AmountsOut,
+    /// What its calls have used. A parent's own `used` is the same.
+    used: AmountsOut,
+    /// What its next call may take.
+    left: AmountsOut,
+}
+
+impl From<&Account> for RunOut {
+    fn from(account: &Account) -> Self {
+        Self {
+            max_calls: account.calls_max,
+            calls: account.calls,
+            live_calls: account.live_calls,
+            lent: account.lent.into(),
+            used: account.used.into(),
+            left: account.left().into(),
+        }
+    }
 }
 
 impl<'a> From<&'a Reservation> for ReservationOut<'a> {
@@ -198,6 +239,8 @@ impl<'a> From<&'a Reservation> for ReservationOut<'a> {
             authorized_at: found.authorized_at,
             expires_at: found.expires_at,
             entry: found.entry.as_ref().map(EntryOut::from),
+            run: found.run.as_ref().map(RunOut::from),
+            parent_reservation_id: found.parent,
         }
     }
 }

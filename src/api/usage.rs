@@ -114,7 +114,7 @@ impl From<&Recorded> for RecordStatus {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-pub struct UsageAnswer<'a> {
+pub struct RecordAnswer<'a> {
     status: RecordStatus,
     entry: EntryOut<'a>,
     budgets: Vec<BudgetOut<'a>>,
@@ -146,7 +146,7 @@ struct Batch {
 #[utoipa::path(post, path = "/v1/usage", tag = "hot path",
     params(("Idempotency-Key" = Option<String>, Header, description = "The same request under the same key is answered alike for a day.")),
     request_body = UsageRequest,
-    responses((status = 200, description = "`status` is recorded or duplicate; for `entries`, `results` in order.", body = UsageAnswer)))]
+    responses((status = 200, description = "`status` is recorded or duplicate; for `entries`, `results` in order.", body = RecordAnswer)))]
 pub async fn usage(call: Call) -> Answer {
     let body: OpenObject = call.json()?;
     if body.contains_key("entries") {
@@ -161,7 +161,7 @@ pub async fn usage(call: Call) -> Answer {
 pub(super) async fn one(call: &Call, usage: Use) -> Answer {
     let service = call.service.clone();
     let recorded = durably(async move { flow::record::record(&service, &usage).await }).await?;
-    ok(&UsageAnswer {
+    ok(&RecordAnswer {
         status: (&recorded).into(),
         entry: (&recorded.entry).into(),
         budgets: budgets(&recorded.budgets),

@@ -25,7 +25,8 @@ const LOOKS_AGAIN: usize = 5;
 
 #[derive(Subcommand)]
 pub(super) enum LedgerCommand {
-    /// Recompute every sum from its entries, compare every counter with its sum, and name each difference (then the exit code is 1).
+    /// Recompute every sum from its entries, compare every counter with its sum and every end with its entry, and name each difference (then
+    /// the exit code is 1).
     Verify,
 }
 
@@ -143,6 +144,10 @@ async fn look_again(
 fn told(found: &Verification) -> Result<ExitCode, Failure> {
     say(format_args!("sums      {} recomputed from their entries", found.sums))?;
     say(format_args!("counters  {} compared with their sums", found.counters))?;
+    say(format_args!(
+        "ends      {} compared with their entries, and entries with them",
+        found.ends
+    ))?;
     for difference in &found.differences {
         if let Difference::Grant(grant) = difference {
             let (workspace, id, segment) = (&grant.workspace, grant.grant, grant.segment);
@@ -154,6 +159,13 @@ fn told(found: &Verification) -> Result<ExitCode, Failure> {
             continue;
         }
         let (workspace, counter, what) = match difference {
+            Difference::End(end) => {
+                say(format_args!(
+                    "differs   workspace {}, reservation {}: {}",
+                    end.workspace, end.reservation, end.what
+                ))?;
+                continue;
+            }
             Difference::Sum(sum) => (
                 &sum.workspace,
                 &sum.counter,
@@ -178,7 +190,7 @@ fn told(found: &Verification) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     say(format_args!(
-        "the ledger wins: `weir rebuild-counters` copies it to the counters again; a sum that differs needs a person"
+        "the ledger wins: `weir rebuild-counters` copies it to the counters again; a sum or an end that differs needs a person"
     ))?;
     Ok(ExitCode::FAILURE)
 }

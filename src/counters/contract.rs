@@ -17,6 +17,7 @@ mod model;
 mod naive;
 mod op;
 mod rebuild;
+mod runs;
 mod sums;
 mod waiting;
 mod world;
@@ -29,6 +30,7 @@ pub(crate) use expiry::*;
 pub(crate) use grants::*;
 pub(crate) use idempotency::*;
 pub(crate) use rebuild::*;
+pub(crate) use runs::*;
 pub(crate) use sums::*;
 pub(crate) use waiting::*;
 pub(crate) use world::Mode;
@@ -150,6 +152,32 @@ counters_contract![
     free_at_names_the_expiry_that_makes_room,
     free_at_counts_on_nothing_that_does_not_expire_by_itself,
     open_reservations_are_counted,
+    // Runs
+    a_call_takes_its_need_from_its_parent_and_no_counter_changes,
+    racing_calls_take_no_more_than_their_parent_holds,
+    racing_calls_are_no_more_than_their_parent_admits,
+    what_a_call_did_not_use_goes_back_once,
+    a_call_that_was_settled_without_a_word_gives_nothing_back,
+    a_call_that_is_released_or_expires_gives_all_back,
+    a_streaming_call_moves_what_it_used_as_it_goes,
+    what_a_call_used_beyond_its_hold_its_parent_has_less,
+    a_parent_that_owes_more_than_it_has_pays_from_what_comes_back,
+    a_parent_that_is_released_frees_what_no_call_holds,
+    a_parent_that_expires_frees_what_no_call_holds,
+    a_call_lives_no_longer_than_its_parent,
+    a_call_that_is_charged_or_claimed_outlasts_its_parent_until_the_ledger_ends_it,
+    a_late_settle_of_a_call_gives_nothing_back_twice,
+    the_same_call_twice_takes_once,
+    fifty_equal_calls_at_once_take_once,
+    a_parent_must_be_there_live_and_of_this_workspace,
+    runs_have_one_level_and_begin_before_any_report,
+    a_parent_is_neither_claimed_nor_charged,
+    calls_count_among_the_open_before_their_parent_is_asked,
+    a_parent_is_a_ceiling_in_the_units_that_its_counters_count,
+    a_capped_call_takes_what_its_parent_has_left,
+    attempts_of_calls_stay_counted_in_their_minute,
+    free_at_counts_what_calls_hold_at_the_expiry_of_their_parent,
+    another_hold_of_the_same_id_is_another_parent,
 ];
 
 /// The naive store keeps the contract too; otherwise agreeing with it would mean little.

@@ -20,11 +20,13 @@
 //! 8. On release and expiry, requests held on minute and hour counters stay held until their period ends: a rate counts attempts. A settle,
 //!    be it late, frees them, and so does the expiry of a hold that is charged: they are spent from then on.
 //! 9. Counters of a period are dropped [`KEEP_ENDED_SECONDS`] after its end; applying to a dropped one is harmless.
-//! 10. What grants have left is a *purse*, one for each budget of a workspace, kept in the workspace's own group and, like a row, only ever set
+//! 10. The first end of a reservation stays, but for an expired one that is settled late.
+//! 11. A call takes its need from the hold of its run's parent in one atomic step, and gives back what it did not use exactly once, when it
+//!     ends: [`run`] says how. It lives no longer than its parent by the clock; whichever of them ends first, what each holds is freed once.
+//! 12. What grants have left is a *purse*, one for each budget of a workspace, kept in the workspace's own group and, like a row, only ever set
 //!     if newer. It raises the limits of every counter that a request names it for, by what is left of it: less what the *other* counters
 //!     hold on it, which are those that have held past their limit and what grants paid. So all of them together never hold more than there
 //!     is. A purse that is not known, or not as of now, is read from the ledger first, with the group.
-//! 11. The first end of a reservation stays, but for an expired one that is settled late.
 
 use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter, Whose};
@@ -35,6 +37,7 @@ use crate::decision::rung::{Rung, Taken};
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
+use run::{ChildOutcome, ChildRequest, Run};
 use std::sync::Arc;
 
 #[cfg(test)]
@@ -44,6 +47,7 @@ pub mod redis;
 #[cfg(test)]
 #[path = "../../tests/support/redis.rs"]
 pub(crate) mod redis_server;
+pub mod run;
 
 /// How long an ended reservation is remembered, so that a retry learns of its end.
 pub const TOMBSTONE_SECONDS: i64 = 24 * 3600;
@@ -119,9 +123,11 @@ pub struct Record {
     pub expires_at: Timestamp,
     /// What settles and checkpoints have said that they will record; `None`: nothing, so it may expire by comparison.
     pub claimed: Option<Claim>,
-    /// What of the hold has been recorded as spent.
+    /// What of the hold has been recorded as spent; of a parent, by all its calls.
     pub used: Amounts,
     pub end: Option<End>,
+    /// What it is in a run, if it is of one. Of a parent that has ended, as it was then.
+    pub run: Option<Run>,
 }
 
 /// What a settle says before it commits.
@@ -156,8 +162,21 @@ pub struct Applied {
 pub enum Progress {
     /// A checkpoint is recorded: this much of the hold is spent.
     Used(Amounts),
-    /// It has ended; what is left of the hold is free. For an id that the store does not know it leaves a tombstone all the same.
+    /// It has ended; what is left of the hold is free. For an id that the store does not know it leaves a tombstone all the same. Of a call
+    /// of a run, settled without a word about how much it used, nothing is left for its parent.
     Ended(End),
+    /// The same, with what it used in all.
+    EndedUsing(End, Amounts),
+}
+
+impl Progress {
+    /// An end with what is recorded for it, if anything is.
+    pub fn ended(end: End, recorded: Option<Amounts>) -> Self {
+        match recorded {
+            Some(used) => Progress::EndedUsing(end, used),
+            None => Progress::Ended(end),
+        }
+    }
 }
 
 /// The answer to a request to extend.
@@ -207,6 +226,10 @@ pub trait Counters: Send + Sync {
     /// which rung fits. See the module's promises 1, 5, 7.
     async fn hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CountersError>;
 
+    /// Takes a call's need from the hold of its run's parent: all of it or nothing. The questions in their order: is the id known, is the
+    /// parent, are too many open, has the parent calls left, which rung fits its rest. See the module's promise 11.
+    async fn hold_child(&self, request: &ChildRequest) -> Result<ChildOutcome, CountersError>;
+
     /// The balances of `counters` now, or the groups that must be rebuilt first.
     async fn balances(
         &self,
@@ -221,7 +244,7 @@ pub trait Counters: Send + Sync {
     async fn find(&self, reservation: ReservationId, now: Timestamp) -> Result<Option<Record>, CountersError>;
 
     /// Claims a live hold for a report that is about to be committed, and returns the record either way, or the groups that must be rebuilt
-    /// first. Claims only grow. A hold that has ended is returned as it is, and not claimed.
+    /// first. Claims only grow. A hold that has ended, and the parent of a run, are returned as they are, and not claimed.
     async fn claim(
         &self,
         reservation: ReservationId,
@@ -241,11 +264,13 @@ pub trait Counters: Send + Sync {
         now: Timestamp,
     ) -> Result<Vec<Option<Balance>>, CountersError>;
 
-    /// Moves the expiry of a live hold to `until`, never earlier, never beyond [`HOLD_SECONDS_MAX`] after it was taken.
+    /// Moves the expiry of a live hold to `until`, never earlier, never beyond [`HOLD_SECONDS_MAX`] after it was taken, and that of a call
+    /// never beyond its parent's.
     async fn extend(&self, reservation: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CountersError>;
 
     /// When expiring holds alone leave `room` below `ceiling` on `counter`, `now` if it is there already; `None` if they never do, or not
-    /// among the first [`FREE_AT_HOLDS_MAX`] to expire by themselves, or if the counter is not known here.
+    /// among the first [`FREE_AT_HOLDS_MAX`] to expire by themselves, or if the counter is not known here. What the calls of a run hold is
+    /// free when its parent expires, since until then it goes back there.
     async fn free_at(
         &self,
         workspace: &WorkspaceId,

@@ -16,6 +16,9 @@ pub const HOLD_SECONDS_MAX: i64 = 7 * 24 * 3600;
 /// The most requests that one hold may stand for.
 pub const REQUESTS_MAX: i64 = 100_000;
 
+/// The most calls that a run may be limited to.
+pub const CALLS_MAX: i64 = 1_000_000;
+
 /// May this workspace spend, on which model, how much?
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Ask {

@@ -3,7 +3,7 @@
 use super::amount::Unit;
 use super::ask::Ask;
 use super::counter::{Balance, Counter, Whose};
-use super::id::{ModelId, WorkspaceId};
+use super::id::{ModelId, ReservationId, WorkspaceId};
 use super::limits::Limited;
 use super::money::Usd;
 use super::period::PeriodKind;
@@ -78,6 +78,23 @@ pub fn overage(budget: &Budget, beyond: i64) -> String {
 
 pub fn too_many_open(workspace: &WorkspaceId, open_max: u32) -> String {
     format!("Workspace {workspace} has {open_max} open reservations, as many as its plan allows. Settle or release some of them.")
+}
+
+pub fn run_has_no_calls(parent: ReservationId, calls_max: i64) -> String {
+    format!(
+        "The run of {parent} admits {} calls, and has had them. Open another one.",
+        grouped(calls_max)
+    )
+}
+
+/// Why what a parent has left does not do for a call.
+pub fn run_is_short(parent: ReservationId, unit: Unit, left: i64, taken: i64, need: i64) -> String {
+    format!(
+        "The run of {parent} has {} left of its {}, and this call needs {}. Settle or release its calls, or open another run.",
+        amount(unit, left),
+        amount(unit, taken),
+        amount(unit, need)
+    )
 }
 
 /// Why a budget stands in the way of a request.

@@ -25,6 +25,7 @@ pub mod provider;
 pub mod questions;
 pub mod refusal;
 pub mod route;
+pub mod run;
 pub mod rung;
 pub mod settlement;
 pub mod standing;

@@ -10,12 +10,16 @@ use std::fmt;
 /// Begins the text of each error that is about a value and not about its shape.
 pub const UNACCEPTABLE: &str = "unacceptable value: ";
 
+/// 2^53: from here on a double may stand for another literal than the one that was written.
+pub const EXACT_END: f64 = 9_007_199_254_740_992.0;
+
 /// An error for a value of the right shape that cannot be accepted; `why` says what would be.
 pub fn unacceptable<E: de::Error>(why: impl fmt::Display) -> E {
     E::custom(format_args!("{UNACCEPTABLE}{why}"))
 }
 
-/// Reads a JSON integer that lies in `min..=max`. 5.5, -0, 1e3 and "5" have the wrong shape; an integer outside is unacceptable.
+/// Reads a JSON integer that lies in `min..=max`. 5.5, -0 and "5" have the wrong shape; 5.0 is the integer 5; an
+/// integer outside is unacceptable.
 pub fn integer<'de, D: Deserializer<'de>>(from: D, what: &'static str, min: i64, max: i64) -> Result<i64, D::Error> {
     if !from.is_human_readable() {
         return IntegerVisitor { what, min, max }.visit_i64(i64::deserialize(from)?);
@@ -61,6 +65,11 @@ impl Visitor<'_> for IntegerVisitor {
         // An integer literal of more than 64 bits reaches us as a float; it is an integer all the same, and too large.
         if v.is_finite() && v.abs() >= 9_223_372_036_854_775_808.0 {
             return Err(self.outside());
+        }
+        // 5.0 and 5e0 are the integer 5: JSON has one kind of number, and JSON Schema calls them integers. Beyond 2^53 a double may stand
+        // for another literal than was written, and -0 is refused, as the sign was meant.
+        if v.fract() == 0.0 && v.abs() < EXACT_END && !(v == 0.0 && v.is_sign_negative()) {
+            return self.visit_i64(v as i64);
         }
         Err(E::invalid_type(de::Unexpected::Float(v), &self))
     }

@@ -3,10 +3,12 @@
 //! A crash before the hold costs nothing. A crash after it leaves a hold that expires by itself; the caller, who got no answer, asks again
 //! with the same id and gets the same reservation.
 
-use super::context::Context;
+use super::context::{Context, RunNote};
 use super::rebuild::{self, Patience};
+use super::replay::{replay, told_before};
+use super::run::{self, Opened};
 use super::{FlowError, Service, workspace};
-use crate::counters::{FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Record};
+use crate::counters::{CountersError, HoldOutcome, HoldRequest};
 use crate::decision::ask::Ask;
 use crate::decision::counter::{Balance, Counter};
 use crate::decision::id::{DecisionId, ReservationId};
@@ -42,6 +44,10 @@ pub struct Request {
     pub attributes: Map<String, Value>,
     /// Tells requests under one id apart.
     pub fingerprint: u128,
+    /// A call of the run that this reservation is the parent of.
+    pub parent: Option<ReservationId>,
+    /// Opens a run of at most so many calls.
+    pub max_calls: Option<i64>,
     /// Holds nothing, and explains.
     pub dry_run: bool,
 }
@@ -122,7 +128,17 @@ pub async fn authorize(service: &Service, request: Request) -> Result<Decision, 
         let before = told_before(service, &request).await?;
         return before.ok_or_else(|| FlowError::UserRequired(plan.id.to_string()));
     }
-    let compiled = match compile(service, &request, &policy, plan, &workspace, decision, now).await? {
+    let asked = Asked {
+        policy: &policy,
+        plan,
+        workspace: &workspace,
+        decision,
+        now,
+    };
+    if let Some(parent) = request.parent {
+        return run::authorize(service, &request, parent, &asked).await;
+    }
+    let compiled = match compile(service, &request, &asked, None).await? {
         Ok(compiled) => compiled,
         Err(refusal) => {
             let before = told_before(service, &request).await?;
@@ -138,21 +154,26 @@ pub async fn authorize(service: &Service, request: Request) -> Result<Decision, 
     }
     match hold(service, &request, &compiled, &named, now).await {
         Ok(outcome) => answer(service, ask, &compiled, outcome, now).await,
-        Err(FlowError::Counters(error)) if plan.on_store_unavailable == OnStoreUnavailable::Allow => {
-            tracing::warn!(workspace = %ask.workspace, error = &error as &dyn std::error::Error, "allowed without counters, as the plan says");
-            metrics::counter!("weir_authorize_degraded_total").increment(1);
-            Ok(degraded(ask, &compiled))
-        }
+        Err(FlowError::Counters(error)) if plan.on_store_unavailable == OnStoreUnavailable::Allow => Ok(degraded(ask, &compiled, &error)),
         Err(error) => Err(error),
     }
 }
 
+/// What is known of a request once it is known whose it is.
+pub(super) struct Asked<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) plan: &'a Arc<Plan>,
+    pub(super) workspace: &'a Workspace,
+    pub(super) decision: DecisionId,
+    pub(super) now: Timestamp,
+}
+
 /// A ladder and what its hold will remember.
-struct Compiled {
-    reservation: ReservationId,
-    context: Context,
-    ladder: Ladder,
-    note: RouteNote,
+pub(super) struct Compiled {
+    pub(super) reservation: ReservationId,
+    pub(super) context: Context,
+    pub(super) ladder: Ladder,
+    pub(super) note: RouteNote,
 }
 
 /// The policy and workspace that name the counters of a request.
@@ -179,22 +200,28 @@ impl Named<'_> {
     }
 }
 
-async fn compile(
+/// The questions before the budgets, and the ladder. A call of a run counts where its parent holds, and has no limits but the parent's rest.
+pub(super) async fn compile(
     service: &Service,
     request: &Request,
-    policy: &Policy,
-    plan: &Arc<Plan>,
-    workspace: &Workspace,
-    decision: DecisionId,
-    now: Timestamp,
+    asked: &Asked<'_>,
+    parent: Option<&Opened>,
 ) -> Result<Result<Compiled, Refusal>, FlowError> {
+    let &Asked {
+        policy,
+        plan,
+        workspace,
+        decision,
+        now,
+    } = asked;
     let ask = &request.ask;
+    let counted_at = parent.map_or(now, |parent| parent.context.authorized_at);
     if let Err(refusal) = questions::feature_allowed(ask, plan) {
         return Ok(Err(refusal));
     }
-    let limits = Arc::new(Limits::of_request(plan, workspace, &ask.feature, ask.user.as_ref(), now));
+    let limits = Arc::new(Limits::of_request(plan, workspace, &ask.feature, ask.user.as_ref(), counted_at));
     let (ask, chosen, note) = super::route::route(service, request, policy, plan, workspace, &limits, now).await?;
-    let asked = match questions::model_for(&ask, &chosen, plan, &policy.catalogue, now) {
+    let asked = match questions::model_for(&ask, &chosen, plan, &policy.catalogue, counted_at) {
         Ok(asked) => asked,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -208,24 +235,35 @@ async fn compile(
             .expect(&ask.workspace, &ask.feature, &asked.0.id)
             .saturating_mul(ask.requests),
     };
-    let built = Ladder::build(&ask, asked, plan.clone(), &policy.catalogue, limits, expected_output, now);
+    let note_of_run = run::note(request, parent, now);
+    let asked_limits = if parent.is_some() { Arc::default() } else { limits.clone() };
+    let built = Ladder::build(
+        &ask,
+        asked,
+        plan.clone(),
+        &policy.catalogue,
+        asked_limits,
+        expected_output,
+        counted_at,
+    );
     let ladder = match built {
-        Ok(ladder) => ladder,
+        Ok(ladder) => run::ladder(ladder, note_of_run.as_ref(), counted_at),
         Err(NoLadder::Refused(refusal)) => return Ok(Err(refusal)),
         Err(NoLadder::TooLarge) => return Err(FlowError::AmountTooLarge),
     };
     let context = Context {
         decision,
-        authorized_at: now,
+        authorized_at: counted_at,
         policy_version: policy.version,
         plan: plan.id.clone(),
         chosen,
         routed: note.routed.clone(),
         shadow_routes: note.shadows.clone(),
-        limits: ladder.limits.clone(),
+        limits: parent.map_or(limits.clone(), |parent| run::limits(parent, &limits)),
         expected_output,
-        charge_on_expiry: plan.on_expiry == OnExpiry::Charge,
+        charge_on_expiry: plan.on_expiry == OnExpiry::Charge && !matches!(note_of_run, Some(RunNote::Opens { .. })),
         ask,
+        run: note_of_run,
     };
     Ok(Ok(Compiled {
         reservation: ReservationId::derive(&context.ask.workspace, &context.ask.request_id),
@@ -304,40 +342,14 @@ async fn answer(service: &Service, ask: &Ask, compiled: &Compiled, outcome: Hold
     }
 }
 
-/// What a request that would be refused by now was allowed before: whatever has changed since, its hold is told again, and its end.
-async fn told_before(service: &Service, request: &Request) -> Result<Option<Decision>, FlowError> {
-    if request.dry_run {
-        return Ok(None);
-    }
-    let id = ReservationId::derive(&request.ask.workspace, &request.ask.request_id);
-    // Without the counters nothing is known of a hold, and a refusal needs none.
-    match service.counters.find(id, service.clock.now()).await.unwrap_or_default() {
-        None => Ok(None),
-        Some(record) if ![request.fingerprint, FINGERPRINT_UNKNOWN].contains(&record.fingerprint) => Err(FlowError::IdempotencyMismatch),
-        Some(Record { end: Some(end), .. }) => Err(FlowError::ReservationEnded(id, end)),
-        Some(record) => replay(service, id, &record).await.map(Some),
-    }
-}
-
-/// The first answer again, computed from what the hold remembers.
-async fn replay(service: &Service, reservation: ReservationId, record: &Record) -> Result<Decision, FlowError> {
-    let context = Context::decode(&record.context, reservation)?;
-    let policy = service.policy_of(&context).await?;
-    let ladder = context.ladder(&policy)?;
-    let note = RouteNote {
-        routed: context.routed.clone(),
-        shadows: context.shadow_routes.clone(),
-    };
-    let permit = permit(&context.ask, &ladder, Some(reservation), record.taken, &record.before, &note);
-    Ok(Decision {
-        decision: context.decision,
-        verdict: Verdict::Allowed(Box::new(permit)),
-        replayed: true,
-        explain: None,
-    })
-}
-
-fn permit(ask: &Ask, ladder: &Ladder, reservation: Option<ReservationId>, taken: Taken, before: &[Balance], note: &RouteNote) -> Permit {
+pub(super) fn permit(
+    ask: &Ask,
+    ladder: &Ladder,
+    reservation: Option<ReservationId>,
+    taken: Taken,
+    before: &[Balance],
+    note: &RouteNote,
+) -> Permit {
     Permit {
         reservation,
         expires_at: ladder.rungs[taken.rung].expires_at,
@@ -367,7 +379,10 @@ async fn deny(service: &Service, ask: &Ask, ladder: &Ladder, balances: &[Balance
     Ok(verdict::denied(ask, ladder, balances, &shortages, &free_at, now))
 }
 
-fn degraded(ask: &Ask, compiled: &Compiled) -> Decision {
+/// The plan allows requests while the counters are away.
+pub(super) fn degraded(ask: &Ask, compiled: &Compiled, error: &CountersError) -> Decision {
+    tracing::warn!(workspace = %ask.workspace, error = error as &dyn std::error::Error, "allowed without counters, as the plan says");
+    metrics::counter!("weir_authorize_degraded_total").increment(1);
     let ladder = &compiled.ladder;
     let rung = &ladder.rungs[0];
     let taken = Taken {

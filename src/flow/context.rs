@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// The first byte of each stored context; another layout gets another number.
 const LAYOUT: u8 = 1;
+/// Added to it where a context of a run follows, which begins with its [`RunNote`].
+const OF_RUN: u8 = 0x80;
 /// What most contexts fit into, so that they are written without moving.
 const BYTES_USUALLY_MAX: usize = 1_024;
 
@@ -36,12 +38,34 @@ pub struct Context {
     pub limits: Arc<Limits>,
     pub expected_output: i64,
     pub charge_on_expiry: bool,
+    /// What it is in a run; most requests are of none, so it is stored beside the rest.
+    #[serde(skip)]
+    pub run: Option<RunNote>,
+}
+
+/// What a hold remembers of its run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum RunNote {
+    /// It was opened to be the parent of so many calls at most.
+    Opens { max_calls: i64 },
+    /// It is a call, asked for at this moment, of a parent that lived until then. `authorized_at` of the context is that of the run.
+    Draws {
+        parent: ReservationId,
+        asked_at: Timestamp,
+        until: Timestamp,
+    },
 }
 
 impl Context {
     pub fn encode(&self) -> Arc<[u8]> {
         let mut bytes = Vec::with_capacity(BYTES_USUALLY_MAX);
-        bytes.push(LAYOUT);
+        match &self.run {
+            None => bytes.push(LAYOUT),
+            Some(run) => {
+                bytes.push(LAYOUT | OF_RUN);
+                bytes = postcard::to_extend(run, bytes).unwrap_or_default();
+            }
+        }
         // Writing plain data into memory cannot fail; an empty context would be read back as unreadable, not as something else.
         postcard::to_extend(self, bytes).unwrap_or_default().into()
     }
@@ -54,6 +78,11 @@ impl Context {
         };
         match bytes.split_first() {
             Some((&LAYOUT, rest)) => postcard::from_bytes(rest).map_err(|_| unreadable()),
+            Some((&layout, rest)) if layout == LAYOUT | OF_RUN => {
+                let (run, rest) = postcard::take_from_bytes(rest).map_err(|_| unreadable())?;
+                let context: Self = postcard::from_bytes(rest).map_err(|_| unreadable())?;
+                Ok(Self { run: Some(run), ..context })
+            }
             _ => Err(unreadable()),
         }
     }
@@ -68,8 +97,12 @@ impl Context {
         let plan = policy.plans.get(&self.plan).ok_or_else(gone)?;
         let asked = crate::decision::questions::model_for(&self.ask, &self.chosen, plan, &policy.catalogue, self.authorized_at)
             .map_err(|_| gone())?;
-        let limits = self.limits.clone();
-        Ladder::build(
+        // No budget is asked about a call of a run.
+        let limits = match self.run {
+            Some(RunNote::Draws { .. }) => Arc::default(),
+            _ => self.limits.clone(),
+        };
+        let ladder = Ladder::build(
             &self.ask,
             asked,
             plan.clone(),
@@ -77,8 +110,9 @@ impl Context {
             limits,
             self.expected_output,
             self.authorized_at,
-        )
-        .map_err(|_| gone())
+        );
+        let ladder = ladder.map_err(|_| gone())?;
+        Ok(super::run::ladder(ladder, self.run.as_ref(), self.authorized_at))
     }
 
     /// What a settlement of this hold is about.

@@ -4,7 +4,7 @@
 use super::context::Context;
 use super::known::without_hold;
 use super::rebuild::{self, Committed};
-use super::{FlowError, Service, grant};
+use super::{FlowError, Service, grant, run};
 use crate::counters::{Progress, Record};
 use crate::decision::entry::{Entry, Outcome};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
@@ -54,7 +54,8 @@ async fn expire_hold(service: &Service, record: Record) -> Result<(), FlowError>
     let standing = service.ledger.standing(id).await?;
     if let Some(end) = standing.as_ref().and_then(|standing| standing.end) {
         let committed = rebuild::committed(service, &record.workspace, &context.limits.counters).await?;
-        return apply(service, id, &record.workspace, end, committed).await;
+        let recorded = standing.as_ref().and_then(|standing| standing.entry.as_ref());
+        return apply(service, id, &record.workspace, run::ended(end, recorded), committed).await;
     }
     let reported = standing
         .as_ref()
@@ -62,7 +63,9 @@ async fn expire_hold(service: &Service, record: Record) -> Result<(), FlowError>
         .map(|checkpoint| checkpoint.entry.clone());
     let entry = match reported {
         Some(entry) => Some(entry),
-        None if context.charge_on_expiry && record.claimed.is_none() => Some(charge(service, &record, &context).await?),
+        None if context.charge_on_expiry && record.claimed.is_none() && !run::is_parent(&record, &context) => {
+            Some(charge(service, &record, &context).await?)
+        }
         None => None,
     };
     let entry = entry.map(|entry| Entry {
@@ -167,15 +170,16 @@ async fn counters(service: &Service, entry: &Entry) -> Result<Vec<crate::decisio
 /// Writes the end, or follows the one that somebody else wrote in between.
 async fn end_with(service: &Service, post: Post) -> Result<(), FlowError> {
     let (id, workspace, counters) = (post.reservation, post.workspace.clone(), post.counters.clone());
+    let expired = run::ended(End::Expired, post.entries.first());
     match service.ledger.post(grant::charged(service, post).await?).await? {
         Posted::Done { rows, purses } => {
             metrics::counter!("weir_reservations_expired_total").increment(1);
-            apply(service, id, &workspace, End::Expired, Committed { rows, purses }).await
+            apply(service, id, &workspace, expired, Committed { rows, purses }).await
         }
         Posted::Stands(standing) => match standing.end {
             Some(end) => {
                 let committed = rebuild::committed(service, &workspace, &counters).await?;
-                apply(service, id, &workspace, end, committed).await
+                apply(service, id, &workspace, run::ended(end, standing.entry.as_ref()), committed).await
             }
             // A checkpoint came in between: the next round looks again.
             None => Ok(()),
@@ -183,8 +187,14 @@ async fn end_with(service: &Service, post: Post) -> Result<(), FlowError> {
     }
 }
 
-async fn apply(service: &Service, id: ReservationId, workspace: &WorkspaceId, end: End, committed: Committed) -> Result<(), FlowError> {
-    let applied = committed.applied(id, Progress::Ended(end));
+async fn apply(
+    service: &Service,
+    id: ReservationId,
+    workspace: &WorkspaceId,
+    end: Progress,
+    committed: Committed,
+) -> Result<(), FlowError> {
+    let applied = committed.applied(id, end);
     service.counters.apply(workspace, &applied, &[], &[], service.clock.now()).await?;
     Ok(())
 }

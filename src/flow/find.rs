@@ -1,11 +1,13 @@
 //! Find: how a reservation stands, from its hold while that is remembered, else from the ledger.
 
 use super::context::Context;
-use super::{FlowError, Service};
+use super::{FlowError, Service, run};
 use crate::counters::Record;
+use crate::counters::run::Run;
 use crate::decision::amount::Amounts;
 use crate::decision::entry::Entry;
 use crate::decision::id::{Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
+use crate::decision::run::Account;
 use crate::decision::standing::{End, Standing};
 use crate::decision::time::Timestamp;
 
@@ -25,6 +27,10 @@ pub struct Reservation {
     pub authorized_at: Option<Timestamp>,
     pub expires_at: Option<Timestamp>,
     pub entry: Option<Entry>,
+    /// Of a parent: how its run stands, or stood when it ended.
+    pub run: Option<Account>,
+    /// Of a call: whose.
+    pub parent: Option<ReservationId>,
 }
 
 /// Whether a credential that is bound to `bound` may see `workspace`.
@@ -91,9 +97,19 @@ pub async fn find(service: &Service, id: ReservationId, bound: Option<&Workspace
         }
         None => told.map(|entry| entry.model.clone()),
     };
+    let run = record.as_ref().zip(context.as_ref());
+    let run = run
+        .filter(|(record, context)| run::is_parent(record, context))
+        .map(|(record, context)| run::account(record, context));
+    let parent = record.as_ref().and_then(|record| match record.run {
+        Some(Run::Child(parent)) => Some(parent),
+        _ => None,
+    });
     Ok(Reservation {
         id,
         workspace,
+        run,
+        parent,
         request_id: request_id.cloned().ok_or(FlowError::ReservationGone(id))?,
         user: context
             .as_ref()
@@ -108,7 +124,7 @@ pub async fn find(service: &Service, id: ReservationId, bound: Option<&Workspace
             .and_then(|standing| standing.end)
             .or(record.as_ref().and_then(|record| record.end)),
         held: record.as_ref().map(|record| record.taken.amounts),
-        used: told.map_or(Amounts::ZERO, |entry| entry.counted),
+        used: told.map_or(run.map_or(Amounts::ZERO, |run| run.used), |entry| entry.counted),
         authorized_at: record.as_ref().map(|record| record.held_at),
         expires_at: record.as_ref().map(|record| record.expires_at),
         entry: entry.cloned(),

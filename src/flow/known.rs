@@ -89,6 +89,9 @@ fn recorded(standing: &Standing) -> Option<&Entry> {
 
 async fn from_hold(service: &Service, id: ReservationId, record: Record) -> Result<Known, FlowError> {
     let context = Context::decode(&record.context, id)?;
+    if super::run::is_parent(&record, &context) {
+        return Err(FlowError::ReservationIsParent(id));
+    }
     let policy = service.policy_of(&context).await?;
     let ladder = context.ladder(&policy)?;
     let (live, held) = (record.end.is_none(), record.taken.amounts);

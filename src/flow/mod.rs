@@ -30,8 +30,10 @@ pub mod read;
 pub mod rebuild;
 pub mod record;
 pub mod release;
+mod replay;
 pub mod reprice;
 mod route;
+mod run;
 pub mod selftest;
 pub mod settle;
 pub mod sweep;
@@ -84,6 +86,14 @@ pub enum FlowError {
     NotFound,
     #[error("reservation {id} has ended: {end}", id = .0, end = .1.as_str())]
     ReservationEnded(ReservationId, End),
+    #[error("reservation {0} is the parent of a run, so it has no entry of its own; settle its calls, and release it")]
+    ReservationIsParent(ReservationId),
+    #[error("no reservation {0} is known that a call could draw from; open a run by authorizing one")]
+    ParentUnknown(ReservationId),
+    #[error("reservation {id}, which the call would draw from, has ended: {end}; open another run", id = .0, end = .1.as_str())]
+    ParentEnded(ReservationId, End),
+    #[error("reservation {0} cannot be the parent of a call: it {1}")]
+    ParentUnfit(ReservationId, &'static str),
     #[error("reservation {0} is settled with another report; correct its entry instead of settling again")]
     SettleConflict(ReservationId),
     #[error("another use is recorded under this request id")]

@@ -3,7 +3,7 @@
 //!
 //! A crash after begin costs nothing: the next one takes over after a quarter of a second.
 
-use super::{FlowError, Service, grant};
+use super::{FlowError, Service, grant, run};
 use crate::counters::{Applied, Begun, Claim, Progress, Rebuilt, Record, SumRow};
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::grant::{Purse, PurseUse};
@@ -89,7 +89,8 @@ async fn standings(service: &Service, reservations: Vec<ReservationId>) -> Resul
 
 fn progress(standing: Standing) -> Option<Progress> {
     let reported = standing.checkpoint.map(|checkpoint| Progress::Used(checkpoint.entry.counted));
-    standing.end.map(Progress::Ended).or(reported)
+    let ended = standing.end.map(|end| run::ended(end, standing.entry.as_ref()));
+    ended.or(reported)
 }
 
 /// Claims a hold, whatever has to be rebuilt for it.

@@ -3,8 +3,7 @@
 
 use super::find::look;
 use super::rebuild::Committed;
-use super::{DECIDE_AGAIN_MAX, FlowError, Service, grant};
-use crate::counters::Progress;
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, grant, run};
 use crate::decision::counter::Counter;
 use crate::decision::entry::{Entry, Outcome};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
@@ -33,7 +32,7 @@ pub async fn release(service: &Service, id: ReservationId, bound: Option<&Worksp
                 entry,
                 ..
             }) => {
-                free(service, id, &workspace, Committed::default()).await;
+                free(service, id, &workspace, entry.as_ref(), Committed::default()).await;
                 return Ok(Released { entry: entry.clone() });
             }
             // What expired with a use on record stays recorded; there is nothing left to free.
@@ -60,7 +59,7 @@ pub async fn release(service: &Service, id: ReservationId, bound: Option<&Worksp
         let post = post(&workspace, id, request_id, standing.as_ref(), entry.clone(), &counters, now);
         match service.ledger.post(grant::charged(service, post).await?).await? {
             Posted::Done { rows, purses } => {
-                free(service, id, &workspace, Committed { rows, purses }).await;
+                free(service, id, &workspace, entry.as_ref(), Committed { rows, purses }).await;
                 return Ok(Released { entry });
             }
             Posted::Stands(now) => standing = Some(*now),
@@ -102,8 +101,8 @@ fn post(
 }
 
 /// Frees the hold. If the store is away the hold runs out by itself.
-async fn free(service: &Service, id: ReservationId, workspace: &WorkspaceId, committed: Committed) {
-    let applied = committed.applied(id, Progress::Ended(End::Released));
+async fn free(service: &Service, id: ReservationId, workspace: &WorkspaceId, entry: Option<&Entry>, committed: Committed) {
+    let applied = committed.applied(id, run::ended(End::Released, entry));
     if let Err(error) = service.counters.apply(workspace, &applied, &[], &[], service.clock.now()).await {
         tracing::warn!(reservation = %id, error = &error as &dyn std::error::Error, "released; its hold stays until it expires");
     }

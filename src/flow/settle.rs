@@ -5,8 +5,9 @@ use super::context::Context;
 pub use super::known::Described;
 use super::known::{Known, know};
 use super::rebuild::{self, Committed};
-use super::{DECIDE_AGAIN_MAX, FlowError, Service, grant};
-use crate::counters::{Applied, Claim, Progress};
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, grant, run};
+use crate::counters::run::Run;
+use crate::counters::{Applied, Claim, Progress, Record};
 use crate::decision::amount::Amounts;
 use crate::decision::counter::Balance;
 use crate::decision::entry::{Checkpoint, Entry, Outcome};
@@ -14,7 +15,7 @@ use crate::decision::id::{ReservationId, WorkspaceId};
 use crate::decision::limits::{BudgetView, Limited, Limits};
 use crate::decision::plan::Plan;
 use crate::decision::settlement::{self, Next, Report};
-use crate::decision::standing::End;
+use crate::decision::standing::{End, Standing};
 use crate::decision::usage::Pools;
 use crate::ledger::{Post, Posted};
 
@@ -56,6 +57,7 @@ pub async fn settle(
     if live {
         let named = (&known.subject.workspace, &*known.limits.counters);
         let claimed = rebuild::claim(service, named, id, Claim::Final).await;
+        no_parent(id, claimed.as_ref().ok().and_then(Option::as_ref))?;
         live = claimed.is_ok_and(|record| record.is_some_and(|record| record.end.is_none()));
     }
     let mut standing = standing;
@@ -77,8 +79,14 @@ pub async fn settle(
             ),
             Next::Correct { revision, entry } => (revision, corrected(service, &entry, &fresh)?),
             Next::Replay(entry) => return replayed(service, id, &known, *entry).await,
-            Next::Conflict => return lost(service, id, &known, End::Settled, FlowError::SettleConflict(id)).await,
-            Next::Released { .. } => return lost(service, id, &known, End::Released, FlowError::ReservationEnded(id, End::Released)).await,
+            Next::Conflict => {
+                let end = run::ended(End::Settled, recorded(standing.as_ref()));
+                return lost(service, id, &known, end, FlowError::SettleConflict(id)).await;
+            }
+            Next::Released { .. } => {
+                let end = run::ended(End::Released, recorded(standing.as_ref()));
+                return lost(service, id, &known, end, FlowError::ReservationEnded(id, End::Released)).await;
+            }
         };
         let post = Post {
             workspace: known.subject.workspace.clone(),
@@ -106,11 +114,23 @@ pub async fn settle(
     })
 }
 
+fn recorded(standing: Option<&Standing>) -> Option<&Entry> {
+    standing.and_then(|standing| standing.entry.as_ref())
+}
+
+/// A call drew from this reservation just before it was to be claimed, so it is the parent of a run by now.
+fn no_parent(id: ReservationId, record: Option<&Record>) -> Result<(), FlowError> {
+    match record.and_then(|record| record.run) {
+        Some(Run::Parent(_)) => Err(FlowError::ReservationIsParent(id)),
+        _ => Ok(()),
+    }
+}
+
 async fn settled(service: &Service, id: ReservationId, known: &Known, report: &Report, entry: Entry, committed: Committed) -> Settled {
     if entry.late {
         metrics::counter!("weir_late_total").increment(1);
     }
-    let budgets = apply(service, id, known, Progress::Ended(End::Settled), committed).await;
+    let budgets = apply(service, id, known, run::ended(End::Settled, Some(&entry)), committed).await;
     if report.outcome == Outcome::Success {
         let requests = report.requests.unwrap_or(known.subject.requests);
         service.estimator.learn(
@@ -145,7 +165,7 @@ fn measure_estimate(known: &Known, entry: &Entry) {
 
 async fn replayed(service: &Service, id: ReservationId, known: &Known, entry: Entry) -> Result<Settled, FlowError> {
     let committed = committed_now(service, known).await?;
-    let budgets = apply(service, id, known, Progress::Ended(End::Settled), committed).await;
+    let budgets = apply(service, id, known, run::ended(End::Settled, Some(&entry)), committed).await;
     let beyond_hold = known.hold.as_ref().map_or(Amounts::ZERO, |(_, held)| entry.counted.beyond(*held));
     Ok(Settled {
         late: entry.late,
@@ -157,9 +177,9 @@ async fn replayed(service: &Service, id: ReservationId, known: &Known, entry: En
 }
 
 /// Somebody else ended the reservation: the store is told, so that a claim of ours does not keep its hold, and the caller learns of the end.
-async fn lost(service: &Service, id: ReservationId, known: &Known, end: End, error: FlowError) -> Result<Settled, FlowError> {
+async fn lost(service: &Service, id: ReservationId, known: &Known, end: Progress, error: FlowError) -> Result<Settled, FlowError> {
     let committed = committed_now(service, known).await?;
-    apply(service, id, known, Progress::Ended(end), committed).await;
+    apply(service, id, known, end, committed).await;
     Err(error)
 }
 
@@ -221,13 +241,9 @@ pub async fn checkpoint(
         };
         let (pools, counted) = (so_far.pools, so_far.counted);
         if known.live {
-            rebuild::claim(
-                service,
-                (&known.subject.workspace, &known.limits.counters),
-                id,
-                Claim::UpTo(counted),
-            )
-            .await?;
+            let named = (&known.subject.workspace, &*known.limits.counters);
+            let claimed = rebuild::claim(service, named, id, Claim::UpTo(counted)).await?;
+            no_parent(id, claimed.as_ref())?;
         }
         let post = Post {
             workspace: known.subject.workspace.clone(),

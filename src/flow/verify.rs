@@ -1,4 +1,5 @@
-//! Verify: every sum against its entries, and every counter against its sum. Reads only; what differs is named, not mended.
+//! Verify: every sum against its entries, every counter against its sum, and every end against its entry. Reads only; what differs is named,
+//! not mended.
 //!
 //! A counter may be behind its sum for the moment between a commit and its copy, so one that differs is looked at again before it is told.
 
@@ -9,12 +10,15 @@ use crate::counters::{Applied, Counters, SumRow};
 use crate::decision::counter::Counter;
 use crate::decision::id::WorkspaceId;
 use crate::decision::time::Timestamp;
+use crate::ledger::ends::{EndDifference, EndsPlace};
 use crate::ledger::{GrantDifference, Ledger, SumDifference};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How many sums are recomputed in one step.
 const PAGE_SUMS: usize = 500;
+/// How many ends or entries are held against each other in one step: so few that the other side is looked up by its key, and not read whole.
+const PAGE_ENDS: usize = 500;
 /// How often a counter that differs is looked at again, and how long apart.
 const LOOKS_AGAIN: usize = 5;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
@@ -25,6 +29,8 @@ pub struct Verification {
     pub sums: u64,
     /// Counters that the store knows; it forgets ended periods, and reads what it does not know from the ledger.
     pub counters: u64,
+    /// Reservations that have a standing.
+    pub ends: u64,
     pub differences: Vec<Difference>,
 }
 
@@ -39,6 +45,8 @@ pub enum Difference {
     Grant(GrantDifference),
     /// A counter is not what its sum says.
     Counter(CounterDifference),
+    /// An end and an entry do not belong together.
+    End(EndDifference),
 }
 
 /// A counter that is not what its sum says.
@@ -50,7 +58,7 @@ pub struct CounterDifference {
     pub store: i64,
 }
 
-/// Compares everything that is derived; without `counters` the sums alone. `progress` is told the number of sums so far.
+/// Compares everything that is derived, without `counters` all but those. `progress` is told the number of sums so far.
 pub async fn verify(
     ledger: &dyn Ledger,
     counters: Option<&dyn Counters>,
@@ -85,7 +93,19 @@ pub async fn verify(
     found
         .differences
         .extend(ledger.verify_grants().await?.into_iter().map(Difference::Grant));
+    ends(ledger, &mut found).await?;
     Ok(found)
+}
+
+async fn ends(ledger: &dyn Ledger, found: &mut Verification) -> Result<(), FlowError> {
+    let mut next = Some(EndsPlace::beginning());
+    while let Some(place) = next {
+        let page = ledger.ends_page(&place, PAGE_ENDS).await?;
+        found.ends += page.ends;
+        found.differences.extend(page.differences.into_iter().map(Difference::End));
+        next = page.next;
+    }
+    Ok(())
 }
 
 /// The rows of each workspace.

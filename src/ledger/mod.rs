@@ -30,6 +30,7 @@ use async_trait::async_trait;
 use audit::{AuditLedger, Audited, By};
 use correction::CorrectionLedger;
 use directory::DirectoryLedger;
+use ends::EndsLedger;
 use provider::ProviderLedger;
 
 pub mod audit;
@@ -37,6 +38,7 @@ pub mod audit;
 mod contract;
 pub mod correction;
 pub mod directory;
+pub mod ends;
 mod grant_sql;
 mod grants;
 pub mod postgres;
@@ -239,7 +241,7 @@ pub trait Lead: Send + Sync {
 
 /// A ledger.
 #[async_trait]
-pub trait Ledger: AuditLedger + CorrectionLedger + DirectoryLedger + GrantLedger + ProviderLedger {
+pub trait Ledger: AuditLedger + CorrectionLedger + DirectoryLedger + EndsLedger + GrantLedger + ProviderLedger {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
     /// How a reservation or request id stands; `None`: the ledger has never heard of it.

@@ -72,6 +72,13 @@ impl TestApp {
         Self::start_all(Arc::new(Stores::empty().await), clock, policies()).await
     }
 
+    /// With the policies that are shipped, at a moment when all their prices are in force.
+    pub async fn start_on_samples() -> Self {
+        let clock = Arc::new(MovableClock::at(Timestamp::parse("2026-11-24T10:00:00Z").expect("a moment")));
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+        Self::start_all(Arc::new(Stores::empty().await), clock, samples).await
+    }
+
     /// One service, on either profile.
     pub async fn alone() -> Self {
         Self::on(Stores::empty().await).await

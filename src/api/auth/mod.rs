@@ -95,6 +95,16 @@ impl Access {
     pub const fn is_open(self) -> bool {
         self.scopes.is_empty()
     }
+
+    /// Whether a credential that is bound to a workspace may be enough.
+    pub const fn takes_bound(self) -> bool {
+        self.takes_bound
+    }
+
+    /// The scopes of which one is needed, for people.
+    pub fn scopes_joined(self) -> String {
+        self.scopes.joined("` or `")
+    }
 }
 
 /// Whether `identity` may use what asks for `access`.

@@ -20,9 +20,10 @@ pub(super) struct Standing {
     pub(super) held: Amounts,
     pub(super) counters: Vec<Counter>,
     pub(super) charged: bool,
+    pub(super) held_at: Option<Timestamp>,
+    pub(super) is_call: bool,
     pub(super) reported: Amounts,
     pub(super) end: Option<End>,
-    pub(super) held_at: Option<Timestamp>,
 }
 
 #[derive(Default)]
@@ -62,7 +63,13 @@ impl Books {
     pub(super) fn open(&mut self, id: ReservationId, held: Amounts, counters: Vec<Counter>, charged: bool, now: Timestamp) {
         let standing = self.standings.entry(id).or_default();
         (standing.held, standing.counters, standing.charged) = (held, counters, charged);
-        standing.held_at = Some(now);
+        (standing.held_at, standing.is_call) = (Some(now), false);
+    }
+
+    /// Notes the same of a call of a run, which holds on the counters of its parent.
+    pub(super) fn open_call(&mut self, id: ReservationId, parent: ReservationId, held: Amounts, charged: bool, now: Timestamp) {
+        self.open(id, held, self.standing(parent).counters, charged, now);
+        self.standings.entry(id).or_default().is_call = true;
     }
 
     /// Records how far a reservation has come: this much in all, and perhaps its end.
@@ -136,9 +143,13 @@ impl Books {
     pub(super) fn commit(&self, workspace: &WorkspaceId, id: ReservationId, now: Timestamp) -> Applied {
         let standing = self.standing(id);
         let row = |counter: &Counter| self.sums.get(&(workspace.clone(), counter.clone())).cloned();
+        let progress = match standing.end {
+            None => Progress::Used(standing.reported),
+            Some(end) => Progress::ended(end, Some(standing.reported).filter(|_| standing.is_call)),
+        };
         Applied {
             rows: standing.counters.iter().filter_map(row).collect(),
-            reservation: Some((id, standing.end.map_or(Progress::Used(standing.reported), Progress::Ended))),
+            reservation: Some((id, progress)),
             purses: self.purses(workspace, now),
         }
     }

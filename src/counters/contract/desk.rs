@@ -1,11 +1,12 @@
 //! A workspace before a store, with a clock that only the test moves: the verbs in which the cases are told.
 
+use crate::counters::run::{ChildOutcome, ChildRequest};
 use crate::counters::{Applied, Begun, Claim, Counters, HoldOutcome, HoldRequest, Progress, Rebuilt, Record, SumRow};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::id::{Feature, RequestId, ReservationId, UserId, WorkspaceId};
 use crate::decision::period::{Period, PeriodKind};
-use crate::decision::rung::{Limit, Rung};
+use crate::decision::rung::{Cap, Limit, Line, Rung};
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use std::sync::Arc;
@@ -113,6 +114,17 @@ pub(crate) fn rung(tokens: i64, ceilings: &[i64], expires_at: Timestamp) -> Rung
     }
 }
 
+/// A cap for answers that cost their tokens and nothing else.
+pub(crate) fn one_token_each(least: i64, longest: i64) -> Cap {
+    let line = |per_output, up| Line::new(0, per_output, 1, longest, up);
+    Cap {
+        least,
+        tokens: line(1, false),
+        usd: line(0, false),
+        credits: line(0, true),
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Desk {
     pub(crate) store: Store,
@@ -217,6 +229,34 @@ impl Desk {
         self.id(key)
     }
 
+    /// A request of a call for `tokens`, and one request, of a parent that was held at noon.
+    pub(crate) fn call(&self, key: &str, parent: ReservationId, tokens: i64) -> ChildRequest {
+        ChildRequest {
+            workspace: self.workspace.clone(),
+            reservation: self.id(key),
+            fingerprint: 1,
+            parent,
+            parent_held_at: NOON,
+            calls_max: None,
+            rungs: vec![rung(tokens, &[], self.now.plus_seconds(HOLD_SECONDS))],
+            open_max: u32::MAX,
+            charge_on_expiry: false,
+            context: Arc::from(format!("context of {key}").as_bytes()),
+            now: self.now,
+        }
+    }
+
+    pub(crate) async fn draw(&self, request: &ChildRequest) -> ChildOutcome {
+        self.store.hold_child(request).await.expect("hold for a run")
+    }
+
+    /// Draws, and wants the parent to have enough.
+    pub(crate) async fn drawn(&self, key: &str, parent: ReservationId, tokens: i64) -> ReservationId {
+        let outcome = self.draw(&self.call(key, parent, tokens)).await;
+        assert!(matches!(outcome, ChildOutcome::Held(_)), "{key}: {outcome:?}");
+        self.id(key)
+    }
+
     /// Whether a hold would fit now. Takes it if so.
     pub(crate) async fn fits(&self, key: &str, tokens: i64, limits: &[(&Counter, i64)]) -> bool {
         match self.hold(&self.ask(key, tokens, limits)).await {
@@ -291,6 +331,12 @@ impl Desk {
     pub(crate) async fn settle(&self, id: ReservationId, rows: &[SumRow]) {
         self.claim(id, Claim::Final).await;
         self.apply(rows, id, Progress::Ended(End::Settled)).await;
+    }
+
+    /// Claims for good, and applies a commit that says how much was used.
+    pub(crate) async fn settle_using(&self, id: ReservationId, used: Amounts, rows: &[SumRow]) {
+        self.claim(id, Claim::Final).await;
+        self.apply(rows, id, Progress::EndedUsing(End::Settled, used)).await;
     }
 
     pub(crate) async fn release(&self, id: ReservationId) {

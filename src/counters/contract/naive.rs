@@ -5,6 +5,7 @@
 //! Unlike the store in memory it can lose all it knows, or come back as it was earlier: so it is also the store of the model, which tries out
 //! what that may lead to, with each rule and without it.
 
+use crate::counters::run::{ChildOutcome, ChildRequest, Run};
 use crate::counters::{
     Applied, Begun, CLAIM_OPEN_SECONDS, Claim, Counters, CountersError, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HOLD_SECONDS_MAX,
     HoldOutcome, HoldRequest, KEEP_ENDED_SECONDS, PURSE_HOLDERS_MAX, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, Record, SumRow,
@@ -22,6 +23,8 @@ use crate::decision::time::Timestamp;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+mod run;
 
 #[derive(Default)]
 pub(crate) struct Naive(Mutex<State>);
@@ -57,6 +60,7 @@ pub(crate) struct State {
     groups: BTreeMap<(WorkspaceId, Whose), Group>,
     holds: Vec<Hold>,
     tokens: u64,
+    serials: u64,
     /// Of the process that runs; each has its own.
     epoch: u64,
     /// In which epoch the open holds of a workspace were last compared with the ledger.
@@ -84,11 +88,25 @@ struct Hold {
     charged: bool,
     claimed_at: Timestamp,
     ended_at: Timestamp,
+    /// Tells it from others that had its id.
+    serial: u64,
+    /// Of a call, which hold it draws from.
+    parent: Option<u64>,
+    /// Of a parent, one for each call.
+    lines: Vec<run::Line>,
 }
 
 impl Hold {
     fn remaining(&self) -> Amounts {
-        self.record.taken.amounts.beyond(self.record.used)
+        let lent = match self.record.run {
+            Some(Run::Parent(lending)) => lending.lent,
+            _ => Amounts::ZERO,
+        };
+        self.record.taken.amounts.beyond(self.record.used.plus(lent))
+    }
+
+    fn is_parent(&self) -> bool {
+        matches!(self.record.run, Some(Run::Parent(_)))
     }
 
     fn has_open_claim(&self) -> bool {
@@ -117,6 +135,7 @@ impl Hold {
         let is_attempt = counter.unit == Unit::Requests && matches!(counter.kind, PeriodKind::Minute | PeriodKind::Hour);
         let counts = match self.record.end {
             None => true,
+            Some(_) if self.is_parent() => false,
             Some(End::Settled) => false,
             Some(End::Expired) => is_attempt && !self.charged,
             Some(End::Released) => is_attempt,
@@ -144,6 +163,7 @@ impl State {
         State {
             rules: self.rules,
             tokens: self.tokens,
+            serials: self.serials,
             epoch: self.epoch + 1,
             ..knowing.clone()
         }
@@ -158,6 +178,7 @@ impl State {
         }
         self.holds
             .retain(|hold| hold.record.end.is_none() || now < hold.ended_at.plus_seconds(TOMBSTONE_SECONDS));
+        self.follow_calls();
     }
 
     fn hold(&mut self, id: ReservationId) -> Option<&mut Hold> {
@@ -346,17 +367,33 @@ impl State {
         }
     }
 
+    /// What is known of a request that wants to hold; of nothing that died it remains ignorant.
+    fn recall(&mut self, workspace: &WorkspaceId, id: ReservationId, fingerprint: u128) -> Option<HoldOutcome> {
+        let compared = self.is_compared(workspace);
+        let hold = self.holds.iter().find(|hold| hold.record.reservation == id)?;
+        let known = hold.record.fingerprint;
+        match hold.record.end {
+            _ if known != fingerprint && known != FINGERPRINT_UNKNOWN => Some(HoldOutcome::Mismatch),
+            Some(end) => Some(HoldOutcome::Ended(end)),
+            None if !compared => Some(HoldOutcome::Unready(vec![Whose::Workspace])),
+            None if !self.is_lost(hold) => Some(HoldOutcome::Replayed(Box::new(hold.record.clone()))),
+            None => {
+                self.holds.retain(|hold| hold.record.reservation != id);
+                self.follow_calls();
+                None
+            }
+        }
+    }
+
+    fn serial(&mut self) -> u64 {
+        self.serials += 1;
+        self.serials
+    }
+
     fn admit(&mut self, request: &HoldRequest) -> HoldOutcome {
         let compared = self.is_compared(&request.workspace);
-        if let Some(hold) = self.holds.iter().find(|hold| hold.record.reservation == request.reservation) {
-            let fingerprint = hold.record.fingerprint;
-            match hold.record.end {
-                _ if fingerprint != request.fingerprint && fingerprint != FINGERPRINT_UNKNOWN => return HoldOutcome::Mismatch,
-                Some(end) => return HoldOutcome::Ended(end),
-                None if !compared => return HoldOutcome::Unready(vec![Whose::Workspace]),
-                None if !self.is_lost(hold) => return HoldOutcome::Replayed(Box::new(hold.record.clone())),
-                None => self.holds.retain(|hold| hold.record.reservation != request.reservation),
-            }
+        if let Some(known) = self.recall(&request.workspace, request.reservation, request.fingerprint) {
+            return known;
         }
         let balances = match self.balances(
             &request.workspace,
@@ -395,7 +432,9 @@ impl State {
             claimed: None,
             used: Amounts::ZERO,
             end: None,
+            run: None,
         };
+        let serial = self.serial();
         let of = |counter: &Counter| self.generation(&request.workspace, &counter.whose);
         let generations = request.counters.iter().map(of).collect();
         self.holds.push(Hold {
@@ -405,6 +444,9 @@ impl State {
             charged: request.charge_on_expiry,
             claimed_at: request.now,
             ended_at: Timestamp::MAX,
+            serial,
+            parent: None,
+            lines: Vec::new(),
         });
         for used in &request.purses {
             self.note_holder(&request.workspace, used, &request.counters[used.counter], request.now);
@@ -413,16 +455,28 @@ impl State {
     }
 
     fn progress(&mut self, workspace: &WorkspaceId, id: ReservationId, progress: Progress, now: Timestamp) {
-        match (self.hold(id), progress) {
+        let (end, used) = match progress {
+            Progress::Used(used) => (None, Some(used)),
+            Progress::Ended(end) => (Some(end), None),
+            Progress::EndedUsing(end, used) => (Some(end), Some(used)),
+        };
+        match (self.hold(id), end) {
             (Some(hold), _) if hold.record.workspace != *workspace => {}
-            (Some(hold), Progress::Used(used)) if hold.record.end.is_none() => hold.record.used = hold.record.used.max(used),
-            (Some(hold), Progress::Ended(end)) if hold.record.end.is_none() => hold.end(end, now),
-            (Some(hold), Progress::Ended(End::Settled)) if hold.record.end == Some(End::Expired) => hold.end(End::Settled, now),
-            (None, Progress::Ended(end)) if id.slot() == crate::decision::id::slot(workspace) => {
+            (Some(hold), None) if hold.record.end.is_none() => hold.use_in_all(used),
+            (Some(hold), Some(end)) if hold.record.end.is_none() => {
+                let all = hold.record.taken.amounts;
+                if hold.parent.is_some() {
+                    hold.use_in_all(used.or((end == End::Settled).then_some(all)));
+                }
+                hold.end(end, now);
+            }
+            (Some(hold), Some(End::Settled)) if hold.record.end == Some(End::Expired) => hold.end(End::Settled, now),
+            (None, Some(end)) if id.slot() == crate::decision::id::slot(workspace) => {
                 self.holds.push(unknown(workspace, id, end, now));
             }
             _ => {}
         }
+        self.follow_calls();
     }
 }
 
@@ -444,6 +498,7 @@ fn unknown(workspace: &WorkspaceId, reservation: ReservationId, end: End, now: T
         claimed: None,
         used: Amounts::ZERO,
         end: Some(end),
+        run: None,
     };
     Hold {
         record,
@@ -452,6 +507,9 @@ fn unknown(workspace: &WorkspaceId, reservation: ReservationId, end: End, now: T
         charged: false,
         claimed_at: now,
         ended_at: now,
+        serial: 0,
+        parent: None,
+        lines: Vec::new(),
     }
 }
 
@@ -484,6 +542,10 @@ impl Counters for Naive {
         Ok(self.at(request.now).admit(request))
     }
 
+    async fn hold_child(&self, request: &ChildRequest) -> Result<ChildOutcome, CountersError> {
+        Ok(self.at(request.now).admit_child(request))
+    }
+
     async fn balances(
         &self,
         workspace: &WorkspaceId,
@@ -512,7 +574,7 @@ impl Counters for Naive {
         if told.end.is_none() && !state.is_compared(&told.workspace) {
             return Ok(Err(vec![Whose::Workspace]));
         }
-        let Some(hold) = state.hold(reservation).filter(|_| told.end.is_none()) else {
+        let Some(hold) = state.hold(reservation).filter(|hold| told.end.is_none() && !hold.is_parent()) else {
             return Ok(Ok(Some(told)));
         };
         hold.claimed_at = now;
@@ -555,6 +617,7 @@ impl Counters for Naive {
     async fn extend(&self, reservation: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CountersError> {
         let mut state = self.at(now);
         let told = state.told(reservation);
+        let run_ends_at = state.run_ends_at(reservation);
         let Some((hold, told)) = state.hold(reservation).zip(told) else {
             return Ok(Extended::Unknown);
         };
@@ -562,7 +625,7 @@ impl Counters for Naive {
         Ok(match told.end {
             Some(end) => Extended::Ended(end),
             None => {
-                let latest = record.held_at.plus_seconds(HOLD_SECONDS_MAX);
+                let latest = record.held_at.plus_seconds(HOLD_SECONDS_MAX).min(run_ends_at);
                 record.expires_at = record.expires_at.max(until.min(latest));
                 Extended::Until(record.expires_at)
             }
@@ -591,7 +654,7 @@ impl Counters for Naive {
         moments.extend(
             leaving
                 .iter()
-                .map(|hold| (hold.record.expires_at, if stays { 0 } else { hold.holds(counter) })),
+                .map(|hold| (hold.record.expires_at, if stays { 0 } else { state.freed_by_expiry(hold, counter) })),
         );
         Ok(moments.into_iter().find_map(|(at, freed)| {
             taken -= freed;

@@ -28,6 +28,7 @@ pub(super) struct Ask {
     /// One bit for each counter of the menu.
     pub(super) counters: u8,
     pub(super) tokens: i64,
+    pub(super) requests: i64,
     pub(super) ceiling: i64,
     pub(super) seconds: i64,
     pub(super) charged: bool,
@@ -37,6 +38,16 @@ pub(super) struct Ask {
     pub(super) named_seconds_ago: Option<i64>,
 }
 
+/// A call that takes its need from the hold of another reservation.
+#[derive(Clone, Debug)]
+pub(super) struct Draw {
+    pub(super) ask: Ask,
+    pub(super) parent: Key,
+    pub(super) calls_max: Option<i64>,
+    /// The caller knows of an earlier hold of the parent than the one that is.
+    pub(super) is_stale: bool,
+}
+
 /// One thing that happens.
 #[derive(Clone, Debug)]
 pub(super) enum Op {
@@ -44,6 +55,7 @@ pub(super) enum Op {
         micros: i64,
     },
     Hold(Ask),
+    Draw(Draw),
     /// A settle or checkpoint that dies before it commits. `None`: final.
     Claim {
         key: Key,
@@ -134,7 +146,11 @@ fn ago() -> impl Strategy<Value = Option<i64>> {
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
-    let amounts = (0..80i64, 0..150i64, prop_oneof![3 => 1..200i64, 1 => 200..100_000i64]);
+    let amounts = (
+        (0..80i64, prop_oneof![3 => Just(1i64), 1 => 2..4i64]),
+        0..150i64,
+        prop_oneof![3 => 1..200i64, 1 => 200..100_000i64],
+    );
     let who = (key(), prop_oneof![9 => Just(1u128), 1 => Just(2)], 0..=u8::MAX);
     let how = (
         prop::bool::weighted(0.2),
@@ -143,11 +159,12 @@ fn ask() -> impl Strategy<Value = Ask> {
         ago(),
     );
     (who, amounts, how).prop_map(
-        |((key, fingerprint, counters), (tokens, ceiling, seconds), (charged, granted, open_max, named_seconds_ago))| Ask {
+        |((key, fingerprint, counters), ((tokens, requests), ceiling, seconds), (charged, granted, open_max, named_seconds_ago))| Ask {
             key,
             fingerprint,
             counters,
             tokens,
+            requests,
             ceiling,
             seconds,
             charged,
@@ -158,6 +175,28 @@ fn ask() -> impl Strategy<Value = Ask> {
     )
 }
 
+/// Mostly less than what parents hold, so that a run has several calls.
+fn draw() -> impl Strategy<Value = Draw> {
+    let run = (
+        key(),
+        prop_oneof![3 => Just(None), 1 => (1..4i64).prop_map(Some)],
+        prop::bool::weighted(0.03),
+    );
+    (ask(), 0..40i64, run).prop_map(|(ask, tokens, (parent, calls_max, is_stale))| {
+        let ask = Ask {
+            tokens,
+            requests: 1,
+            ..ask
+        };
+        Draw {
+            ask,
+            parent,
+            calls_max,
+            is_stale,
+        }
+    })
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let percent = || 0..150i64;
     let delivered = || prop::bool::weighted(0.6);
@@ -165,6 +204,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => micros().prop_map(|micros| Op::Pass { micros }),
         24 => ask().prop_map(Op::Hold),
+        20 => draw().prop_map(Op::Draw),
         3 => (key(), prop::option::of(percent())).prop_map(|(key, percent)| Op::Claim { key, percent }),
         7 => (key(), percent(), delivered()).prop_map(|(key, percent, delivered)| Op::Settle { key, percent, delivered }),
         8 => (key(), percent(), delivered()).prop_map(|(key, percent, delivered)| Op::Checkpoint { key, percent, delivered }),

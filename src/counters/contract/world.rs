@@ -2,15 +2,16 @@
 //! that finish long after they read. [`Op`]s happen to it; two worlds to which the same happened must have been answered the same.
 
 use super::books::{Books, Standing, budget, budget_of};
-use super::desk::{NOON, Store, counter_at, of_user, rung, workspace};
-use super::op::{Ask, GROUPS, Key, MENU, Op, WORKSPACES};
+use super::desk::{NOON, Store, counter_at, of_user, one_token_each, rung, workspace};
+use super::op::{Ask, Draw, GROUPS, Key, MENU, Op, WORKSPACES};
+use crate::counters::run::{ChildOutcome, ChildRequest, Run};
 use crate::counters::{Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Rebuilt, Record, SumRow};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::grant::{Purse, PurseUse};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
 use crate::decision::period::PeriodKind;
-use crate::decision::rung::Taken;
+use crate::decision::rung::{Rung, Taken};
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use std::sync::Arc;
@@ -22,10 +23,12 @@ const REBUILD_SECONDS: i64 = 3_000;
 
 /// What a store said.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(clippy::large_enum_variant, reason = "answers are compared and dropped, never kept in number")]
 pub(super) enum Answer {
     Nothing,
     Hold(HoldOutcome),
-    Record(Option<Record>),
+    Draw(ChildOutcome),
+    Record(Option<Box<Record>>),
     Balances(Result<Vec<Balance>, Vec<Whose>>),
     Applied(Vec<Option<Balance>>),
     Extended(Extended),
@@ -78,7 +81,12 @@ fn id(key: Key) -> ReservationId {
 /// What every store must remember of a reservation.
 fn essential(record: Record) -> Record {
     let slim = matches!(record.end, Some(End::Settled | End::Released)) || record.fingerprint == FINGERPRINT_UNKNOWN;
-    if !slim {
+    if !slim && record.end.is_some() && matches!(record.run, Some(Run::Parent(_))) {
+        // As it was when it ended, which a store may have noticed before its calls expired or after.
+        let run = Some(Run::Parent(Default::default()));
+        let used = Amounts::ZERO;
+        return Record { run, used, ..record };
+    } else if !slim {
         return record;
     }
     Record {
@@ -93,6 +101,7 @@ fn essential(record: Record) -> Record {
         expires_at: NOON,
         claimed: None,
         used: Amounts::ZERO,
+        run: None,
         ..record
     }
 }
@@ -148,7 +157,8 @@ impl World {
         match *op {
             Op::Pass { micros } => self.pass(micros).await,
             Op::Hold(ref ask) => self.hold(ask).await,
-            Op::Claim { key, percent } => Answer::Record(self.claim(key, percent).await.map(essential)),
+            Op::Draw(ref draw) => self.draw(draw).await,
+            Op::Claim { key, percent } => Answer::Record(self.claim(key, percent).await.map(Box::new)),
             Op::Settle { key, percent, delivered } => self.settle(key, percent, delivered).await,
             Op::Checkpoint { key, percent, delivered } => self.checkpoint(key, percent, delivered).await,
             Op::Release { key, delivered } => self.release(key, delivered).await,
@@ -174,7 +184,10 @@ impl World {
                 self.send(workspace, applied, delivered).await
             }
             Op::Extend { key, seconds } => self.extend(key, seconds).await,
-            Op::Find { key } => Answer::Record(self.store.find(id(key), self.now).await.expect("find").map(essential)),
+            Op::Find { key } => {
+                let found = self.store.find(id(key), self.now).await.expect("find");
+                Answer::Record(found.map(essential).map(Box::new))
+            }
             Op::Balances {
                 workspace,
                 named_seconds_ago,
@@ -253,6 +266,8 @@ impl World {
         };
         // A budget has one counter in a request.
         purses.dedup_by(|one, other| one.budget == other.budget);
+        let mut rungs = vec![rung(ask.tokens, &ceilings, expires_at), rung(ask.tokens / 2, &ceilings, expires_at)];
+        rungs.iter_mut().for_each(|rung| rung.needs.requests = ask.requests);
         let mut request = HoldRequest {
             workspace: name(ask.key.0),
             reservation: id(ask.key),
@@ -260,7 +275,7 @@ impl World {
             counters: counters.clone(),
             purses,
             named_since: self.named_since(ask.named_seconds_ago),
-            rungs: vec![rung(ask.tokens, &ceilings, expires_at), rung(ask.tokens / 2, &ceilings, expires_at)],
+            rungs,
             open_max: ask.open_max,
             charge_on_expiry: ask.charged,
             context: Arc::from(format!("{ask:?}").as_bytes()),
@@ -278,12 +293,44 @@ impl World {
         Answer::Hold(outcome)
     }
 
+    /// A call that wants all its tokens, or as many as are left.
+    async fn draw(&mut self, draw: &Draw) -> Answer {
+        let Draw { ask, parent, .. } = draw;
+        let expires_at = self.now.plus_seconds(ask.seconds);
+        let whole = rung(ask.tokens, &[], expires_at);
+        let shorter = Rung {
+            cap: Some(one_token_each(1, ask.tokens)),
+            ..whole.clone()
+        };
+        let held_at = self.books.standing(id(*parent)).held_at.unwrap_or(NOON);
+        let request = ChildRequest {
+            workspace: name(ask.key.0),
+            reservation: id(ask.key),
+            fingerprint: ask.fingerprint,
+            parent: id(*parent),
+            parent_held_at: held_at.plus_micros(i64::from(draw.is_stale)),
+            calls_max: draw.calls_max,
+            rungs: vec![whole, shorter],
+            open_max: ask.open_max,
+            charge_on_expiry: ask.charged,
+            context: Arc::from(format!("{ask:?}").as_bytes()),
+            now: self.now,
+        };
+        let outcome = self.store.hold_child(&request).await.expect("hold for a run");
+        if let ChildOutcome::Held(record) = &outcome {
+            self.books
+                .open_call(record.reservation, request.parent, record.taken.amounts, ask.charged, self.now);
+        }
+        Answer::Draw(outcome)
+    }
+
     /// Claims this share of what was held. `None`: all, for good.
     async fn claim(&self, key: Key, percent: Option<i64>) -> Option<Record> {
         let held = self.books.standing(id(key)).held;
         let claim = percent.map_or(Claim::Final, |percent| Claim::UpTo(self.share(held, percent)));
         let answer = self.store.claim(id(key), claim, self.now).await.expect("claim");
-        answer.expect("a store that lost nothing need not be rebuilt for it")
+        let record = answer.expect("a store that lost nothing need not be rebuilt for it");
+        record.map(essential)
     }
 
     fn share(&self, held: Amounts, percent: i64) -> Amounts {
@@ -306,6 +353,9 @@ impl World {
         let Some(record) = self.claim(key, None).await else {
             return Answer::Record(None);
         };
+        if matches!(record.run, Some(Run::Parent(_))) {
+            return Answer::Record(Some(Box::new(record)));
+        }
         let used = self.share(self.books.standing(id(key)).held, percent);
         if self.may_record(&record, true) {
             self.books.post(&name(key.0), id(key), used, Some(End::Settled), self.now);
@@ -317,6 +367,9 @@ impl World {
         let Some(record) = self.claim(key, Some(percent)).await else {
             return Answer::Record(None);
         };
+        if matches!(record.run, Some(Run::Parent(_))) {
+            return Answer::Record(Some(Box::new(record)));
+        }
         let recorded = self.may_record(&record, false);
         if recorded {
             let used = self.share(self.books.standing(id(key)).held, percent);
@@ -352,7 +405,7 @@ impl World {
     /// Tells the record that a flow got, and commits where it has something to commit.
     async fn commit_if(&mut self, has_something: impl Fn(&Standing) -> bool, record: Record, delivered: bool) -> Answer {
         let (workspace, id) = (record.workspace.clone(), record.reservation);
-        let told = Answer::Record(Some(essential(record)));
+        let told = Answer::Record(Some(Box::new(essential(record))));
         if !has_something(&self.books.standing(id)) {
             return told;
         }

@@ -2,6 +2,7 @@
 //!
 //! Decides by comparison alone when a hold ends and who may end it; moves no counter.
 
+use super::run::Kin;
 use crate::counters::{CLAIM_OPEN_SECONDS, Claim, FINGERPRINT_UNKNOWN, HOLD_SECONDS_MAX, Record, TOMBSTONE_SECONDS};
 use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter};
@@ -33,6 +34,8 @@ pub(super) struct Hold {
     pub(super) charge_on_expiry: bool,
     /// Of most holds nothing was reported yet, so this is apart.
     pub(super) reported: Option<Box<Reported>>,
+    /// Of a run: what it is there.
+    pub(super) kin: Option<Box<Kin>>,
     pub(super) expired_at: Option<Timestamp>,
 }
 
@@ -64,11 +67,24 @@ pub(super) enum Wait {
 impl Hold {
     /// What of it still counts as held.
     pub(super) fn remaining(&self) -> Amounts {
-        self.taken.amounts.beyond(self.used())
+        let gone = match self.parent() {
+            Some((lending, used)) => used.plus(lending.lent),
+            None => self.used(),
+        };
+        self.taken.amounts.beyond(gone)
     }
 
-    fn used(&self) -> Amounts {
-        self.reported.as_ref().map_or(Amounts::ZERO, |reported| reported.used)
+    /// What was recorded as spent, by itself or, of a parent, by its calls.
+    pub(super) fn used(&self) -> Amounts {
+        match self.parent() {
+            Some((_, used)) => used,
+            None => self.reported.as_ref().map_or(Amounts::ZERO, |reported| reported.used),
+        }
+    }
+
+    /// Whether anything was said of its use.
+    pub(super) fn is_reported(&self) -> bool {
+        self.claimed().is_some() || self.used() != Amounts::ZERO
     }
 
     fn claimed(&self) -> Option<Claim> {
@@ -94,23 +110,30 @@ impl Hold {
 
     /// About how much memory it takes.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Hold>() + size_of::<Reported>() + self.context.len() + size_of_val(&*self.counters) + OVERHEAD_BYTES
+        size_of::<Hold>() + size_of::<Reported>() + size_of::<Kin>() + self.context.len() + size_of_val(&*self.counters) + OVERHEAD_BYTES
     }
 
     /// A claim in flight goes first: its commit, not the clock, decides how the hold ends.
     pub(super) fn wait(&self) -> Wait {
         if let Some(claimed_at) = self.open_claim() {
             Wait::Ledger(claimed_at.plus_seconds(CLAIM_OPEN_SECONDS))
-        } else if self.charge_on_expiry {
+        } else if self.is_charged() {
             Wait::Ledger(self.expires_at)
         } else {
             Wait::Expiry(self.expires_at)
         }
     }
 
-    /// Whether its requests stay held on counters of a rate after it ended so: an attempt counts, unless the ledger has recorded it.
+    /// Whether it is recorded as used when it runs out. A parent is not: its calls are.
+    fn is_charged(&self) -> bool {
+        self.charge_on_expiry && self.parent().is_none()
+    }
+
+    /// Whether its requests stay held on counters of a rate after it ended so: an attempt counts, unless the ledger has recorded it. What
+    /// a parent still has was not attempted.
     pub(super) fn keeps_rates(&self, end: End) -> bool {
         match end {
+            _ if self.parent().is_some() => false,
             End::Settled => false,
             End::Released => true,
             End::Expired => !self.charge_on_expiry,
@@ -150,7 +173,7 @@ impl Hold {
         self.expires_at = self.expires_at.max(until.min(latest));
     }
 
-    fn record(&self, reservation: ReservationId) -> Record {
+    pub(super) fn record(&self, reservation: ReservationId) -> Record {
         Record {
             workspace: self.workspace.clone(),
             reservation,
@@ -163,6 +186,7 @@ impl Hold {
             claimed: self.claimed(),
             used: self.used(),
             end: self.expired_at.map(|_| End::Expired),
+            run: self.kin.as_ref().map(|kin| kin.told()),
         }
     }
 }
@@ -185,6 +209,7 @@ impl Tombstone {
             claimed: None,
             used: Amounts::ZERO,
             end: Some(self.end),
+            run: None,
         }
     }
 }

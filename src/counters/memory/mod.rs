@@ -6,10 +6,12 @@
 
 mod group;
 mod hold;
+mod run;
 mod shard;
 mod upkeep;
 mod workspace;
 
+use super::run::{ChildOutcome, ChildRequest};
 use super::{Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Rebuilt, Record};
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::finding::Finding;
@@ -82,6 +84,10 @@ impl Counters for MemoryCounters {
             });
         }
         Ok(self.shard(request.reservation.slot()).hold(request))
+    }
+
+    async fn hold_child(&self, request: &ChildRequest) -> Result<ChildOutcome, CountersError> {
+        Ok(self.shard(request.reservation.slot()).hold_child(request))
     }
 
     async fn balances(

@@ -56,7 +56,7 @@ impl Shard {
     pub(super) fn hold(&mut self, request: &HoldRequest) -> HoldOutcome {
         self.upkeep(request.now);
         self.expire(&request.workspace, request.now);
-        if let Some(known) = self.recall(request) {
+        if let Some(known) = self.recall((&request.workspace, request.reservation), request.fingerprint, request.now) {
             return known;
         }
         let balances = match self.read(
@@ -82,21 +82,26 @@ impl Shard {
     }
 
     /// The answer to a request whose reservation is known already.
-    fn recall(&mut self, request: &HoldRequest) -> Option<HoldOutcome> {
-        self.refresh(request.reservation, request.now);
-        let known = self.records.get(&request.reservation)?;
-        Some(if !known.is_of(&request.workspace, request.fingerprint) {
+    pub(super) fn recall(
+        &mut self,
+        (workspace, id): (&WorkspaceId, ReservationId),
+        fingerprint: u128,
+        now: Timestamp,
+    ) -> Option<HoldOutcome> {
+        self.refresh(id, now);
+        let known = self.records.get(&id)?;
+        Some(if !known.is_of(workspace, fingerprint) {
             HoldOutcome::Mismatch
         } else if let Some((end, _)) = known.ended() {
             HoldOutcome::Ended(end)
         } else {
-            HoldOutcome::Replayed(Box::new(known.record(request.reservation)))
+            HoldOutcome::Replayed(Box::new(known.record(id)))
         })
     }
 
     /// Writes down a hold that fits.
     fn take(&mut self, request: &HoldRequest, taken: Taken, before: &[Balance]) {
-        let (id, now) = (request.reservation, request.now);
+        let now = request.now;
         let workspace = self.workspaces.entry(request.workspace.clone()).or_insert_with(|| {
             self.upkeep.visit(&request.workspace, None, now);
             Workspace::default()
@@ -112,16 +117,24 @@ impl Shard {
             expires_at: request.rungs[taken.rung].expires_at,
             charge_on_expiry: request.charge_on_expiry,
             reported: None,
+            kin: None,
             expired_at: None,
         };
         for used in &request.purses {
             workspace.note_holder(used, &hold.counters[used.counter].0, now);
         }
-        let (index, key) = place(id, hold.wait(), &mut workspace.expiring, &mut self.due);
-        index.insert(key);
-        workspace.open += 1;
-        self.open += 1;
-        self.records.insert(id, Remembered::Hold(Box::new(hold)));
+        self.open(request.reservation, hold);
+    }
+
+    /// Puts a new hold in its place.
+    pub(super) fn open(&mut self, id: ReservationId, hold: Hold) {
+        if let Some(workspace) = self.workspaces.get_mut(&hold.workspace) {
+            let (index, key) = place(id, hold.wait(), &mut workspace.expiring, &mut self.due);
+            index.insert(key);
+            workspace.open += 1;
+            self.open += 1;
+            self.records.insert(id, Remembered::Hold(Box::new(hold)));
+        }
     }
 
     pub(super) fn balances(
@@ -188,18 +201,21 @@ impl Shard {
     }
 
     pub(super) fn find(&mut self, id: ReservationId, now: Timestamp) -> Option<Record> {
-        self.refresh(id, now);
+        self.refresh_run(id, now);
         self.records.get(&id).map(|known| known.record(id))
     }
 
     pub(super) fn claim(&mut self, id: ReservationId, claim: Claim, now: Timestamp) -> Option<Record> {
-        self.refresh(id, now);
-        self.change(id, |hold| hold.claim(claim, now));
+        self.refresh_run(id, now);
+        if !self.is_parent(id) {
+            self.change(id, |hold| hold.claim(claim, now));
+        }
         self.records.get(&id).map(|known| known.record(id))
     }
 
     pub(super) fn extend(&mut self, id: ReservationId, until: Timestamp, now: Timestamp) -> Extended {
         self.refresh(id, now);
+        let until = until.min(self.latest_expiry(id));
         self.change(id, |hold| hold.extend(until));
         match self.records.get(&id) {
             None => Extended::Unknown,
@@ -252,10 +268,21 @@ impl Shard {
         self.refresh(id, now);
         let known = self.records.get(&id).map(|known| (known.workspace() == workspace, known.ended()));
         match (known, progress) {
+            // What the calls of a parent used is known from them.
+            (Some((true, None)), Progress::Used(_)) if self.is_parent(id) => {}
             (Some((true, None)), Progress::Used(amounts)) => self.change(id, |hold| hold.apply(amounts)),
-            (Some((true, None)), Progress::Ended(end)) => self.end(id, end, now),
-            (Some((true, Some((End::Expired, _)))), Progress::Ended(End::Settled)) => self.settle_late(id, now),
-            (None, Progress::Ended(end)) if id.slot() == slot(workspace) => {
+            (Some((true, None)), Progress::Ended(end)) => {
+                self.use_up(id, (end == End::Settled).then_some(Amounts::MAX));
+                self.end(id, end, now);
+            }
+            (Some((true, None)), Progress::EndedUsing(end, used)) => {
+                self.use_up(id, Some(used));
+                self.end(id, end, now);
+            }
+            (Some((true, Some((End::Expired, _)))), Progress::Ended(End::Settled) | Progress::EndedUsing(End::Settled, _)) => {
+                self.settle_late(id, now);
+            }
+            (None, Progress::Ended(end) | Progress::EndedUsing(end, _)) if id.slot() == slot(workspace) => {
                 self.bury(id, workspace.clone(), FINGERPRINT_UNKNOWN, end, now);
             }
             _ => {}
@@ -285,7 +312,7 @@ impl Shard {
                 continue;
             };
             if hold.counters.iter().any(|(held_on, _)| **held_on == *counter) {
-                excess -= i128::from(hold.remaining().of(counter.unit));
+                excess -= i128::from(self.freed_by_expiry(hold).of(counter.unit));
             }
             if excess <= 0 {
                 return Some(*at);
@@ -337,7 +364,7 @@ impl Shard {
     }
 
     /// Brings one reservation up to `now`: past its expiry a hold has ended, and after a day an end is forgotten.
-    fn refresh(&mut self, id: ReservationId, now: Timestamp) {
+    pub(super) fn refresh(&mut self, id: ReservationId, now: Timestamp) {
         let Some(known) = self.records.get_mut(&id) else {
             return;
         };
@@ -352,14 +379,21 @@ impl Shard {
         }
     }
 
-    /// Changes a live hold, moves it to the index of what it now waits for, and frees what no longer remains of it.
-    fn change(&mut self, id: ReservationId, change: impl FnOnce(&mut Hold)) {
-        let Some(hold) = self.records.get_mut(&id).and_then(Remembered::live) else {
-            return;
+    /// Changes a live hold, and frees what no longer remains of it.
+    pub(super) fn change(&mut self, id: ReservationId, change: impl FnOnce(&mut Hold)) {
+        let draws = self.draws(id);
+        let Some(less) = self.alter(id, change) else { return };
+        let freed = match draws {
+            Some((parent, used)) => less.plus(self.follow(&parent, less, self.used_since(id, used), false)),
+            None => less,
         };
-        let Some(workspace) = self.workspaces.get_mut(&hold.workspace) else {
-            return;
-        };
+        self.free(id, freed, |_| true);
+    }
+
+    /// Changes a live hold and moves it to the index of what it now waits for. Says by how much less remains of it; frees nothing.
+    pub(super) fn alter(&mut self, id: ReservationId, change: impl FnOnce(&mut Hold)) -> Option<Amounts> {
+        let hold = self.records.get_mut(&id).and_then(Remembered::live)?;
+        let workspace = self.workspaces.get_mut(&hold.workspace)?;
         let (wait, remaining) = (hold.wait(), hold.remaining());
         change(hold);
         if hold.wait() != wait {
@@ -368,14 +402,24 @@ impl Shard {
             let (index, key) = place(id, hold.wait(), &mut workspace.expiring, &mut self.due);
             index.insert(key);
         }
-        let freed = remaining.beyond(hold.remaining());
-        if freed != Amounts::ZERO {
-            workspace.free(hold.counters(), freed);
+        Some(remaining.minus(hold.remaining()))
+    }
+
+    /// Frees amounts on those counters of a live hold that are `wanted`.
+    fn free(&mut self, id: ReservationId, amounts: Amounts, wanted: impl Fn(&Counter) -> bool) {
+        let Some(hold) = self.records.get_mut(&id).and_then(Remembered::live) else {
+            return;
+        };
+        if amounts != Amounts::ZERO
+            && let Some(workspace) = self.workspaces.get_mut(&hold.workspace)
+        {
+            workspace.free(hold.counters().filter(|counter| wanted(counter)), amounts);
         }
     }
 
-    /// Ends a live hold: what remains of it is free.
+    /// Ends a live hold: what remains of it is free, or goes back to where it was drawn from.
     fn end(&mut self, id: ReservationId, end: End, at: Timestamp) {
+        let draws = self.draws(id);
         let Some(hold) = self.records.get_mut(&id).and_then(Remembered::live) else {
             return;
         };
@@ -386,9 +430,15 @@ impl Shard {
         index.remove(&key);
         workspace.open -= 1;
         self.open -= 1;
-        let keeps_rates = hold.keeps_rates(end);
-        let freed = hold.counters().filter(|counter| !(keeps_rates && is_sticky(counter)));
-        workspace.free(freed, hold.remaining());
+        let (keeps_rates, mut left) = (hold.keeps_rates(end), hold.remaining());
+        if let Some((parent, _)) = draws {
+            let tried = if keeps_rates { hold.attempts() } else { Amounts::ZERO };
+            left = left.plus(self.follow(&parent, left, tried, true));
+        }
+        self.free(id, left, |counter| !(keeps_rates && is_sticky(counter)));
+        let Some(hold) = self.records.get_mut(&id).and_then(Remembered::live) else {
+            return;
+        };
         if end == End::Expired {
             // A late settle wants all that it said.
             hold.expired_at = Some(at);

@@ -18,6 +18,7 @@ mod plain;
 mod reply;
 mod request;
 mod rounds;
+mod run;
 mod script;
 mod settings;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod tests;
 
 pub use settings::{RedisSettings, Unfit};
 
+use super::run::{ChildOutcome, ChildRequest};
 use super::{
     Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, Record,
 };
@@ -144,7 +146,7 @@ impl RedisCounters {
                 "held" => return plain::held(request, &mut reply),
                 "short" => {
                     return Ok(HoldOutcome::Short {
-                        balances: reply.granted_balances()?,
+                        balances: reply.granted_balances(request.counters.len())?,
                     });
                 }
                 "else" => {}
@@ -161,16 +163,16 @@ impl RedisCounters {
                     output: reply.int()?,
                     amounts: reply.list()?.amounts()?,
                 },
-                before: reply.granted_balances()?,
+                before: reply.granted_balances(request.counters.len())?,
             },
             "replayed" => HoldOutcome::Replayed(Box::new(reply.record(request.reservation)?)),
             "mismatch" => HoldOutcome::Mismatch,
             "ended" => HoldOutcome::Ended(reply.end()?.unwrap_or(End::Expired)),
             "short" => HoldOutcome::Short {
-                balances: reply.granted_balances()?,
+                balances: reply.granted_balances(request.counters.len())?,
             },
             "open" => HoldOutcome::TooManyOpen {
-                balances: reply.granted_balances()?,
+                balances: reply.granted_balances(request.counters.len())?,
             },
             "unready" => HoldOutcome::Unready(columns.named(&reply.texts()?)),
             other => return Err(unknown_word(other)),
@@ -195,7 +197,7 @@ impl RedisCounters {
         pack_uses(&mut call.pack, purses, counters);
         let (word, mut reply) = self.send(&call).await?;
         match word.as_str() {
-            "known" => Ok(Ok(reply.granted_balances()?)),
+            "known" => Ok(Ok(reply.granted_balances(counters.len())?)),
             "unready" => Ok(Err(columns.named(&reply.texts()?))),
             other => Err(unknown_word(other)),
         }
@@ -329,14 +331,17 @@ impl RedisCounters {
 fn pack_progress(pack: &mut Pack, progress: Progress) {
     match progress {
         Progress::Used(amounts) => pack.int(0).amounts(amounts),
-        Progress::Ended(end) => pack
-            .int(match end {
-                End::Settled => 1,
-                End::Released => 2,
-                End::Expired => 3,
-            })
-            .no(),
+        Progress::Ended(end) => pack.int(end_place(end)).no(),
+        Progress::EndedUsing(end, amounts) => pack.int(end_place(end)).amounts(amounts),
     };
+}
+
+fn end_place(end: End) -> i64 {
+    match end {
+        End::Settled => 1,
+        End::Released => 2,
+        End::Expired => 3,
+    }
 }
 
 fn reservation(hex: &str) -> Result<ReservationId, Unexpected> {
@@ -351,6 +356,12 @@ impl Counters for RedisCounters {
     async fn hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CountersError> {
         request::check(request).map_err(|why| refused("hold", why))?;
         self.try_hold(request, rand::random()).await.map_err(failed("hold"))
+    }
+
+    async fn hold_child(&self, request: &ChildRequest) -> Result<ChildOutcome, CountersError> {
+        request::check_rungs(&request.rungs).map_err(|why| refused("hold for a run", why))?;
+        let answer = self.try_hold_child(request, rand::random()).await;
+        answer.map_err(failed("hold for a run"))
     }
 
     async fn balances(

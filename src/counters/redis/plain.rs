@@ -16,8 +16,6 @@ const OWN_FIELDS: [&str; 6] = ["e", "n", "b", "u", "a", "o"];
 const VALUES_MAX: usize = 4_000;
 /// How many places a record of a hold has.
 const PLACES: usize = 29;
-/// And one more where it named purses.
-const PLACES_WITH_PURSES: usize = PLACES + 1;
 
 /// Whether the short script may decide a request. Which one does makes no difference to the answer.
 pub(super) fn is_plain(request: &HoldRequest) -> bool {
@@ -102,7 +100,7 @@ pub(super) fn held(request: &HoldRequest, reply: &mut Reply) -> Result<HoldOutco
     };
     Ok(HoldOutcome::Held {
         taken,
-        before: reply.granted_balances()?,
+        before: reply.granted_balances(request.counters.len())?,
     })
 }
 
@@ -163,5 +161,5 @@ fn first_part(request: &HoldRequest, columns: &Columns<'_>, nonce: u64) -> Vec<u
             list.int(unit_place(counter.unit));
         }
     });
-    part.as_list_of(if request.purses.is_empty() { PLACES } else { PLACES_WITH_PURSES })
+    part.as_list_of(PLACES)
 }

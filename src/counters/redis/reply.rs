@@ -1,5 +1,6 @@
 //! What a script answered, read place by place.
 
+use crate::counters::run::{Lending, Run};
 use crate::counters::{Claim, Record};
 use crate::decision::amount::Amounts;
 use crate::decision::counter::Balance;
@@ -132,22 +133,17 @@ impl Reply {
         })
     }
 
-    /// A list of spent and held, in turn.
-    pub(super) fn balances(&mut self) -> Result<Vec<Balance>, Unexpected> {
+    /// Spent and held of so many counters, in turn, and after them places and what is granted there, where purses were named.
+    pub(super) fn granted_balances(&mut self, counters: usize) -> Result<Vec<Balance>, Unexpected> {
         let mut list = self.list()?;
-        (0..list.len() / 2).map(|_| list.balance()).collect()
-    }
-
-    /// The same, and after it places and what is granted there, where purses were named.
-    pub(super) fn granted_balances(&mut self) -> Result<Vec<Balance>, Unexpected> {
-        let mut balances = self.balances()?;
-        if self.len() > 0 {
-            let mut told = self.list()?;
-            while told.len() >= 2 {
-                let (place, granted) = (told.place()?, told.int()?);
-                if let Some(balance) = place.checked_sub(1).and_then(|place| balances.get_mut(place)) {
-                    balance.granted = granted;
-                }
+        let mut balances = Vec::with_capacity(counters);
+        while balances.len() < counters && list.len() >= 2 {
+            balances.push(list.balance()?);
+        }
+        while list.len() >= 2 {
+            let (place, granted) = (list.place()?, list.int()?);
+            if let Some(balance) = place.checked_sub(1).and_then(|place| balances.get_mut(place)) {
+                balance.granted = granted;
             }
         }
         Ok(balances)
@@ -196,6 +192,7 @@ impl Reply {
             claimed: None,
             used: Amounts::ZERO,
             end,
+            run: None,
         };
         if list.len() > 0 {
             list.hold(&mut record)?;
@@ -217,12 +214,33 @@ impl Reply {
         };
         record.used = self.amounts()?;
         record.context = self.bytes()?.into();
-        // Nonce, holders and counters.
-        (0..3).for_each(|_| drop(self.next()));
+        // Nonce and holders.
+        (0..2).for_each(|_| drop(self.next()));
+        let counters = self.list()?.len() / 3;
         record.taken = self.taken()?;
         record.expires_at = self.moment()?;
         self.next();
-        record.before = self.granted_balances()?;
+        record.before = self.granted_balances(counters)?;
+        if self.len() > 0 {
+            record.run = Some(self.run()?);
+        }
         Ok(())
+    }
+
+    /// What a reservation is in a run: the id of the parent that it draws from, or what it lends itself.
+    fn run(&mut self) -> Result<Run, Unexpected> {
+        match self.next() {
+            Value::Nil => Ok(Run::Parent(Lending {
+                lent: self.amounts()?,
+                calls: self.int()?,
+                children: self.int()?,
+            })),
+            Value::BulkString(parent) => {
+                let hex = parent.get(..32).and_then(|hex| std::str::from_utf8(hex).ok());
+                let hex = hex.ok_or_else(|| unexpected("a parent", &Value::BulkString(parent.clone())))?;
+                Ok(Run::Child(super::reservation(hex)?))
+            }
+            other => Err(unexpected("a parent, or what is lent", &other)),
+        }
     }
 }

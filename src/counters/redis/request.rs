@@ -15,7 +15,11 @@ pub(super) fn check(request: &HoldRequest) -> Result<(), &'static str> {
     if limits.any(|limit| limit.counter >= request.counters.len()) {
         return Err("a limit names a counter that is not there");
     }
-    if request.rungs.iter().all(is_exact) {
+    check_rungs(&request.rungs)
+}
+
+pub(super) fn check_rungs(rungs: &[Rung]) -> Result<(), &'static str> {
+    if rungs.iter().all(is_exact) {
         Ok(())
     } else {
         Err("an amount is 2^52 or more, or below zero, and would not be counted exactly")
@@ -139,7 +143,12 @@ fn pack_rung(pack: &mut Pack, rung: &Rung) {
             }
         }
     });
-    match &rung.cap {
+    pack_cap(pack, rung.cap.as_ref());
+}
+
+/// A cap as `shortened()` in the scripts takes it.
+pub(super) fn pack_cap(pack: &mut Pack, cap: Option<&Cap>) {
+    match cap {
         Some(cap) => pack.list(|list| {
             list.int(cap.least);
             for line in [&cap.tokens, &cap.usd, &cap.credits] {

@@ -30,7 +30,8 @@ macro_rules! scripts {
 
 scripts! {
     PLAIN_HOLD = "plain_hold_v1";
-    HOLD = "store_v1", "epoch_v1", "ends_v1", "read_v1", "grants_v1", "hold_v1";
+    HOLD = "store_v1", "epoch_v1", "ends_v1", "read_v1", "recall_v1", "cap_v1", "grants_v1", "hold_v1";
+    HOLD_CHILD = "store_v1", "epoch_v1", "ends_v1", "recall_v1", "cap_v1", "hold_child_v1";
     BALANCES = "store_v1", "epoch_v1", "ends_v1", "read_v1", "grants_v1", "balances_v1";
     FIND = "store_v1", "ends_v1", "find_v1";
     CLAIM = "store_v1", "epoch_v1", "ends_v1", "claim_v1";

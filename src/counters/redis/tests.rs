@@ -6,6 +6,7 @@ mod exact;
 mod faults;
 mod keys_lost;
 mod moving;
+mod runs;
 mod shared;
 
 use crate::counters::contract::{Mode, counters_contract_over, histories_agree_in};

@@ -94,7 +94,7 @@ pub(in crate::ledger) async fn a_correction_decided_on_an_old_revision_leaves_no
     ));
     let spent = book.spent(&month(Unit::Tokens)).await;
     let mut beside = correction(&other, -2, 0);
-    beside.post.reservation = reservation("ws_a", "other corrections");
+    beside.post.reservation = reservation("ws_a", "other_corrections");
     let posted = correct(&book, vec![correction(&entry, -5, 0), beside]).await;
     let [Posted::Stands(standing), Posted::Done { .. }] = &posted[..] else {
         panic!("{posted:?}")

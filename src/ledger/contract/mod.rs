@@ -9,6 +9,7 @@ pub(super) mod audit;
 pub(super) mod book;
 pub(super) mod checkpoints;
 pub(super) mod described;
+pub(super) mod ends;
 pub(super) mod grants;
 pub(super) mod lists;
 pub(super) mod nodes;
@@ -80,6 +81,7 @@ macro_rules! ledger_contract {
             checkpoints::a_checkpoint_that_becomes_the_entry_moves_nothing_and_names_its_rows,
             checkpoints::checkpoints_are_due_from_their_expiry_on_oldest_first,
             checkpoints::an_extended_checkpoint_is_due_later_and_never_earlier,
+            ends::each_end_has_its_entry_whatever_way_it_came_to_be,
             lists::entries_are_listed_newest_first,
             lists::pages_have_no_gap_and_no_double_while_entries_are_added,
             lists::a_list_has_its_from_and_not_its_to,

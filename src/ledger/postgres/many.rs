@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::{Connection, sql};
 use crate::decision::id::{EntryId, ReservationId};
+use crate::ledger::ends::ends_beside_entries;
 use crate::ledger::record::{EntryRecord, Record, StandingRow, SumRecord, UseRecord};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgArguments;
@@ -12,6 +13,7 @@ pub(super) use super::sql::CHECKPOINTS_DUE;
 
 /// Rows of one statement: far below the 65,535 parameters that PostgreSQL takes.
 const INSERT_ROWS_MAX: usize = 500;
+pub(super) const ENDS_BESIDE_ENTRIES: &str = ends_beside_entries!("AND entry.occurred_at = standing.entry_occurred_at ");
 
 pub(super) async fn standings(connection: &mut Connection, reservations: &[ReservationId]) -> Result<Vec<StandingRow>, Fault> {
     let ids: Vec<String> = reservations.iter().map(ReservationId::to_string).collect();

@@ -8,6 +8,7 @@
 //! known; the same ids asked again get the answer.
 
 use super::audit::Audited;
+use super::ends::{EndsLedger, EndsPage, EndsPlace};
 use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyChange, PolicyState, Post, Posted, Recorded, Verified};
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -75,6 +76,9 @@ mod paying;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read.rs"]
 mod read;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../read_ends.rs"]
+mod read_ends;
 mod server;
 mod sql;
 #[cfg(test)]
@@ -262,5 +266,16 @@ impl Ledger for PostgresLedger {
         self.follower.stop();
         self.writers.stop().await;
         self.pool.close().await;
+    }
+}
+
+#[async_trait]
+impl EndsLedger for PostgresLedger {
+    async fn ends_page(&self, after: &EndsPlace, limit: usize) -> Result<EndsPage, LedgerError> {
+        let result = async {
+            let mut patient = self.server.connect_patiently().await?;
+            read_ends::ends_page(&mut patient, after, limit).await
+        };
+        self.told("hold its ends against its entries", result.await)
     }
 }

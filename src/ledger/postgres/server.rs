@@ -70,6 +70,8 @@ impl Server {
                 ("statement_timeout", format!("{STATEMENT_SECONDS_MAX}s")),
                 ("lock_timeout", format!("{LOCK_WAIT_MILLIS}ms")),
                 ("idle_in_transaction_session_timeout", format!("{IDLE_IN_TRANSACTION_SECONDS_MAX}s")),
+                // Statements here are short, whatever a planner fears of many months: compiling one took 40 times as long as answering it.
+                ("jit", "off".to_owned()),
                 // A server whose client is gone without a word finds out in a minute and not in hours.
                 ("tcp_keepalives_idle", "30".to_owned()),
                 ("tcp_keepalives_interval", "10".to_owned()),

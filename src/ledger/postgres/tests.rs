@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 mod away;
+mod ends;
 mod kept;
 mod plans;
 mod several;

@@ -4,10 +4,13 @@ use super::fault::Fault;
 use super::statement::{fetch_each, padded, write_each};
 use super::{Connection, sql};
 use crate::decision::id::{EntryId, ReservationId};
+use crate::ledger::ends::ends_beside_entries;
 use crate::ledger::record::{EntryRecord, IdRecord, Record, StandingRow, SumRecord, UseRecord};
 use std::collections::BTreeSet;
 
 pub(super) use super::sql::CHECKPOINTS_DUE;
+
+pub(super) const ENDS_BESIDE_ENTRIES: &str = ends_beside_entries!("");
 
 pub(super) async fn standings(connection: &mut Connection, reservations: &[ReservationId]) -> Result<Vec<StandingRow>, Fault> {
     fetch_each(connection, sql::standings, padded(reservations.iter().map(IdRecord::of))).await

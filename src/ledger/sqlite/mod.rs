@@ -4,6 +4,7 @@
 //! Reads have connections of their own, and see every commit that was answered before they began.
 
 use super::audit::Audited;
+use super::ends::{EndsLedger, EndsPage, EndsPlace};
 use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyChange, PolicyState, Post, Posted, Recorded, Verified};
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -64,6 +65,9 @@ mod posting;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read.rs"]
 mod read;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../read_ends.rs"]
+mod read_ends;
 mod sql;
 mod statement;
 #[cfg(test)]
@@ -309,5 +313,13 @@ impl Ledger for SqliteLedger {
     async fn close(&self) {
         self.readers.close().await;
         self.writer.stop().await;
+    }
+}
+
+#[async_trait]
+impl EndsLedger for SqliteLedger {
+    async fn ends_page(&self, after: &EndsPlace, limit: usize) -> Result<EndsPage, LedgerError> {
+        let result = async { read_ends::ends_page(&mut *self.reader().await?, after, limit).await };
+        self.told("hold its ends against its entries", result.await)
     }
 }

@@ -1,5 +1,7 @@
 //! The contract over SQLite, and what only a file can do: be tampered with, full, locked, or no database at all.
 
+mod ends;
+
 use super::writer::{BATCH_WRITES_MAX, QUEUE_WRITES_MAX};
 use super::*;
 use crate::decision::amount::Unit;

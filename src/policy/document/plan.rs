@@ -1,7 +1,7 @@
 //! A plan as it is written. Only ids, units and periods are required; everything else has the default that is documented beside it.
 
 use super::scalar::{Bill, Dollars, Limit, Whole, whole};
-use super::shape::{Name, Share};
+use super::shape::{Name, Share, limits_by_unit};
 use crate::decision::amount::{Ratio, Unit};
 use crate::decision::id::{BudgetId, Feature, OutcomeName, PlanId};
 use crate::decision::period::PeriodKind;
@@ -78,6 +78,7 @@ pub struct PlanDocument {
 
 /// A ceiling on a counter.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[schemars(transform = limits_by_unit)]
 #[serde(deny_unknown_fields, expecting = "a budget as a mapping")]
 pub struct BudgetDocument {
     #[schemars(with = "Name")]

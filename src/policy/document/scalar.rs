@@ -130,6 +130,9 @@ impl<'de> Deserialize<'de> for Limit {
                 if v.is_finite() && v >= 9_223_372_036_854_775_808.0 {
                     return Ok(Limit::Count(i64::MAX));
                 }
+                if v.fract() == 0.0 && v < value::EXACT_END && !v.is_sign_negative() {
+                    return Ok(Limit::Count(v as i64));
+                }
                 Err(E::custom(format_args!(
                     "a limit is an integer; if usd is meant, a decimal in quotes: \"{v}\""
                 )))

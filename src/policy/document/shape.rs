@@ -109,3 +109,14 @@ impl JsonSchema for Share {
         json_schema!({"type": "number", "minimum": 0, "maximum": 1, "description": "A share from 0 to 1 with at most four decimals."})
     }
 }
+
+/// Limits in usd are quoted decimals, all others are integers.
+pub(super) fn limits_by_unit(schema: &mut Schema) {
+    let limits = |unit: serde_json::Value, kind: &str| {
+        let limit = serde_json::json!({"type": [kind, "null"]});
+        serde_json::json!({"properties": {"unit": unit, "soft": limit, "hard": limit, "overage_hard": limit}})
+    };
+    let usd = limits(serde_json::json!({"enum": ["usd"]}), "string");
+    let others = limits(serde_json::json!({"enum": ["tokens", "requests", "credits"]}), "integer");
+    schema.insert("anyOf".to_owned(), serde_json::json!([usd, others]));
+}

@@ -23,7 +23,7 @@ fn a_wrong_shape_is_told_apart_from_an_unacceptable_value() {
         ("id", json!("a b"), Fault::Value),
         ("id", json!(5), Fault::Shape),
         ("throttle_ms", json!(-1), Fault::Value),
-        ("throttle_ms", json!(5.0), Fault::Shape),
+        ("throttle_ms", json!(5.5), Fault::Shape),
         ("throttle_ms", json!("5"), Fault::Shape),
         ("alerts", json!([2]), Fault::Value),
         ("alerts", json!(["1"]), Fault::Shape),

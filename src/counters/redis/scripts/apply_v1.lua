@@ -2,7 +2,7 @@
 -- Copies what a commit changed: rows that are newer, and how far a reservation has come, in one step.
 --
 -- KEYS[2]  the reservation, or the index again where there is none; after it the groups of rows and of what is read
--- ARGV[1]  3 workspace, 4 slot, 5 columns, 6 rows: holder, field, spent, version, paid, 7 id or false, 8 end or 0, 9 amounts used,
+-- ARGV[1]  3 workspace, 4 slot, 5 columns, 6 rows: holder, field, spent, version, paid, 7 id or false, 8 end or 0, 9 amounts used or false,
 --          10 what to read: holder, field, dropped, 11 purses: field, left, until, version, 12 uses of purses by what is read
 -- Answers  applied: for each that was read its balance, and what is granted where a purse was used; or false
 local workspace, columns, rows, wanted = q[3], q[5], q[6], q[10]

@@ -18,4 +18,7 @@ end
 if #unready > 0 then
   return {'unready', clock, unready}
 end
-return {'known', clock, balances, told}
+for i = 1, told and #told or 0 do
+  balances[#balances + 1] = told[i]
+end
+return {'known', clock, balances}

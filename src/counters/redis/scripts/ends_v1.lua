@@ -73,9 +73,37 @@ local function ends()
   local function remaining(r)
     local left = {}
     for i = 0, 3 do
-      left[i + 1] = math.max(r[TAKEN + i] - r[USED + i], 0)
+      left[i + 1] = math.max(r[TAKEN + i] - r[USED + i] - (r[LENT + i] or 0), 0)
     end
     return left
+  end
+  E.remaining = remaining
+
+  -- The live hold that a call draws from, and its id. The same id held anew has another nonce, and is another one.
+  local function parent(r)
+    local id = r[PARENT] and sub(r[PARENT], 1, 32)
+    local p = id and record(id)
+    if p and p[END] == 0 and p[LENT] and p[NONCE] == sub(r[PARENT], 33) then
+      return p, id
+    end
+  end
+  E.parent = parent
+
+  -- What live holds have left adds up to what their counters hold. So when a call changes, its counters free by how much less remains of it
+  -- (`less`) and of its parent together, which follows it here: nothing where amounts only move between the two.
+  local function follow(p, id, less, used, ended)
+    local before = remaining(p)
+    for i = 0, 3 do
+      p[LENT + i] = p[LENT + i] - less[i + 1]
+      p[USED + i] = p[USED + i] + used[i + 1]
+    end
+    p[CHILDREN] = p[CHILDREN] - ended
+    local after, freed = remaining(p), {}
+    for i = 1, 4 do
+      freed[i] = less[i] + before[i] - after[i]
+    end
+    put(id, p)
+    return freed
   end
 
   -- Ends a live hold: what remains of it is free.
@@ -83,10 +111,24 @@ local function ends()
     local member, due = places(id, r)
     move(member, false)
     move(due, false)
-    if ended == RELEASED or (ended == EXPIRED and r[CHARGED] == 0) then
-      free(r, remaining(r), false)
+    -- What a parent still has was not attempted.
+    local keeps = not r[LENT] and (ended == RELEASED or (ended == EXPIRED and r[CHARGED] == 0))
+    local left = remaining(r)
+    local p, parent_id = parent(r)
+    if p then
+      -- What a rate keeps as attempted does not go back.
+      local tried = {0, 0, 0, 0}
+      for i = 2, keeps and #r[COUNTERS] or 0, 3 do
+        if is_sticky(r[COUNTERS][i]) then
+          tried[3] = left[3]
+        end
+      end
+      left = follow(p, parent_id, left, tried, 1)
+    end
+    if keeps then
+      free(r, left, false)
     else
-      free(r, remaining(r))
+      free(r, left)
     end
     if ended == EXPIRED then
       r[END], r[ENDED_AT] = ended, at
@@ -100,7 +142,8 @@ local function ends()
   -- Changes a live hold, moves it in the index, and frees what no longer remains of it.
   local function change(id, r, how)
     local member, due = places(id, r)
-    local before = remaining(r)
+    local before, used = remaining(r), {r[USED], r[USED + 1], r[USED + 2], r[USED + 3]}
+    local p, parent_id = parent(r)
     how(r)
     local new_member, new_due = places(id, r)
     if member ~= new_member or due ~= new_due then
@@ -112,6 +155,12 @@ local function ends()
     local after, freed, any = remaining(r), {}, false
     for i = 1, 4 do
       freed[i] = before[i] - after[i]
+      used[i] = r[USED + i - 1] - used[i]
+    end
+    if p then
+      freed = follow(p, parent_id, freed, used, 0)
+    end
+    for i = 1, 4 do
       any = any or freed[i] > 0
     end
     if any then
@@ -120,6 +169,17 @@ local function ends()
     put(id, r)
   end
   E.change = change
+
+  -- A call has used so much in all, and no word of it means as much as it held. Of others nothing has to be known to end them.
+  local function use_up(id, r, used)
+    if r[PARENT] then
+      change(id, r, function()
+        for i = 0, 3 do
+          r[USED + i] = math.max(r[USED + i], used and used[i + 1] or r[TAKEN + i])
+        end
+      end)
+    end
+  end
 
   -- A reservation as it is now: past its expiry it has ended, and after a day an end is forgotten.
   local function refreshed(id)
@@ -173,7 +233,7 @@ local function ends()
     end
   end
 
-  -- Follows a reservation to where the ledger has it: an end, or 0 and what is used.
+  -- Follows a reservation to where the ledger has it: 0 and what is used, or an end, perhaps with what was used.
   function E.progress(workspace, id, ended, used)
     local r = refreshed(id)
     if not r then
@@ -183,7 +243,13 @@ local function ends()
     elseif r[WORKSPACE] ~= workspace then
       return
     elseif r[END] == 0 and ended ~= 0 then
+      if used or ended == SETTLED then
+        use_up(id, r, used)
+      end
       finish(id, r, ended, now)
+    elseif r[END] == 0 and r[LENT] then
+      -- What its calls used is known from them.
+      return
     elseif r[END] == 0 then
       change(id, r, function()
         for i = 0, 3 do

@@ -1,5 +1,6 @@
 #!lua
--- Moves the expiry of a live hold, never earlier, never beyond seven days after it was taken. No counter changes, so it needs no epoch.
+-- Moves the expiry of a live hold, never earlier, never beyond seven days after it was taken, that of a call never beyond its parent's. No
+-- counter changes, so it needs no epoch.
 --
 -- KEYS[2]  the reservation
 -- ARGV[1]  3 id, 4 until
@@ -18,8 +19,13 @@ if ended ~= 0 then
   flush()
   return {'ended', clock, ended}
 end
+local latest = r[HELD_AT] + HOLD_MAX
+if r[PARENT] then
+  local p = E.parent(r)
+  latest = math.min(latest, p and p[EXPIRES_AT] or 0)
+end
 E.change(q[3], r, function()
-  r[EXPIRES_AT] = math.max(r[EXPIRES_AT], math.min(q[4], r[HELD_AT] + HOLD_MAX))
+  r[EXPIRES_AT] = math.max(r[EXPIRES_AT], math.min(q[4], latest))
 end)
 flush()
 return {'until', clock, r[EXPIRES_AT]}

@@ -3,7 +3,7 @@
 --
 -- KEYS[2]  the workspace's own group
 -- KEYS[3]  the group
--- ARGV[1]  3 workspace, 4 column, 5 token, 6 rows: field, spent, version, paid, 7 adopted: id, end or 0, amounts used,
+-- ARGV[1]  3 workspace, 4 column, 5 token, 6 rows: field, spent, version, paid, 7 adopted: id, end or 0, amounts used or false,
 --          8 purses: field, left, until, version
 -- Answers  finished, or refused: the token is not the current one, and nothing changed
 local g = fetch(q[3], q[4], {})

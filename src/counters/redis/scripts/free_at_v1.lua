@@ -39,7 +39,13 @@ for i = 1, #page do
     for j = 1, #r[COUNTERS], 3 do
       local holder = r[COUNTERS][j]
       if r[COUNTERS][j + 1] == field and r[HOLDERS][holder] == q[5] and r[GENERATIONS][holder] == g.n then
-        missing = missing - math.max(r[TAKEN + unit - 1] - r[USED + unit - 1], 0)
+        if r[LENT] then
+          missing = missing - r[LENT + unit - 1]
+        end
+        -- What a call holds goes back to its parent while that one lives, and is free when that one expires.
+        if not ends().parent(r) then
+          missing = missing - ends().remaining(r)[unit]
+        end
       end
     end
   end

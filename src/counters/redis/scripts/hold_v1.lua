@@ -24,50 +24,18 @@ local function room(limit, spent, held)
   return wide_room(limit, spent, held)
 end
 
--- The longest answer that a cap pays for, and its amounts. Whole numerators are below EXACT, so each product that matters is exact, and
--- fmod always is.
+-- The same where a shorter answer is acceptable.
 local function capped(rung, balances)
-  local limits, cap, output = rung[7], rung[8], rung[5]
-  -- Where the line of a unit begins in a cap; requests have none.
-  local lines = {2, 6, false, 10}
+  local limits, rooms = rung[7], {}
   for i = 1, #limits, 3 do
     local at, ceiling = math.abs(limits[i]), limits[i + 2]
     local more = limits[i] < 0 and granted[at] or 0
     local unit, left = counters[5 * at - 2], ceiling and room(ceiling, balances[2 * at - 1], balances[2 * at]) + more
-    local line = lines[unit]
-    if left and line then
-      local first, per_output, denominator = cap[line], cap[line + 1], cap[line + 2]
-      local whole = first + per_output * rung[5]
-      local rest = math.fmod(whole, denominator)
-      if left < (whole - rest) / denominator + (rest > 0 and 1 or 0) then
-        local numerator = left >= 0 and left * denominator - first or -1
-        if numerator < 0 then
-          return nil
-        end
-        output = math.min(output, (numerator - math.fmod(numerator, per_output)) / per_output)
-      end
-    elseif left and rung[unit] > left then
-      return nil
+    if left and (not rooms[unit] or left < rooms[unit]) then
+      rooms[unit] = left
     end
   end
-  if output < cap[1] then
-    return nil
-  end
-  local amounts = {0, 0, rung[3], 0}
-  for unit = 1, 4 do
-    local line = lines[unit]
-    if line then
-      local numerator, denominator = cap[line] + cap[line + 1] * output, cap[line + 2]
-      local rest = math.fmod(numerator, denominator)
-      local whole = (numerator - rest) / denominator
-      local is_odd = math.fmod(whole, 2) == 1
-      if rest > 0 and (cap[line + 3] == 1 or 2 * rest > denominator or (2 * rest == denominator and is_odd)) then
-        whole = whole + 1
-      end
-      amounts[unit] = whole
-    end
-  end
-  return output, amounts
+  return shortened(rung, rung[8], rooms)
 end
 
 -- The answer's length and amounts, if a rung fits.
@@ -95,28 +63,13 @@ if expire(slot) then
   return {'again', clock}
 end
 
-if record(id) then
-  local r = ends().refreshed(id)
-  if r and (r[WORKSPACE] ~= workspace or (r[FINGERPRINT] ~= q[5] and r[FINGERPRINT] ~= UNKNOWN)) then
-    flush()
-    return {'mismatch', clock}
-  elseif r and r[END] ~= 0 then
-    flush()
-    return {'ended', clock, r[END]}
-  elseif r and fetch(workspace, '*', {}).a ~= epoch then
-    flush()
-    return {'unready', clock, {'*'}}
-  elseif r and not ends().is_lost(r) then
-    flush()
-    if r[NONCE] == q[9] then
-      -- This very call, sent again by a connection that lost its answer.
-      return {'held', clock, r[RUNG], r[OUTPUT], {r[TAKEN], r[TAKEN + 1], r[TAKEN + 2], r[TAKEN + 3]}, r[BEFORE], r[GRANTED]}
-    end
-    return {'replayed', clock, r}
-  elseif r then
-    -- Its hold died with a lost copy; the same request may hold again.
-    ends().finish(id, r, EXPIRED, now)
-  end
+local known, r = recall(workspace, id, q[5], q[9])
+if known == 'held' then
+  flush()
+  return {'held', clock, r[RUNG], r[OUTPUT], {r[TAKEN], r[TAKEN + 1], r[TAKEN + 2], r[TAKEN + 3]}, r[BEFORE]}
+elseif known then
+  flush()
+  return {known, clock, r}
 end
 if next(moves) then
   -- What is open is counted below, so it must stand in the index as it is.
@@ -131,6 +84,7 @@ if #uses > 0 then
   end
   for i = 1, told and #told or 0, 2 do
     granted[told[i]] = told[i + 1]
+    balances[#balances + 1], balances[#balances + 2] = told[i], told[i + 1]
   end
 end
 if #unready > 0 then
@@ -163,7 +117,7 @@ if W.a ~= epoch then
 end
 if open >= q[8] then
   flush()
-  return {'open', clock, balances, told}
+  return {'open', clock, balances}
 end
 
 for number, rung in ipairs(q[13]) do
@@ -183,7 +137,6 @@ for number, rung in ipairs(q[13]) do
       0, 0, workspace, q[5], q[6], now, 0, now, 0, 0, 0, 0, 0, 0, 0, 0, q[10], q[9], columns, held_on,
       number - 1, output, amounts[1], amounts[2], amounts[3], amounts[4], rung[6], generations, balances,
     }
-    hold[GRANTED] = told
     note(workspace, uses)
     write(W, 'o', open + 1)
     records[id] = {key = KEYS[2], r = hold, dirty = true}
@@ -193,8 +146,8 @@ for number, rung in ipairs(q[13]) do
       moves[due] = true
     end
     flush()
-    return {'held', clock, number - 1, output, {amounts[1], amounts[2], amounts[3], amounts[4]}, balances, told}
+    return {'held', clock, number - 1, output, {amounts[1], amounts[2], amounts[3], amounts[4]}, balances}
   end
 end
 flush()
-return {'short', clock, balances, told}
+return {'short', clock, balances}

@@ -87,9 +87,9 @@ if not most or most >= open_max then
   end
 end
 
-local rung, granted, told = of_counters + 3 * q[10], nil, nil
+local rung, granted = of_counters + 3 * q[10], nil
 if purses > 0 then
-  granted, told = {}, {}
+  granted = {}
   for i = 1, purses do
     local place, value = q[rung], purse_values[purse_at + i]
     if not value then
@@ -101,7 +101,7 @@ if purses > 0 then
     end
     local sum = left + (paid and paid[place] or 0)
     granted[place] = sum < EXACT and sum or EXACT
-    told[2 * i - 1], told[2 * i] = place, granted[place]
+    balances[2 * q[10] + 2 * i - 1], balances[2 * q[10] + 2 * i] = place, granted[place]
     rung = rung + 3
   end
 end
@@ -164,14 +164,14 @@ for number = 0, q[11] - 1 do
       end
     end
     -- The first write: whoever has this id already is looked at by the other script.
-    if not call('SET', KEYS[2], ARGV[2] .. q[rung + 6] .. pack(generations, balances) .. (told and pack(told) or ''), 'NX', 'PX', '1296000000') then
+    if not call('SET', KEYS[2], ARGV[2] .. q[rung + 6] .. pack(generations, balances), 'NX', 'PX', '1296000000') then
       return {'else', clock}
     end
     for i = 1, #lists do
       call('HSET', KEYS[2 + i], unpack(lists[i]))
     end
     call('ZADD', index, 0, q[rung + 7])
-    return {'held', clock, number, balances, told}
+    return {'held', clock, number, balances}
   end
   rung = after
 end
@@ -179,4 +179,4 @@ end
 if call('EXISTS', KEYS[2]) ~= 0 then
   return {'else', clock}
 end
-return {'short', clock, balances, told}
+return {'short', clock, balances}

@@ -48,8 +48,9 @@ local HOLDERS, COUNTERS = 19, 20
 local RUNG, OUTPUT, TAKEN, EXPIRES_AT = 21, 22, 23, 27
 -- GENERATIONS: of each holder. BEFORE: spent and held of each counter, before it was held on.
 local GENERATIONS, BEFORE = 28, 29
--- GRANTED: only of holds that named purses; place and amount in turn, of the counters that these raised.
-local GRANTED = 30
+-- Only of runs. PARENT: of a call, the id and nonce of the hold that it draws from; of a parent false, then what it lends to live calls, how
+-- many it ever admitted and how many are live. The USED of a parent is what its calls have used.
+local PARENT, LENT, CALLS, CHILDREN = 30, 31, 35, 36
 local SETTLED, RELEASED, EXPIRED = 1, 2, 3
 
 local index, base = KEYS[1], sub(KEYS[1], 1, -2)

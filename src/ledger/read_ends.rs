@@ -1,0 +1,114 @@
+//! Reads ends beside entries and entries beside ends. Written once and compiled into each store, like `read.rs`.
+
+use super::fault::Fault;
+use super::{Connection, many};
+use crate::decision::time::Timestamp;
+use crate::ledger::ends::{ENTRIES_BESIDE_ENDS, EndDifference, EndFault, EndsPage, EndsPlace};
+use crate::ledger::record;
+
+#[derive(sqlx::FromRow)]
+struct EndRow {
+    reservation_id: String,
+    workspace_id: String,
+    request_id: String,
+    end: Option<String>,
+    entry_id: Option<String>,
+    entry_workspace_id: Option<String>,
+    entry_request_id: Option<String>,
+    entry_reservation_id: Option<String>,
+}
+
+impl EndRow {
+    fn difference(&self) -> Result<Option<EndDifference>, Fault> {
+        let what = match &self.entry_id {
+            None if self.end.as_deref() == Some("settled") => EndFault::NoEntry,
+            None => return Ok(None),
+            Some(id) if self.entry_workspace_id.is_none() => EndFault::EntryMissing(record::entry_id(id)?),
+            Some(id) if !self.is_its_own() => EndFault::EntryOfAnother(record::entry_id(id)?),
+            Some(_) => return Ok(None),
+        };
+        difference(&self.workspace_id, &self.reservation_id, what).map(Some)
+    }
+
+    /// Whether the entry says of itself what the end says.
+    fn is_its_own(&self) -> bool {
+        self.entry_workspace_id.as_ref() == Some(&self.workspace_id)
+            && self.entry_request_id.as_ref() == Some(&self.request_id)
+            // Use that was never authorized is of no reservation.
+            && self.entry_reservation_id.as_ref().is_none_or(|reservation| *reservation == self.reservation_id)
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct EntryRow {
+    recorded_at: i64,
+    entry_id: String,
+    workspace_id: String,
+    reservation_id: Option<String>,
+    end_workspace_id: Option<String>,
+    end: Option<String>,
+}
+
+impl EntryRow {
+    fn difference(&self) -> Result<Option<EndDifference>, Fault> {
+        let Some(reservation) = &self.reservation_id else { return Ok(None) };
+        let is_of_it = self.end_workspace_id.as_ref() == Some(&self.workspace_id);
+        if is_of_it && self.end.is_some() {
+            return Ok(None);
+        }
+        let what = EndFault::NoEnd(record::entry_id(&self.entry_id)?);
+        difference(&self.workspace_id, reservation, what).map(Some)
+    }
+}
+
+fn difference(workspace: &str, reservation: &str, what: EndFault) -> Result<EndDifference, Fault> {
+    Ok(EndDifference {
+        workspace: record::workspace_id(workspace)?,
+        reservation: reservation.to_owned(),
+        what,
+    })
+}
+
+pub(super) async fn ends_page(connection: &mut Connection, after: &EndsPlace, limit: usize) -> Result<EndsPage, Fault> {
+    let count = i64::try_from(limit).unwrap_or(i64::MAX);
+    match after {
+        EndsPlace::Ends { reservation } => {
+            let statement = sqlx::query_as::<_, EndRow>(many::ENDS_BESIDE_ENTRIES).bind(reservation).bind(count);
+            let rows = statement.fetch_all(connection).await?;
+            let next = match rows.last().filter(|_| rows.len() == limit) {
+                Some(last) => EndsPlace::Ends {
+                    reservation: last.reservation_id.clone(),
+                },
+                None => EndsPlace::Entries {
+                    recorded_at: Timestamp::MIN,
+                    entry: String::new(),
+                },
+            };
+            let differences = rows.iter().filter_map(|row| row.difference().transpose());
+            Ok(EndsPage {
+                ends: rows.len() as u64,
+                differences: differences.collect::<Result<_, Fault>>()?,
+                next: Some(next),
+            })
+        }
+        EndsPlace::Entries { recorded_at, entry } => {
+            let statement = sqlx::query_as::<_, EntryRow>(ENTRIES_BESIDE_ENDS);
+            let rows = statement
+                .bind(recorded_at.micros())
+                .bind(entry)
+                .bind(count)
+                .fetch_all(connection)
+                .await?;
+            let next = rows.last().filter(|_| rows.len() == limit).map(|last| EndsPlace::Entries {
+                recorded_at: Timestamp::from_micros(last.recorded_at),
+                entry: last.entry_id.clone(),
+            });
+            let differences = rows.iter().filter_map(|row| row.difference().transpose());
+            Ok(EndsPage {
+                ends: 0,
+                differences: differences.collect::<Result<_, Fault>>()?,
+                next,
+            })
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! An end or an entry that somebody tampered with is named.
+
+use super::*;
+use crate::ledger::contract::ends::{fill, found, spoil};
+
+#[tokio::test]
+async fn each_end_that_was_tampered_with_is_named() {
+    let (book, _, folder) = plain().await;
+    fill(&book).await;
+    let (statements, expected) = spoil(&book, "").await;
+    let mut stranger = stranger(&folder).await;
+    execute(&mut stranger, "PRAGMA foreign_keys = OFF").await.expect("a setting");
+    for statement in statements {
+        execute(&mut stranger, &statement).await.expect("tampered");
+    }
+    assert_eq!(found(&book).await, expected);
+}
