@@ -66,6 +66,7 @@ pub struct GrantBody {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     rollover_min: Option<LimitIn>,
+    /// Not below `rollover_min`.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     rollover_max: Option<LimitIn>,
@@ -148,8 +149,10 @@ pub(super) fn amount_of(pointer: &str, limit: &LimitIn, unit: Unit, least: i64) 
 /// A grant as it stands.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct GrantOut {
+    /// The id that Weir made.
     #[schema(value_type = String, example = "grt_0198c1f04a7b7c3e9f2d5a6b7c8d9e0f")]
     grant_id: GrantId,
+    /// What its giver calls it.
     key: Option<String>,
     #[schema(value_type = String, example = "monthly_tokens")]
     budget_id: BudgetId,
@@ -158,17 +161,23 @@ pub struct GrantOut {
     /// What it has left to pay now; 0 unless it is active.
     balance: Amount,
     state: State,
+    /// Lower pays first.
     priority: u8,
+    /// Inclusive.
     #[schema(value_type = String, format = DateTime)]
     effective_at: Timestamp,
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
+    /// When the balance becomes `amount` anew; null: never.
     recurrence: Option<Recurrence>,
+    /// The least that each end of the budget's period leaves.
     rollover_min: Option<Amount>,
+    /// The most that it leaves.
     rollover_max: Option<Amount>,
     source: Source,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    /// Since when it is void; null: it is not.
     #[schema(value_type = Option<String>, format = DateTime)]
     voided_at: Option<Timestamp>,
     /// When its balance or state changes by itself: it begins, recurs, rolls over or expires. Null: never again.

@@ -107,6 +107,7 @@ pub struct WorkspaceBody {
     #[serde(default)]
     #[schema(value_type = Object)]
     overrides: BTreeMap<BudgetId, OverrideBody>,
+    /// Grants that are given by themselves when a budget runs low, by budget.
     #[serde(default)]
     #[schema(value_type = Object)]
     top_ups: BTreeMap<BudgetId, TopUpBody>,

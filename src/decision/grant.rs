@@ -69,6 +69,7 @@ pub enum Source {
 #[serde(deny_unknown_fields)]
 pub struct Recurrence {
     pub interval: Interval,
+    /// A recurrence, from which the others are counted in UTC.
     #[schema(value_type = String, format = DateTime)]
     pub anchor: Timestamp,
 }

@@ -25,17 +25,7 @@ use crate::policy::Policy;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// How long after a change of policy the last node has learnt of it.
-pub const POLICY_REACHES_ALL_SECONDS: i64 = 2;
-
-/// When the last node learnt which counters the workspace's plan names.
-pub fn named_since(policy: &Policy, workspace: &Workspace) -> Timestamp {
-    policy
-        .changed_at
-        .unwrap_or(Timestamp::MIN)
-        .max(workspace.updated_at)
-        .plus_seconds(POLICY_REACHES_ALL_SECONDS)
-}
+pub use super::since::{POLICY_REACHES_ALL_SECONDS, named_since};
 
 /// A request to authorize, as it came in.
 pub struct Request {

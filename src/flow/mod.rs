@@ -36,6 +36,7 @@ mod route;
 mod run;
 pub mod selftest;
 pub mod settle;
+mod since;
 pub mod sweep;
 pub mod usage;
 pub mod verify;

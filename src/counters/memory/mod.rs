@@ -6,6 +6,7 @@
 
 mod group;
 mod hold;
+mod reading;
 mod run;
 mod shard;
 mod upkeep;

@@ -6,9 +6,7 @@ use super::group::{Group, is_sticky};
 use super::hold::{Hold, Remembered, Tombstone, Wait, is_forgotten};
 use super::upkeep::{TombstoneBudget, Upkeep};
 use super::workspace::{Index, Workspace};
-use crate::counters::{
-    Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HoldOutcome, HoldRequest, Progress, Rebuilt, Record,
-};
+use crate::counters::{Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Progress, Rebuilt, Record};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::grant::PurseUse;
@@ -137,69 +135,6 @@ impl Shard {
         }
     }
 
-    pub(super) fn balances(
-        &mut self,
-        workspace: &WorkspaceId,
-        counters: &[Counter],
-        purses: &[PurseUse],
-        named_since: Timestamp,
-        now: Timestamp,
-    ) -> Result<Vec<Balance>, Vec<Whose>> {
-        self.expire(workspace, now);
-        self.read(workspace, counters, purses, named_since, now)
-    }
-
-    /// The balances as they stand, or the groups that do not know all of them.
-    fn read(
-        &mut self,
-        workspace: &WorkspaceId,
-        counters: &[Counter],
-        purses: &[PurseUse],
-        named_since: Timestamp,
-        now: Timestamp,
-    ) -> Result<Vec<Balance>, Vec<Whose>> {
-        let mut groups = self.workspaces.get_mut(workspace).map(|workspace| &mut workspace.groups);
-        let mut balances = Vec::with_capacity(counters.len());
-        let mut unready: Vec<Whose> = Vec::new();
-        for counter in counters {
-            let group = groups.as_mut().and_then(|groups| groups.get_mut(&counter.whose));
-            let known = group.and_then(|group| {
-                group.touch(now);
-                group.balance(counter, named_since, now)
-            });
-            match known {
-                Some(balance) => balances.push(balance),
-                None if unready.contains(&counter.whose) => {}
-                None => unready.push(counter.whose.clone()),
-            }
-        }
-        let own = || unready.contains(&Whose::Workspace);
-        if !purses.is_empty() && !own() && self.raise(workspace, counters, purses, &mut balances, now).is_none() {
-            unready.push(Whose::Workspace);
-        }
-        if unready.is_empty() { Ok(balances) } else { Err(unready) }
-    }
-
-    /// Adds what purses have left to the balances that they raise, as far as these are known. `None`: one of them is not known.
-    fn raise(
-        &mut self,
-        workspace: &WorkspaceId,
-        counters: &[Counter],
-        purses: &[PurseUse],
-        balances: &mut [Balance],
-        now: Timestamp,
-    ) -> Option<()> {
-        let workspace = self.workspaces.get_mut(workspace)?;
-        workspace.groups.get_mut(&Whose::Workspace)?.touch(now);
-        for used in purses {
-            let left = workspace.left(used, &counters[used.counter], now)?;
-            if let Some(balance) = balances.get_mut(used.counter) {
-                balance.granted = workspace.paid(&counters[used.counter]).saturating_add(left);
-            }
-        }
-        Some(())
-    }
-
     pub(super) fn find(&mut self, id: ReservationId, now: Timestamp) -> Option<Record> {
         self.refresh_run(id, now);
         self.records.get(&id).map(|known| known.record(id))
@@ -287,38 +222,6 @@ impl Shard {
             }
             _ => {}
         }
-    }
-
-    pub(super) fn free_at(
-        &mut self,
-        workspace: &WorkspaceId,
-        counter: &Counter,
-        ceiling: i64,
-        room: i64,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        self.expire(workspace, now);
-        let workspace = self.workspaces.get(workspace)?;
-        let balance = workspace.groups.get(&counter.whose)?.balance(counter, Timestamp::MIN, now)?;
-        let mut excess = i128::from(balance.spent) + i128::from(balance.held) + i128::from(room) - i128::from(ceiling);
-        if excess <= 0 {
-            return Some(now);
-        }
-        if is_sticky(counter) {
-            return None;
-        }
-        for (at, id) in workspace.expiring.iter().take(FREE_AT_HOLDS_MAX) {
-            let Some(Remembered::Hold(hold)) = self.records.get(id) else {
-                continue;
-            };
-            if hold.counters.iter().any(|(held_on, _)| **held_on == *counter) {
-                excess -= i128::from(self.freed_by_expiry(hold).of(counter.unit));
-            }
-            if excess <= 0 {
-                return Some(*at);
-            }
-        }
-        None
     }
 
     pub(super) fn begin(&mut self, workspace: &WorkspaceId, whose: &Whose, token: u64, now: Timestamp) -> Begun {
