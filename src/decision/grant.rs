@@ -306,7 +306,7 @@ pub struct Pot {
 
 impl Pot {
     pub fn new(mut grants: Vec<Grant>, paid: HashMap<GrantId, Paid>) -> Self {
-        grants.sort_by(|a, b| order(a).cmp(&order(b)));
+        grants.sort_by_key(order);
         Self { grants, paid }
     }
 
