@@ -146,6 +146,7 @@ fn post(workspaces: u64) -> Post {
         billable_outcomes: std::collections::BTreeMap::new(),
     };
     Post {
+        charges: Vec::new(),
         workspace,
         reservation,
         request_id,

@@ -283,12 +283,14 @@ async fn build(store: &RedisCounters, workspace: &WorkspaceId, counters: &[Count
         counter: counter.clone(),
         spent: 0,
         version: 1,
+        paid: 0,
     };
     let rows: Vec<SumRow> = counters.iter().map(row).collect();
     let rebuilt = Rebuilt {
         token,
         adopted: &[],
         rows: &rows,
+        purses: &[],
     };
     assert!(store.finish(workspace, &Whose::Workspace, &rebuilt, now).await.expect("finished"));
 }
@@ -306,6 +308,7 @@ fn request_of(workspace: &WorkspaceId, counters: &[Counter], rungs: usize, key: 
         cap: None,
         limits: (0..counters.len())
             .map(|counter| Limit {
+                granted: false,
                 counter,
                 open_below: None,
                 ceiling: Some(if number + 1 == rungs { 1 << 50 } else { 0 }),
@@ -318,6 +321,7 @@ fn request_of(workspace: &WorkspaceId, counters: &[Counter], rungs: usize, key: 
         reservation: ReservationId::derive(workspace, &RequestId::parse(key).expect("a key")),
         fingerprint: 1,
         counters: counters.to_vec(),
+        purses: Vec::new(),
         named_since: now,
         rungs: (0..rungs).map(rung).collect(),
         open_max: 10_000_000,

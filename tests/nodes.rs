@@ -207,10 +207,11 @@ async fn verify_names_a_counter_that_is_not_what_the_ledger_says() {
             ..row.clone()
         }],
         reservation: None,
+        purses: Vec::new(),
     };
     node.service
         .counters
-        .apply(&workspace, &tampered, &[], node.service.clock.now())
+        .apply(&workspace, &tampered, &[], &[], node.service.clock.now())
         .await
         .expect("applied");
     let service = &node.service;

@@ -216,7 +216,15 @@ async fn path_of_the_example(app: &TestApp, method: &str, path: &str) -> String 
         _ if path.contains("/providers/") => "anthropic".to_owned(),
         _ => String::new(),
     };
-    path.replace("{id}", &id)
+    let path = path.replace("{id}", &id);
+    if !path.contains("{grant}") {
+        return path;
+    }
+    let given = app.post(
+        "/v1/admin/workspaces/ws_456/grants",
+        json!({"budget_id": "monthly_tokens", "amount": 5}),
+    );
+    path.replace("{grant}", given.await.expect(201)["grant_id"].as_str().expect("an id"))
 }
 
 /// The id of an entry that is there.

@@ -5,8 +5,8 @@ use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
-    api_keys, audit_log, authorize, batch, corrections, events, explain, json, ledger, operations, policies, portal_tokens, providers,
-    reservations, usage, workspace_list, workspaces,
+    api_keys, audit_log, authorize, batch, corrections, events, explain, grants, json, ledger, operations, policies, portal_tokens,
+    providers, reservations, usage, workspace_list, workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -106,6 +106,9 @@ pub fn routes() -> Vec<Route> {
         DELETE "/v1/admin/api-keys/{id}", unbound, SMALL, api_keys::delete;
         POST "/v1/admin/api-keys/{id}/rotate", unbound, CREATES_ONE, api_keys::rotate;
         POST "/v1/admin/portal-tokens", Access::scope(Scope::Admin), SMALL, portal_tokens::create;
+        GET "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), SMALL, grants::list;
+        POST "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), CREATES, grants::give;
+        DELETE "/v1/admin/workspaces/{id}/grants/{grant}", Access::scope(Scope::Admin), SMALL, grants::void;
         GET "/healthz", Access::open(), SMALL, operations::healthz;
         GET "/readyz", Access::open(), SMALL, operations::readyz;
         GET "/metrics", Access::open(), SMALL, operations::metrics;

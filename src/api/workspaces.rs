@@ -1,8 +1,10 @@
 //! `/v1/workspaces/{id}/…` for reading and `/v1/admin/workspaces/{id}` for what an operator sets.
 
 use super::call::{Answer, Call, answer, ok};
+use super::grants::{GRANTS_PAGE_MAX, GrantOut};
 use super::json;
 use super::problem::Problem;
+use super::top_ups::{self, TopUpBody};
 use super::wire::BudgetOut;
 use crate::decision::amount::{LIMIT_COUNT_MAX, Unit};
 use crate::decision::id::{BudgetId, PlanId, UserId, WorkspaceId};
@@ -37,9 +39,8 @@ pub struct UsageQuery {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UsageAnswer<'a> {
     budgets: Vec<ForecastOut<'a>>,
-    /// Extra allowances; none yet in this version.
-    #[schema(value_type = Vec<Object>)]
-    grants: [(); 0],
+    /// The newest 500, those that have ended too.
+    grants: Vec<GrantOut>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -63,7 +64,11 @@ pub async fn usage(call: Call) -> Answer {
         .iter()
         .filter(|forecast| !without_costs || forecast.budget.unit != Unit::Usd);
     let budgets = shown.map(forecast_out).collect();
-    ok(&UsageAnswer { budgets, grants: [] })
+    let grants = flow::grant::list(&call.service, &workspace, None, GRANTS_PAGE_MAX).await?;
+    let now = call.service.clock.now();
+    let shown = grants.iter().filter(|standing| !without_costs || standing.grant.unit != Unit::Usd);
+    let grants = shown.map(|standing| GrantOut::new(standing, now)).collect();
+    ok(&UsageAnswer { budgets, grants })
 }
 
 fn forecast_out(forecast: &Forecast) -> ForecastOut<'_> {
@@ -102,6 +107,10 @@ pub struct WorkspaceBody {
     #[serde(default)]
     #[schema(value_type = Object)]
     overrides: BTreeMap<BudgetId, OverrideBody>,
+    /// Grants that are given by themselves when a budget runs low, by budget.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    top_ups: BTreeMap<BudgetId, TopUpBody>,
 }
 
 /// Other limits for one budget of this workspace, for a time.
@@ -122,7 +131,7 @@ pub struct OverrideBody {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
-enum LimitIn {
+pub(super) enum LimitIn {
     Count(i64),
     Usd(String),
 }
@@ -196,6 +205,7 @@ fn out(workspace: &Workspace, plan: Option<&Plan>) -> WorkspaceOut {
             stripe_customer_id: workspace.stripe_customer_id.clone(),
             revenue_usd: workspace.revenue_usd,
             overrides: overrides.collect(),
+            top_ups: top_ups::out(workspace, plan),
         },
         version: workspace.version,
         created_at: workspace.created_at,
@@ -242,6 +252,7 @@ impl WorkspaceBody {
             Ok((id.clone(), known.map_or_else(|| change.compile(id, plan), Ok)?))
         });
         workspace.overrides = overrides.collect::<Result<_, FlowError>>()?;
+        workspace.top_ups = top_ups::compile(&self.top_ups, workspace, self.plan_id.as_ref(), plan)?;
         workspace.plan_id = self.plan_id.clone();
         workspace.status = self.status;
         if is_new {

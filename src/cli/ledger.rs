@@ -149,6 +149,15 @@ fn told(found: &Verification) -> Result<ExitCode, Failure> {
         found.ends
     ))?;
     for difference in &found.differences {
+        if let Difference::Grant(grant) = difference {
+            let (workspace, id, segment) = (&grant.workspace, grant.grant, grant.segment);
+            let what = match grant.paid == grant.payments {
+                true => format!("it paid {}, more than it had", grant.paid),
+                false => format!("it paid {}, its payments say {}", grant.paid, grant.payments),
+            };
+            say(format_args!("differs   workspace {workspace}, grant {id} since {segment}: {what}"))?;
+            continue;
+        }
         let (workspace, counter, what) = match difference {
             Difference::End(end) => {
                 say(format_args!(
@@ -162,6 +171,12 @@ fn told(found: &Verification) -> Result<ExitCode, Failure> {
                 &sum.counter,
                 format!("the sum says {}, its entries say {}", sum.row, sum.entries),
             ),
+            Difference::Paid(sum) => (
+                &sum.workspace,
+                &sum.counter,
+                format!("grants paid {} of it, their payments say {}", sum.row, sum.entries),
+            ),
+            Difference::Grant(_) => continue,
             Difference::Counter(found) => (
                 &found.workspace,
                 &found.counter,

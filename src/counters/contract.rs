@@ -11,6 +11,7 @@ mod claims;
 pub(crate) mod desk;
 mod ends;
 mod expiry;
+mod grants;
 mod idempotency;
 mod many;
 mod model;
@@ -27,6 +28,7 @@ pub(crate) use agreement::{histories_agree, histories_agree_in};
 pub(crate) use claims::*;
 pub(crate) use ends::*;
 pub(crate) use expiry::*;
+pub(crate) use grants::*;
 pub(crate) use idempotency::*;
 pub(crate) use many::*;
 pub(crate) use rebuild::*;
@@ -140,6 +142,18 @@ counters_contract![
     a_counter_that_was_named_in_mid_period_is_read_from_the_ledger,
     a_lifetime_is_never_taken_for_zero,
     a_zero_that_no_row_confirmed_does_not_outlive_its_policy,
+    // Grants
+    a_purse_raises_a_limit_by_what_is_left_of_it,
+    counters_that_share_a_purse_hold_no_more_than_it_has,
+    racing_holds_of_several_counters_take_exactly_the_purse,
+    what_was_paid_stays_with_its_counter,
+    a_commit_that_was_not_applied_yet_counts_as_held,
+    an_older_purse_never_replaces_a_newer_one,
+    a_purse_that_is_not_known_asks_for_its_group,
+    what_the_period_before_still_holds_is_not_there_for_the_next_one,
+    a_replay_tells_what_was_granted,
+    a_capped_rung_takes_what_a_purse_has_left,
+    soft_limits_are_raised_too,
     // Waiting
     a_claim_that_stays_open_is_due_after_a_minute,
     a_charged_hold_is_due_at_its_expiry,

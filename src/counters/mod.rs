@@ -23,10 +23,15 @@
 //! 10. The first end of a reservation stays, but for an expired one that is settled late.
 //! 11. A call takes its need from the hold of its run's parent in one atomic step, and gives back what it did not use exactly once, when it
 //!     ends: [`run`] says how. It lives no longer than its parent by the clock; whichever of them ends first, what each holds is freed once.
+//! 12. What grants have left is a *purse*, one for each budget of a workspace, kept in the workspace's own group and, like a row, only ever set
+//!     if newer. It raises the limits of every counter that a request names it for, by what is left of it: less what the *other* counters
+//!     hold on it, which are those that have held past their limit and what grants paid. So all of them together never hold more than there
+//!     is. A purse that is not known, or not as of now, is read from the ledger first, with the group.
 
 use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::finding::Finding;
+use crate::decision::grant::{Purse, PurseUse};
 use crate::decision::id::{ReservationId, WorkspaceId};
 use crate::decision::rung::{Rung, Taken};
 use crate::decision::standing::End;
@@ -69,6 +74,8 @@ pub struct HoldRequest {
     pub fingerprint: u128,
     /// Each at most once.
     pub counters: Vec<Counter>,
+    /// The budgets over them that grants raise: each at most once, and one for a counter at most.
+    pub purses: Vec<PurseUse>,
     /// When the last node learnt of the policy and workspace that name these counters.
     pub named_since: Timestamp,
     /// At least one; without counters the first is taken.
@@ -138,6 +145,8 @@ pub struct SumRow {
     pub counter: Counter,
     pub spent: i64,
     pub version: i64,
+    /// What grants paid of it.
+    pub paid: i64,
 }
 
 /// What a commit changed, to be copied into the store.
@@ -145,6 +154,7 @@ pub struct SumRow {
 pub struct Applied {
     pub rows: Vec<SumRow>,
     pub reservation: Option<(ReservationId, Progress)>,
+    pub purses: Vec<Purse>,
 }
 
 /// How far a reservation has come in the ledger.
@@ -196,6 +206,8 @@ pub struct Rebuilt<'a> {
     pub adopted: &'a [(ReservationId, Progress)],
     /// Of the whole group.
     pub rows: &'a [SumRow],
+    /// With the workspace's own group: what its grants have left.
+    pub purses: &'a [Purse],
 }
 
 /// Why a store could not answer. A time-out means unknown, never "did not happen".
@@ -232,6 +244,7 @@ pub trait Counters: Send + Sync {
         &self,
         workspace: &WorkspaceId,
         counters: &[Counter],
+        purses: &[PurseUse],
         named_since: Timestamp,
         now: Timestamp,
     ) -> Result<Result<Vec<Balance>, Vec<Whose>>, CountersError>;
@@ -249,12 +262,14 @@ pub trait Counters: Send + Sync {
     ) -> Result<Result<Option<Record>, Vec<Whose>>, CountersError>;
 
     /// Copies what a commit changed, and returns the balances of `read` (`None`: no row of it is known here; the caller reads the ledger). A
-    /// reservation of another workspace is left alone.
+    /// reservation of another workspace is left alone. What is granted is told where a purse is named; of
+    /// one that is not known as of now, only what was paid.
     async fn apply(
         &self,
         workspace: &WorkspaceId,
         applied: &Applied,
         read: &[Counter],
+        purses: &[PurseUse],
         now: Timestamp,
     ) -> Result<Vec<Option<Balance>>, CountersError>;
 
@@ -291,6 +306,9 @@ pub trait Counters: Send + Sync {
     /// How many reservations are open, in all; for gauges, since those that expired and that nobody asked about since are still counted.
     async fn open(&self) -> Result<u64, CountersError>;
 }
+
+/// How many other counters may hold on one purse at once; beyond it nothing more is held on it.
+pub const PURSE_HOLDERS_MAX: usize = 200;
 
 /// How many holds are looked at to tell when a budget frees up.
 pub const FREE_AT_HOLDS_MAX: usize = 10_000;

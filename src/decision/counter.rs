@@ -46,6 +46,8 @@ impl Counter {
 pub struct Balance {
     pub spent: i64,
     pub held: i64,
+    /// By how much grants raise the limit of a budget over it: what they paid here, and what they have left for it. Only where a purse is named.
+    pub granted: i64,
 }
 
 impl Balance {

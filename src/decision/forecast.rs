@@ -52,7 +52,11 @@ mod tests {
             soft: None,
             hard,
             granted: 0,
-            balance: Balance { spent, held: 0 },
+            balance: Balance {
+                spent,
+                held: 0,
+                granted: 0,
+            },
             remaining: None,
             overage_remaining: None,
             state: State::Ok,

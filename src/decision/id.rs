@@ -211,6 +211,20 @@ impl KeyId {
     }
 }
 
+/// Extra allowance for one budget.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GrantId(u128);
+
+impl GrantId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+
+    pub const fn uuid(self) -> Uuid {
+        Uuid::from_u128(self.0)
+    }
+}
+
 /// One record of the audit log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AuditId(u128);
@@ -301,6 +315,7 @@ prefixed! {
     EntryId, "ent_", "an entry id";
     DecisionId, "dec_", "a decision id";
     KeyId, "key_", "an API key id";
+    GrantId, "grt_", "a grant id";
     AuditId, "aud_", "an id of the audit log";
 }
 

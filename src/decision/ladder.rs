@@ -250,7 +250,7 @@ impl Builder<'_> {
         }
     }
 
-    /// One limit for each counter: the strictest of the budgets over it. Shadow budgets count and never limit.
+    /// One limit for each counter, and one for those budgets over it that grants raise: the strictest of each. Shadow budgets count and never limit.
     fn ceilings(&self, step: Step) -> Vec<Limit> {
         let mut limits: Vec<Limit> = Vec::with_capacity(self.limits.counters.len());
         for limited in &self.limits.budgets {
@@ -259,7 +259,8 @@ impl Builder<'_> {
                 continue;
             }
             let (open_below, line) = step.lines(limited, budget);
-            match limits.iter_mut().find(|limit| limit.counter == limited.counter) {
+            let same = |limit: &&mut Limit| limit.counter == limited.counter && limit.granted == limited.has_grants;
+            match limits.iter_mut().find(same) {
                 Some(limit) => {
                     limit.open_below = lower(limit.open_below, open_below);
                     limit.ceiling = lower(limit.ceiling, line);
@@ -268,6 +269,7 @@ impl Builder<'_> {
                     counter: limited.counter,
                     open_below,
                     ceiling: line,
+                    granted: limited.has_grants,
                 }),
             }
         }

@@ -2,6 +2,7 @@
 
 use super::amount::Unit;
 use super::counter::{Balance, Counter, Whose};
+use super::grant::PurseUse;
 use super::id::{BudgetId, Feature, UserId};
 use super::period::PeriodKind;
 use super::plan::{AtHard, Budget, Plan, Scope, SoftActions};
@@ -10,7 +11,7 @@ use super::workspace::Workspace;
 use serde::{Deserialize, Serialize};
 
 /// A budget with its limits as they are for one workspace at one moment: seats multiplied, overrides taken.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Limited {
     /// The place of the budget in its plan.
     pub budget: usize,
@@ -18,11 +19,23 @@ pub struct Limited {
     pub counter: usize,
     pub soft: Option<i64>,
     pub hard: Option<i64>,
+    /// Whether grants may raise these limits; by how much, only the counter's balance knows.
+    pub has_grants: bool,
+    /// By how much they do: nothing before [`Limited::raised`].
+    #[serde(skip)]
     pub granted: i64,
     pub overage_hard: Option<i64>,
 }
 
 impl Limited {
+    /// The same with what grants add, as `balance` says it of its counter.
+    pub fn raised(&self, balance: Balance) -> Limited {
+        Limited {
+            granted: if self.has_grants { balance.granted } else { 0 },
+            ..*self
+        }
+    }
+
     /// From where on the budget acts softly.
     pub fn soft_line(&self) -> Option<i64> {
         self.soft.map(|soft| soft.saturating_add(self.granted))
@@ -106,14 +119,31 @@ impl Limits {
             self.counters.push(counter);
             self.counters.len() - 1
         });
+        // Of several budgets over one counter the first one with a limit has the grants: what they pay is noted by counter.
+        let is_first = || !self.budgets.iter().any(|other| other.counter == index && other.has_grants);
+        let has_grants = hard.is_some() && workspace.may_be_granted(&budget.id) && is_first();
         self.budgets.push(Limited {
             budget: place,
             counter: index,
             soft,
             hard,
+            has_grants,
             granted: 0,
             overage_hard,
         });
+    }
+
+    /// The budgets whose limits grants may raise. `plan` is the one that these limits were built from.
+    pub fn purses(&self, plan: &Plan) -> Vec<PurseUse> {
+        let granted = self.budgets.iter().filter(|limited| limited.has_grants);
+        let purse = |limited: &Limited| {
+            Some(PurseUse {
+                budget: plan.budgets[limited.budget].id.clone(),
+                counter: limited.counter,
+                hard: limited.hard?,
+            })
+        };
+        granted.filter_map(purse).collect()
     }
 
     pub fn units(&self) -> Vec<Unit> {
@@ -165,6 +195,7 @@ pub struct BudgetView {
 
 impl BudgetView {
     pub fn new(limited: &Limited, budget: &Budget, counter: &Counter, balance: Balance) -> Self {
+        let limited = &limited.raised(balance);
         let left = |line: Option<i64>| line.map(|line| line.saturating_sub(balance.taken()).max(0));
         let remaining = left(limited.hard_line());
         let state = match (remaining, limited.soft_line()) {

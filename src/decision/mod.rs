@@ -12,6 +12,7 @@ pub mod explain;
 pub mod facts;
 pub mod finding;
 pub mod forecast;
+pub mod grant;
 pub mod id;
 pub mod ladder;
 pub mod limits;

@@ -31,6 +31,7 @@ pub fn first_fit(rungs: &[Rung], units: &[Unit], left: Amounts) -> Option<Taken>
         .iter()
         .enumerate()
         .map(|(counter, unit)| Limit {
+            granted: false,
             counter,
             open_below: None,
             ceiling: Some(left.of(*unit)),

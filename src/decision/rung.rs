@@ -31,6 +31,27 @@ pub struct Limit {
     pub open_below: Option<i64>,
     /// Spent, held and need together must not pass this.
     pub ceiling: Option<i64>,
+    /// Both are raised by what the balance says is granted.
+    pub granted: bool,
+}
+
+impl Limit {
+    fn raised(&self, line: Option<i64>, balances: &[Balance]) -> Option<i64> {
+        let granted = if self.granted { balances[self.counter].granted } else { 0 };
+        line.map(|line| line.saturating_add(granted))
+    }
+
+    /// Whether the counter is still open to this rung.
+    fn is_open(&self, balances: &[Balance]) -> bool {
+        let below = self.raised(self.open_below, balances);
+        below.is_none_or(|below| balances[self.counter].taken() < below)
+    }
+
+    /// How much more fits; `None`: anything.
+    fn room(&self, balances: &[Balance]) -> Option<i64> {
+        let ceiling = self.raised(self.ceiling, balances);
+        ceiling.map(|ceiling| ceiling.saturating_sub(balances[self.counter].taken()))
+    }
 }
 
 /// How much an answer of `n` output tokens needs, for `n` from `least` to the rung's `output`.
@@ -143,11 +164,10 @@ pub fn first_fit(rungs: &[Rung], units: &[Unit], balances: &[Balance]) -> Option
 
 /// The answer's length and need if `rung` fits.
 pub fn fit(rung: &Rung, units: &[Unit], balances: &[Balance]) -> Option<(i64, Amounts)> {
-    let open = |limit: &Limit| limit.open_below.is_none_or(|below| balances[limit.counter].taken() < below);
-    if !rung.limits.iter().all(open) {
+    if !rung.limits.iter().all(|limit| limit.is_open(balances)) {
         return None;
     }
-    let room = |limit: &Limit| limit.ceiling.map(|ceiling| ceiling.saturating_sub(balances[limit.counter].taken()));
+    let room = |limit: &Limit| limit.room(balances);
     let whole = rung
         .limits
         .iter()
@@ -192,6 +212,7 @@ mod tests {
             counter: 0,
             open_below: None,
             ceiling: Some(ceiling),
+            granted: false,
         }]
     }
 
@@ -207,7 +228,7 @@ mod tests {
             (50, 50, 0, true),
             (150, 0, 0, false),
         ] {
-            let taken = first_fit(&[rung(need, 0, under(100))], &TOKENS, &[Balance { spent, held }]);
+            let taken = first_fit(&[rung(need, 0, under(100))], &TOKENS, &[Balance { spent, held, granted: 0 }]);
             assert_eq!(taken.is_some(), fits, "{spent} + {held} + {need}");
         }
     }
@@ -215,12 +236,17 @@ mod tests {
     #[test]
     fn a_soft_limit_is_judged_before_the_request() {
         let soft = vec![Limit {
+            granted: false,
             counter: 0,
             open_below: Some(80),
             ceiling: Some(100),
         }];
         for (taken, fits) in [(79, true), (80, false)] {
-            let balance = Balance { spent: taken, held: 0 };
+            let balance = Balance {
+                spent: taken,
+                held: 0,
+                granted: 0,
+            };
             assert_eq!(
                 first_fit(&[rung(20, 0, soft.clone())], &TOKENS, &[balance]).is_some(),
                 fits,
@@ -253,7 +279,15 @@ mod tests {
             Some((700, 1_000))
         );
         assert_eq!(
-            first_fit(&[capped], &TOKENS, &[Balance { spent: 500, held: 0 }]),
+            first_fit(
+                &[capped],
+                &TOKENS,
+                &[Balance {
+                    spent: 500,
+                    held: 0,
+                    granted: 0
+                }]
+            ),
             None,
             "200 left is less than the least"
         );

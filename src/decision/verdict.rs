@@ -82,6 +82,7 @@ pub fn allowed(ask: &Ask, ladder: &Ladder, taken: Taken, before: &[Balance], rou
         Balance {
             spent: balance.spent,
             held: balance.held.saturating_add(taken.amounts.of(unit)),
+            granted: balance.granted,
         }
     };
     let mut said = Said {
@@ -163,6 +164,7 @@ impl Said<'_> {
 
     /// At or past soft, judged before the request, every budget adds its action; the longest delay wins.
     fn soft(&mut self, limited: &Limited, before: Balance) {
+        let limited = &limited.raised(before);
         let budget = self.ladder.budget(limited);
         let counter = &self.ladder.limits.counters[limited.counter];
         let past_soft = limited.soft_line().is_some_and(|line| before.taken() >= line);
@@ -204,6 +206,7 @@ impl Said<'_> {
     fn why_not_asked(&mut self, before: &[Balance]) {
         let needs = self.ladder.rungs[0].needs;
         for limited in &self.ladder.limits.budgets {
+            let limited = &limited.raised(before[limited.counter]);
             let budget = self.ladder.budget(limited);
             let need = needs.of(budget.unit);
             let short = limited
@@ -217,6 +220,7 @@ impl Said<'_> {
     }
 
     fn overage(&mut self, limited: &Limited, after: Balance) {
+        let limited = &limited.raised(after);
         let budget = self.ladder.budget(limited);
         let beyond = limited.hard_line().map_or(0, |line| after.taken().saturating_sub(line));
         if budget.at_hard == AtHard::Overage && !budget.shadow && beyond > 0 {
@@ -266,7 +270,10 @@ pub fn shortages(ladder: &Ladder, balances: &[Balance]) -> Vec<Short> {
     let short = |need: &dyn Fn(super::amount::Unit) -> i64| -> Vec<Short> {
         let judged = ladder.limits.budgets.iter().enumerate().filter_map(|(place, limited)| {
             let budget = ladder.budget(limited);
-            let ceiling = limited.overage_line(budget).filter(|_| !budget.shadow)?;
+            let ceiling = limited
+                .raised(balances[limited.counter])
+                .overage_line(budget)
+                .filter(|_| !budget.shadow)?;
             judge(place, budget, need(budget.unit), ceiling, balances[limited.counter])
         });
         judged.collect()
@@ -378,6 +385,7 @@ fn views(ladder: &Ladder, balances: &[Balance]) -> Vec<BudgetView> {
 
 fn reason(ask: &Ask, ladder: &Ladder, balances: &[Balance], short: &Short, free_at: Option<Timestamp>, now: Timestamp) -> Reason {
     let limited = &ladder.limits.budgets[short.limited];
+    let limited = &limited.raised(balances[limited.counter]);
     let budget = ladder.budget(limited);
     let counter = &ladder.limits.counters[limited.counter];
     let period_end = Some(counter.period.end).filter(|end| *end != Timestamp::MAX);

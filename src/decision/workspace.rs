@@ -1,11 +1,12 @@
 //! A workspace as decisions see it: plan, seats, status, calendar, overrides. Changing any of them never moves a counter.
 
+use super::grant::TopUp;
 use super::id::{BudgetId, PlanId, WorkspaceId};
 use super::money::Usd;
 use super::period::{Calendar, Period};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most seats of a workspace.
 pub const SEATS_MAX: i64 = 1_000_000;
@@ -34,6 +35,9 @@ pub struct Workspace {
     pub stripe_customer_id: Option<String>,
     pub revenue_usd: Option<Usd>,
     pub overrides: BTreeMap<BudgetId, Override>,
+    /// The budgets that have or had a grant.
+    pub granted: BTreeSet<BudgetId>,
+    pub top_ups: BTreeMap<BudgetId, TopUp>,
     /// Rises with each change; what `ETag` shows.
     pub version: u32,
     pub created_at: Timestamp,
@@ -93,6 +97,11 @@ impl Seats {
 }
 
 impl Workspace {
+    /// Whether grants may pay for what passes the limit of a budget.
+    pub fn may_be_granted(&self, budget: &BudgetId) -> bool {
+        self.granted.contains(budget) || self.top_ups.contains_key(budget)
+    }
+
     /// A workspace that nobody has described yet: the default plan, one seat, UTC.
     pub fn unknown(id: WorkspaceId, now: Timestamp) -> Self {
         Self {
@@ -104,6 +113,8 @@ impl Workspace {
             stripe_customer_id: None,
             revenue_usd: None,
             overrides: BTreeMap::new(),
+            granted: BTreeSet::new(),
+            top_ups: BTreeMap::new(),
             version: 1,
             created_at: now,
             updated_at: now,

@@ -20,22 +20,10 @@ use crate::decision::refusal::BlockedBy;
 use crate::decision::rung::Taken;
 use crate::decision::time::Timestamp;
 use crate::decision::verdict::{self, Allowed, Denied, RouteNote};
-use crate::decision::workspace::Workspace;
-use crate::policy::Policy;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// How long after a change of policy the last node has learnt of it.
-pub const POLICY_REACHES_ALL_SECONDS: i64 = 2;
-
-/// When the last node learnt which counters the workspace's plan names.
-pub fn named_since(policy: &Policy, workspace: &Workspace) -> Timestamp {
-    policy
-        .changed_at
-        .unwrap_or(Timestamp::MIN)
-        .max(workspace.updated_at)
-        .plus_seconds(POLICY_REACHES_ALL_SECONDS)
-}
+pub use super::since::{POLICY_REACHES_ALL_SECONDS, named_since};
 
 /// A request to authorize, as it came in.
 pub struct Request {
@@ -129,6 +117,7 @@ pub(super) fn wanted(request: &Request, ready: &Ready) -> HoldRequest {
         reservation: *reservation,
         fingerprint: request.fingerprint,
         counters: ladder.limits.counters.clone(),
+        purses: ladder.limits.purses(&ladder.plan),
         named_since: ready.named_since(),
         rungs: ladder.rungs.clone(),
         open_max: ladder.plan.max_open_reservations,

@@ -54,7 +54,7 @@ pub async fn correct(service: &Service, id: EntryId, target: &Target, by: &By) -
         let entry = difference(&original, of, &before, &after, entry_id, now).ok_or(FlowError::AmountTooLarge)?;
         let revision = standing.map_or(0, |standing| standing.revision);
         let correction = written(service, (chain, revision), entry.clone(), (&before, &after), by, "entry.correct");
-        if let Some(Posted::Done { rows }) = service.ledger.correct(vec![correction]).await?.pop() {
+        if let Some(Posted::Done { rows, .. }) = service.ledger.correct(vec![correction]).await?.pop() {
             apply(service, &original.workspace_id, rows).await;
             return Ok(Corrected { entry, replayed: false });
         }
@@ -149,6 +149,7 @@ pub(super) fn written(
             fingerprint: None,
             checkpoint: None,
             counters: Vec::new(),
+            charges: Vec::new(),
             now: entry.recorded_at,
             entries: vec![entry],
         },
@@ -167,8 +168,11 @@ fn document(said: &Said) -> Value {
 
 /// Copies the sums into the counters. A failure is healed, so it is told, not returned.
 pub(super) async fn apply(service: &Service, workspace: &WorkspaceId, rows: Vec<SumRow>) {
-    let applied = Applied { rows, reservation: None };
-    if let Err(error) = service.counters.apply(workspace, &applied, &[], service.clock.now()).await {
+    let applied = Applied {
+        rows,
+        ..Applied::default()
+    };
+    if let Err(error) = service.counters.apply(workspace, &applied, &[], &[], service.clock.now()).await {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(%workspace, error, "counters are behind a correction until the next settle or sweep");
         metrics::counter!("weir_apply_failed_total").increment(1);

@@ -16,7 +16,8 @@ pub(super) async fn dry_run(service: &Service, ready: &Ready) -> Result<Decision
         true => vec![Balance::default(); counters.len()],
         false => {
             let named = ready.counters();
-            rebuild::balances(service, &context.ask.workspace, counters, &named, ready.named_since()).await?
+            let asked = (&**counters, &*ladder.limits.purses(&ladder.plan));
+            rebuild::balances(service, &context.ask.workspace, asked, &named, ready.named_since()).await?
         }
     };
     let taken = first_fit(&ladder.rungs, &ladder.limits.units(), &balances);

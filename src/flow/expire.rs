@@ -3,8 +3,9 @@
 
 use super::context::Context;
 use super::known::without_hold;
-use super::{FlowError, Service, rebuild, run};
-use crate::counters::{Applied, Progress, Record, SumRow};
+use super::rebuild::{self, Committed};
+use super::{FlowError, Service, grant, run};
+use crate::counters::{Progress, Record};
 use crate::decision::entry::{Entry, Outcome};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
 use crate::decision::settlement::{self, Report};
@@ -52,9 +53,9 @@ async fn expire_hold(service: &Service, record: Record) -> Result<(), FlowError>
     let context = Context::decode(&record.context, id)?;
     let standing = service.ledger.standing(id).await?;
     if let Some(end) = standing.as_ref().and_then(|standing| standing.end) {
-        let rows = rebuild::rows(service, &record.workspace, &context.limits.counters).await?;
+        let committed = rebuild::committed(service, &record.workspace, &context.limits.counters).await?;
         let recorded = standing.as_ref().and_then(|standing| standing.entry.as_ref());
-        return apply(service, id, &record.workspace, run::ended(end, recorded), rows).await;
+        return apply(service, id, &record.workspace, run::ended(end, recorded), committed).await;
     }
     let reported = standing
         .as_ref()
@@ -81,6 +82,7 @@ async fn expire_hold(service: &Service, record: Record) -> Result<(), FlowError>
         checkpoint: None,
         entries: entry.into_iter().collect(),
         counters: context.limits.counters.clone(),
+        charges: Vec::new(),
         now: service.clock.now(),
     };
     end_with(service, post).await
@@ -139,6 +141,7 @@ async fn expire_stream(service: &Service, id: ReservationId, standing: Standing)
         checkpoint: None,
         entries: vec![entry],
         counters,
+        charges: Vec::new(),
         now,
     };
     end_with(service, post).await
@@ -168,15 +171,15 @@ async fn counters(service: &Service, entry: &Entry) -> Result<Vec<crate::decisio
 async fn end_with(service: &Service, post: Post) -> Result<(), FlowError> {
     let (id, workspace, counters) = (post.reservation, post.workspace.clone(), post.counters.clone());
     let expired = run::ended(End::Expired, post.entries.first());
-    match service.ledger.post(post).await? {
-        Posted::Done { rows } => {
+    match service.ledger.post(grant::charged(service, post).await?).await? {
+        Posted::Done { rows, purses } => {
             metrics::counter!("weir_reservations_expired_total").increment(1);
-            apply(service, id, &workspace, expired, rows).await
+            apply(service, id, &workspace, expired, Committed { rows, purses }).await
         }
         Posted::Stands(standing) => match standing.end {
             Some(end) => {
-                let rows = rebuild::rows(service, &workspace, &counters).await?;
-                apply(service, id, &workspace, run::ended(end, standing.entry.as_ref()), rows).await
+                let committed = rebuild::committed(service, &workspace, &counters).await?;
+                apply(service, id, &workspace, run::ended(end, standing.entry.as_ref()), committed).await
             }
             // A checkpoint came in between: the next round looks again.
             None => Ok(()),
@@ -184,11 +187,14 @@ async fn end_with(service: &Service, post: Post) -> Result<(), FlowError> {
     }
 }
 
-async fn apply(service: &Service, id: ReservationId, workspace: &WorkspaceId, end: Progress, rows: Vec<SumRow>) -> Result<(), FlowError> {
-    let applied = Applied {
-        rows,
-        reservation: Some((id, end)),
-    };
-    service.counters.apply(workspace, &applied, &[], service.clock.now()).await?;
+async fn apply(
+    service: &Service,
+    id: ReservationId,
+    workspace: &WorkspaceId,
+    end: Progress,
+    committed: Committed,
+) -> Result<(), FlowError> {
+    let applied = committed.applied(id, end);
+    service.counters.apply(workspace, &applied, &[], &[], service.clock.now()).await?;
     Ok(())
 }

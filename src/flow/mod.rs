@@ -3,7 +3,7 @@
 
 use crate::clock::Clock;
 use crate::counters::{Counters, CountersError};
-use crate::decision::id::{EntryId, ReservationId, WorkspaceId};
+use crate::decision::id::{EntryId, GrantId, ReservationId, WorkspaceId};
 use crate::decision::standing::End;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
@@ -28,6 +28,7 @@ pub mod expire;
 pub mod explain;
 pub mod extend;
 pub mod find;
+pub mod grant;
 mod known;
 pub mod policy;
 mod prepare;
@@ -42,6 +43,7 @@ mod route;
 mod run;
 pub mod selftest;
 pub mod settle;
+mod since;
 pub mod sweep;
 pub mod usage;
 pub mod verify;
@@ -108,6 +110,8 @@ pub enum FlowError {
     SettleConflict(ReservationId),
     #[error("another use is recorded under this request id")]
     UsageConflict,
+    #[error("another grant was given under this key: {0}; choose another key")]
+    GrantConflict(GrantId),
     #[error("a reservation with this request id is still held; settle it instead: {0}")]
     RequestIdHeld(ReservationId),
     #[error("this key was used for another request")]

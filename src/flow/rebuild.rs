@@ -3,9 +3,10 @@
 //!
 //! A crash after begin costs nothing: the next one takes over after a quarter of a second.
 
-use super::{FlowError, Service, run};
-use crate::counters::{Begun, Claim, Progress, Rebuilt, Record, SumRow};
+use super::{FlowError, Service, grant, run};
+use crate::counters::{Applied, Begun, Claim, Progress, Rebuilt, Record, SumRow};
 use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::grant::{Purse, PurseUse};
 use crate::decision::id::{ReservationId, WorkspaceId};
 use crate::decision::standing::Standing;
 use crate::decision::time::Timestamp;
@@ -32,10 +33,15 @@ pub async fn rebuild(service: &Service, workspace: &WorkspaceId, whose: &[Whose]
                 let adopted = standings(service, adopt).await?;
                 let own: Vec<Counter> = named.iter().filter(|counter| counter.whose == *group).cloned().collect();
                 let rows = service.ledger.rows(workspace, group, &own, now).await?;
+                let purses = match group {
+                    Whose::Workspace => grant::purses(service, workspace).await?,
+                    Whose::User(_) => Vec::new(),
+                };
                 let rebuilt = Rebuilt {
                     token,
                     adopted: &adopted,
                     rows: &rows,
+                    purses: &purses,
                 };
                 service.counters.finish(workspace, group, &rebuilt, now).await?;
                 metrics::counter!("weir_rebuilds_total").increment(1);
@@ -125,7 +131,7 @@ impl Patience {
 pub async fn balances(
     service: &Service,
     workspace: &WorkspaceId,
-    counters: &[Counter],
+    (counters, purses): (&[Counter], &[PurseUse]),
     named: &[Counter],
     named_since: Timestamp,
 ) -> Result<Vec<Balance>, FlowError> {
@@ -133,7 +139,7 @@ pub async fn balances(
     loop {
         match service
             .counters
-            .balances(workspace, counters, named_since, service.clock.now())
+            .balances(workspace, counters, purses, named_since, service.clock.now())
             .await?
         {
             Ok(balances) => return Ok(balances),
@@ -143,8 +149,26 @@ pub async fn balances(
     }
 }
 
-/// The rows of all groups that `counters` belong to, as the ledger has them now.
-pub async fn rows(service: &Service, workspace: &WorkspaceId, counters: &[Counter]) -> Result<Vec<SumRow>, FlowError> {
+/// What a commit left, to be copied into the counters.
+#[derive(Default)]
+pub struct Committed {
+    pub rows: Vec<SumRow>,
+    pub purses: Vec<Purse>,
+}
+
+impl Committed {
+    pub fn applied(self, reservation: ReservationId, progress: Progress) -> Applied {
+        Applied {
+            rows: self.rows,
+            reservation: Some((reservation, progress)),
+            purses: self.purses,
+        }
+    }
+}
+
+/// The rows of all groups that `counters` belong to, and what grants have left, as the ledger has them now.
+pub async fn committed(service: &Service, workspace: &WorkspaceId, counters: &[Counter]) -> Result<Committed, FlowError> {
+    let purses = grant::purses(service, workspace).await?;
     let mut groups: Vec<&Whose> = counters.iter().map(|counter| &counter.whose).collect();
     groups.sort_unstable();
     groups.dedup();
@@ -153,5 +177,5 @@ pub async fn rows(service: &Service, workspace: &WorkspaceId, counters: &[Counte
         let own: Vec<Counter> = counters.iter().filter(|counter| counter.whose == *group).cloned().collect();
         rows.extend(service.ledger.rows(workspace, group, &own, service.clock.now()).await?);
     }
-    Ok(rows)
+    Ok(Committed { rows, purses })
 }

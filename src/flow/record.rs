@@ -2,8 +2,9 @@
 //! reservation id; a crash anywhere is repeated safely with the same request id.
 
 use super::known::{Known, without_hold};
+use super::rebuild::Committed;
 use super::settle;
-use super::{DECIDE_AGAIN_MAX, FlowError, Service};
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, grant};
 use crate::counters::Progress;
 use crate::decision::amount::Amounts;
 use crate::decision::entry::{Entry, Outcome};
@@ -92,7 +93,7 @@ pub async fn record(service: &Service, usage: &Use) -> Result<Recorded, FlowErro
                 alike: true,
                 ..
             } => {
-                return Ok(done(service, id, &known, *entry, true, Vec::new(), End::Settled).await);
+                return Ok(done(service, id, &known, *entry, true, Committed::default(), End::Settled).await);
             }
             Next::Conflict | Next::Released { .. } => return Err(FlowError::UsageConflict),
         };
@@ -106,12 +107,13 @@ pub async fn record(service: &Service, usage: &Use) -> Result<Recorded, FlowErro
             checkpoint: None,
             entries: vec![entry.clone()],
             counters: known.limits.counters.clone(),
+            charges: Vec::new(),
             now,
         };
-        match service.ledger.post(post).await? {
-            Posted::Done { rows } => {
+        match service.ledger.post(grant::charged(service, post).await?).await? {
+            Posted::Done { rows, purses } => {
                 learn(service, usage, &entry);
-                return Ok(done(service, id, &known, entry, false, rows, end).await);
+                return Ok(done(service, id, &known, entry, false, Committed { rows, purses }, end).await);
             }
             Posted::Stands(now) => standing = Some(*now),
         }
@@ -127,10 +129,10 @@ async fn done(
     known: &Known,
     entry: Entry,
     duplicate: bool,
-    rows: Vec<crate::counters::SumRow>,
+    committed: Committed,
     end: End,
 ) -> Recorded {
-    let budgets = settle::apply(service, id, known, Progress::Ended(end), rows).await;
+    let budgets = settle::apply(service, id, known, Progress::Ended(end), committed).await;
     Recorded { entry, duplicate, budgets }
 }
 

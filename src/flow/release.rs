@@ -2,8 +2,8 @@
 //! freed. A crash between them leaves a hold that expires by itself, and an end that is already decided.
 
 use super::find::look;
-use super::{DECIDE_AGAIN_MAX, FlowError, Service, run};
-use crate::counters::{Applied, SumRow};
+use super::rebuild::Committed;
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, grant, run};
 use crate::decision::counter::Counter;
 use crate::decision::entry::{Entry, Outcome};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
@@ -32,7 +32,7 @@ pub async fn release(service: &Service, id: ReservationId, bound: Option<&Worksp
                 entry,
                 ..
             }) => {
-                free(service, id, &workspace, entry.as_ref(), Vec::new()).await;
+                free(service, id, &workspace, entry.as_ref(), Committed::default()).await;
                 return Ok(Released { entry: entry.clone() });
             }
             // What expired with a use on record stays recorded; there is nothing left to free.
@@ -57,12 +57,12 @@ pub async fn release(service: &Service, id: ReservationId, bound: Option<&Worksp
             None => (None, request_id(context.as_ref(), id)?),
         };
         let post = post(&workspace, id, request_id, standing.as_ref(), entry.clone(), &counters, now);
-        match service.ledger.post(post).await? {
-            Posted::Done { rows } => {
+        match service.ledger.post(grant::charged(service, post).await?).await? {
+            Posted::Done { rows, purses } => {
                 if let (Some(context), Some(record)) = (&context, &seen.record) {
                     service.decisions.ended(context, record);
                 }
-                free(service, id, &workspace, entry.as_ref(), rows).await;
+                free(service, id, &workspace, entry.as_ref(), Committed { rows, purses }).await;
                 return Ok(Released { entry });
             }
             Posted::Stands(now) => standing = Some(*now),
@@ -98,17 +98,15 @@ fn post(
         checkpoint: None,
         entries: entry.into_iter().collect(),
         counters: counters.to_vec(),
+        charges: Vec::new(),
         now,
     }
 }
 
 /// Frees the hold. If the store is away the hold runs out by itself.
-async fn free(service: &Service, id: ReservationId, workspace: &WorkspaceId, entry: Option<&Entry>, rows: Vec<SumRow>) {
-    let applied = Applied {
-        rows,
-        reservation: Some((id, run::ended(End::Released, entry))),
-    };
-    if let Err(error) = service.counters.apply(workspace, &applied, &[], service.clock.now()).await {
+async fn free(service: &Service, id: ReservationId, workspace: &WorkspaceId, entry: Option<&Entry>, committed: Committed) {
+    let applied = committed.applied(id, run::ended(End::Released, entry));
+    if let Err(error) = service.counters.apply(workspace, &applied, &[], &[], service.clock.now()).await {
         tracing::warn!(reservation = %id, error = &error as &dyn std::error::Error, "released; its hold stays until it expires");
     }
 }

@@ -94,7 +94,7 @@ async fn page(service: &Service, entries: Vec<Entry>, by: &By, done: &mut Repric
     let posted = service.ledger.correct(corrections.clone()).await?;
     for (correction, posted) in corrections.into_iter().zip(posted) {
         // Of one that was corrected by somebody else meanwhile, the next call decides anew.
-        if let Posted::Done { rows } = posted {
+        if let Posted::Done { rows, .. } = posted {
             done.repriced += 1;
             let cost = correction
                 .post

@@ -44,14 +44,15 @@ pub(super) async fn route(
     } else if place.is_new {
         vec![Balance::default(); limits.counters.len()]
     } else {
-        balances(service, ask, policy, workspace, limits).await?
+        balances(service, ask, policy, workspace, (limits, plan)).await?
     };
     let budgets: Vec<BudgetFacts<'_>> = if balances.is_empty() {
         Vec::new()
     } else {
         let facts = |limited: &Limited| {
             let budget = &plan.budgets[limited.budget];
-            let (soft, hard) = (limited.soft_line(), limited.hard_line());
+            let raised = limited.raised(balances[limited.counter]);
+            let (soft, hard) = (raised.soft_line(), raised.hard_line());
             BudgetFacts {
                 id: &budget.id,
                 unit: budget.unit,
@@ -100,12 +101,12 @@ async fn balances(
     ask: &Ask,
     policy: &Policy,
     workspace: &Workspace,
-    limits: &Limits,
+    (limits, plan): (&Limits, &Plan),
 ) -> Result<Vec<Balance>, FlowError> {
     match rebuild::balances(
         service,
         &ask.workspace,
-        &limits.counters,
+        (&limits.counters, &limits.purses(plan)),
         &limits.counters,
         named_since(policy, workspace),
     )

@@ -80,7 +80,7 @@ pub(super) fn limits(parent: &Opened, own: &Limits) -> Arc<Limits> {
         });
         Limited {
             counter: place,
-            ..limited.clone()
+            ..*limited
         }
     });
     let budgets = budgets.collect();

@@ -46,8 +46,9 @@ pub async fn counters(counters: &dyn Counters, clock: &dyn Clock) -> Result<bool
     let end = Applied {
         rows: Vec::new(),
         reservation: Some((request.reservation, Progress::Ended(End::Released))),
+        purses: Vec::new(),
     };
-    counters.apply(&workspace, &end, &[], now).await?;
+    counters.apply(&workspace, &end, &[], &[], now).await?;
     let ended = counters.find(request.reservation, now).await?;
     Ok(matches!(taken, HoldOutcome::Held { .. })
         && found.is_some_and(|record| record.end.is_none() && record.workspace == workspace)
@@ -60,6 +61,7 @@ fn request(workspace: WorkspaceId, reservation: ReservationId, now: Timestamp) -
         reservation,
         fingerprint: 1,
         counters: Vec::new(),
+        purses: Vec::new(),
         named_since: now,
         rungs: vec![Rung {
             needs: Amounts::ZERO,

@@ -4,14 +4,15 @@
 use super::context::Context;
 pub use super::known::Described;
 use super::known::{Known, know};
-use super::{DECIDE_AGAIN_MAX, FlowError, Service, rebuild, run};
+use super::rebuild::{self, Committed};
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, grant, run};
 use crate::counters::run::Run;
-use crate::counters::{Applied, Claim, Progress, Record, SumRow};
+use crate::counters::{Applied, Claim, Progress, Record};
 use crate::decision::amount::Amounts;
-use crate::decision::counter::{Balance, Counter};
+use crate::decision::counter::Balance;
 use crate::decision::entry::{Checkpoint, Entry, Outcome};
 use crate::decision::id::{ReservationId, WorkspaceId};
-use crate::decision::limits::{BudgetView, Limits};
+use crate::decision::limits::{BudgetView, Limited, Limits};
 use crate::decision::plan::Plan;
 use crate::decision::settlement::{self, Next, Report};
 use crate::decision::standing::{End, Standing};
@@ -97,10 +98,14 @@ pub async fn settle(
             checkpoint: None,
             entries: vec![entry.clone()],
             counters: known.limits.counters.clone(),
+            charges: Vec::new(),
             now: entry.recorded_at,
         };
-        match service.ledger.post(post).await? {
-            Posted::Done { rows } => return Ok(settled(service, id, &known, report, entry, rows).await),
+        match service.ledger.post(grant::charged(service, post).await?).await? {
+            Posted::Done { rows, purses } => {
+                let committed = Committed { rows, purses };
+                return Ok(settled(service, id, &known, report, entry, committed).await);
+            }
             Posted::Stands(now) => standing = Some(*now),
         }
     }
@@ -121,11 +126,11 @@ fn no_parent(id: ReservationId, record: Option<&Record>) -> Result<(), FlowError
     }
 }
 
-async fn settled(service: &Service, id: ReservationId, known: &Known, report: &Report, entry: Entry, rows: Vec<SumRow>) -> Settled {
+async fn settled(service: &Service, id: ReservationId, known: &Known, report: &Report, entry: Entry, committed: Committed) -> Settled {
     if entry.late {
         metrics::counter!("weir_late_total").increment(1);
     }
-    let budgets = apply(service, id, known, run::ended(End::Settled, Some(&entry)), rows).await;
+    let budgets = apply(service, id, known, run::ended(End::Settled, Some(&entry)), committed).await;
     if report.outcome == Outcome::Success {
         let requests = report.requests.unwrap_or(known.subject.requests);
         service.estimator.learn(
@@ -160,8 +165,8 @@ fn look_back(service: &Service, known: &Known, entry: &Entry) {
 }
 
 async fn replayed(service: &Service, id: ReservationId, known: &Known, entry: Entry) -> Result<Settled, FlowError> {
-    let rows = rows_now(service, known).await?;
-    let budgets = apply(service, id, known, run::ended(End::Settled, Some(&entry)), rows).await;
+    let committed = committed_now(service, known).await?;
+    let budgets = apply(service, id, known, run::ended(End::Settled, Some(&entry)), committed).await;
     let beyond_hold = known.hold.as_ref().map_or(Amounts::ZERO, |(_, held)| entry.counted.beyond(*held));
     Ok(Settled {
         late: entry.late,
@@ -174,17 +179,17 @@ async fn replayed(service: &Service, id: ReservationId, known: &Known, entry: En
 
 /// Somebody else ended the reservation: the store is told, so that a claim of ours does not keep its hold, and the caller learns of the end.
 async fn lost(service: &Service, id: ReservationId, known: &Known, end: Progress, error: FlowError) -> Result<Settled, FlowError> {
-    let rows = rows_now(service, known).await?;
-    apply(service, id, known, end, rows).await;
+    let committed = committed_now(service, known).await?;
+    apply(service, id, known, end, committed).await;
     Err(error)
 }
 
 /// The rows that the commit of an earlier call changed, as they are now: a hold is never freed without them.
-async fn rows_now(service: &Service, known: &Known) -> Result<Vec<SumRow>, FlowError> {
+async fn committed_now(service: &Service, known: &Known) -> Result<Committed, FlowError> {
     if !known.live {
-        return Ok(Vec::new());
+        return Ok(Committed::default());
     }
-    rebuild::rows(service, &known.subject.workspace, &known.limits.counters).await
+    rebuild::committed(service, &known.subject.workspace, &known.limits.counters).await
 }
 
 fn corrected(service: &Service, original: &Entry, target: &Entry) -> Result<Entry, FlowError> {
@@ -251,11 +256,13 @@ pub async fn checkpoint(
             checkpoint: Some(Checkpoint { entry: so_far, expires_at }),
             entries: Vec::new(),
             counters: known.limits.counters.clone(),
+            charges: Vec::new(),
             now,
         };
-        match service.ledger.post(post).await? {
-            Posted::Done { rows } => {
-                let budgets = apply(service, id, &known, Progress::Used(counted), rows).await;
+        match service.ledger.post(grant::charged(service, post).await?).await? {
+            Posted::Done { rows, purses } => {
+                let committed = Committed { rows, purses };
+                let budgets = apply(service, id, &known, Progress::Used(counted), committed).await;
                 let passed = |budget: &BudgetView| {
                     let line = budget.hard.map(|hard| hard.saturating_add(budget.granted));
                     !budget.shadow && budget.overage_remaining.is_none() && line.is_some_and(|line| budget.balance.taken() > line)
@@ -275,15 +282,19 @@ pub async fn checkpoint(
 }
 
 /// Copies a commit into the counters and reads the budgets. A failure is healed by the next settle, so it is told, not returned.
-pub(super) async fn apply(service: &Service, id: ReservationId, known: &Known, progress: Progress, rows: Vec<SumRow>) -> Vec<BudgetView> {
-    let applied = Applied {
-        rows,
-        reservation: Some((id, progress)),
-    };
+pub(super) async fn apply(
+    service: &Service,
+    id: ReservationId,
+    known: &Known,
+    progress: Progress,
+    committed: Committed,
+) -> Vec<BudgetView> {
+    let applied = committed.applied(id, progress);
     let counters = &known.limits.counters;
+    let purses = known.plan.as_ref().map(|plan| known.limits.purses(plan)).unwrap_or_default();
     let balances = match service
         .counters
-        .apply(&known.subject.workspace, &applied, counters, service.clock.now())
+        .apply(&known.subject.workspace, &applied, counters, &purses, service.clock.now())
         .await
     {
         Ok(balances) => balances,
@@ -296,19 +307,24 @@ pub(super) async fn apply(service: &Service, id: ReservationId, known: &Known, p
     known
         .plan
         .as_ref()
-        .map(|plan| views(plan, &known.limits, &balances, &applied.rows))
+        .map(|plan| views(plan, &known.limits, &balances, &applied))
         .unwrap_or_default()
 }
 
 /// The budgets as they stand; where the store does not know a counter, as the commit left its row.
-fn views(plan: &Plan, limits: &Limits, balances: &[Option<Balance>], rows: &[SumRow]) -> Vec<BudgetView> {
-    let from_row = |counter: &Counter| {
-        let row = rows.iter().find(|row| row.counter == *counter);
-        row.map(|row| Balance { spent: row.spent, held: 0 })
+fn views(plan: &Plan, limits: &Limits, balances: &[Option<Balance>], applied: &Applied) -> Vec<BudgetView> {
+    let from_row = |limited: &Limited| {
+        let row = applied.rows.iter().find(|row| row.counter == limits.counters[limited.counter])?;
+        let purse = applied.purses.iter().find(|purse| purse.budget == plan.budgets[limited.budget].id);
+        Some(Balance {
+            spent: row.spent,
+            held: 0,
+            granted: row.paid.saturating_add(purse.map_or(0, |purse| purse.left)),
+        })
     };
     let views = limits.budgets.iter().filter_map(|limited| {
         let counter = &limits.counters[limited.counter];
-        let balance = balances[limited.counter].or_else(|| from_row(counter))?;
+        let balance = balances[limited.counter].or_else(|| from_row(limited))?;
         Some(BudgetView::new(limited, &plan.budgets[limited.budget], counter, balance))
     });
     views.collect()

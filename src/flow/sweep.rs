@@ -4,7 +4,7 @@
 //! One node at a time does it. A crash costs one round: the next leader looks back far enough.
 
 use super::verify::by_workspace;
-use super::{FlowError, Service, decided};
+use super::{FlowError, Service, decided, grant};
 use crate::counters::Applied;
 use crate::decision::time::Timestamp;
 use crate::ledger::Lead;
@@ -71,8 +71,12 @@ async fn copy(service: &Service, from: Timestamp) -> Result<usize, FlowError> {
         let page = service.ledger.recorded_since(from, after, PAGE_ENTRIES).await?;
         copied += page.rows.len();
         for (workspace, rows) in by_workspace(page.rows) {
-            let applied = Applied { rows, reservation: None };
-            service.counters.apply(&workspace, &applied, &[], service.clock.now()).await?;
+            let applied = Applied {
+                rows,
+                reservation: None,
+                purses: grant::purses(service, &workspace).await?,
+            };
+            service.counters.apply(&workspace, &applied, &[], &[], service.clock.now()).await?;
         }
         match page.last {
             Some(last) => after = Some(last),

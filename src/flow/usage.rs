@@ -24,7 +24,7 @@ pub async fn usage(service: &Service, id: &WorkspaceId, user: Option<&UserId>) -
     let now = service.clock.now();
     let limits = Limits::of_workspace(plan, &workspace, user, now);
     let since = super::authorize::named_since(&policy, &workspace);
-    let balances = rebuild::balances(service, id, &limits.counters, &limits.counters, since).await?;
+    let balances = rebuild::balances(service, id, (&limits.counters, &limits.purses(plan)), &limits.counters, since).await?;
     let views = limits.budgets.iter().map(|limited| {
         let counter = &limits.counters[limited.counter];
         let budget = BudgetView::new(limited, &plan.budgets[limited.budget], counter, balances[limited.counter]);

@@ -11,7 +11,7 @@ use crate::decision::counter::Counter;
 use crate::decision::id::WorkspaceId;
 use crate::decision::time::Timestamp;
 use crate::ledger::ends::{EndDifference, EndsPlace};
-use crate::ledger::{Ledger, SumDifference};
+use crate::ledger::{GrantDifference, Ledger, SumDifference};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -39,6 +39,10 @@ pub struct Verification {
 pub enum Difference {
     /// A sum is not what its entries add up to.
     Sum(SumDifference),
+    /// What grants paid of a counter is not what their payments add up to.
+    Paid(SumDifference),
+    /// What a grant paid is not what its payments add up to, or more than it had.
+    Grant(GrantDifference),
     /// A counter is not what its sum says.
     Counter(CounterDifference),
     /// An end and an entry do not belong together.
@@ -68,6 +72,7 @@ pub async fn verify(
         let page = ledger.verify_page(after.as_ref(), PAGE_SUMS).await?;
         found.sums += page.rows.len() as u64;
         found.differences.extend(page.differences.into_iter().map(Difference::Sum));
+        found.differences.extend(page.paid_differences.into_iter().map(Difference::Paid));
         if let Some(store) = counters {
             let book = Book {
                 ledger,
@@ -85,6 +90,9 @@ pub async fn verify(
             None => break,
         }
     }
+    found
+        .differences
+        .extend(ledger.verify_grants().await?.into_iter().map(Difference::Grant));
     ends(ledger, &mut found).await?;
     Ok(found)
 }
@@ -122,7 +130,7 @@ impl Book<'_> {
         let now = self.clock.now();
         let running: Vec<SumRow> = rows.into_iter().filter(|row| now < row.counter.period.end).collect();
         let counters: Vec<Counter> = running.iter().map(|row| row.counter.clone()).collect();
-        let known = self.store.apply(workspace, &Applied::default(), &counters, now).await?;
+        let known = self.store.apply(workspace, &Applied::default(), &counters, &[], now).await?;
         for (row, balance) in running.into_iter().zip(known) {
             let store = match balance {
                 Some(balance) => Some(balance.spent),
@@ -145,7 +153,7 @@ impl Book<'_> {
         let named_since = self.policy_changed_at.max(updated_at.unwrap_or(Timestamp::MIN));
         let named_since = named_since.plus_seconds(POLICY_REACHES_ALL_SECONDS);
         let counters = std::slice::from_ref(counter);
-        let balances = self.store.balances(workspace, counters, named_since, now).await?;
+        let balances = self.store.balances(workspace, counters, &[], named_since, now).await?;
         Ok(balances.ok().and_then(|balances| balances.first().map(|balance| balance.spent)))
     }
 
@@ -161,7 +169,7 @@ impl Book<'_> {
             };
             row = newer;
             let counters = std::slice::from_ref(&row.counter);
-            let known = self.store.apply(workspace, &Applied::default(), counters, now).await?;
+            let known = self.store.apply(workspace, &Applied::default(), counters, &[], now).await?;
             store = match known.first().copied().flatten() {
                 Some(balance) => balance.spent,
                 None => match self.taken_for_zero(workspace, &row.counter, now).await? {

@@ -115,6 +115,12 @@ pub async fn find_or_create(service: &Service, id: &WorkspaceId) -> Result<Arc<W
     find(service, id).await?.ok_or(FlowError::NotFound)
 }
 
+/// The workspace as it is stored, which from now on is what is known of it.
+pub(super) async fn refresh(service: &Service, id: &WorkspaceId) -> Result<Arc<Workspace>, FlowError> {
+    let stored = service.ledger.workspace(id).await?.ok_or(FlowError::NotFound)?;
+    Ok(service.workspaces.keep(stored))
+}
+
 /// Workspaces, newest first.
 pub async fn list(service: &Service, query: &WorkspaceQuery) -> Result<Vec<Workspace>, FlowError> {
     Ok(service.ledger.workspaces(query).await?)

@@ -16,11 +16,14 @@
 //! 7. Of the answers under one key the first is kept, until it is older than whoever asks wants to know.
 //! 8. API keys have promises of their own ([`api_keys`]).
 //! 9. A logged decision is kept until it is pruned: the oldest of its kind first, and none that is neither too old nor too much.
+//! 10. What passes the limit of a budget with grants is paid by them in the transaction that records it, as far as their balances go, in their
+//!     order; no balance is spent twice, and each payment is in the sum's row under its version. What was paid stays paid.
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::{Checkpoint, Entry};
 use crate::decision::finding::Finding;
+use crate::decision::grant::{Charge, Purse};
 use crate::decision::id::{EntryId, Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
 use crate::decision::standing::{End, Standing};
 use crate::decision::time::Timestamp;
@@ -42,6 +45,8 @@ pub mod correction;
 mod decisions;
 pub mod directory;
 pub mod ends;
+mod grant_sql;
+mod grants;
 pub mod history;
 pub mod postgres;
 pub mod provider;
@@ -50,6 +55,7 @@ mod sql;
 pub mod sqlite;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
+pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};
 
 /// The most entries of one page.
 pub const PAGE_ENTRIES_MAX: usize = 500;
@@ -75,6 +81,8 @@ pub struct Post {
     pub entries: Vec<Entry>,
     /// What the plan counts for these entries: missing rows of these are born.
     pub counters: Vec<Counter>,
+    /// The budgets with grants that these entries fall under; their counters are among those named.
+    pub charges: Vec<Charge>,
     pub now: Timestamp,
 }
 
@@ -98,7 +106,11 @@ impl Post {
 pub enum Posted {
     /// It is durable. These are the rows that it fell into or named, as they are now, whether or not they moved: a store that missed an
     /// earlier commit learns of it too.
-    Done { rows: Vec<SumRow> },
+    Done {
+        rows: Vec<SumRow>,
+        /// What the grants have left that paid for it, and those that were given because of it.
+        purses: Vec<Purse>,
+    },
     /// Nothing was written: the reservation stands like this.
     Stands(Box<Standing>),
 }
@@ -222,6 +234,8 @@ pub struct Verified {
     /// All sums of the page as their rows say.
     pub rows: Vec<(WorkspaceId, SumRow)>,
     pub differences: Vec<SumDifference>,
+    /// Rows whose `paid` is not what the payments of grants add up to.
+    pub paid_differences: Vec<SumDifference>,
     /// Where the next page goes on; `None`: this was the last one.
     pub last: Option<(WorkspaceId, Counter)>,
 }
@@ -236,7 +250,7 @@ pub trait Lead: Send + Sync {
 /// A ledger.
 #[async_trait]
 pub trait Ledger:
-    ApiKeyLedger + AuditLedger + CorrectionLedger + DecisionLedger + DirectoryLedger + EndsLedger + PolicyHistory + ProviderLedger
+    ApiKeyLedger + AuditLedger + CorrectionLedger + DecisionLedger + DirectoryLedger + EndsLedger + GrantLedger + PolicyHistory + ProviderLedger
 {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 

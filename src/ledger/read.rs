@@ -186,13 +186,21 @@ pub(super) async fn verified(connection: &mut Connection, after: Option<&(Worksp
     let is_full = rows.len() == limit;
     let mut page = Verified::default();
     for row in rows {
-        let (workspace, row, entries) = row.read()?;
+        let (workspace, row, entries, payments) = row.read()?;
         if row.spent != entries {
             page.differences.push(SumDifference {
                 workspace: workspace.clone(),
                 counter: row.counter.clone(),
                 row: row.spent,
                 entries,
+            });
+        }
+        if row.paid != payments {
+            page.paid_differences.push(SumDifference {
+                workspace: workspace.clone(),
+                counter: row.counter.clone(),
+                row: row.paid,
+                entries: payments,
             });
         }
         page.rows.push((workspace, row));

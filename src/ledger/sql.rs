@@ -104,16 +104,20 @@ pub(super) const RECORDED: &str = "SELECT recorded_at, entry_id, workspace_id, u
 pub(super) const SUMS: &str = concat!(
     "SELECT ",
     sum_key!(),
-    ", spent, version FROM counter_sum AS counter WHERE workspace_id = $1 AND user_id = $2 AND period_end > $3",
+    ", spent, version, paid FROM counter_sum AS counter WHERE workspace_id = $1 AND user_id = $2 AND period_end > $3",
 );
 
 /// The next sums after the place (`$1` to `$7`) in the order of their key, each beside what its entries add up to; `$8` limit.
 pub(super) const SUMS_BESIDE_ENTRIES: &str = concat!(
     "SELECT ",
     sum_key!(),
-    ", spent, version, ",
+    ", spent, version, paid, ",
     spent!(),
-    " AS entries FROM (SELECT * FROM counter_sum ",
+    " AS entries, ",
+    "COALESCE((SELECT CAST(SUM(amount) AS BIGINT) FROM grant_payment AS part WHERE part.workspace_id = counter.workspace_id ",
+    "AND part.user_id = counter.user_id AND part.feature = counter.feature AND part.period_end = counter.period_end ",
+    "AND part.period_kind = counter.period_kind AND part.period_start = counter.period_start AND part.unit = counter.unit), 0) ",
+    "AS payments FROM (SELECT * FROM counter_sum ",
     "WHERE (workspace_id, user_id, feature, period_end, period_kind, period_start, unit) > ($1, $2, $3, $4, $5, $6, $7) ",
     "ORDER BY workspace_id, user_id, feature, period_end, period_kind, period_start, unit LIMIT $8) AS counter ",
     "ORDER BY workspace_id, user_id, feature, period_end, period_kind, period_start, unit",
@@ -121,7 +125,8 @@ pub(super) const SUMS_BESIDE_ENTRIES: &str = concat!(
 
 macro_rules! workspace {
     () => {
-        "SELECT workspace_id, plan_id, seats, status, calendar, stripe_customer_id, revenue_usd, overrides, version, created_at, updated_at"
+        "SELECT workspace_id, plan_id, seats, status, calendar, stripe_customer_id, revenue_usd, overrides, granted, top_ups, version, \
+         created_at, updated_at"
     };
 }
 
@@ -151,13 +156,14 @@ pub(super) const POLICY_OBJECTS: &str = "SELECT kind, id, version, body FROM pol
 // Writing one thing.
 
 pub(super) const CREATE_WORKSPACE: &str = "INSERT INTO workspace (workspace_id, plan_id, seats, status, calendar, stripe_customer_id, \
-     revenue_usd, overrides, version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+     revenue_usd, overrides, granted, top_ups, version, created_at, updated_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
      ON CONFLICT (workspace_id) DO NOTHING";
 
-/// `$12` is the version that is replaced.
+/// `$14` is the version that is replaced.
 pub(super) const REPLACE_WORKSPACE: &str = "UPDATE workspace SET plan_id = $2, seats = $3, status = $4, calendar = $5, \
-     stripe_customer_id = $6, revenue_usd = $7, overrides = $8, version = $9, created_at = $10, updated_at = $11 \
-     WHERE workspace_id = $1 AND version = $12";
+     stripe_customer_id = $6, revenue_usd = $7, overrides = $8, granted = $9, top_ups = $10, version = $11, created_at = $12, \
+     updated_at = $13 WHERE workspace_id = $1 AND version = $14";
 
 /// Takes the number of a change. Whoever comes next waits for this one's commit, so numbers are seen in their order.
 pub(super) const NEXT_WORKSPACE_CHANGE: &str = "UPDATE change_number SET last = last + 1 WHERE what = 'workspace' RETURNING last";

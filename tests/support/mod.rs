@@ -45,7 +45,7 @@ pub struct TestApp {
     next: Arc<AtomicU64>,
     server: Running,
     /// Other nodes on the same stores: requests go to all of them in turn.
-    beside: Vec<TestApp>,
+    pub beside: Vec<TestApp>,
     turn: AtomicUsize,
 }
 

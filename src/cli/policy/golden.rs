@@ -238,7 +238,7 @@ async fn seed(service: &Service, case: &Case, id: &WorkspaceId, user: Option<&Us
         let place = place.ok_or_else(|| format!("plan {} has no budget {budget} for this request", plan.id))?;
         Ok(&limits.counters[place.counter])
     };
-    rebuild::balances(service, id, &limits.counters, &limits.counters, now).await?;
+    rebuild::balances(service, id, (&limits.counters, &[]), &limits.counters, now).await?;
     let mut rows: Vec<SumRow> = Vec::new();
     for (budget, spent) in &case.spent {
         let counter = counter(budget)?;
@@ -249,11 +249,15 @@ async fn seed(service: &Service, case: &Case, id: &WorkspaceId, user: Option<&Us
         rows.push(SumRow {
             counter: counter.clone(),
             spent,
+            paid: 0,
             version: SEEDED_VERSION,
         });
     }
-    let applied = Applied { rows, reservation: None };
-    service.counters.apply(id, &applied, &[], now).await?;
+    let applied = Applied {
+        rows,
+        ..Applied::default()
+    };
+    service.counters.apply(id, &applied, &[], &[], now).await?;
     for (budget, held) in &case.held {
         let counter = counter(budget)?;
         let held = amount(budget, counter.unit, *held)?;
@@ -291,6 +295,7 @@ async fn hold(
         reservation: ReservationId::derive(workspace, &RequestId::parse(&format!("held-{budget}"))?),
         fingerprint: FINGERPRINT_UNKNOWN + 1,
         counters: vec![counter.clone()],
+        purses: Vec::new(),
         named_since: now,
         rungs: vec![Rung {
             needs,

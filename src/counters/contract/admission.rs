@@ -97,7 +97,11 @@ pub(crate) async fn one_short_budget_leaves_every_other_counter_untouched(store:
     desk.apply_rows(&[row(&budgets[2], 95, 2)]).await;
     let limits: Vec<(&Counter, i64)> = budgets.iter().map(|budget| (budget, 100)).collect();
     let outcome = desk.hold(&desk.ask("r", 10, &limits)).await;
-    let untouched = |spent| Balance { spent, held: 0 };
+    let untouched = |spent| Balance {
+        spent,
+        held: 0,
+        granted: 0,
+    };
     assert_eq!(
         outcome,
         HoldOutcome::Short {
@@ -175,6 +179,7 @@ pub(crate) async fn a_soft_limit_closes_its_rung_before_the_hard_one(store: Stor
     for (key, rung_taken) in [("a", 0), ("b", 0), ("c", 1)] {
         let mut request = desk.ask(key, 40, &[(&day, 1_000)]);
         let soft = Limit {
+            granted: false,
             open_below: Some(80),
             ..request.rungs[0].limits[0]
         };
@@ -194,7 +199,18 @@ pub(crate) async fn an_answer_tells_the_balances_just_before_it(store: Store) {
     desk.apply_rows(&[row(&day, 7, 2), row(&ann, 5, 2)]).await;
     desk.held("a", 10, &[(&day, 100)]).await;
     let outcome = desk.hold(&desk.ask("b", 20, &[(&ann, 100), (&day, 100)])).await;
-    let expected = [Balance { spent: 5, held: 0 }, Balance { spent: 7, held: 10 }];
+    let expected = [
+        Balance {
+            spent: 5,
+            held: 0,
+            granted: 0,
+        },
+        Balance {
+            spent: 7,
+            held: 10,
+            granted: 0,
+        },
+    ];
     assert!(
         matches!(&outcome, HoldOutcome::Held { before, .. } if *before == expected),
         "{outcome:?}"
@@ -233,7 +249,11 @@ pub(crate) async fn a_workspace_holds_no_more_reservations_than_it_may(store: St
     let is_held = |outcome: HoldOutcome| matches!(outcome, HoldOutcome::Held { .. });
     assert!(is_held(desk.hold(&two(&desk, "a")).await));
     assert!(is_held(desk.hold(&two(&desk, "b")).await));
-    let balances = vec![Balance { spent: 0, held: 2 }];
+    let balances = vec![Balance {
+        spent: 0,
+        held: 2,
+        granted: 0,
+    }];
     assert_eq!(desk.hold(&two(&desk, "c")).await, HoldOutcome::TooManyOpen { balances });
     assert!(
         matches!(desk.hold(&two(&desk, "a")).await, HoldOutcome::Replayed(_)),

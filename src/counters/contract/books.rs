@@ -1,10 +1,14 @@
 //! A ledger that cannot fail, for [`World`](super::world::World): one row for each counter, one end for each reservation.
 
 use super::desk::row;
+use super::op::BUDGETS;
+use super::world::CEILING;
 use crate::counters::{Applied, Progress, SumRow};
-use crate::decision::amount::Amounts;
+use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Counter, Whose};
-use crate::decision::id::{ReservationId, WorkspaceId};
+use crate::decision::grant::{self, Grant, Pot, Purse, Source};
+use crate::decision::id::{BudgetId, GrantId, ReservationId, WorkspaceId};
+use crate::decision::period::{Period, PeriodKind};
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use std::collections::BTreeMap;
@@ -27,6 +31,23 @@ pub(super) struct Books {
     sums: BTreeMap<(WorkspaceId, Counter), SumRow>,
     versions: i64,
     standings: BTreeMap<ReservationId, Standing>,
+    /// The grants of each budget.
+    pots: BTreeMap<(WorkspaceId, BudgetId), Pot>,
+    grants: u128,
+}
+
+/// The budget whose grants raise a counter, if there is one: lifetimes of the workspace, and of its users together with their hours.
+pub(super) fn budget_of(counter: &Counter) -> Option<BudgetId> {
+    let name = match (&counter.whose, counter.unit, counter.kind) {
+        (Whose::Workspace, Unit::Tokens, PeriodKind::Lifetime) => "all",
+        (Whose::User(_), Unit::Tokens, PeriodKind::Lifetime | PeriodKind::Hour) => "users",
+        _ => return None,
+    };
+    BudgetId::parse(name).ok()
+}
+
+pub(super) fn budget(number: usize) -> BudgetId {
+    BudgetId::parse(["all", "users"][number]).expect("a budget")
 }
 
 impl Books {
@@ -52,28 +73,74 @@ impl Books {
     }
 
     /// Records how far a reservation has come: this much in all, and perhaps its end.
-    pub(super) fn post(&mut self, workspace: &WorkspaceId, id: ReservationId, used: Amounts, end: Option<End>) {
+    pub(super) fn post(&mut self, workspace: &WorkspaceId, id: ReservationId, used: Amounts, end: Option<End>, now: Timestamp) {
         let standing = self.standings.entry(id).or_default();
         let more = used.beyond(standing.reported);
         standing.reported = standing.reported.max(used);
         standing.end = end;
+        let at = standing.held_at.unwrap_or(now);
         for counter in standing.counters.clone() {
-            self.add(workspace, &counter, more.of(counter.unit));
+            self.add(workspace, &counter, more.of(counter.unit), (at, now));
         }
     }
 
     /// Adds to a counter's row, which is born if it is missing, and returns it.
-    pub(super) fn add(&mut self, workspace: &WorkspaceId, counter: &Counter, amount: i64) -> SumRow {
+    pub(super) fn add(&mut self, workspace: &WorkspaceId, counter: &Counter, amount: i64, (at, now): (Timestamp, Timestamp)) -> SumRow {
         self.versions += 1;
         let key = (workspace.clone(), counter.clone());
         let sum = self.sums.entry(key).or_insert_with(|| row(counter, 0, 0));
         sum.spent += amount;
         sum.version = self.versions;
+        let pot = budget_of(counter).and_then(|budget| self.pots.get_mut(&(workspace.clone(), budget)));
+        if let Some(pot) = pot {
+            for moment in [at, now] {
+                let missing = grant::unpaid(sum.spent, CEILING, sum.paid);
+                let payments = pot.pay(counter.unit, missing, moment, Period::LIFETIME);
+                sum.paid += payments.iter().map(|payment| payment.amount).sum::<i64>();
+            }
+        }
         sum.clone()
     }
 
+    pub(super) fn give(&mut self, workspace: &WorkspaceId, budget: BudgetId, amount: i64, expires_at: Option<Timestamp>, now: Timestamp) {
+        self.grants += 1;
+        self.versions += 1;
+        let grant = Grant {
+            id: GrantId::from_uuid(uuid::Uuid::from_u128(self.grants)),
+            key: None,
+            budget: budget.clone(),
+            unit: Unit::Tokens,
+            amount,
+            priority: 0,
+            effective_at: now,
+            expires_at,
+            recurrence: None,
+            rollover_min: None,
+            rollover_max: None,
+            source: Source::Manual,
+            created_at: now,
+            voided_at: None,
+        };
+        self.pots.entry((workspace.clone(), budget)).or_default().add(grant);
+    }
+
+    /// What the grants of all budgets have left.
+    pub(super) fn purses(&self, workspace: &WorkspaceId, now: Timestamp) -> Vec<Purse> {
+        let purse = |number| {
+            let budget = budget(number);
+            let pot = self.pots.get(&(workspace.clone(), budget.clone())).cloned().unwrap_or_default();
+            Purse {
+                left: pot.left(Unit::Tokens, now, Period::LIFETIME),
+                until: pot.until(now, Period::LIFETIME),
+                version: self.versions,
+                budget,
+            }
+        };
+        (0..BUDGETS).map(purse).collect()
+    }
+
     /// What brings a store to where a reservation stands now.
-    pub(super) fn commit(&self, workspace: &WorkspaceId, id: ReservationId) -> Applied {
+    pub(super) fn commit(&self, workspace: &WorkspaceId, id: ReservationId, now: Timestamp) -> Applied {
         let standing = self.standing(id);
         let row = |counter: &Counter| self.sums.get(&(workspace.clone(), counter.clone())).cloned();
         let progress = match standing.end {
@@ -83,6 +150,7 @@ impl Books {
         Applied {
             rows: standing.counters.iter().filter_map(row).collect(),
             reservation: Some((id, progress)),
+            purses: self.purses(workspace, now),
         }
     }
 
@@ -90,7 +158,7 @@ impl Books {
     pub(super) fn group(&mut self, workspace: &WorkspaceId, whose: &Whose, named: &[Counter]) -> Vec<SumRow> {
         for counter in named.iter().filter(|counter| counter.whose == *whose) {
             if !self.sums.contains_key(&(workspace.clone(), counter.clone())) {
-                self.add(workspace, counter, 0);
+                self.add(workspace, counter, 0, (Timestamp::MIN, Timestamp::MIN));
             }
         }
         let of_group = self

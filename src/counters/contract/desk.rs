@@ -89,6 +89,7 @@ pub(crate) fn row(counter: &Counter, spent: i64, version: i64) -> SumRow {
         counter: counter.clone(),
         spent,
         version,
+        paid: 0,
     }
 }
 
@@ -98,6 +99,7 @@ pub(crate) fn rung(tokens: i64, ceilings: &[i64], expires_at: Timestamp) -> Rung
         counter,
         open_below: None,
         ceiling: Some(*ceiling),
+        granted: false,
     };
     Rung {
         needs: Amounts {
@@ -172,7 +174,12 @@ impl Desk {
     }
 
     pub(crate) async fn finish(&self, whose: &Whose, token: u64, rows: &[SumRow]) -> bool {
-        let rebuilt = Rebuilt { token, adopted: &[], rows };
+        let rebuilt = Rebuilt {
+            token,
+            adopted: &[],
+            rows,
+            purses: &[],
+        };
         self.store.finish(&self.workspace, whose, &rebuilt, self.now).await.expect("finish")
     }
 
@@ -201,6 +208,7 @@ impl Desk {
             reservation: self.id(key),
             fingerprint: 1,
             counters: limits.iter().map(|(counter, _)| (*counter).clone()).collect(),
+            purses: Vec::new(),
             named_since: Timestamp::MIN,
             rungs: vec![rung(tokens, &ceilings, self.now.plus_seconds(HOLD_SECONDS))],
             open_max: u32::MAX,
@@ -271,7 +279,7 @@ impl Desk {
 
     pub(crate) async fn known_if_named_since(&self, counter: &Counter, named_since: Timestamp) -> Option<(i64, i64)> {
         let asked = std::slice::from_ref(counter);
-        let answer = self.store.balances(&self.workspace, asked, named_since, self.now).await;
+        let answer = self.store.balances(&self.workspace, asked, &[], named_since, self.now).await;
         match answer.expect("balances") {
             Ok(balances) => Some((balances[0].spent, balances[0].held)),
             Err(groups) => {
@@ -299,16 +307,24 @@ impl Desk {
         let applied = Applied {
             rows: rows.to_vec(),
             reservation: Some((id, progress)),
+            purses: Vec::new(),
         };
-        self.store.apply(&self.workspace, &applied, &[], self.now).await.expect("apply");
+        self.store
+            .apply(&self.workspace, &applied, &[], &[], self.now)
+            .await
+            .expect("apply");
     }
 
     pub(crate) async fn apply_rows(&self, rows: &[SumRow]) {
         let applied = Applied {
             rows: rows.to_vec(),
             reservation: None,
+            purses: Vec::new(),
         };
-        self.store.apply(&self.workspace, &applied, &[], self.now).await.expect("apply");
+        self.store
+            .apply(&self.workspace, &applied, &[], &[], self.now)
+            .await
+            .expect("apply");
     }
 
     /// Claims for good, and applies the commit that followed.

@@ -132,9 +132,13 @@ pub(crate) async fn an_apply_may_end_and_forget_at_once(store: Store) {
     let applied = Applied {
         rows: vec![row(&lifetime, 4, 2)],
         reservation: Some((id, Progress::Used(super::desk::tokens(4)))),
+        purses: Vec::new(),
     };
     let read = [lifetime.clone()];
-    desk.store.apply(&desk.workspace, &applied, &read, desk.now).await.expect("apply");
+    desk.store
+        .apply(&desk.workspace, &applied, &read, &[], desk.now)
+        .await
+        .expect("apply");
     assert_eq!(desk.find(id).await, None);
     desk.rebuild(&[row(&lifetime, 4, 2)]).await;
     assert_eq!(desk.balance(&lifetime).await, (4, 0));

@@ -158,6 +158,7 @@ impl World {
             counter: lifetime(),
             spent: 0,
             version: 1,
+            paid: 0,
         };
         let mut world = World {
             store: State::under(protocol.store),
@@ -196,6 +197,7 @@ impl World {
             reservation: id(number),
             fingerprint: 1,
             counters: vec![lifetime()],
+            purses: Vec::new(),
             named_since: Timestamp::MIN,
             rungs: vec![rung(1, &[LIMIT], self.now.plus_seconds(HOLD_SECONDS))],
             open_max: u32::MAX,
@@ -225,7 +227,7 @@ impl World {
     fn balance(&self) -> Option<Balance> {
         let answer = ask(&mut self.store.clone(), async |naive| {
             naive
-                .balances(&of(), &[lifetime()], Timestamp::MIN, self.now)
+                .balances(&of(), &[lifetime()], &[], Timestamp::MIN, self.now)
                 .await
                 .expect("balances")
         });
@@ -253,10 +255,11 @@ impl World {
         let applied = Applied {
             rows: vec![row],
             reservation: Some((id(number), Progress::Ended(end))),
+            purses: Vec::new(),
         };
         let now = self.now;
         ask(&mut self.store, async |naive| {
-            naive.apply(&of(), &applied, &[], now).await.expect("apply")
+            naive.apply(&of(), &applied, &[], &[], now).await.expect("apply")
         });
     }
 
@@ -405,6 +408,7 @@ impl World {
             token,
             adopted: &ends,
             rows: &[row],
+            purses: &[],
         };
         ask(&mut self.store, async |naive| {
             naive.finish(&of(), &Whose::Workspace, &rebuilt, now).await.expect("finish")

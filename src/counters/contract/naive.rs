@@ -8,12 +8,14 @@
 use crate::counters::run::{ChildOutcome, ChildRequest, Run};
 use crate::counters::{
     Applied, Begun, CLAIM_OPEN_SECONDS, Claim, Counters, CountersError, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HOLD_SECONDS_MAX,
-    HoldOutcome, HoldRequest, KEEP_ENDED_SECONDS, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, Record, SumRow, TOMBSTONE_SECONDS,
+    HoldOutcome, HoldRequest, KEEP_ENDED_SECONDS, PURSE_HOLDERS_MAX, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, Record, SumRow,
+    TOMBSTONE_SECONDS,
 };
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::finding::Finding;
-use crate::decision::id::{ReservationId, WorkspaceId};
+use crate::decision::grant::{Purse, PurseUse};
+use crate::decision::id::{BudgetId, ReservationId, WorkspaceId};
 use crate::decision::period::PeriodKind;
 use crate::decision::rung::{Taken, first_fit};
 use crate::decision::standing::End;
@@ -72,6 +74,8 @@ struct Group {
     rebuild: Option<(u64, Timestamp)>,
     built_at: Option<Timestamp>,
     rows: BTreeMap<Counter, SumRow>,
+    /// By budget, each with the counters that held on it and their limits then.
+    purses: BTreeMap<BudgetId, (Purse, BTreeMap<Counter, i64>)>,
 }
 
 /// A reservation, live or ended.
@@ -226,20 +230,99 @@ impl State {
             None if is_new => 0,
             None => return None,
         };
-        let generation = group.generation;
+        let held = self.held(workspace, counter);
+        Some(Balance { spent, held, granted: 0 })
+    }
+
+    /// What grants paid of a counter.
+    fn paid(&self, workspace: &WorkspaceId, counter: &Counter) -> i64 {
+        let group = self.groups.get(&(workspace.clone(), counter.whose.clone()));
+        group.and_then(|group| group.rows.get(counter)).map_or(0, |row| row.paid)
+    }
+
+    /// What live holds of the group's generation hold on a counter.
+    fn held(&self, workspace: &WorkspaceId, counter: &Counter) -> i64 {
+        let generation = self.generation(workspace, &counter.whose);
         let held = self.of_workspace(workspace).map(|hold| {
             let place = hold.counters.iter().position(|held_on| held_on == counter);
             let counts = place.is_some_and(|place| hold.generations[place] == generation);
             if counts { hold.holds(counter) } else { 0 }
         });
-        let held = held.sum();
-        Some(Balance { spent, held })
+        held.sum()
+    }
+
+    /// How much a counter holds on grants. Where its sum may be old, all that it holds.
+    fn on_grants(&self, workspace: &WorkspaceId, counter: &Counter, hard: i64, now: Timestamp) -> i64 {
+        let held = self.held(workspace, counter);
+        let Some(group) = self.groups.get(&(workspace.clone(), counter.whose.clone())) else {
+            return 0;
+        };
+        if counter.period.end.plus_seconds(KEEP_ENDED_SECONDS) <= now {
+            return 0;
+        }
+        if group.built_at.is_none() || (self.rules.epoch && group.epoch != self.epoch) {
+            return held;
+        }
+        let row = group.rows.get(counter);
+        let (spent, paid) = row.map_or((0, 0), |row| (row.spent, row.paid));
+        (spent + held - hard - paid).min(held).max(0)
+    }
+
+    /// What a purse has left for a counter; `None`: only the ledger knows.
+    fn left(&self, workspace: &WorkspaceId, used: &PurseUse, counter: &Counter, now: Timestamp) -> Option<i64> {
+        let own = self.groups.get(&(workspace.clone(), Whose::Workspace))?;
+        own.built_at?;
+        if self.rules.epoch && own.epoch != self.epoch {
+            return None;
+        }
+        let (purse, holders) = own.purses.get(&used.budget).filter(|(purse, _)| now < purse.until)?;
+        let others = holders.iter().filter(|(other, _)| *other != counter);
+        let held: Vec<i64> = others
+            .map(|(other, hard)| self.on_grants(workspace, other, *hard, now))
+            .filter(|held| *held > 0)
+            .collect();
+        let left = purse.left - held.iter().sum::<i64>();
+        Some(if held.len() < PURSE_HOLDERS_MAX { left.max(0) } else { 0 })
+    }
+
+    fn set_purse(&mut self, workspace: &WorkspaceId, purse: &Purse) {
+        let Some(own) = self.groups.get_mut(&(workspace.clone(), Whose::Workspace)) else {
+            return;
+        };
+        if self.rules.epoch && own.epoch != self.epoch {
+            return;
+        }
+        let known = own
+            .purses
+            .entry(purse.budget.clone())
+            .or_insert_with(|| (purse.clone(), BTreeMap::new()));
+        if (purse.version, purse.until) > (known.0.version, known.0.until) {
+            known.0 = purse.clone();
+        }
+    }
+
+    fn note_holder(&mut self, workspace: &WorkspaceId, used: &PurseUse, counter: &Counter, now: Timestamp) {
+        let own = (workspace.clone(), Whose::Workspace);
+        if self.on_grants(workspace, counter, used.hard, now) == 0 {
+            return;
+        }
+        let Some((_, holders)) = self.groups.get(&own).and_then(|own| own.purses.get(&used.budget)).cloned() else {
+            return;
+        };
+        let is_known = holders.contains_key(counter);
+        let mut kept = holders;
+        kept.retain(|other, hard| is_known || self.on_grants(workspace, other, *hard, now) > 0);
+        kept.insert(counter.clone(), used.hard);
+        if let Some((_, holders)) = self.groups.get_mut(&own).and_then(|own| own.purses.get_mut(&used.budget)) {
+            *holders = kept;
+        }
     }
 
     fn balances(
         &self,
         workspace: &WorkspaceId,
         counters: &[Counter],
+        purses: &[PurseUse],
         named_since: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<Balance>, Vec<Whose>> {
@@ -249,12 +332,23 @@ impl State {
             .collect();
         let mut seen = BTreeSet::new();
         let unknown = counters.iter().zip(&known).filter(|(_, known)| known.is_none());
-        let unready: Vec<Whose> = unknown
+        let mut unready: Vec<Whose> = unknown
             .map(|(counter, _)| counter.whose.clone())
             .filter(|whose| seen.insert(whose.clone()))
             .collect();
+        let left: Vec<Option<i64>> = purses
+            .iter()
+            .map(|used| self.left(workspace, used, &counters[used.counter], now))
+            .collect();
+        if left.contains(&None) && seen.insert(Whose::Workspace) {
+            unready.push(Whose::Workspace);
+        }
         if unready.is_empty() {
-            Ok(known.into_iter().flatten().collect())
+            let mut balances: Vec<Balance> = known.into_iter().flatten().collect();
+            for (used, left) in purses.iter().zip(left) {
+                balances[used.counter].granted = self.paid(workspace, &counters[used.counter]) + left.unwrap_or(0);
+            }
+            Ok(balances)
         } else {
             Err(unready)
         }
@@ -301,7 +395,13 @@ impl State {
         if let Some(known) = self.recall(&request.workspace, request.reservation, request.fingerprint) {
             return known;
         }
-        let balances = match self.balances(&request.workspace, &request.counters, request.named_since, request.now) {
+        let balances = match self.balances(
+            &request.workspace,
+            &request.counters,
+            &request.purses,
+            request.named_since,
+            request.now,
+        ) {
             Ok(balances) => balances,
             Err(groups) => return HoldOutcome::Unready(groups),
         };
@@ -348,6 +448,9 @@ impl State {
             parent: None,
             lines: Vec::new(),
         });
+        for used in &request.purses {
+            self.note_holder(&request.workspace, used, &request.counters[used.counter], request.now);
+        }
         HoldOutcome::Held { taken, before: balances }
     }
 
@@ -447,10 +550,11 @@ impl Counters for Naive {
         &self,
         workspace: &WorkspaceId,
         counters: &[Counter],
+        purses: &[PurseUse],
         named_since: Timestamp,
         now: Timestamp,
     ) -> Result<Result<Vec<Balance>, Vec<Whose>>, CountersError> {
-        Ok(self.at(now).balances(workspace, counters, named_since, now))
+        Ok(self.at(now).balances(workspace, counters, purses, named_since, now))
     }
 
     async fn find(&self, reservation: ReservationId, now: Timestamp) -> Result<Option<Record>, CountersError> {
@@ -487,18 +591,27 @@ impl Counters for Naive {
         workspace: &WorkspaceId,
         applied: &Applied,
         read: &[Counter],
+        purses: &[PurseUse],
         now: Timestamp,
     ) -> Result<Vec<Option<Balance>>, CountersError> {
         let mut state = self.at(now);
         applied.rows.iter().for_each(|row| state.set(workspace, row));
+        applied.purses.iter().for_each(|purse| state.set_purse(workspace, purse));
         if let Some((id, progress)) = applied.reservation {
             state.progress(workspace, id, progress, now);
         }
         state.pass(now);
-        Ok(read
+        let mut balances: Vec<Option<Balance>> = read
             .iter()
             .map(|counter| state.balance(workspace, counter, Timestamp::MAX, now))
-            .collect())
+            .collect();
+        for used in purses {
+            let left = state.left(workspace, used, &read[used.counter], now);
+            if let Some(balance) = &mut balances[used.counter] {
+                balance.granted = state.paid(workspace, &read[used.counter]) + left.unwrap_or(0);
+            }
+        }
+        Ok(balances)
     }
 
     async fn extend(&self, reservation: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CountersError> {
@@ -593,6 +706,7 @@ impl Counters for Naive {
             state.progress(workspace, *reservation, *progress, now);
         }
         rebuilt.rows.iter().for_each(|row| state.set(workspace, row));
+        rebuilt.purses.iter().for_each(|purse| state.set_purse(workspace, purse));
         Ok(true)
     }
 

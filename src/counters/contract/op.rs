@@ -10,9 +10,11 @@ const OPS_MAX: usize = 120;
 pub(super) const WORKSPACES: usize = 2;
 pub(super) const KEYS: usize = 7;
 /// How many counters the menu of a moment has.
-pub(super) const MENU: usize = 6;
+pub(super) const MENU: usize = 8;
 /// And of how many groups they are.
 pub(super) const GROUPS: usize = 3;
+/// How many budgets have grants.
+pub(super) const BUDGETS: usize = 2;
 
 /// A reservation: of which workspace, by which key.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Ask {
     pub(super) ceiling: i64,
     pub(super) seconds: i64,
     pub(super) charged: bool,
+    /// Whether grants raise its limits, where there are any.
+    pub(super) granted: bool,
     pub(super) open_max: u32,
     pub(super) named_seconds_ago: Option<i64>,
 }
@@ -83,6 +87,14 @@ pub(super) enum Op {
     Correct {
         counter: usize,
         by: i64,
+        delivered: bool,
+    },
+    /// Gives a grant to one of the budgets that have some.
+    Give {
+        workspace: usize,
+        budget: usize,
+        amount: i64,
+        seconds: Option<i64>,
         delivered: bool,
     },
     Extend {
@@ -139,10 +151,15 @@ fn ask() -> impl Strategy<Value = Ask> {
         0..150i64,
         prop_oneof![3 => 1..200i64, 1 => 200..100_000i64],
     );
-    let who = (key(), prop_oneof![9 => Just(1u128), 1 => Just(2)], 0..1u8 << MENU);
-    let how = (prop::bool::weighted(0.2), prop_oneof![4 => Just(100u32), 1 => 1..4u32], ago());
+    let who = (key(), prop_oneof![9 => Just(1u128), 1 => Just(2)], 0..=u8::MAX);
+    let how = (
+        prop::bool::weighted(0.2),
+        any::<bool>(),
+        prop_oneof![4 => Just(100u32), 1 => 1..4u32],
+        ago(),
+    );
     (who, amounts, how).prop_map(
-        |((key, fingerprint, counters), ((tokens, requests), ceiling, seconds), (charged, open_max, named_seconds_ago))| Ask {
+        |((key, fingerprint, counters), ((tokens, requests), ceiling, seconds), (charged, granted, open_max, named_seconds_ago))| Ask {
             key,
             fingerprint,
             counters,
@@ -151,6 +168,7 @@ fn ask() -> impl Strategy<Value = Ask> {
             ceiling,
             seconds,
             charged,
+            granted,
             open_max,
             named_seconds_ago,
         },
@@ -194,6 +212,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => delivered().prop_map(|delivered| Op::Resolve { delivered }),
         4 => (0..1_000usize).prop_map(|commit| Op::Deliver { commit }),
         2 => (0..MENU, -50..50i64, delivered()).prop_map(|(counter, by, delivered)| Op::Correct { counter, by, delivered }),
+        3 => (workspace(), 0..BUDGETS, 1..80i64, prop::option::of(1..5_000i64), delivered())
+            .prop_map(|(workspace, budget, amount, seconds, delivered)| Op::Give { workspace, budget, amount, seconds, delivered }),
         2 => (key(), -10..2_000i64).prop_map(|(key, seconds)| Op::Extend { key, seconds }),
         2 => key().prop_map(|key| Op::Find { key }),
         2 => (workspace(), ago()).prop_map(|(workspace, named_seconds_ago)| Op::Balances { workspace, named_seconds_ago }),

@@ -36,12 +36,25 @@ pub(crate) async fn an_apply_answers_with_what_it_left(store: Store) {
     let applied = Applied {
         rows: vec![row(&day, 25, 2), row(&ann, 25, 2)],
         reservation: Some((id, Progress::Ended(End::Settled))),
+        purses: Vec::new(),
     };
     let read = [unread, day, ann];
-    let answer = desk.store.apply(&desk.workspace, &applied, &read, desk.now).await.expect("apply");
+    let answer = desk
+        .store
+        .apply(&desk.workspace, &applied, &read, &[], desk.now)
+        .await
+        .expect("apply");
     assert_eq!(
         answer,
-        [None, Some(Balance { spent: 25, held: 7 }), None],
+        [
+            None,
+            Some(Balance {
+                spent: 25,
+                held: 7,
+                granted: 0
+            }),
+            None
+        ],
         "ann's group was never built"
     );
 }

@@ -1,13 +1,14 @@
 //! A small world around one store: a clock, a ledger that cannot fail, commits whose applies are delivered late, twice or never, rebuilds
 //! that finish long after they read. [`Op`]s happen to it; two worlds to which the same happened must have been answered the same.
 
-use super::books::{Books, Standing};
+use super::books::{Books, Standing, budget, budget_of};
 use super::desk::{NOON, Store, counter_at, of_user, one_token_each, rung, workspace};
 use super::op::{Ask, Draw, GROUPS, Key, MENU, Op, WORKSPACES};
 use crate::counters::run::{ChildOutcome, ChildRequest, Run};
 use crate::counters::{Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Rebuilt, Record, SumRow};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::grant::{Purse, PurseUse};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
 use crate::decision::period::PeriodKind;
 use crate::decision::rung::{Rung, Taken};
@@ -55,6 +56,7 @@ struct Rebuild {
     whose: Whose,
     token: u64,
     rows: Vec<SumRow>,
+    purses: Vec<Purse>,
 }
 
 pub(super) struct World {
@@ -127,7 +129,23 @@ impl World {
             of_user("ann", at(Unit::Tokens, PeriodKind::Hour)),
             of_user("ann", at(Unit::Requests, PeriodKind::Hour)),
             of_user("ben", at(Unit::Tokens, PeriodKind::Minute)),
+            of_user("ann", at(Unit::Tokens, PeriodKind::Lifetime)),
+            of_user("ben", at(Unit::Tokens, PeriodKind::Lifetime)),
         ]
+    }
+
+    /// The purses of these counters. Periods that end are dropped after an hour with what they hold, so only lifetimes are exact.
+    fn purses(&self, counters: &[Counter], ceilings: &[i64]) -> Vec<PurseUse> {
+        let exact = |counter: &Counter| self.mode == Mode::Wild || counter.kind == PeriodKind::Lifetime;
+        let counted = counters.iter().zip(ceilings).enumerate().filter(|(_, (counter, _))| exact(counter));
+        let purse = |(place, (counter, hard)): (usize, (&Counter, &i64))| {
+            Some(PurseUse {
+                budget: budget_of(counter)?,
+                counter: place,
+                hard: *hard,
+            })
+        };
+        counted.filter_map(purse).collect()
     }
 
     fn groups(&self) -> [Whose; GROUPS] {
@@ -147,6 +165,24 @@ impl World {
             Op::Resolve { delivered } => self.resolve(delivered).await,
             Op::Deliver { commit } if !self.commits.is_empty() => self.deliver(commit % self.commits.len()).await,
             Op::Correct { counter, by, delivered } if self.mode == Mode::Wild => self.correct(counter, by, delivered).await,
+            Op::Give {
+                workspace,
+                budget: number,
+                amount,
+                seconds,
+                delivered,
+            } => {
+                let workspace = name(workspace);
+                // What is held on a grant that expires passes the limit until it ends, and is recorded all the same.
+                let seconds = seconds.filter(|_| self.mode != Mode::Orderly);
+                let expires_at = seconds.map(|seconds| self.now.plus_seconds(seconds));
+                self.books.give(&workspace, budget(number), amount, expires_at, self.now);
+                let applied = Applied {
+                    purses: self.books.purses(&workspace, self.now),
+                    ..Applied::default()
+                };
+                self.send(workspace, applied, delivered).await
+            }
             Op::Extend { key, seconds } => self.extend(key, seconds).await,
             Op::Find { key } => {
                 let found = self.store.find(id(key), self.now).await.expect("find");
@@ -169,14 +205,20 @@ impl World {
         if self.mode == Mode::Wild {
             return Ok(());
         }
-        if let Some(row) = self.books.rows().find(|row| row.spent > self.ceiling(&row.counter, CEILING)) {
+        if let Some(row) = self
+            .books
+            .rows()
+            .find(|row| row.spent > self.ceiling(&row.counter, CEILING) + row.paid)
+        {
             return Err(format!("the ledger passed the ceiling: {row:?}"));
         }
         for workspace in (0..WORKSPACES).filter(|_| self.mode == Mode::Orderly) {
             let Ok(balances) = self.balances(workspace, None).await else {
                 continue;
             };
-            let within = |(counter, balance): &(&Counter, &Balance)| balance.held >= 0 && balance.taken() <= self.ceiling(counter, CEILING);
+            let within = |(counter, balance): &(&Counter, &Balance)| {
+                balance.held >= 0 && balance.taken() <= self.ceiling(counter, CEILING) + balance.granted
+            };
             if let Some(wrong) = self.menu().iter().zip(&balances).find(|pair| !within(pair)) {
                 return Err(format!("{wrong:?}"));
             }
@@ -217,13 +259,21 @@ impl World {
         let ceiling = if self.mode == Mode::Wild { ask.ceiling } else { CEILING };
         let ceilings: Vec<i64> = counters.iter().map(|counter| self.ceiling(counter, ceiling)).collect();
         let expires_at = self.now.plus_seconds(ask.seconds);
+        let mut purses = if ask.granted {
+            self.purses(&counters, &ceilings)
+        } else {
+            Vec::new()
+        };
+        // A budget has one counter in a request.
+        purses.dedup_by(|one, other| one.budget == other.budget);
         let mut rungs = vec![rung(ask.tokens, &ceilings, expires_at), rung(ask.tokens / 2, &ceilings, expires_at)];
         rungs.iter_mut().for_each(|rung| rung.needs.requests = ask.requests);
-        let request = HoldRequest {
+        let mut request = HoldRequest {
             workspace: name(ask.key.0),
             reservation: id(ask.key),
             fingerprint: ask.fingerprint,
             counters: counters.clone(),
+            purses,
             named_since: self.named_since(ask.named_seconds_ago),
             rungs,
             open_max: ask.open_max,
@@ -231,6 +281,11 @@ impl World {
             context: Arc::from(format!("{ask:?}").as_bytes()),
             now: self.now,
         };
+        for used in &request.purses {
+            for rung in &mut request.rungs {
+                rung.limits[used.counter].granted = true;
+            }
+        }
         let outcome = self.store.hold(&request).await.expect("hold");
         if let HoldOutcome::Held { taken, .. } = &outcome {
             self.books.open(id(ask.key), taken.amounts, counters, ask.charged, self.now);
@@ -303,7 +358,7 @@ impl World {
         }
         let used = self.share(self.books.standing(id(key)).held, percent);
         if self.may_record(&record, true) {
-            self.books.post(&name(key.0), id(key), used, Some(End::Settled));
+            self.books.post(&name(key.0), id(key), used, Some(End::Settled), self.now);
         }
         self.commit_if(|standing| standing.end.is_some(), record, delivered).await
     }
@@ -318,16 +373,17 @@ impl World {
         let recorded = self.may_record(&record, false);
         if recorded {
             let used = self.share(self.books.standing(id(key)).held, percent);
-            self.books.post(&name(key.0), id(key), used, None);
+            self.books.post(&name(key.0), id(key), used, None, self.now);
         }
         self.commit_if(|_| recorded, record, delivered).await
     }
 
     async fn release(&mut self, key: Key, delivered: bool) -> Answer {
         if self.books.standing(id(key)).end.is_none() {
-            self.books.post(&name(key.0), id(key), Amounts::ZERO, Some(End::Released));
+            self.books.post(&name(key.0), id(key), Amounts::ZERO, Some(End::Released), self.now);
         }
-        self.send(name(key.0), self.books.commit(&name(key.0), id(key)), delivered).await
+        self.send(name(key.0), self.books.commit(&name(key.0), id(key), self.now), delivered)
+            .await
     }
 
     async fn resolve(&mut self, delivered: bool) -> Answer {
@@ -338,7 +394,8 @@ impl World {
             let standing = self.books.standing(record.reservation);
             if standing.end.is_none() {
                 let used = if standing.charged { record.taken.amounts } else { Amounts::ZERO };
-                self.books.post(&record.workspace, record.reservation, used, Some(End::Expired));
+                self.books
+                    .post(&record.workspace, record.reservation, used, Some(End::Expired), self.now);
             }
             answers.push(self.commit_if(|_| true, record, delivered).await);
         }
@@ -352,16 +409,17 @@ impl World {
         if !has_something(&self.books.standing(id)) {
             return told;
         }
-        let applied = self.books.commit(&workspace, id);
+        let applied = self.books.commit(&workspace, id, self.now);
         Answer::Many(vec![told, self.send(workspace, applied, delivered).await])
     }
 
     async fn correct(&mut self, counter: usize, by: i64, delivered: bool) -> Answer {
         let workspace = name(0);
-        let row = self.books.add(&workspace, &self.menu()[counter], by);
+        let row = self.books.add(&workspace, &self.menu()[counter], by, (self.now, self.now));
         let applied = Applied {
             rows: vec![row],
             reservation: None,
+            purses: Vec::new(),
         };
         self.send(workspace, applied, delivered).await
     }
@@ -378,8 +436,14 @@ impl World {
 
     async fn deliver(&mut self, commit: usize) -> Answer {
         let (workspace, applied) = &self.commits[commit];
-        let answer = self.store.apply(workspace, applied, &self.menu(), self.now).await;
+        let menu = self.menu();
+        let answer = self.store.apply(workspace, applied, &menu, &self.all_purses(&menu), self.now).await;
         Answer::Applied(answer.expect("apply"))
+    }
+
+    fn all_purses(&self, menu: &[Counter]) -> Vec<PurseUse> {
+        let ceilings: Vec<i64> = menu.iter().map(|counter| self.ceiling(counter, CEILING)).collect();
+        self.purses(menu, &ceilings)
     }
 
     async fn extend(&self, key: Key, seconds: i64) -> Answer {
@@ -389,7 +453,9 @@ impl World {
 
     async fn balances(&self, workspace: usize, named_seconds_ago: Option<i64>) -> Result<Vec<Balance>, Vec<Whose>> {
         let named_since = self.named_since(named_seconds_ago);
-        let answer = self.store.balances(&name(workspace), &self.menu(), named_since, self.now).await;
+        let menu = self.menu();
+        let purses = self.all_purses(&menu);
+        let answer = self.store.balances(&name(workspace), &menu, &purses, named_since, self.now).await;
         answer.expect("balances")
     }
 
@@ -414,11 +480,16 @@ impl World {
             return false;
         };
         let rows = self.books.group(&workspace, &whose, &self.menu());
+        let purses = match whose {
+            Whose::Workspace => self.books.purses(&workspace, self.now),
+            Whose::User(_) => Vec::new(),
+        };
         self.rebuilds.push(Rebuild {
             workspace,
             whose,
             token,
             rows,
+            purses,
         });
         true
     }
@@ -429,11 +500,13 @@ impl World {
             whose,
             token,
             rows,
+            purses,
         } = &self.rebuilds[rebuild];
         let rebuilt = Rebuilt {
             token: *token,
             adopted: &[],
             rows,
+            purses,
         };
         let answer = self.store.finish(workspace, whose, &rebuilt, self.now).await;
         Answer::Finished(answer.expect("finish"))

@@ -6,6 +6,8 @@
 use crate::counters::{Begun, GROUP_IDLE_SECONDS, KEEP_ENDED_SECONDS, REBUILD_TAKEOVER_MILLIS, SumRow};
 use crate::decision::amount::Unit;
 use crate::decision::counter::{Balance, Counter};
+use crate::decision::grant::{self, Purse};
+use crate::decision::id::BudgetId;
 use crate::decision::period::PeriodKind;
 use crate::decision::time::Timestamp;
 use foldhash::{HashMap, HashMapExt};
@@ -18,6 +20,14 @@ pub(super) struct Group {
     built_at: Option<Timestamp>,
     used_at: Timestamp,
     cells: HashMap<Arc<Counter>, Cell>,
+    /// What grants have left; of the workspace's own group.
+    pub(super) purses: Vec<PurseCell>,
+}
+
+/// A purse, and the counters that have held on it, each with its limit then.
+pub(super) struct PurseCell {
+    pub(super) purse: Purse,
+    pub(super) holders: Vec<(Arc<Counter>, i64)>,
 }
 
 /// A rebuild that has begun and not ended.
@@ -39,6 +49,7 @@ struct Cell {
 struct Sum {
     spent: i64,
     version: i64,
+    paid: i64,
 }
 
 impl Cell {
@@ -54,6 +65,7 @@ impl Cell {
         Balance {
             spent: self.sum.map_or(0, |sum| sum.spent),
             held: i64::try_from(self.held).unwrap_or(i64::MAX),
+            granted: 0,
         }
     }
 }
@@ -75,6 +87,41 @@ impl Group {
             built_at: None,
             used_at: now,
             cells: HashMap::new(),
+            purses: Vec::new(),
+        }
+    }
+
+    /// The purse of a budget, as far as it is known as of `now`.
+    pub(super) fn purse(&self, budget: &BudgetId, now: Timestamp) -> Option<&PurseCell> {
+        self.built_at?;
+        let mut purses = self.purses.iter();
+        purses.find(|cell| cell.purse.budget == *budget && now < cell.purse.until)
+    }
+
+    /// What grants paid of a counter.
+    pub(super) fn paid(&self, counter: &Counter) -> i64 {
+        let sum = self.cells.get(counter).and_then(|cell| cell.sum);
+        sum.map_or(0, |sum| sum.paid)
+    }
+
+    /// How much a counter holds on grants, past this limit.
+    pub(super) fn on_grants(&self, counter: &Counter, hard: i64, now: Timestamp) -> i64 {
+        if is_dropped(counter, now) {
+            return 0;
+        }
+        let balance = self.cells.get(counter).map(Cell::balance).unwrap_or_default();
+        grant::on_grants(balance.spent, balance.held, hard, self.paid(counter))
+    }
+
+    /// Copies a purse if it is newer than the one that is here.
+    pub(super) fn set_purse(&mut self, purse: &Purse) {
+        match self.purses.iter_mut().find(|cell| cell.purse.budget == purse.budget) {
+            Some(cell) if purse.is_newer(&cell.purse) => cell.purse = purse.clone(),
+            Some(_) => {}
+            None => self.purses.push(PurseCell {
+                purse: purse.clone(),
+                holders: Vec::new(),
+            }),
         }
     }
 
@@ -128,6 +175,7 @@ impl Group {
         let sum = Sum {
             spent: row.spent,
             version: row.version,
+            paid: row.paid,
         };
         match self.cells.get_mut(&row.counter) {
             Some(cell) if cell.sum.is_some_and(|known| known.version >= sum.version) => {}
@@ -155,12 +203,13 @@ impl Group {
     }
 
     /// Ends the rebuild of `token`, if it is the current one.
-    pub(super) fn finish(&mut self, token: u64, rows: &[SumRow], now: Timestamp) -> bool {
+    pub(super) fn finish(&mut self, token: u64, rows: &[SumRow], purses: &[Purse], now: Timestamp) -> bool {
         if self.rebuild.as_ref().is_none_or(|rebuild| rebuild.token != token) {
             return false;
         }
         self.rebuild = None;
         rows.iter().for_each(|row| self.set(row, now));
+        purses.iter().for_each(|purse| self.set_purse(purse));
         // Commits since the first build were all applied here, so a later one makes no counter less known.
         self.built_at.get_or_insert(now);
         true

@@ -6,6 +6,7 @@
 
 mod group;
 mod hold;
+mod reading;
 mod run;
 mod shard;
 mod upkeep;
@@ -15,6 +16,7 @@ use super::run::{ChildOutcome, ChildRequest};
 use super::{Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Rebuilt, Record};
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::finding::Finding;
+use crate::decision::grant::PurseUse;
 use crate::decision::id::{ReservationId, WorkspaceId, slot};
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
@@ -107,10 +109,11 @@ impl Counters for MemoryCounters {
         &self,
         workspace: &WorkspaceId,
         counters: &[Counter],
+        purses: &[PurseUse],
         named_since: Timestamp,
         now: Timestamp,
     ) -> Result<Result<Vec<Balance>, Vec<Whose>>, CountersError> {
-        Ok(self.shard(slot(workspace)).balances(workspace, counters, named_since, now))
+        Ok(self.shard(slot(workspace)).balances(workspace, counters, purses, named_since, now))
     }
 
     async fn find(&self, reservation: ReservationId, now: Timestamp) -> Result<Option<Record>, CountersError> {
@@ -131,9 +134,10 @@ impl Counters for MemoryCounters {
         workspace: &WorkspaceId,
         applied: &Applied,
         read: &[Counter],
+        purses: &[PurseUse],
         now: Timestamp,
     ) -> Result<Vec<Option<Balance>>, CountersError> {
-        Ok(self.shard(slot(workspace)).apply(workspace, applied, read, now))
+        Ok(self.shard(slot(workspace)).apply(workspace, applied, read, purses, now))
     }
 
     async fn extend(&self, reservation: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CountersError> {

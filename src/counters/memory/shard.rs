@@ -6,11 +6,10 @@ use super::group::{Group, is_sticky};
 use super::hold::{Hold, Remembered, Tombstone, Wait, is_forgotten};
 use super::upkeep::{TombstoneBudget, Upkeep};
 use super::workspace::{Index, Workspace};
-use crate::counters::{
-    Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HoldOutcome, HoldRequest, Progress, Rebuilt, Record,
-};
+use crate::counters::{Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Progress, Rebuilt, Record};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
+use crate::decision::grant::PurseUse;
 use crate::decision::id::{ReservationId, WorkspaceId, slot};
 use crate::decision::rung::{Taken, first_fit};
 use crate::decision::standing::End;
@@ -58,7 +57,13 @@ impl Shard {
         if let Some(known) = self.recall((&request.workspace, request.reservation), request.fingerprint, request.now) {
             return known;
         }
-        let balances = match self.read(&request.workspace, &request.counters, request.named_since, request.now) {
+        let balances = match self.read(
+            &request.workspace,
+            &request.counters,
+            &request.purses,
+            request.named_since,
+            request.now,
+        ) {
             Ok(balances) => balances,
             Err(groups) => return HoldOutcome::Unready(groups),
         };
@@ -104,7 +109,7 @@ impl Shard {
             workspace: request.workspace.clone(),
             fingerprint: request.fingerprint,
             context: request.context.clone(),
-            counters: request.counters.iter().zip(before).map(hold_one).collect(),
+            counters: request.counters.iter().zip(before).map(hold_one).collect::<Box<[_]>>(),
             taken,
             held_at: now,
             expires_at: request.rungs[taken.rung].expires_at,
@@ -113,6 +118,9 @@ impl Shard {
             kin: None,
             expired_at: None,
         };
+        for used in &request.purses {
+            workspace.note_holder(used, &hold.counters[used.counter].0, now);
+        }
         self.open(request.reservation, hold);
     }
 
@@ -125,43 +133,6 @@ impl Shard {
             self.open += 1;
             self.records.insert(id, Remembered::Hold(Box::new(hold)));
         }
-    }
-
-    pub(super) fn balances(
-        &mut self,
-        workspace: &WorkspaceId,
-        counters: &[Counter],
-        named_since: Timestamp,
-        now: Timestamp,
-    ) -> Result<Vec<Balance>, Vec<Whose>> {
-        self.expire(workspace, now);
-        self.read(workspace, counters, named_since, now)
-    }
-
-    /// The balances as they stand, or the groups that do not know all of them.
-    fn read(
-        &mut self,
-        workspace: &WorkspaceId,
-        counters: &[Counter],
-        named_since: Timestamp,
-        now: Timestamp,
-    ) -> Result<Vec<Balance>, Vec<Whose>> {
-        let mut groups = self.workspaces.get_mut(workspace).map(|workspace| &mut workspace.groups);
-        let mut balances = Vec::with_capacity(counters.len());
-        let mut unready: Vec<Whose> = Vec::new();
-        for counter in counters {
-            let group = groups.as_mut().and_then(|groups| groups.get_mut(&counter.whose));
-            let known = group.and_then(|group| {
-                group.touch(now);
-                group.balance(counter, named_since, now)
-            });
-            match known {
-                Some(balance) => balances.push(balance),
-                None if unready.contains(&counter.whose) => {}
-                None => unready.push(counter.whose.clone()),
-            }
-        }
-        if unready.is_empty() { Ok(balances) } else { Err(unready) }
     }
 
     pub(super) fn find(&mut self, id: ReservationId, now: Timestamp) -> Option<Record> {
@@ -189,7 +160,14 @@ impl Shard {
         }
     }
 
-    pub(super) fn apply(&mut self, id: &WorkspaceId, applied: &Applied, read: &[Counter], now: Timestamp) -> Vec<Option<Balance>> {
+    pub(super) fn apply(
+        &mut self,
+        id: &WorkspaceId,
+        applied: &Applied,
+        read: &[Counter],
+        purses: &[PurseUse],
+        now: Timestamp,
+    ) -> Vec<Option<Balance>> {
         self.upkeep(now);
         if let Some(workspace) = self.workspaces.get_mut(id) {
             for row in &applied.rows {
@@ -199,14 +177,25 @@ impl Shard {
                     group.set(row, now);
                 }
             }
+            if let Some(group) = workspace.groups.get_mut(&Whose::Workspace) {
+                applied.purses.iter().for_each(|purse| group.set_purse(purse));
+            }
         }
         if let Some((reservation, progress)) = applied.reservation {
             self.progress(id, reservation, progress, now);
         }
         self.expire(id, now);
-        let groups = self.workspaces.get(id).map(|workspace| &workspace.groups);
-        let by_row = |counter: &Counter| groups?.get(&counter.whose)?.balance_by_row(counter, now);
-        read.iter().map(by_row).collect()
+        let workspace = self.workspaces.get(id);
+        let by_row = |counter: &Counter| workspace?.groups.get(&counter.whose)?.balance_by_row(counter, now);
+        let mut balances: Vec<Option<Balance>> = read.iter().map(by_row).collect();
+        for used in purses {
+            let counter = &read[used.counter];
+            if let (Some(balance), Some(workspace)) = (&mut balances[used.counter], workspace) {
+                let left = workspace.left(used, counter, now).unwrap_or(0);
+                balance.granted = workspace.paid(counter).saturating_add(left);
+            }
+        }
+        balances
     }
 
     /// Follows a reservation to where the ledger has it. One that belongs to another workspace is left alone.
@@ -235,38 +224,6 @@ impl Shard {
         }
     }
 
-    pub(super) fn free_at(
-        &mut self,
-        workspace: &WorkspaceId,
-        counter: &Counter,
-        ceiling: i64,
-        room: i64,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        self.expire(workspace, now);
-        let workspace = self.workspaces.get(workspace)?;
-        let balance = workspace.groups.get(&counter.whose)?.balance(counter, Timestamp::MIN, now)?;
-        let mut excess = i128::from(balance.spent) + i128::from(balance.held) + i128::from(room) - i128::from(ceiling);
-        if excess <= 0 {
-            return Some(now);
-        }
-        if is_sticky(counter) {
-            return None;
-        }
-        for (at, id) in workspace.expiring.iter().take(FREE_AT_HOLDS_MAX) {
-            let Some(Remembered::Hold(hold)) = self.records.get(id) else {
-                continue;
-            };
-            if hold.counters.iter().any(|(held_on, _)| **held_on == *counter) {
-                excess -= i128::from(self.freed_by_expiry(hold).of(counter.unit));
-            }
-            if excess <= 0 {
-                return Some(*at);
-            }
-        }
-        None
-    }
-
     pub(super) fn begin(&mut self, workspace: &WorkspaceId, whose: &Whose, token: u64, now: Timestamp) -> Begun {
         self.upkeep(now);
         let upkeep = &mut self.upkeep;
@@ -285,7 +242,7 @@ impl Shard {
     pub(super) fn finish(&mut self, id: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> bool {
         let workspace = self.workspaces.get_mut(id);
         let group = workspace.and_then(|workspace| workspace.groups.get_mut(whose));
-        let finished = group.is_some_and(|group| group.finish(rebuilt.token, rebuilt.rows, now));
+        let finished = group.is_some_and(|group| group.finish(rebuilt.token, rebuilt.rows, rebuilt.purses, now));
         // No copy ever comes back here, so there is nothing to adopt but what a caller insists on.
         for (reservation, progress) in rebuilt.adopted.iter().filter(|_| finished) {
             self.progress(id, *reservation, *progress, now);

@@ -76,6 +76,7 @@ fn request(workspace_name: &str, key: &str, counters: &[Counter], now: Timestamp
         reservation: id(workspace_name, key),
         fingerprint: 1,
         counters: counters.to_vec(),
+        purses: Vec::new(),
         named_since: Timestamp::MIN,
         rungs: vec![rung],
         open_max: u32::MAX,
@@ -95,6 +96,7 @@ impl MemoryCounters {
             token,
             adopted: &[],
             rows: &[],
+            purses: &[],
         };
         assert!(self.finish(&workspace, whose, &rebuilt, now).await.expect("finish"));
     }
@@ -108,8 +110,11 @@ impl MemoryCounters {
         let applied = Applied {
             rows: Vec::new(),
             reservation: Some((id(workspace_name, key), Progress::Ended(End::Settled))),
+            purses: Vec::new(),
         };
-        self.apply(&workspace(workspace_name), &applied, &[], now).await.expect("apply");
+        self.apply(&workspace(workspace_name), &applied, &[], &[], now)
+            .await
+            .expect("apply");
     }
 
     async fn end_of(&self, workspace_name: &str, key: &str, now: Timestamp) -> Option<Option<End>> {
@@ -194,7 +199,7 @@ async fn what_is_in_use_is_not_given_back() {
     store.end("ws", "ann", at(30 * 3_600)).await;
     store.end("ws_unlimited", "r", at(30 * 3_600)).await;
     assert_eq!(store.open().await.expect("open"), 0);
-    let balances = store.balances(&workspace("ws"), &[day], Timestamp::MIN, at(30 * 3_600)).await;
+    let balances = store.balances(&workspace("ws"), &[day], &[], Timestamp::MIN, at(30 * 3_600)).await;
     assert_eq!(balances.expect("balances"), Ok(vec![Balance::default()]));
 }
 
@@ -207,7 +212,7 @@ async fn counters_leave_a_busy_group_with_their_period() {
     let mut left = Vec::new();
     for now in [at(KEEP_ENDED_SECONDS), at(KEEP_ENDED_SECONDS + 60), at(KEEP_ENDED_SECONDS + 700)] {
         let balances = store
-            .balances(&workspace("ws"), std::slice::from_ref(&day), Timestamp::MIN, now)
+            .balances(&workspace("ws"), std::slice::from_ref(&day), &[], Timestamp::MIN, now)
             .await;
         assert!(balances.expect("balances").is_ok());
         store.tidy(now).await;

@@ -7,7 +7,6 @@ use super::request::pack_hold;
 use super::{RedisCounters, Script, plain, script, unknown_word};
 use crate::counters::{HoldOutcome, HoldRequest};
 use crate::decision::counter::Whose;
-use crate::decision::id::ReservationId;
 use crate::decision::rung::Taken;
 use crate::decision::standing::End;
 
@@ -34,7 +33,7 @@ impl RedisCounters {
         }
         let call = self.hold_call(request, &columns, nonce);
         let (word, reply) = self.send(&call).await?;
-        hold_outcome(&word, reply, &columns, request.reservation)
+        hold_outcome(&word, reply, &columns, request)
     }
 
     /// What the short script is asked.
@@ -53,10 +52,11 @@ impl RedisCounters {
 
 /// What the short script answered; `None`: it is not for it to decide.
 pub(super) fn plain_outcome(word: &str, reply: &mut Reply, request: &HoldRequest) -> Result<Option<HoldOutcome>, CallError> {
+    let counters = request.counters.len();
     match word {
         "held" => plain::held(request, reply).map(Some),
         "short" => Ok(Some(HoldOutcome::Short {
-            balances: reply.balances()?,
+            balances: reply.granted_balances(counters)?,
         })),
         "else" => Ok(None),
         other => Err(unknown_word(other)),
@@ -64,12 +64,8 @@ pub(super) fn plain_outcome(word: &str, reply: &mut Reply, request: &HoldRequest
 }
 
 /// What a script of holding answered.
-pub(super) fn hold_outcome(
-    word: &str,
-    mut reply: Reply,
-    columns: &Columns<'_>,
-    reservation: ReservationId,
-) -> Result<HoldOutcome, CallError> {
+pub(super) fn hold_outcome(word: &str, mut reply: Reply, columns: &Columns<'_>, request: &HoldRequest) -> Result<HoldOutcome, CallError> {
+    let counters = request.counters.len();
     Ok(match word {
         "held" => HoldOutcome::Held {
             taken: Taken {
@@ -77,16 +73,16 @@ pub(super) fn hold_outcome(
                 output: reply.int()?,
                 amounts: reply.list()?.amounts()?,
             },
-            before: reply.balances()?,
+            before: reply.granted_balances(counters)?,
         },
-        "replayed" => HoldOutcome::Replayed(Box::new(reply.record(reservation)?)),
+        "replayed" => HoldOutcome::Replayed(Box::new(reply.record(request.reservation)?)),
         "mismatch" => HoldOutcome::Mismatch,
         "ended" => HoldOutcome::Ended(reply.end()?.unwrap_or(End::Expired)),
         "short" => HoldOutcome::Short {
-            balances: reply.balances()?,
+            balances: reply.granted_balances(counters)?,
         },
         "open" => HoldOutcome::TooManyOpen {
-            balances: reply.balances()?,
+            balances: reply.granted_balances(counters)?,
         },
         "unready" => HoldOutcome::Unready(columns.named(&reply.texts()?)),
         other => return Err(unknown_word(other)),

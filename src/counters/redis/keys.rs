@@ -4,7 +4,7 @@
 
 use crate::decision::amount::Unit;
 use crate::decision::counter::{Counter, Whose};
-use crate::decision::id::{ReservationId, WorkspaceId, slot};
+use crate::decision::id::{BudgetId, ReservationId, WorkspaceId, slot};
 use crate::decision::period::PeriodKind;
 use std::sync::LazyLock;
 
@@ -148,6 +148,11 @@ pub(super) fn field(counter: &Counter) -> String {
     };
     let (start, end) = (counter.period.start.micros(), counter.period.end.micros());
     format!("{unit}{kind}{start},{end},{}", counter.feature_column())
+}
+
+/// The field of what a budget's grants have left.
+pub(super) fn purse_field(budget: &BudgetId) -> String {
+    format!("p{budget}")
 }
 
 /// The place of a unit among amounts, as scripts count.

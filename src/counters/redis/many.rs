@@ -42,7 +42,7 @@ impl RedisCounters {
             };
             let told = answer.and_then(|(word, mut reply)| match are_plain {
                 true => plain_outcome(&word, &mut reply, wanted).transpose(),
-                false => Some(hold_outcome(&word, reply, columns, wanted.reservation)),
+                false => Some(hold_outcome(&word, reply, columns, wanted)),
             });
             outcomes.push(match told {
                 Some(outcome) => outcome.map_err(failed("hold")),

@@ -35,6 +35,7 @@ use super::{
 use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::finding::Finding;
+use crate::decision::grant::PurseUse;
 use crate::decision::id::{ReservationId, WorkspaceId, slot};
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
@@ -44,7 +45,7 @@ use keys::{Columns, Keys};
 use link::Link;
 use pack::Pack;
 use reply::{Reply, Unexpected};
-use request::{pack_read, pack_rows};
+use request::{pack_purses, pack_read, pack_rows, pack_uses};
 use script::Script;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -129,6 +130,7 @@ impl RedisCounters {
         &self,
         workspace: &WorkspaceId,
         counters: &[Counter],
+        purses: &[PurseUse],
         named_since: Timestamp,
         now: Timestamp,
     ) -> Result<Result<Vec<Balance>, Vec<Whose>>, CallError> {
@@ -139,9 +141,10 @@ impl RedisCounters {
         call.pack.text(keys::slot_text(workspace).as_bytes()).moment(named_since);
         call.pack.texts(columns.texts());
         pack_read(&mut call.pack, counters, &columns, now);
+        pack_uses(&mut call.pack, purses, counters);
         let (word, mut reply) = self.send(&call).await?;
         match word.as_str() {
-            "known" => Ok(Ok(reply.balances()?)),
+            "known" => Ok(Ok(reply.granted_balances(counters.len())?)),
             "unready" => Ok(Err(columns.named(&reply.texts()?))),
             other => Err(unknown_word(other)),
         }
@@ -176,6 +179,7 @@ impl RedisCounters {
         workspace: &WorkspaceId,
         applied: &Applied,
         read: &[Counter],
+        purses: &[PurseUse],
         now: Timestamp,
     ) -> Result<Vec<Option<Balance>>, CallError> {
         let columns = Columns::of(applied.rows.iter().map(|row| &row.counter).chain(read));
@@ -203,6 +207,8 @@ impl RedisCounters {
                 list.int(i64::from(request::is_dropped(counter, now)));
             }
         });
+        pack_purses(&mut call.pack, &applied.purses);
+        pack_uses(&mut call.pack, purses, read);
         let (word, mut reply) = self.send(&call).await?;
         match word.as_str() {
             "applied" => Ok(reply.balances_if_known()?),
@@ -259,6 +265,7 @@ impl RedisCounters {
                 pack_progress(list, *progress);
             }
         });
+        pack_purses(&mut call.pack, rebuilt.purses);
         let (word, _) = self.send(&call).await?;
         match word.as_str() {
             "finished" => Ok(true),
@@ -312,10 +319,11 @@ impl Counters for RedisCounters {
         &self,
         workspace: &WorkspaceId,
         counters: &[Counter],
+        purses: &[PurseUse],
         named_since: Timestamp,
         now: Timestamp,
     ) -> Result<Result<Vec<Balance>, Vec<Whose>>, CountersError> {
-        let answer = self.try_balances(workspace, counters, named_since, now).await;
+        let answer = self.try_balances(workspace, counters, purses, named_since, now).await;
         answer.map_err(failed("read balances"))
     }
 
@@ -337,9 +345,10 @@ impl Counters for RedisCounters {
         workspace: &WorkspaceId,
         applied: &Applied,
         read: &[Counter],
+        purses: &[PurseUse],
         now: Timestamp,
     ) -> Result<Vec<Option<Balance>>, CountersError> {
-        self.try_apply(workspace, applied, read, now).await.map_err(failed("apply"))
+        self.try_apply(workspace, applied, read, purses, now).await.map_err(failed("apply"))
     }
 
     async fn extend(&self, reservation: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CountersError> {

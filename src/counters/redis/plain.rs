@@ -1,12 +1,13 @@
 //! A hold as `plain_hold_v1.lua` takes it: what it will write is made here, as far as it can be known, so that the store only puts it in place.
 
 use super::call::{Call, CallError};
-use super::keys::{Columns, field, hex, slot_text, unit_place};
+use super::keys::{Columns, field, hex, purse_field, slot_text, unit_place};
 use super::pack::{EXACT, Pack, micros, values};
 use super::reply::{Reply, Unexpected};
-use super::request::{born_at, is_dropped};
+use super::request::{born_at, is_dropped, limit_place};
 use crate::counters::{HoldOutcome, HoldRequest};
 use crate::decision::counter::Counter;
+use crate::decision::grant::PurseUse;
 use crate::decision::rung::{Limit, Rung, Taken};
 
 /// What the script reads of each group before its counters.
@@ -23,6 +24,7 @@ pub(super) fn is_plain(request: &HoldRequest) -> bool {
     let counters = request.counters.len();
     !request.charge_on_expiry
         && (request.rungs.len() + 2) * (12 + 4 * counters) < VALUES_MAX
+        && request.purses.iter().all(|used| exact(Some(used.hard)))
         && limits.all(|limit| exact(limit.open_below) && exact(limit.ceiling))
         && !request.counters.iter().any(|counter| is_dropped(counter, request.now))
 }
@@ -45,7 +47,8 @@ pub(super) fn pack_plain(call: &mut Call<'_>, request: &HoldRequest, columns: &C
         groups,
         request.counters.len(),
         rungs,
-        groups * (OWN_FIELDS.len() + 1) + request.counters.len(),
+        groups * (OWN_FIELDS.len() + 1) + request.counters.len() + request.purses.len(),
+        request.purses.len(),
     ];
     for count in all {
         pack.int(count as i64);
@@ -56,13 +59,20 @@ pub(super) fn pack_plain(call: &mut Call<'_>, request: &HoldRequest, columns: &C
         counters.filter(move |(_, counter)| columns.place(counter) == place)
     };
     if !holds_on_workspace {
-        pack_group(pack, std::iter::empty());
+        pack_group(pack, std::iter::empty(), &request.purses);
     }
     for place in 1..=columns.groups.len() as i64 {
-        pack_group(pack, of_group(place).map(|(_, counter)| counter));
+        let is_first = holds_on_workspace && place == 1;
+        let purses = if is_first { request.purses.as_slice() } else { &[] };
+        pack_group(pack, of_group(place).map(|(_, counter)| counter), purses);
     }
     for (number, counter) in (1..=columns.groups.len() as i64).flat_map(of_group) {
         pack.int(number as i64 + 1).int(unit_place(counter.unit)).int(born_at(counter));
+    }
+    for used in &request.purses {
+        let counter = &request.counters[used.counter];
+        let line = format!(":{} {} {}\n", counter.whose.column(), field(counter), used.hard);
+        pack.int(used.counter as i64 + 1).int(used.hard).text(line.as_bytes());
     }
     let id = hex(request.reservation);
     let mut rest = format!("{id},{}", request.workspace);
@@ -90,17 +100,20 @@ pub(super) fn held(request: &HoldRequest, reply: &mut Reply) -> Result<HoldOutco
     };
     Ok(HoldOutcome::Held {
         taken,
-        before: reply.balances()?,
+        before: reply.granted_balances(request.counters.len())?,
     })
 }
 
-fn pack_group<'a>(pack: &mut Pack, counters: impl Iterator<Item = &'a Counter> + Clone) {
-    pack.int((OWN_FIELDS.len() + counters.clone().count()) as i64);
+fn pack_group<'a>(pack: &mut Pack, counters: impl Iterator<Item = &'a Counter> + Clone, purses: &[PurseUse]) {
+    pack.int((OWN_FIELDS.len() + counters.clone().count() + purses.len()) as i64);
     for name in OWN_FIELDS {
         pack.text(name.as_bytes());
     }
     for counter in counters {
         pack.text(field(counter).as_bytes());
+    }
+    for used in purses {
+        pack.text(purse_field(&used.budget).as_bytes());
     }
 }
 
@@ -118,9 +131,10 @@ fn pack_rung(pack: &mut Pack, (number, rung): (usize, &Rung), counters: &[Counte
         counter,
         open_below,
         ceiling,
+        granted,
     } in &rung.limits
     {
-        pack.int(*counter as i64 + 1).int(unit_place(counters[*counter].unit));
+        pack.int(limit_place(*counter, *granted)).int(unit_place(counters[*counter].unit));
         for line in [open_below, ceiling] {
             match line {
                 Some(line) => pack.int(*line),

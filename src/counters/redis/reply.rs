@@ -129,13 +129,24 @@ impl Reply {
         Ok(Balance {
             spent: self.int()?,
             held: self.int()?,
+            granted: 0,
         })
     }
 
-    /// A list of spent and held, in turn.
-    pub(super) fn balances(&mut self) -> Result<Vec<Balance>, Unexpected> {
+    /// Spent and held of so many counters, in turn, and after them places and what is granted there, where purses were named.
+    pub(super) fn granted_balances(&mut self, counters: usize) -> Result<Vec<Balance>, Unexpected> {
         let mut list = self.list()?;
-        (0..list.len() / 2).map(|_| list.balance()).collect()
+        let mut balances = Vec::with_capacity(counters);
+        while balances.len() < counters && list.len() >= 2 {
+            balances.push(list.balance()?);
+        }
+        while list.len() >= 2 {
+            let (place, granted) = (list.place()?, list.int()?);
+            if let Some(balance) = place.checked_sub(1).and_then(|place| balances.get_mut(place)) {
+                balance.granted = granted;
+            }
+        }
+        Ok(balances)
     }
 
     /// A list of pairs, or of nothing where nothing is known.
@@ -143,7 +154,14 @@ impl Reply {
         let list = self.list()?;
         let one = |value| match value {
             Value::Nil => Ok(None),
-            pair => Reply::new(pair)?.balance().map(Some),
+            pair => {
+                let mut pair = Reply::new(pair)?;
+                let mut balance = pair.balance()?;
+                if pair.len() > 0 {
+                    balance.granted = pair.int()?;
+                }
+                Ok(Some(balance))
+            }
         };
         list.values.map(one).collect()
     }
@@ -196,12 +214,13 @@ impl Reply {
         };
         record.used = self.amounts()?;
         record.context = self.bytes()?.into();
-        // Nonce, holders and counters.
-        (0..3).for_each(|_| drop(self.next()));
+        // Nonce and holders.
+        (0..2).for_each(|_| drop(self.next()));
+        let counters = self.list()?.len() / 3;
         record.taken = self.taken()?;
         record.expires_at = self.moment()?;
         self.next();
-        record.before = self.balances()?;
+        record.before = self.granted_balances(counters)?;
         if self.len() > 0 {
             record.run = Some(self.run()?);
         }

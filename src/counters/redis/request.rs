@@ -1,9 +1,10 @@
 //! A request to hold, and counters to read or to set, as scripts take them. Refuses what could not be computed exactly in doubles.
 
-use super::keys::{Columns, field, hex, unit_place};
+use super::keys::{Columns, field, hex, purse_field, unit_place};
 use super::pack::{EXACT, Pack, micros};
 use crate::counters::{HoldRequest, KEEP_ENDED_SECONDS, SumRow};
 use crate::decision::counter::Counter;
+use crate::decision::grant::{Purse, PurseUse};
 use crate::decision::period::PeriodKind;
 use crate::decision::rung::{Cap, Line, Rung};
 use crate::decision::time::Timestamp;
@@ -70,6 +71,7 @@ pub(super) fn pack_rows(pack: &mut Pack, rows: &[SumRow], columns: Option<&Colum
             }
             // Versions count the writes of one workspace: they never come near 2^53.
             list.text(field(&row.counter).as_bytes()).wide(row.spent).int(row.version);
+            list.int(exactly(row.paid));
         }
     });
 }
@@ -91,6 +93,39 @@ pub(super) fn pack_hold(pack: &mut Pack, request: &HoldRequest, columns: &Column
             list.list(|list| pack_rung(list, rung));
         }
     });
+    pack_uses(pack, &request.purses, &request.counters);
+}
+
+/// The place of a limit's counter, negative where grants raise it.
+pub(super) fn limit_place(counter: usize, granted: bool) -> i64 {
+    let place = counter as i64 + 1;
+    if granted { -place } else { place }
+}
+
+/// What more than a double can tell is cut off: then less is granted.
+fn exactly(amount: i64) -> i64 {
+    amount.clamp(0, EXACT - 1)
+}
+
+/// Uses of purses as `grants_v1.lua` takes them.
+pub(super) fn pack_uses(pack: &mut Pack, purses: &[PurseUse], counters: &[Counter]) {
+    pack.list(|list| {
+        for used in purses {
+            let counter = &counters[used.counter];
+            list.int(used.counter as i64 + 1).text(purse_field(&used.budget).as_bytes());
+            list.int(exactly(used.hard)).text(counter.whose.column().as_bytes());
+            list.text(field(counter).as_bytes());
+        }
+    });
+}
+
+pub(super) fn pack_purses(pack: &mut Pack, purses: &[Purse]) {
+    pack.list(|list| {
+        for purse in purses {
+            list.text(purse_field(&purse.budget).as_bytes()).int(exactly(purse.left));
+            list.moment(purse.until).int(purse.version);
+        }
+    });
 }
 
 fn pack_rung(pack: &mut Pack, rung: &Rung) {
@@ -99,7 +134,7 @@ fn pack_rung(pack: &mut Pack, rung: &Rung) {
     pack.int(rung.output).moment(rung.expires_at);
     pack.list(|list| {
         for limit in &rung.limits {
-            list.int(limit.counter as i64 + 1);
+            list.int(limit_place(limit.counter, limit.granted));
             for line in [limit.open_below, limit.ceiling] {
                 match line {
                     Some(line) => list.wide(line),

@@ -30,15 +30,15 @@ macro_rules! scripts {
 
 scripts! {
     PLAIN_HOLD = "plain_hold_v1";
-    HOLD = "store_v1", "epoch_v1", "ends_v1", "read_v1", "recall_v1", "cap_v1", "hold_v1";
+    HOLD = "store_v1", "epoch_v1", "ends_v1", "read_v1", "recall_v1", "cap_v1", "grants_v1", "hold_v1";
     HOLD_CHILD = "store_v1", "epoch_v1", "ends_v1", "recall_v1", "cap_v1", "hold_child_v1";
-    BALANCES = "store_v1", "epoch_v1", "ends_v1", "read_v1", "balances_v1";
+    BALANCES = "store_v1", "epoch_v1", "ends_v1", "read_v1", "grants_v1", "balances_v1";
     FIND = "store_v1", "ends_v1", "find_v1";
     CLAIM = "store_v1", "epoch_v1", "ends_v1", "claim_v1";
     EXTEND = "store_v1", "ends_v1", "extend_v1";
-    APPLY = "store_v1", "epoch_v1", "ends_v1", "rows_v1", "apply_v1";
+    APPLY = "store_v1", "epoch_v1", "ends_v1", "rows_v1", "grants_v1", "apply_v1";
     BEGIN = "store_v1", "epoch_v1", "begin_v1";
-    FINISH = "store_v1", "epoch_v1", "ends_v1", "rows_v1", "finish_v1";
+    FINISH = "store_v1", "epoch_v1", "ends_v1", "rows_v1", "grants_v1", "finish_v1";
     DUE = "store_v1", "ends_v1", "due_v1";
     FREE_AT = "store_v1", "epoch_v1", "ends_v1", "read_v1", "free_at_v1";
     OPEN = "open_v1";

@@ -238,8 +238,9 @@ impl Explanation {
         let enforced = ladder.limits.budgets.iter().filter(|limited| !ladder.budget(limited).shadow);
         let ceiling = enforced.map(|limited| {
             let budget = ladder.budget(limited);
-            let (open_below, ceiling) = step.lines(limited, budget);
             let (balance, need) = (self.facts.before[limited.counter], rung.needs.of(budget.unit));
+            let limited = &limited.raised(balance);
+            let (open_below, ceiling) = step.lines(limited, budget);
             let room = ceiling.map(|ceiling| ceiling.saturating_sub(balance.taken()));
             let because = match (open_below, ceiling, room) {
                 (Some(below), ..) if balance.taken() >= below => Some(Because::SoftLimitReached),
@@ -278,7 +279,9 @@ impl Explanation {
             if budget.at_hard != AtHard::Overage || budget.shadow {
                 return None;
             }
-            let taken = self.facts.before[limited.counter].taken().saturating_add(added.of(budget.unit));
+            let balance = self.facts.before[limited.counter];
+            let limited = &limited.raised(balance);
+            let taken = balance.taken().saturating_add(added.of(budget.unit));
             Some(Overage {
                 budget: budget.id.clone(),
                 unit: budget.unit,

@@ -75,6 +75,7 @@ impl World {
             .map(|(spent, held)| Balance {
                 spent: *spent,
                 held: *held,
+                granted: 0,
             })
             .collect();
         let facts = self.facts(ask.clone(), Outcome::Short, before.clone());

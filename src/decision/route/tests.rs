@@ -66,7 +66,7 @@ impl Scene {
 
     fn budget(mut self, id: &str, unit: Unit, spent: i64, held: i64, hard: Option<i64>) -> Self {
         self.budgets
-            .push((BudgetId::parse(id).expect("an id"), unit, Balance { spent, held }, hard));
+            .push((BudgetId::parse(id).expect("an id"), unit, Balance { spent, held, granted: 0 }, hard));
         self
     }
 

@@ -33,6 +33,7 @@ fn correction(original: &Entry, tokens: i64, revision: i64) -> Correction {
             checkpoint: None,
             entries: vec![entry],
             counters: Vec::new(),
+            charges: Vec::new(),
             now: at(2_000),
         },
     }
@@ -62,7 +63,7 @@ pub(in crate::ledger) async fn a_correction_moves_the_rows_of_its_originals_time
     let made = correction(&entry, -40, 0);
     let written = made.post.entries[0].clone();
     let posted = correct(&book, vec![made]).await;
-    let [Posted::Done { rows }] = &posted[..] else {
+    let [Posted::Done { rows, .. }] = &posted[..] else {
         panic!("refused: {posted:?}")
     };
     assert_eq!(

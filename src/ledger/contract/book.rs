@@ -5,6 +5,7 @@ use crate::counters::SumRow;
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::{Checkpoint, Entry, Kind, Outcome};
+use crate::decision::grant::Charge;
 use crate::decision::id::{AuditId, EntryId, Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
 use crate::decision::period::{Period, PeriodKind};
 use crate::decision::price::Mode;
@@ -92,6 +93,7 @@ pub(in crate::ledger) struct Draft {
     expires_at: Timestamp,
     corrections: Vec<Entry>,
     counters: Vec<Counter>,
+    charges: Vec<Charge>,
     without_entry: bool,
 }
 
@@ -148,6 +150,7 @@ pub(in crate::ledger) fn settle(request: &str) -> Draft {
         expires_at: at(NOON + 600),
         corrections: Vec::new(),
         counters: Vec::new(),
+        charges: Vec::new(),
         without_entry: false,
     }
 }
@@ -251,6 +254,12 @@ impl Draft {
         self
     }
 
+    /// Falls under budgets that grants may raise.
+    pub(in crate::ledger) fn charged(mut self, charges: impl IntoIterator<Item = Charge>) -> Self {
+        self.charges.extend(charges);
+        self
+    }
+
     pub(in crate::ledger) fn post(self) -> Post {
         let mut post = Post {
             workspace: self.entry.workspace_id.clone(),
@@ -262,6 +271,7 @@ impl Draft {
             checkpoint: None,
             entries: Vec::new(),
             counters: self.counters,
+            charges: self.charges,
             now: at(NOON),
         };
         if self.is_checkpoint {
@@ -298,7 +308,7 @@ impl Book {
     /// Posts, expects it to be written, and returns the rows of the answer.
     pub(in crate::ledger) async fn done(&self, draft: Draft) -> Vec<SumRow> {
         match self.ledger().post(draft.post()).await.expect("the ledger answers") {
-            Posted::Done { rows } => rows,
+            Posted::Done { rows, .. } => rows,
             Posted::Stands(standing) => panic!("refused: {standing:?}"),
         }
     }
@@ -307,7 +317,7 @@ impl Book {
     pub(in crate::ledger) async fn refused(&self, draft: Draft) -> Standing {
         match self.ledger().post(draft.post()).await.expect("the ledger answers") {
             Posted::Stands(standing) => *standing,
-            Posted::Done { rows } => panic!("written: {rows:?}"),
+            Posted::Done { rows, .. } => panic!("written: {rows:?}"),
         }
     }
 

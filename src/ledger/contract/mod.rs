@@ -12,6 +12,7 @@ pub(super) mod checkpoints;
 pub(super) mod decisions;
 pub(super) mod described;
 pub(super) mod ends;
+pub(super) mod grants;
 pub(super) mod history;
 pub(super) mod lists;
 pub(super) mod nodes;
@@ -111,6 +112,19 @@ macro_rules! ledger_contract {
             history::a_plan_that_a_workspace_is_on_is_not_taken_away,
             history::a_workspace_is_not_put_on_a_plan_that_is_gone,
             history::a_plan_that_goes_and_a_workspace_that_comes_never_both_win,
+            grants::what_passes_the_limit_is_paid_and_noted_in_the_row,
+            grants::grants_pay_in_their_order,
+            grants::what_was_used_before_a_grant_came_is_paid_by_the_next_use,
+            grants::users_and_periods_share_one_balance,
+            grants::racing_posts_pay_no_balance_twice,
+            grants::a_use_is_paid_by_what_was_active_when_it_occurred,
+            grants::a_voided_grant_pays_for_what_was_authorized_before,
+            grants::a_correction_gives_nothing_back_to_a_grant,
+            grants::a_checkpoint_is_paid_and_the_entry_that_takes_its_place_pays_the_rest,
+            grants::a_grant_is_given_once_under_its_key,
+            grants::grants_are_listed_newest_first_in_pages,
+            grants::racing_uses_top_up_no_oftener_than_they_may,
+            grants::what_was_given_and_paid_is_there_after_a_restart,
             audit::a_change_is_audited_as_it_was_told,
             audit::a_change_that_is_refused_leaves_no_record,
             audit::a_change_whose_record_cannot_be_written_is_not_made,

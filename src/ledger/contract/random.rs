@@ -197,7 +197,7 @@ async fn one_after_the_other(book: &Book, workspace: &str, acts: Vec<Act>) {
         };
         let revision = model.revisions.get(request).copied().unwrap_or_default();
         let post = draft.of(workspace).on(revision).post();
-        let Posted::Done { rows } = book.ledger().post(post.clone()).await.expect("the ledger answers") else {
+        let Posted::Done { rows, .. } = book.ledger().post(post.clone()).await.expect("the ledger answers") else {
             panic!("{request} was not at {revision}");
         };
         model.posted(request, &post);
@@ -234,7 +234,7 @@ async fn all_at_once(book: &Book, workspace: &str, acts: Vec<Act>) {
         }
     }
     for answer in book.race(racing).await {
-        let Posted::Done { rows } = answer else {
+        let Posted::Done { rows, .. } = answer else {
             panic!("each request is posted once");
         };
         assert!(rows.iter().all(|row| row.version > 0), "a row in an answer is in the ledger");

@@ -236,7 +236,7 @@ pub(in crate::ledger) async fn versions_rise_with_each_post_that_moves_a_row(boo
 
     let mut sums: BTreeMap<i64, i64> = BTreeMap::new();
     for answer in book.race((0..30).map(|n| settle(&format!("r{n}")))).await {
-        let crate::ledger::Posted::Done { rows } = answer else {
+        let crate::ledger::Posted::Done { rows, .. } = answer else {
             panic!("{answer:?}")
         };
         let spent = spent_of(&rows, &month(Unit::Tokens)).expect("it fell into this row");

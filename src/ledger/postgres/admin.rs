@@ -25,7 +25,7 @@ impl Description<Vec<Posted>> for Corrections {
         let mut posted = Vec::with_capacity(outcomes.len());
         for (correction, outcome) in self.0.iter().zip(outcomes) {
             posted.push(match outcome {
-                Outcome::Done(rows) => Posted::Done { rows },
+                Outcome::Done(rows, purses) => Posted::Done { rows, purses },
                 // An entry that is there has a workspace that is there, so none is absent.
                 Outcome::Stands | Outcome::Absent => {
                     let standing = read::standings(connection, &[correction.post.reservation]).await?.pop();

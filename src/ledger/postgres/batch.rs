@@ -4,7 +4,9 @@
 use super::call::{self, Outcome, Write};
 use super::fault::Fault;
 use super::writer::{Job, Line};
-use super::{Connection, read, sql};
+use super::{Connection, paid, read, sql};
+use crate::counters::SumRow;
+use crate::decision::grant::Purse;
 use crate::decision::id::{ReservationId, WorkspaceId};
 use crate::decision::standing::Standing;
 use crate::decision::time::Timestamp;
@@ -39,6 +41,8 @@ pub(super) async fn write(line: &mut Line, jobs: Vec<Job>) {
         }
         rounds[round].push(job);
     }
+    // Those that grants may pay for take a few turns more, which the others do not wait for.
+    let mut rounds: Vec<Vec<Job>> = rounds.into_iter().flat_map(by_charges).collect();
     rounds.reverse();
     while let Some(mut part) = rounds.pop() {
         match attempt(line, &part).await {
@@ -71,7 +75,16 @@ pub(super) async fn write(line: &mut Line, jobs: Vec<Job>) {
 
 async fn attempt(line: &mut Line, jobs: &[Job]) -> Result<Vec<Outcome>, Fault> {
     let writes: Vec<Write<'_>> = jobs.iter().map(Job::write).collect();
-    line.ask(async |connection| call::post_batch(connection, &writes).await).await
+    if jobs.iter().any(Job::is_charged) {
+        line.ask(async |connection| paid::post_and_pay(connection, &writes).await).await
+    } else {
+        line.ask(async |connection| call::post_batch(connection, &writes).await).await
+    }
+}
+
+fn by_charges(jobs: Vec<Job>) -> impl Iterator<Item = Vec<Job>> {
+    let (charged, others): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(Job::is_charged);
+    [others, charged].into_iter().filter(|jobs| !jobs.is_empty())
 }
 
 fn is_of_several_workspaces(jobs: &[Job]) -> bool {
@@ -93,7 +106,7 @@ async fn settle(line: &mut Line, jobs: Vec<Job>, outcomes: Vec<Outcome>) -> Opti
     let (mut refused, mut absent) = (Vec::new(), Vec::new());
     for (job, outcome) in jobs.into_iter().zip(outcomes) {
         match outcome {
-            Outcome::Done(rows) => job.done(rows),
+            Outcome::Done(rows, purses) => job.done(rows, purses),
             Outcome::Stands => refused.push(job),
             Outcome::Absent => absent.push(job),
         }
@@ -189,6 +202,10 @@ impl Job {
         }
     }
 
+    fn is_charged(&self) -> bool {
+        matches!(self, Job::Post(call) if !call.ask.charges.is_empty())
+    }
+
     fn workspace(&self) -> &WorkspaceId {
         match self {
             Job::Post(call) => &call.ask.workspace,
@@ -207,9 +224,9 @@ impl Job {
         }
     }
 
-    fn done(self, rows: Vec<crate::counters::SumRow>) {
+    fn done(self, rows: Vec<SumRow>, purses: Vec<Purse>) {
         match self {
-            Job::Post(call) => call.answer(Ok(Posted::Done { rows })),
+            Job::Post(call) => call.answer(Ok(Posted::Done { rows, purses })),
             Job::Name(call) => call.answer(Ok(())),
             #[cfg(test)]
             Job::Panic => {}

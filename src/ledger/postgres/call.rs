@@ -7,6 +7,7 @@ use super::{Connection, sql};
 use crate::counters::SumRow;
 use crate::decision::counter::Counter;
 use crate::decision::entry::Entry;
+use crate::decision::grant::Purse;
 use crate::decision::id::WorkspaceId;
 use crate::ledger::record::{CheckpointRecord, EntryRecord, SumRecord, hex, user_column};
 use crate::ledger::{Naming, Post};
@@ -23,8 +24,8 @@ pub(super) enum Write<'a> {
 /// What became of a write.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Written; the rows that it met or named.
-    Done(Vec<SumRow>),
+    /// Written; the rows that it met or named, and what grants have left that paid for it.
+    Done(Vec<SumRow>, Vec<Purse>),
     /// Decided on another revision; nothing was written.
     Stands,
     /// Its workspace does not exist; nothing was written.
@@ -219,7 +220,7 @@ impl Write<'_> {
 
 fn outcomes(answers: Vec<AnswerRow>, writes: usize) -> Result<Vec<Outcome>, Fault> {
     let mut outcomes: Vec<Outcome> = Vec::new();
-    outcomes.resize_with(writes, || Outcome::Done(Vec::new()));
+    outcomes.resize_with(writes, || Outcome::Done(Vec::new(), Vec::new()));
     for answer in answers {
         let places = answer.posts.iter().map(|number| usize::try_from(*number - 1).unwrap_or(usize::MAX));
         let places: Vec<usize> = places.filter(|place| *place < writes).collect();
@@ -229,7 +230,7 @@ fn outcomes(answers: Vec<AnswerRow>, writes: usize) -> Result<Vec<Outcome>, Faul
             _ => {
                 let (_, row) = answer.sum.read()?;
                 for place in places {
-                    if let Outcome::Done(rows) = &mut outcomes[place] {
+                    if let Outcome::Done(rows, _) = &mut outcomes[place] {
                         rows.push(row.clone());
                     }
                 }
@@ -237,7 +238,7 @@ fn outcomes(answers: Vec<AnswerRow>, writes: usize) -> Result<Vec<Outcome>, Faul
         }
     }
     for outcome in &mut outcomes {
-        if let Outcome::Done(rows) = outcome {
+        if let Outcome::Done(rows, _) = outcome {
             rows.sort_unstable_by(|a, b| a.counter.cmp(&b.counter));
         }
     }

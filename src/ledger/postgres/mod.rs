@@ -60,6 +60,10 @@ mod decisions;
 mod describe;
 mod fault;
 mod follow;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../granting.rs"]
+mod granting;
+mod grants;
 mod history;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../history_read.rs"]
@@ -71,6 +75,10 @@ mod lead;
 mod listed;
 mod many;
 mod months;
+mod paid;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../paying.rs"]
+mod paying;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read.rs"]
 mod read;

@@ -29,7 +29,7 @@ pub(super) fn corrections() -> String {
 pub(super) const SUMS_AT: &str = concat!(
     "SELECT DISTINCT ",
     sum_key!(),
-    ", counter.spent, counter.version FROM unnest($1, $2, $3, $4) AS item (workspace_id, user_id, feature, at) ",
+    ", counter.spent, counter.version, counter.paid FROM unnest($1, $2, $3, $4) AS item (workspace_id, user_id, feature, at) ",
     "CROSS JOIN LATERAL (VALUES ('*', '*'), ('*', item.feature), (item.user_id, '*'), (item.user_id, item.feature)) ",
     "AS pair (user_id, feature) CROSS JOIN LATERAL (SELECT * FROM counter_sum AS sum WHERE sum.workspace_id = item.workspace_id ",
     "AND sum.user_id = pair.user_id AND sum.feature = pair.feature AND sum.period_start <= item.at AND sum.period_end > item.at OFFSET 0) ",
@@ -54,7 +54,7 @@ pub(super) fn insert<R: Record>(rows: usize) -> String {
 
 /// The one call that writes posts; see the migration.
 pub(super) const POST_BATCH: &str = "SELECT answer, posts, workspace_id, user_id, feature, unit, period_kind, period_start, period_end, spent, \
-     version FROM post_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::JSON[], $12, $13::JSON[], $14, $15, $16, $17, $18, $19, $20, \
+     version, paid FROM post_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::JSON[], $12, $13::JSON[], $14, $15, $16, $17, $18, $19, $20, \
      $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)";
 
 /// Tells other nodes that something was described; `$1` channel.

@@ -40,6 +40,7 @@ mod api_key;
 mod audit;
 mod decision;
 mod entry;
+mod grant;
 mod provider;
 mod standing;
 mod sum;
@@ -50,6 +51,7 @@ pub(super) use api_key::{ApiKeyRecord, ChangedApiKeyRow};
 pub(super) use audit::AuditRecord;
 pub(super) use decision::DecisionRecord;
 pub(super) use entry::{EntryRecord, user_column};
+pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
 pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
@@ -109,6 +111,11 @@ pub(super) fn read_reservation(text: &str) -> Result<ReservationId, Unreadable> 
     parse("reservation_id", text, ReservationId::parse)
 }
 
+/// The budgets of a workspace that have or had a grant.
+pub(super) fn granted(text: &str) -> Result<std::collections::BTreeSet<crate::decision::id::BudgetId>, Unreadable> {
+    read_json("granted", text)
+}
+
 /// The word that an enum is known by on the wire is the one in its column.
 fn word(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
@@ -121,7 +128,7 @@ fn read_word<'de, T: Deserialize<'de>>(column: &'static str, text: &'de str) -> 
     T::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| unreadable(column, text, error))
 }
 
-fn json(value: &impl Serialize) -> String {
+pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("types of the ledger have text keys and finite numbers, which JSON can always say")
 }
 

@@ -22,6 +22,7 @@ record! {
         period_end: i64,
         spent: i64,
         version: i64,
+        paid: i64,
     }
 }
 
@@ -95,6 +96,7 @@ pub(in crate::ledger) struct DifferenceRow {
     #[sqlx(flatten)]
     sum: SumRecord,
     entries: i64,
+    payments: i64,
 }
 
 impl SumRecord {
@@ -109,6 +111,7 @@ impl SumRecord {
             period_end: row.counter.period.end.micros(),
             spent: row.spent,
             version: row.version,
+            paid: row.paid,
         }
     }
 
@@ -135,6 +138,7 @@ impl SumRecord {
             counter,
             spent: self.spent,
             version: self.version,
+            paid: self.paid,
         };
         Ok((parse("workspace_id", &self.workspace_id, WorkspaceId::parse)?, row))
     }
@@ -177,9 +181,9 @@ impl UseRecord {
 }
 
 impl DifferenceRow {
-    /// Whose sum, its row, and what its entries add up to.
-    pub(in crate::ledger) fn read(self) -> Result<(WorkspaceId, SumRow, i64), Unreadable> {
+    /// Whose sum, its row, and what its entries and the payments of grants add up to.
+    pub(in crate::ledger) fn read(self) -> Result<(WorkspaceId, SumRow, i64, i64), Unreadable> {
         let (workspace, row) = self.sum.read()?;
-        Ok((workspace, row, self.entries))
+        Ok((workspace, row, self.entries, self.payments))
     }
 }

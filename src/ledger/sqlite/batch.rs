@@ -168,7 +168,7 @@ impl Batch {
         self.changes.standings.entry(post.reservation).or_insert(before);
         self.changes.entries.extend(post.entries.iter().cloned());
         self.standings.insert(post.reservation, after(standing, post));
-        Ok(Posted::Done { rows })
+        Ok(Posted::Done { rows, purses: Vec::new() })
     }
 
     /// Gives birth to the missing ones of the counters that are named, and creates the workspace.

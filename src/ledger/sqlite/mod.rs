@@ -50,6 +50,10 @@ mod corrected;
 mod decisions;
 mod describe;
 mod fault;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../granting.rs"]
+mod granting;
+mod grants;
 mod history;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../history_read.rs"]
@@ -60,6 +64,9 @@ mod lead;
 #[path = "../listed.rs"]
 mod listed;
 mod many;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../paying.rs"]
+mod paying;
 mod posting;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read.rs"]

@@ -42,7 +42,7 @@ pub(super) fn sums_at(uses: usize) -> String {
     const FOUND: &str = concat!(
         "SELECT DISTINCT ",
         sum_key!(),
-        ", counter.spent, counter.version FROM item CROSS JOIN counter_sum AS counter WHERE counter.workspace_id = item.workspace_id ",
+        ", counter.spent, counter.version, counter.paid FROM item CROSS JOIN counter_sum AS counter WHERE counter.workspace_id = item.workspace_id ",
         "AND counter.user_id IN ('*', item.user_id) AND counter.feature IN ('*', item.feature) ",
         "AND counter.period_start <= item.at AND counter.period_end > item.at",
     );
@@ -56,7 +56,7 @@ pub(super) fn sums_unborn(rows: usize) -> String {
         sum_key!(),
         ", ",
         spent!(),
-        " AS spent, 0 AS version FROM item AS counter"
+        " AS spent, 0 AS version, 0 AS paid FROM item AS counter"
     );
     with_items::<UnbornRecord>(rows, SUMMED)
 }

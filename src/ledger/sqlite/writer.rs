@@ -7,8 +7,10 @@
 use super::File;
 use super::batch::Write;
 use super::fault::Fault;
-use super::{posting, read};
+use super::paying::Due;
+use super::{paying, posting, read};
 use crate::counters::SumRow;
+use crate::decision::grant::Charge;
 use crate::ledger::{LedgerError, Naming, Post, Posted};
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -184,6 +186,7 @@ async fn post_all(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result
         }
     }
     posting::store(connection, &batch).await?;
+    paying::pay(connection, jobs.iter_mut().filter_map(Job::due).collect()).await?;
     for job in jobs {
         if let Job::Name(Call { ask, outcome, .. }) = job
             && outcome.is_none()
@@ -195,6 +198,22 @@ async fn post_all(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result
 }
 
 impl Job {
+    /// What grants may have to pay of it. Posts are counted one by one, so its rows say what was spent once it was.
+    fn due(&mut self) -> Option<Due<'_>> {
+        let Job::Post(call) = self else { return None };
+        let Call {
+            ask: post,
+            outcome: Some(Ok(Posted::Done { rows, purses })),
+            ..
+        } = &mut **call
+        else {
+            return None;
+        };
+        let spent = |charge: &Charge| rows.iter().find(|row| row.counter == charge.counter).map_or(0, |row| row.spent);
+        let spent = post.charges.iter().map(spent).collect();
+        Some(Due { post, rows, purses, spent })
+    }
+
     /// Its part in a batch of posts, if it has one.
     fn write(&self) -> Option<Write<'_>> {
         match self {

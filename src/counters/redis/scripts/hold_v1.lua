@@ -5,11 +5,16 @@
 -- KEYS[3]  the workspace's own group; after it those of its users that are asked for
 -- ARGV[1]  3 workspace, 4 id, 5 fingerprint, 6 charged, 7 named since, 8 most open, 9 nonce of this call, 10 context, 11 columns,
 --          12 counters as read() takes them, 13 rungs: needs (four), output, expiry, limits (counter, open below, ceiling; false: none),
---          cap (least; then for tokens, usd and credits base, per output, denominator, up) or false
--- Answers  held: rung, output, amounts, balances before; replayed: record; mismatch; ended: end; short, open: balances;
+--          the counter of a limit that grants raise is negative; cap (least; then for tokens, usd and credits base, per output, denominator, up) or false
+--          14 uses of purses
+-- Answers  held: rung, output, amounts, balances before; replayed: record; mismatch; ended: end; short, open: balances; after balances
+--          the places and what is granted there;
 --          unready: columns; again: more has expired than one script ends
 local workspace, id, columns, counters = q[3], q[4], q[11], q[12]
 local slot = sub(id, 1, 6)
+
+-- What grants add to the limits of a counter, by its place.
+local granted, uses, told = {}, q[14], nil
 
 local function room(limit, spent, held)
   if type(limit) == 'number' and type(spent) == 'number' and type(held) == 'number' then
@@ -23,8 +28,9 @@ end
 local function capped(rung, balances)
   local limits, rooms = rung[7], {}
   for i = 1, #limits, 3 do
-    local at, ceiling = limits[i], limits[i + 2]
-    local unit, left = counters[5 * at - 2], ceiling and room(ceiling, balances[2 * at - 1], balances[2 * at])
+    local at, ceiling = math.abs(limits[i]), limits[i + 2]
+    local more = limits[i] < 0 and granted[at] or 0
+    local unit, left = counters[5 * at - 2], ceiling and room(ceiling, balances[2 * at - 1], balances[2 * at]) + more
     if left and (not rooms[unit] or left < rooms[unit]) then
       rooms[unit] = left
     end
@@ -36,12 +42,13 @@ end
 local function fit(rung, balances)
   local limits, whole = rung[7], true
   for i = 1, #limits, 3 do
-    local at, below, ceiling = limits[i], limits[i + 1], limits[i + 2]
+    local at, below, ceiling = math.abs(limits[i]), limits[i + 1], limits[i + 2]
+    local more = limits[i] < 0 and granted[at] or 0
     local spent, held = balances[2 * at - 1], balances[2 * at]
-    if below and room(below, spent, held) <= 0 then
+    if below and room(below, spent, held) + more <= 0 then
       return nil
     end
-    whole = whole and (not ceiling or rung[counters[5 * at - 2]] <= room(ceiling, spent, held))
+    whole = whole and (not ceiling or rung[counters[5 * at - 2]] <= room(ceiling, spent, held) + more)
   end
   if whole then
     return rung[5], rung
@@ -70,6 +77,16 @@ if next(moves) then
 end
 
 local found, balances, unready = read(workspace, columns, counters, q[7])
+if #uses > 0 then
+  told = raise(workspace, uses)
+  if not told then
+    ask_for_own(unready)
+  end
+  for i = 1, told and #told or 0, 2 do
+    granted[told[i]] = told[i + 1]
+    balances[#balances + 1], balances[#balances + 2] = told[i], told[i + 1]
+  end
+end
 if #unready > 0 then
   flush()
   return {'unready', clock, unready}
@@ -120,6 +137,7 @@ for number, rung in ipairs(q[13]) do
       0, 0, workspace, q[5], q[6], now, 0, now, 0, 0, 0, 0, 0, 0, 0, 0, q[10], q[9], columns, held_on,
       number - 1, output, amounts[1], amounts[2], amounts[3], amounts[4], rung[6], generations, balances,
     }
+    note(workspace, uses)
     write(W, 'o', open + 1)
     records[id] = {key = KEYS[2], r = hold, dirty = true}
     local member, due = places(id, hold)

@@ -15,8 +15,9 @@
 --            b  when it was built; absent: not live t  token of the rebuild that runs     s, w  since when, and how long others wait
 --            a  epoch in which the workspace's open reservations were last compared with the ledger (only in its group '*')
 --            c  when to look for ended periods      u  when its time to live was set
+--            p budget  what grants have left, see grants_v1.lua (only in its group '*')
 --            o  no fewer reservations are open than this: what ends does not lower it (only in its group '*'; absent: unknown)
---            unit kind start ',' end ',' feature   a counter, see cell_of: held, and of its newest row spent and version
+--            unit kind start ',' end ',' feature   a counter, see cell_of: held, and of its newest row spent, version and paid
 --          <prefix>{tag}r:id                 a reservation, see below
 -- ARGV[1]  a MessagePack array: now, and the moment of the store's clock from which on the caller has given up, in microseconds; then what
 --          the script says.
@@ -107,8 +108,8 @@ local function plus(held, amount)
   return (wide())(held, amount)
 end
 
--- A counter as it is kept: three doubles, held, spent and version (-1: no row is known); where one is beyond EXACT, 'w' and MessagePack. No
--- double that may stand first begins with that letter. Only here and in plain_hold_v1.lua is this known.
+-- A counter as it is kept: three doubles, held, spent and version (-1: no row is known), and a fourth where grants paid something; where one
+-- of them is beyond EXACT, 'w' and MessagePack. No double that may stand first begins with that letter. Only here and in plain_hold_v1.lua is this known.
 local function cell_of(value)
   if byte(value) == 119 then
     return {cmsgpack.unpack(sub(value, 2))}
@@ -116,6 +117,8 @@ local function cell_of(value)
   local held, spent, version = struct.unpack('>ddd', value)
   if version < 0 then
     return {held}
+  elseif #value > 24 then
+    return {held, spent, version, (struct.unpack('>d', value, 25))}
   end
   return {held, spent, version}
 end
@@ -123,12 +126,16 @@ end
 local function text_of(counter)
   local held, spent = counter[1], counter[2]
   if type(held) == 'string' or type(spent) == 'string' then
-    return 'w' .. (spent ~= nil and pack(held, spent, counter[3]) or pack(held))
+    return 'w' .. (spent ~= nil and pack(held, spent, counter[3], counter[4] or 0) or pack(held))
+  end
+  local paid = counter[4] or 0
+  if paid ~= 0 then
+    return struct.pack('>dddd', held, spent, counter[3], paid)
   end
   return struct.pack('>ddd', held, spent or 0, spent and counter[3] or -1)
 end
 
--- A group, with what was not read of it before: its own fields, and these counters as {held, spent, version}; false: not there.
+-- A group, with what was not read of it before: its own fields, and these counters as {held, spent, version, paid}; false: not there.
 local function fetch(workspace, column, fields)
   local key = base .. 'g:' .. workspace .. ',' .. column
   local g, names, own = groups[key], nil, 0

@@ -89,6 +89,7 @@ fn rung(now: crate::decision::time::Timestamp) -> impl Strategy<Value = Rung> {
                 limits: limits
                     .iter()
                     .map(|(counter, open_below, ceiling)| Limit {
+                        granted: false,
                         counter: *counter,
                         open_below: *open_below,
                         ceiling: *ceiling,

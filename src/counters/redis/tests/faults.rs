@@ -155,6 +155,7 @@ async fn an_older_dump_is_compared_with_the_ledger_before_it_admits_anything() {
         token,
         adopted: &adopted,
         rows: &rows[..1],
+        purses: &[],
     };
     let finished = desk.store.finish(&desk.workspace, &Whose::Workspace, &rebuilt, desk.now).await;
     assert!(finished.expect("finish"));

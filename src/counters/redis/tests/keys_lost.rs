@@ -39,6 +39,7 @@ async fn hold_whatever_it_takes(desk: &Desk, key: &str, counters: [&Counter; 2])
                 token,
                 adopted: &[],
                 rows: &rows,
+                purses: &[],
             };
             let finished = desk.store.finish(&desk.workspace, &whose, &rebuilt, desk.now).await;
             assert!(finished.expect("finish"));

@@ -56,6 +56,7 @@ async fn hold(desk: &Desk, day: &Counter, key: &str) -> Result<bool, ()> {
                         token,
                         adopted: &[],
                         rows: &[row(day, 0, 1)],
+                        purses: &[],
                     };
                     // A finish that fails is one that somebody takes over.
                     let _ = desk.store.finish(&desk.workspace, &whose, &rebuilt, desk.now).await;

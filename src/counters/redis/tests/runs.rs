@@ -21,7 +21,12 @@ async fn rebuild(desk: &Desk, adopted: &[(ReservationId, Progress)], rows: &[Sum
     let Begun::Started { token, mut adopt } = desk.begin(&Whose::Workspace).await else {
         panic!("nobody else rebuilds");
     };
-    let rebuilt = Rebuilt { token, adopted, rows };
+    let rebuilt = Rebuilt {
+        token,
+        adopted,
+        rows,
+        purses: &[],
+    };
     let finished = desk.store.finish(&desk.workspace, &Whose::Workspace, &rebuilt, desk.now).await;
     assert!(finished.expect("finish"));
     adopt.sort();

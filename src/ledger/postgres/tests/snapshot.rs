@@ -70,7 +70,7 @@ async fn a_batch_sees_what_was_written_while_it_waited() {
     let a = settle("a").tokens(100).naming([month(Unit::Tokens)]).post();
     let outcomes = post_batch(&mut first, &[Write::Post(&a)]).await.expect("written");
     assert!(
-        matches!(&outcomes[..], [Outcome::Done(rows)] if rows[0].spent == 100),
+        matches!(&outcomes[..], [Outcome::Done(rows, _)] if rows[0].spent == 100),
         "{outcomes:?}"
     );
     let b = settle("b").tokens(20).naming([month(Unit::Tokens)]).post();
@@ -79,7 +79,7 @@ async fn a_batch_sees_what_was_written_while_it_waited() {
     until("the second one waits", async || waiting(&mut watcher, "post_batch").await > 0).await;
     execute(&mut first, "COMMIT").await.expect("committed");
     let (b, same) = racing.await.expect("a task");
-    assert!(matches!(b, Ok(Posted::Done { rows }) if rows[0].spent == 120));
+    assert!(matches!(b, Ok(Posted::Done { rows, .. }) if rows[0].spent == 120));
     assert!(matches!(same, Ok(Posted::Stands(standing)) if standing.entry.as_ref() == a.entries.first()));
     book.balances().await;
 }

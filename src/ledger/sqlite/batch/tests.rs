@@ -16,6 +16,7 @@ fn batch() -> Batch {
             counter,
             spent: 1_000,
             version: 0,
+            paid: 0,
         },
     );
     batch
@@ -24,7 +25,7 @@ fn batch() -> Batch {
 /// Spent and version of the rows that a post is answered with.
 fn done(batch: &mut Batch, draft: Draft) -> Vec<(i64, i64)> {
     match batch.post(&draft.post()).expect("no sum is too large") {
-        Posted::Done { rows } => rows.iter().map(|row| (row.spent, row.version)).collect(),
+        Posted::Done { rows, .. } => rows.iter().map(|row| (row.spent, row.version)).collect(),
         Posted::Stands(standing) => panic!("refused: {standing:?}"),
     }
 }
