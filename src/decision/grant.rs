@@ -124,6 +124,8 @@ pub struct Charge {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Purse {
     pub budget: BudgetId,
+    /// A budget of this name that counts something else by now has another purse.
+    pub unit: Unit,
     pub left: i64,
     /// From then on the ledger must be asked anew: something begins, recurs, rolls over or expires.
     pub until: Timestamp,
@@ -312,6 +314,19 @@ impl Pot {
 
     pub fn grants(&self) -> &[Grant] {
         &self.grants
+    }
+
+    /// In which units they count, each once.
+    pub fn units(&self) -> Vec<Unit> {
+        let mut units: Vec<Unit> = self.grants.iter().map(|grant| grant.unit).collect();
+        units.sort_unstable();
+        units.dedup();
+        units
+    }
+
+    /// Whether what is left depends on the periods of the budget.
+    pub fn is_rolled_over(&self) -> bool {
+        self.grants.iter().any(Grant::rolls)
     }
 
     /// What a grant paid in a segment.

@@ -30,7 +30,7 @@ pub(super) async fn pay(connection: &mut Connection, mut due: Vec<Due<'_>>) -> R
     let moments = due
         .iter()
         .filter(|one| !one.post.charges.is_empty())
-        .filter_map(|one| occurred_at(one.post));
+        .filter_map(|one| Some(occurred_at(one.post)?.min(one.post.now)));
     let Some(since) = moments.min() else { return Ok(()) };
     let mut till = Till {
         since,
@@ -55,7 +55,7 @@ fn occurred_at(post: &Post) -> Option<Timestamp> {
 
 /// What one transaction has read and paid so far.
 struct Till {
-    /// No use is earlier, so grants that had ended by then pay nothing.
+    /// No use is earlier, so grants that had ended by then pay nothing, and have nothing left now.
     since: Timestamp,
     pots: HashMap<(WorkspaceId, BudgetId), Pot>,
     /// What grants paid of a counter, in all.
@@ -152,6 +152,7 @@ impl Till {
                     };
                     one.purses.push(Purse {
                         budget: charge.budget.clone(),
+                        unit: charge.counter.unit,
                         left: pot.left(charge.counter.unit, one.post.now, charge.period),
                         until: pot.until(one.post.now, charge.period),
                         version,
