@@ -181,3 +181,34 @@ async fn a_run_on_grant_money_is_paid_by_a_grant_that_expired_meanwhile() {
     );
     assert_eq!(verified(&app).await, []);
 }
+
+#[tokio::test]
+async fn what_was_authorized_on_a_grant_is_paid_by_it_in_whatever_order_it_is_settled() {
+    for settled_in in [[0, 1], [1, 0]] {
+        let app = TestApp::start_at("2025-11-30T23:55:00Z").await;
+        app.workspace_with_tokens("ws", 100).await;
+        let early = app.authorize("ws").tokens(60, 0).with("hold_seconds", 3_600).reserved().await;
+        app.pass_seconds(60);
+        let grant = give(&app, json!({"amount": 50, "expires_at": "2025-11-30T23:58:00Z"})).await;
+        let on_grant = app.authorize("ws").tokens(90, 0).with("hold_seconds", 3_600).reserved().await;
+        app.authorize("ws").tokens(1, 0).denied().await;
+        app.pass_seconds(if settled_in[0] == 0 { 180 } else { 360 });
+        for place in settled_in {
+            let (reservation, tokens) = [(&early, 60), (&on_grant, 90)][place];
+            app.settle(reservation, tokens, 0).await.expect(200);
+        }
+        let usage = app.get("/v1/workspaces/ws/usage").await.expect(200);
+        let found = usage["grants"]
+            .as_array()
+            .expect("grants")
+            .iter()
+            .find(|found| found["grant_id"] == grant["grant_id"]);
+        assert!(found.is_none_or(|found| found["balance"] == 0), "{usage}");
+        let period = weir::decision::time::Timestamp::from_micros(0);
+        let (workspace, whose) = (WorkspaceId::parse("ws").expect("a name"), weir::decision::counter::Whose::Workspace);
+        let rows = app.service.ledger.rows(&workspace, &whose, &[], period);
+        let november = rows.await.expect("rows").into_iter().find(|row| row.spent > 0).expect("November");
+        assert_eq!((november.spent, november.paid), (150, 50), "{settled_in:?}");
+        assert_eq!(verified(&app).await, []);
+    }
+}

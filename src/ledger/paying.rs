@@ -95,9 +95,9 @@ impl Till {
         };
         let mut payments = pot.pay(unit, missing, at, charge.counter.period);
         let short = payments.iter().fold(missing, |short, payment| short - payment.amount);
-        if short > 0 && at < post.now && charge.counter.period == charge.period {
-            // What the grants of its own moment do not reach for is owed in this period, and is paid by those that are active now.
-            payments.extend(pot.pay(unit, short, post.now, charge.period));
+        if short > 0 && at < post.now {
+            // What the grants of its own moment do not reach for is owed in its period, and is paid by those that have been active since.
+            payments.extend(pot.pay_owed(unit, short, at, post.now, charge.counter.period));
         }
         let amount: i64 = payments.iter().map(|payment| payment.amount).sum();
         for payment in &payments {
