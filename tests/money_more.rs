@@ -62,6 +62,7 @@ async fn a_batch_holds_once_for_one_id_and_takes_a_grant_once() {
     );
     assert_eq!(standing(&app).await, [0, 150, 50, 0]);
     let denied = results[1]["decision"]["decision_id"].as_str().expect("an id");
+    app.log_decisions().await;
     let explained = app.get(&format!("/v1/decisions/{denied}/explain")).await.expect(200);
     assert_eq!(explained["code"], "parent_exhausted", "{explained}");
     for (place, tokens) in [(0, 50), (3, 40)] {
