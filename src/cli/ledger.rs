@@ -158,6 +158,14 @@ fn told(found: &Verification) -> Result<ExitCode, Failure> {
             say(format_args!("differs   workspace {workspace}, grant {id} since {segment}: {what}"))?;
             continue;
         }
+        if let Difference::Purse(purse) = difference {
+            let (workspace, budget, unit) = (&purse.workspace, &purse.budget, purse.unit.as_str());
+            say(format_args!(
+                "differs   workspace {workspace}, grants of budget {budget}: the counters say {} {unit} are left, the ledger says {}",
+                purse.store, purse.ledger
+            ))?;
+            continue;
+        }
         let (workspace, counter, what) = match difference {
             Difference::End(end) => {
                 say(format_args!(
@@ -176,7 +184,7 @@ fn told(found: &Verification) -> Result<ExitCode, Failure> {
                 &sum.counter,
                 format!("grants paid {} of it, their payments say {}", sum.row, sum.entries),
             ),
-            Difference::Grant(_) => continue,
+            Difference::Grant(_) | Difference::Purse(_) => continue,
             Difference::Counter(found) => (
                 &found.workspace,
                 &found.counter,

@@ -150,6 +150,7 @@ counters_contract![
     a_commit_that_was_not_applied_yet_counts_as_held,
     an_older_purse_never_replaces_a_newer_one,
     a_purse_that_is_not_known_asks_for_its_group,
+    a_purse_is_of_one_unit,
     what_the_period_before_still_holds_is_not_there_for_the_next_one,
     a_replay_tells_what_was_granted,
     a_capped_rung_takes_what_a_purse_has_left,

@@ -5,8 +5,9 @@
 //! grant came is paid too, by the next use that is recorded: so balances, `remaining` and billed overage say the same.
 //!
 //! - *When*: a grant pays for uses that occurred from `effective_at` on and before its expiry and its void, whenever they are recorded. What
-//!   is still owed then in the period that runs is paid by those that are active now. What a grant paid stays paid: it raised the limit of
-//!   that counter's period for good, and corrections give nothing back to it.
+//!   is still owed then is paid by those that have been active since in the same period: of two holds the one that is settled last owes, and
+//!   that need not be the one that stood on the grant. What a grant paid stays paid: it raised the limit of that counter's period for good,
+//!   and corrections give nothing back to it.
 //! - *Segments*: a grant's life is cut at each recurrence, where its balance becomes `amount` anew, and, if it bounds rollover, at each end
 //!   of its budget's period, where what remains becomes `min(max, max(min, remaining))`. A use is paid from the segment in which it
 //!   occurred. One that is recorded late never takes what a later segment has rolled over and spent already.
@@ -124,6 +125,8 @@ pub struct Charge {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Purse {
     pub budget: BudgetId,
+    /// A budget of this name that counts something else by now has another purse.
+    pub unit: Unit,
     pub left: i64,
     /// From then on the ledger must be asked anew: something begins, recurs, rolls over or expires.
     pub until: Timestamp,
@@ -215,6 +218,12 @@ impl Grant {
 
     pub fn is_active(&self, at: Timestamp) -> bool {
         self.effective_at <= at && at < self.ends_at()
+    }
+
+    /// The last moment from `from` to `until` at which it is active.
+    fn last_active(&self, from: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        let last = until.min(self.ends_at().plus_micros(-1));
+        (last >= from.max(self.effective_at)).then_some(last)
     }
 
     fn rolls(&self) -> bool {
@@ -314,6 +323,19 @@ impl Pot {
         &self.grants
     }
 
+    /// In which units they count, each once.
+    pub fn units(&self) -> Vec<Unit> {
+        let mut units: Vec<Unit> = self.grants.iter().map(|grant| grant.unit).collect();
+        units.sort_unstable();
+        units.dedup();
+        units
+    }
+
+    /// Whether what is left depends on the periods of the budget.
+    pub fn is_rolled_over(&self) -> bool {
+        self.grants.iter().any(Grant::rolls)
+    }
+
     /// What a grant paid in a segment.
     pub fn paid(&self, grant: GrantId, segment: Timestamp) -> i64 {
         let paid = self.paid.get(&grant).and_then(|paid| paid.get(&segment));
@@ -349,12 +371,25 @@ impl Pot {
 
     /// Has `amount` of a use at `at` paid, as far as the balances go, and notes it.
     pub fn pay(&mut self, unit: Unit, amount: i64, at: Timestamp, period: Period) -> Vec<Payment> {
+        self.pay_by(unit, amount, period, |grant| grant.is_active(at).then_some(at))
+    }
+
+    /// Has `amount` paid that is owed since `from`, by all grants that were active since then in its `period`: while they were, they raised the
+    /// limit for what held beside the use.
+    pub fn pay_owed(&mut self, unit: Unit, amount: i64, from: Timestamp, now: Timestamp, period: Period) -> Vec<Payment> {
+        let until = now.min(period.end.plus_micros(-1));
+        self.pay_by(unit, amount, period, |grant| grant.last_active(from, until))
+    }
+
+    /// Each grant pays from the segment of the moment that is named for it.
+    fn pay_by(&mut self, unit: Unit, amount: i64, period: Period, moment: impl Fn(&Grant) -> Option<Timestamp>) -> Vec<Payment> {
         let (mut missing, mut payments) = (amount, Vec::new());
         for place in 0..self.grants.len() {
             if missing <= 0 {
                 break;
             }
             let grant = &self.grants[place];
+            let Some(at) = moment(grant) else { continue };
             let amount = self.left_of(grant, at, period).min(missing);
             if grant.unit != unit || amount == 0 {
                 continue;

@@ -190,10 +190,9 @@ pub async fn give(service: &Service, by: &By, id: &WorkspaceId, grant: Grant) ->
             });
         }
     };
-    if is_new {
-        workspace::refresh(service, id).await?;
-        tell(service, id).await?;
-    }
+    // Given again, because whoever gave it first may have died before the counters heard of it.
+    workspace::refresh(service, id).await?;
+    tell(service, id).await?;
     Ok((stand(service, id, vec![grant]).await?.remove(0), is_new))
 }
 

@@ -4,8 +4,7 @@
 use super::known::{Known, without_hold};
 use super::rebuild::Committed;
 use super::settle;
-use super::{DECIDE_AGAIN_MAX, FlowError, Service, grant};
-use crate::counters::Progress;
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, grant, run};
 use crate::decision::amount::Amounts;
 use crate::decision::entry::{Entry, Outcome};
 use crate::decision::id::{Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
@@ -132,7 +131,7 @@ async fn done(
     committed: Committed,
     end: End,
 ) -> Recorded {
-    let budgets = settle::apply(service, id, known, Progress::Ended(end), committed).await;
+    let budgets = settle::apply(service, id, known, run::ended(end, Some(&entry)), committed).await;
     Recorded { entry, duplicate, budgets }
 }
 

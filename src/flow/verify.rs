@@ -1,5 +1,5 @@
-//! Verify: every sum against its entries, every counter against its sum, and every end against its entry. Reads only; what differs is named,
-//! not mended.
+//! Verify: every sum against its entries, every counter against its sum, every purse against its grants, and every end against its entry.
+//! Reads only; what differs is named, not mended.
 //!
 //! A counter may be behind its sum for the moment between a commit and its copy, so one that differs is looked at again before it is told.
 
@@ -14,6 +14,11 @@ use crate::ledger::ends::{EndDifference, EndsPlace};
 use crate::ledger::{GrantDifference, Ledger, SumDifference};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+mod purses;
+
+pub use purses::PurseDifference;
+use purses::Purses;
 
 /// How many sums are recomputed in one step.
 const PAGE_SUMS: usize = 500;
@@ -45,6 +50,8 @@ pub enum Difference {
     Grant(GrantDifference),
     /// A counter is not what its sum says.
     Counter(CounterDifference),
+    /// What counters say that grants have left is not what the ledger says.
+    Purse(PurseDifference),
     /// An end and an entry do not belong together.
     End(EndDifference),
 }
@@ -83,6 +90,8 @@ pub async fn verify(
             for (workspace, rows) in by_workspace(page.rows) {
                 book.compare(&workspace, rows, &mut found).await?;
             }
+            // Of a workspace on two pages a purse may be looked at twice, and is told once.
+            found.differences.dedup();
         }
         progress(found.sums);
         match page.last {
@@ -130,6 +139,12 @@ impl Book<'_> {
         let now = self.clock.now();
         let running: Vec<SumRow> = rows.into_iter().filter(|row| now < row.counter.period.end).collect();
         let counters: Vec<Counter> = running.iter().map(|row| row.counter.clone()).collect();
+        let purses = Purses {
+            ledger: self.ledger,
+            store: self.store,
+            clock: self.clock,
+        };
+        purses.compare(workspace, &running, &mut found.differences).await?;
         let known = self.store.apply(workspace, &Applied::default(), &counters, &[], now).await?;
         for (row, balance) in running.into_iter().zip(known) {
             let store = match balance {

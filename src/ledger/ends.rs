@@ -68,7 +68,7 @@ macro_rules! ends_beside_entries {
         concat!(
             "SELECT standing.reservation_id, standing.workspace_id, standing.request_id, standing.\"end\", standing.entry_id, ",
             "entry.workspace_id AS entry_workspace_id, entry.request_id AS entry_request_id, ",
-            "entry.reservation_id AS entry_reservation_id ",
+            "entry.reservation_id AS entry_reservation_id, entry.corrects AS entry_corrects ",
             "FROM (SELECT * FROM reservation_end WHERE reservation_id > $1 ORDER BY reservation_id LIMIT $2) AS standing ",
             "LEFT JOIN entry ON entry.entry_id = standing.entry_id ",
             $month,

@@ -64,6 +64,7 @@ impl Pots {
         let pot = self.by_budget.get(budget);
         Purse {
             budget: budget.clone(),
+            unit,
             left: pot.map_or(0, |pot| pot.left(unit, at, period)),
             until: pot.map_or(Timestamp::MAX, |pot| pot.until(at, period)),
             version: self.version,

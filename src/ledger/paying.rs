@@ -30,7 +30,7 @@ pub(super) async fn pay(connection: &mut Connection, mut due: Vec<Due<'_>>) -> R
     let moments = due
         .iter()
         .filter(|one| !one.post.charges.is_empty())
-        .filter_map(|one| occurred_at(one.post));
+        .filter_map(|one| Some(occurred_at(one.post)?.min(one.post.now)));
     let Some(since) = moments.min() else { return Ok(()) };
     let mut till = Till {
         since,
@@ -55,7 +55,7 @@ fn occurred_at(post: &Post) -> Option<Timestamp> {
 
 /// What one transaction has read and paid so far.
 struct Till {
-    /// No use is earlier, so grants that had ended by then pay nothing.
+    /// No use is earlier, so grants that had ended by then pay nothing, and have nothing left now.
     since: Timestamp,
     pots: HashMap<(WorkspaceId, BudgetId), Pot>,
     /// What grants paid of a counter, in all.
@@ -95,9 +95,9 @@ impl Till {
         };
         let mut payments = pot.pay(unit, missing, at, charge.counter.period);
         let short = payments.iter().fold(missing, |short, payment| short - payment.amount);
-        if short > 0 && at < post.now && charge.counter.period == charge.period {
-            // What the grants of its own moment do not reach for is owed in this period, and is paid by those that are active now.
-            payments.extend(pot.pay(unit, short, post.now, charge.period));
+        if short > 0 && at < post.now {
+            // What the grants of its own moment do not reach for is owed in its period, and is paid by those that have been active since.
+            payments.extend(pot.pay_owed(unit, short, at, post.now, charge.counter.period));
         }
         let amount: i64 = payments.iter().map(|payment| payment.amount).sum();
         for payment in &payments {
@@ -152,6 +152,7 @@ impl Till {
                     };
                     one.purses.push(Purse {
                         budget: charge.budget.clone(),
+                        unit: charge.counter.unit,
                         left: pot.left(charge.counter.unit, one.post.now, charge.period),
                         until: pot.until(one.post.now, charge.period),
                         version,

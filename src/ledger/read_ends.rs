@@ -2,6 +2,7 @@
 
 use super::fault::Fault;
 use super::{Connection, many};
+use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
 use crate::ledger::ends::{ENTRIES_BESIDE_ENDS, EndDifference, EndFault, EndsPage, EndsPlace};
 use crate::ledger::record;
@@ -16,6 +17,7 @@ struct EndRow {
     entry_workspace_id: Option<String>,
     entry_request_id: Option<String>,
     entry_reservation_id: Option<String>,
+    entry_corrects: Option<String>,
 }
 
 impl EndRow {
@@ -24,10 +26,18 @@ impl EndRow {
             None if self.end.as_deref() == Some("settled") => EndFault::NoEntry,
             None => return Ok(None),
             Some(id) if self.entry_workspace_id.is_none() => EndFault::EntryMissing(record::entry_id(id)?),
-            Some(id) if !self.is_its_own() => EndFault::EntryOfAnother(record::entry_id(id)?),
+            Some(id) if !self.is_its_own() && !self.is_of_corrections()? => EndFault::EntryOfAnother(record::entry_id(id)?),
             Some(_) => return Ok(None),
         };
         difference(&self.workspace_id, &self.reservation_id, what).map(Some)
+    }
+
+    /// Whether this stands for all corrections of the use that the entry corrects; of the use's reservation is the entry, and not this.
+    fn is_of_corrections(&self) -> Result<bool, Fault> {
+        let Some(corrected) = &self.entry_corrects else { return Ok(false) };
+        let workspace = record::workspace_id(&self.workspace_id)?;
+        let chain = ReservationId::of_corrections(&workspace, record::entry_id(corrected)?);
+        Ok(self.entry_workspace_id.as_ref() == Some(&self.workspace_id) && chain.to_string() == self.reservation_id)
     }
 
     /// Whether the entry says of itself what the end says.

@@ -130,6 +130,7 @@ impl Books {
             let budget = budget(number);
             let pot = self.pots.get(&(workspace.clone(), budget.clone())).cloned().unwrap_or_default();
             Purse {
+                unit: Unit::Tokens,
                 left: pot.left(Unit::Tokens, now, Period::LIFETIME),
                 until: pot.until(now, Period::LIFETIME),
                 version: self.versions,

@@ -20,6 +20,7 @@ fn budget() -> BudgetId {
 fn purse(left: i64, version: i64) -> Purse {
     Purse {
         budget: budget(),
+        unit: Unit::Tokens,
         left,
         until: Timestamp::MAX,
         version,
@@ -284,4 +285,22 @@ pub(crate) async fn soft_limits_are_raised_too(store: Store) {
         let outcome = desk.hold(&request).await;
         assert_eq!(matches!(outcome, HoldOutcome::Held { .. }), fits, "{key}: {outcome:?}");
     }
+}
+
+pub(crate) async fn a_purse_is_of_one_unit(store: Store) {
+    let (day, usd) = (
+        daily(),
+        Counter {
+            unit: Unit::Usd,
+            ..daily()
+        },
+    );
+    let desk = Desk::granted(store, &[&day, &usd], 0).await;
+    let dollars = Purse {
+        unit: Unit::Usd,
+        ..purse(50, 1)
+    };
+    desk.commit(Vec::new(), dollars, None).await;
+    assert_eq!((desk.granted_to(&day).await, desk.granted_to(&usd).await), (Some(0), Some(50)));
+    assert!(!desk.takes("more", HARD + 1, &day).await);
 }

@@ -75,7 +75,7 @@ struct Group {
     built_at: Option<Timestamp>,
     rows: BTreeMap<Counter, SumRow>,
     /// By budget, each with the counters that held on it and their limits then.
-    purses: BTreeMap<BudgetId, (Purse, BTreeMap<Counter, i64>)>,
+    purses: BTreeMap<(BudgetId, Unit), (Purse, BTreeMap<Counter, i64>)>,
 }
 
 /// A reservation, live or ended.
@@ -275,7 +275,10 @@ impl State {
         if self.rules.epoch && own.epoch != self.epoch {
             return None;
         }
-        let (purse, holders) = own.purses.get(&used.budget).filter(|(purse, _)| now < purse.until)?;
+        let (purse, holders) = own
+            .purses
+            .get(&(used.budget.clone(), counter.unit))
+            .filter(|(purse, _)| now < purse.until)?;
         let others = holders.iter().filter(|(other, _)| *other != counter);
         let held: Vec<i64> = others
             .map(|(other, hard)| self.on_grants(workspace, other, *hard, now))
@@ -294,7 +297,7 @@ impl State {
         }
         let known = own
             .purses
-            .entry(purse.budget.clone())
+            .entry((purse.budget.clone(), purse.unit))
             .or_insert_with(|| (purse.clone(), BTreeMap::new()));
         if (purse.version, purse.until) > (known.0.version, known.0.until) {
             known.0 = purse.clone();
@@ -306,14 +309,15 @@ impl State {
         if self.on_grants(workspace, counter, used.hard, now) == 0 {
             return;
         }
-        let Some((_, holders)) = self.groups.get(&own).and_then(|own| own.purses.get(&used.budget)).cloned() else {
+        let purse = (used.budget.clone(), counter.unit);
+        let Some((_, holders)) = self.groups.get(&own).and_then(|own| own.purses.get(&purse)).cloned() else {
             return;
         };
         let is_known = holders.contains_key(counter);
         let mut kept = holders;
         kept.retain(|other, hard| is_known || self.on_grants(workspace, other, *hard, now) > 0);
         kept.insert(counter.clone(), used.hard);
-        if let Some((_, holders)) = self.groups.get_mut(&own).and_then(|own| own.purses.get_mut(&used.budget)) {
+        if let Some((_, holders)) = self.groups.get_mut(&own).and_then(|own| own.purses.get_mut(&purse)) {
             *holders = kept;
         }
     }
@@ -470,7 +474,13 @@ impl State {
                 }
                 hold.end(end, now);
             }
-            (Some(hold), Some(End::Settled)) if hold.record.end == Some(End::Expired) => hold.end(End::Settled, now),
+            (Some(hold), Some(End::Settled)) if hold.record.end == Some(End::Expired) => {
+                let (serial, attempts) = (hold.serial, hold.attempts());
+                let used = used.unwrap_or(hold.record.taken.amounts);
+                let more = used.beyond(hold.record.used).beyond(attempts);
+                hold.end(End::Settled, now);
+                self.use_late(serial, more);
+            }
             (None, Some(end)) if id.slot() == crate::decision::id::slot(workspace) => {
                 self.holds.push(unknown(workspace, id, end, now));
             }

@@ -285,7 +285,11 @@ pub(crate) async fn a_late_settle_of_a_call_gives_nothing_back_twice(store: Stor
     for _ in 0..2 {
         desk.settle_using(call, tokens(50), &[row(&day, 50, 2)]).await;
         assert_eq!(desk.balance(&day).await, (50, 100));
-        assert_eq!(account(&desk, parent).await, (0, 100, 2, 1), "it had given back before");
+        assert_eq!(
+            account(&desk, parent).await,
+            (50, 100, 2, 1),
+            "it had given back before, and used it all the same"
+        );
         assert_eq!(desk.end_of(call).await, Some(End::Settled));
     }
 }

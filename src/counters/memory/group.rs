@@ -30,6 +30,12 @@ pub(super) struct PurseCell {
     pub(super) holders: Vec<(Arc<Counter>, i64)>,
 }
 
+impl PurseCell {
+    pub(super) fn is_of(&self, budget: &BudgetId, unit: Unit) -> bool {
+        self.purse.budget == *budget && self.purse.unit == unit
+    }
+}
+
 /// A rebuild that has begun and not ended.
 struct Rebuild {
     token: u64,
@@ -92,10 +98,10 @@ impl Group {
     }
 
     /// The purse of a budget, as far as it is known as of `now`.
-    pub(super) fn purse(&self, budget: &BudgetId, now: Timestamp) -> Option<&PurseCell> {
+    pub(super) fn purse(&self, budget: &BudgetId, unit: Unit, now: Timestamp) -> Option<&PurseCell> {
         self.built_at?;
         let mut purses = self.purses.iter();
-        purses.find(|cell| cell.purse.budget == *budget && now < cell.purse.until)
+        purses.find(|cell| cell.is_of(budget, unit) && now < cell.purse.until)
     }
 
     /// What grants paid of a counter.
@@ -115,7 +121,7 @@ impl Group {
 
     /// Copies a purse if it is newer than the one that is here.
     pub(super) fn set_purse(&mut self, purse: &Purse) {
-        match self.purses.iter_mut().find(|cell| cell.purse.budget == purse.budget) {
+        match self.purses.iter_mut().find(|cell| cell.is_of(&purse.budget, purse.unit)) {
             Some(cell) if purse.is_newer(&cell.purse) => cell.purse = purse.clone(),
             Some(_) => {}
             None => self.purses.push(PurseCell {

@@ -205,6 +205,22 @@ impl Shard {
         }
     }
 
+    /// A call that had given back what it held is settled after all: its run, while it lives, has that much less, and holds it no more.
+    pub(super) fn use_late(&mut self, id: ReservationId, used: Option<Amounts>) {
+        let Some(Remembered::Hold(call)) = self.records.get(&id) else {
+            return;
+        };
+        let Some(parent) = call.drawn_from() else { return };
+        let tried = if call.keeps_rates(End::Expired) {
+            call.attempts()
+        } else {
+            Amounts::ZERO
+        };
+        let more = used.unwrap_or(call.taken.amounts).beyond(call.used()).beyond(tried);
+        let freed = self.follow(&parent, Amounts::ZERO, more, false);
+        self.free(parent.id, freed, |_| true);
+    }
+
     pub(super) fn is_parent(&self, id: ReservationId) -> bool {
         let known = self.records.get(&id);
         matches!(known, Some(Remembered::Hold(hold)) if hold.is_live() && hold.parent().is_some())

@@ -214,9 +214,8 @@ impl Shard {
                 self.use_up(id, Some(used));
                 self.end(id, end, now);
             }
-            (Some((true, Some((End::Expired, _)))), Progress::Ended(End::Settled) | Progress::EndedUsing(End::Settled, _)) => {
-                self.settle_late(id, now);
-            }
+            (Some((true, Some((End::Expired, _)))), Progress::Ended(End::Settled)) => self.settle_late(id, None, now),
+            (Some((true, Some((End::Expired, _)))), Progress::EndedUsing(End::Settled, used)) => self.settle_late(id, Some(used), now),
             (None, Progress::Ended(end) | Progress::EndedUsing(end, _)) if id.slot() == slot(workspace) => {
                 self.bury(id, workspace.clone(), FINGERPRINT_UNKNOWN, end, now);
             }
@@ -309,7 +308,7 @@ impl Shard {
     }
 
     /// Frees amounts on those counters of a live hold that are `wanted`.
-    fn free(&mut self, id: ReservationId, amounts: Amounts, wanted: impl Fn(&Counter) -> bool) {
+    pub(super) fn free(&mut self, id: ReservationId, amounts: Amounts, wanted: impl Fn(&Counter) -> bool) {
         let Some(hold) = self.records.get_mut(&id).and_then(Remembered::live) else {
             return;
         };
@@ -353,8 +352,10 @@ impl Shard {
         }
     }
 
-    /// An expired reservation was settled after all: its requests are spent now, so no rate keeps them a second time.
-    fn settle_late(&mut self, id: ReservationId, now: Timestamp) {
+    /// An expired reservation was settled after all: its requests are spent now, so no rate keeps them a second time. A call used what it had
+    /// given back to its run; no word of it means as much as it held.
+    fn settle_late(&mut self, id: ReservationId, used: Option<Amounts>, now: Timestamp) {
+        self.use_late(id, used);
         let Some(known) = self.records.remove(&id) else {
             return;
         };

@@ -31,7 +31,7 @@ impl Workspace {
 
     /// What a purse has left for one counter: less what the others hold on it. `None`: only the ledger knows.
     pub(super) fn left(&self, used: &PurseUse, counter: &Counter, now: Timestamp) -> Option<i64> {
-        let cell = self.groups.get(&Whose::Workspace)?.purse(&used.budget, now)?;
+        let cell = self.groups.get(&Whose::Workspace)?.purse(&used.budget, counter.unit, now)?;
         let others = cell.holders.iter().filter(|(other, _)| **other != *counter);
         let held = others.map(|(other, hard)| self.on_grants(other, *hard, now));
         let (count, sum) = held
@@ -59,7 +59,7 @@ impl Workspace {
         if self.on_grants(counter, used.hard, now) == 0 {
             return;
         }
-        let find = |group: &mut Group| group.purses.iter().position(|cell| cell.purse.budget == used.budget);
+        let find = |group: &mut Group| group.purses.iter().position(|cell| cell.is_of(&used.budget, counter.unit));
         let Some(own) = self.groups.get_mut(&Whose::Workspace) else {
             return;
         };

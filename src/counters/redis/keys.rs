@@ -128,14 +128,18 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The field of a counter. The scripts read its first two letters and the end of its period.
-pub(super) fn field(counter: &Counter) -> String {
-    let unit = match counter.unit {
+fn unit_letter(unit: Unit) -> char {
+    match unit {
         Unit::Tokens => 'T',
         Unit::Usd => 'U',
         Unit::Requests => 'R',
         Unit::Credits => 'C',
-    };
+    }
+}
+
+/// The field of a counter. The scripts read its first two letters and the end of its period.
+pub(super) fn field(counter: &Counter) -> String {
+    let unit = unit_letter(counter.unit);
     let kind = match counter.kind {
         PeriodKind::Minute => 'm',
         PeriodKind::Hour => 'h',
@@ -150,9 +154,9 @@ pub(super) fn field(counter: &Counter) -> String {
     format!("{unit}{kind}{start},{end},{}", counter.feature_column())
 }
 
-/// The field of what a budget's grants have left.
-pub(super) fn purse_field(budget: &BudgetId) -> String {
-    format!("p{budget}")
+/// The field of what a budget's grants have left of a unit.
+pub(super) fn purse_field(budget: &BudgetId, unit: Unit) -> String {
+    format!("p{}{budget}", unit_letter(unit))
 }
 
 /// The place of a unit among amounts, as scripts count.

@@ -59,12 +59,12 @@ pub(super) fn pack_plain(call: &mut Call<'_>, request: &HoldRequest, columns: &C
         counters.filter(move |(_, counter)| columns.place(counter) == place)
     };
     if !holds_on_workspace {
-        pack_group(pack, std::iter::empty(), &request.purses);
+        pack_group(pack, &request.counters, std::iter::empty(), &request.purses);
     }
     for place in 1..=columns.groups.len() as i64 {
         let is_first = holds_on_workspace && place == 1;
         let purses = if is_first { request.purses.as_slice() } else { &[] };
-        pack_group(pack, of_group(place).map(|(_, counter)| counter), purses);
+        pack_group(pack, &request.counters, of_group(place).map(|(_, counter)| counter), purses);
     }
     for (number, counter) in (1..=columns.groups.len() as i64).flat_map(of_group) {
         pack.int(number as i64 + 1).int(unit_place(counter.unit)).int(born_at(counter));
@@ -104,7 +104,8 @@ pub(super) fn held(request: &HoldRequest, reply: &mut Reply) -> Result<HoldOutco
     })
 }
 
-fn pack_group<'a>(pack: &mut Pack, counters: impl Iterator<Item = &'a Counter> + Clone, purses: &[PurseUse]) {
+/// `all` are the counters of the request, of which `counters` are this group's.
+fn pack_group<'a>(pack: &mut Pack, all: &[Counter], counters: impl Iterator<Item = &'a Counter> + Clone, purses: &[PurseUse]) {
     pack.int((OWN_FIELDS.len() + counters.clone().count() + purses.len()) as i64);
     for name in OWN_FIELDS {
         pack.text(name.as_bytes());
@@ -113,7 +114,7 @@ fn pack_group<'a>(pack: &mut Pack, counters: impl Iterator<Item = &'a Counter> +
         pack.text(field(counter).as_bytes());
     }
     for used in purses {
-        pack.text(purse_field(&used.budget).as_bytes());
+        pack.text(purse_field(&used.budget, all[used.counter].unit).as_bytes());
     }
 }
 

@@ -112,7 +112,8 @@ pub(super) fn pack_uses(pack: &mut Pack, purses: &[PurseUse], counters: &[Counte
     pack.list(|list| {
         for used in purses {
             let counter = &counters[used.counter];
-            list.int(used.counter as i64 + 1).text(purse_field(&used.budget).as_bytes());
+            list.int(used.counter as i64 + 1)
+                .text(purse_field(&used.budget, counter.unit).as_bytes());
             list.int(exactly(used.hard)).text(counter.whose.column().as_bytes());
             list.text(field(counter).as_bytes());
         }
@@ -122,7 +123,8 @@ pub(super) fn pack_uses(pack: &mut Pack, purses: &[PurseUse], counters: &[Counte
 pub(super) fn pack_purses(pack: &mut Pack, purses: &[Purse]) {
     pack.list(|list| {
         for purse in purses {
-            list.text(purse_field(&purse.budget).as_bytes()).int(exactly(purse.left));
+            list.text(purse_field(&purse.budget, purse.unit).as_bytes())
+                .int(exactly(purse.left));
             list.moment(purse.until).int(purse.version);
         }
     });

@@ -28,7 +28,7 @@ impl Hold {
     }
 
     /// What a line says of a call that ended, beyond its use: attempts that some rate still counts.
-    fn attempts(&self) -> Amounts {
+    pub(super) fn attempts(&self) -> Amounts {
         let is_kept = |counter: &&Counter| counter.unit == Unit::Requests && self.holds(counter) > 0;
         let kept = self.counters.iter().find(is_kept);
         Amounts {
@@ -62,6 +62,14 @@ impl State {
                 calls: parent.lines.len() as i64,
                 children: parent.lines.iter().filter(|line| line.lives).count() as i64,
             }));
+        }
+    }
+
+    /// A call that had given back what it held did use so much more: its run has that much less.
+    pub(super) fn use_late(&mut self, call: u64, more: Amounts) {
+        let live = self.holds.iter_mut().filter(|hold| hold.record.end.is_none());
+        for line in live.flat_map(|hold| &mut hold.lines).filter(|line| line.call == call) {
+            line.used = line.used.plus(more);
         }
     }
 

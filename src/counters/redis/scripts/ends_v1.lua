@@ -181,6 +181,26 @@ local function ends()
     end
   end
 
+  -- A call that had given back what it held is settled after all: its run, while it lives, has that much less, and holds it no more. What
+  -- was kept as attempted the run has less already.
+  local function use_late(r, used)
+    local p, parent_id = parent(r)
+    if not p then
+      return
+    end
+    local more = {}
+    for i = 0, 3 do
+      more[i + 1] = math.max((used and used[i + 1] or r[TAKEN + i]) - r[USED + i], 0)
+    end
+    for i = 2, r[CHARGED] == 0 and #r[COUNTERS] or 0, 3 do
+      if is_sticky(r[COUNTERS][i]) then
+        more[3] = math.max(more[3] - remaining(r)[3], 0)
+        break
+      end
+    end
+    free(p, follow(p, parent_id, {0, 0, 0, 0}, more, 0))
+  end
+
   -- A reservation as it is now: past its expiry it has ended, and after a day an end is forgotten.
   local function refreshed(id)
     local r = record(id)
@@ -259,6 +279,7 @@ local function ends()
       -- With its claim ended it may have expired long ago.
       refreshed(id)
     elseif r[END] == EXPIRED and ended == SETTLED then
+      use_late(r, used)
       -- It is spent now, so no rate keeps it a second time.
       if r[COUNTERS] and r[CHARGED] == 0 then
         free(r, remaining(r), true)

@@ -1,6 +1,6 @@
 #!lua
 -- Purses: what the grants of a budget have left. Each is a field of the workspace's own group:
---   p budget   three doubles, left, until and version; then a line for each counter that has held on it: ':' column ' ' field ' ' limit
+--   p unit budget   three doubles, left, until and version; then a line for each counter that has held on it: ':' column ' ' field ' ' limit
 -- A use of a purse is five values: the counter's place, the purse's field, the limit, the counter's column and field.
 local HOLDERS_MAX = 200
 

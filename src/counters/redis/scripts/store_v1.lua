@@ -15,7 +15,7 @@
 --            b  when it was built; absent: not live t  token of the rebuild that runs     s, w  since when, and how long others wait
 --            a  epoch in which the workspace's open reservations were last compared with the ledger (only in its group '*')
 --            c  when to look for ended periods      u  when its time to live was set
---            p budget  what grants have left, see grants_v1.lua (only in its group '*')
+--            p unit budget  what grants have left, see grants_v1.lua (only in its group '*')
 --            o  no fewer reservations are open than this: what ends does not lower it (only in its group '*'; absent: unknown)
 --            unit kind start ',' end ',' feature   a counter, see cell_of: held, and of its newest row spent, version and paid
 --          <prefix>{tag}r:id                 a reservation, see below
