@@ -166,6 +166,8 @@ async fn a_patch_changes_what_it_names_and_null_takes_away() {
         (json!({"seats": "5"}), 400, "/seats"),
         (json!({"seats": -1}), 422, "/seats"),
         (json!({"plan_id": "nope"}), 422, "/plan_id"),
+        (json!({"stripe_customer_id": ""}), 422, "/stripe_customer_id"),
+        (json!({"stripe_customer_id": "x".repeat(256)}), 422, "/stripe_customer_id"),
         (json!([1]), 400, ""),
         (json!(null), 400, ""),
     ] {
@@ -310,12 +312,17 @@ async fn plans_and_models_are_listed_by_id_in_pages() {
         for (query, status) in [
             ("limit=0", 422),
             ("limit=501", 422),
-            ("limit=-1", 400),
+            ("limit=-1", 422),
+            ("limit=99999999999999999999", 422),
+            ("limit=+1", 400),
+            ("limit=", 400),
             ("cursor=%21", 422),
             ("colour=red", 400),
         ] {
             let answer = app.get(&format!("/v1/admin/{path}?{query}")).await;
             assert_eq!(answer.status.as_u16(), status, "{path}?{query}: {}", answer.text);
+            let name = query.split('=').next().unwrap_or_default();
+            assert!(answer.text.contains(name), "it is said which parameter: {}", answer.text);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `/v1/workspaces/{id}/…` for reading and `/v1/admin/workspaces/{id}` for what an operator sets.
 
 use super::call::{Answer, Call, answer, ok};
-use super::grants::{GRANTS_PAGE_MAX, GrantOut};
+use super::grants::{GRANTS_PAGE_MAX, GrantOut, amount_of};
 use super::json;
 use super::problem::Problem;
 use super::top_ups::{self, TopUpBody};
@@ -232,9 +232,10 @@ impl WorkspaceBody {
         if self
             .stripe_customer_id
             .as_ref()
-            .is_some_and(|id| id.len() > STRIPE_CUSTOMER_CHARS_MAX || !id.bytes().all(|b| b.is_ascii_graphic()))
+            .is_some_and(|id| id.is_empty() || id.len() > STRIPE_CUSTOMER_CHARS_MAX || !id.bytes().all(|b| b.is_ascii_graphic()))
         {
-            return Err(refuse("/stripe_customer_id", "must be visible ASCII, such as cus_…".to_owned()));
+            let told = format!("must be 1 to {STRIPE_CUSTOMER_CHARS_MAX} characters of visible ASCII, such as cus_…, or null");
+            return Err(refuse("/stripe_customer_id", told));
         }
         if self.revenue_usd.is_some_and(|usd| usd < Usd::ZERO || usd > Usd::LIMIT_MAX) {
             return Err(refuse("/revenue_usd", "must be from 0 to 4000000".to_owned()));
@@ -274,25 +275,12 @@ impl OverrideBody {
             pointer: format!("/overrides/{id}{field}"),
             detail,
         };
-        let misshapen = |field: &str, detail: &str| FlowError::Malformed {
-            pointer: format!("/overrides/{id}{field}"),
-            detail: detail.to_owned(),
-        };
         let budget = plan.and_then(|plan| plan.budgets.iter().find(|budget| budget.id == *id));
         let budget = budget.ok_or_else(|| refuse("", format!("the plan has no budget {id}")))?;
-        let limit = |field: &str, limit: &Option<LimitIn>| match (limit, budget.unit) {
-            (None, _) => Ok(None),
-            (Some(LimitIn::Usd(text)), Unit::Usd) => match Usd::parse(text) {
-                Ok(usd) if usd >= Usd::ZERO && usd <= Usd::LIMIT_MAX => Ok(Some(usd.nanos())),
-                Ok(_) => Err(refuse(field, "must be from 0 to 4000000".to_owned())),
-                Err(why) => Err(refuse(field, why)),
-            },
-            (Some(LimitIn::Count(n)), unit) if unit != Unit::Usd => match n {
-                0..=LIMIT_COUNT_MAX => Ok(Some(*n)),
-                _ => Err(refuse(field, format!("must be from 0 to {LIMIT_COUNT_MAX}"))),
-            },
-            (Some(_), Unit::Usd) => Err(misshapen(field, "a limit in usd is a decimal string such as \"12.50\"")),
-            (Some(_), _) => Err(misshapen(field, "must be an integer, not a string")),
+        let limit = |field: &str, limit: &Option<LimitIn>| {
+            let pointer = format!("/overrides/{id}{field}");
+            let limit = limit.as_ref().map(|limit| amount_of(&pointer, limit, budget.unit, 0));
+            limit.transpose()
         };
         let change = Override {
             soft: limit("/soft", &self.soft)?,
