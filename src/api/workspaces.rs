@@ -10,7 +10,7 @@ use crate::decision::amount::{LIMIT_COUNT_MAX, Unit};
 use crate::decision::id::{BudgetId, PlanId, UserId, WorkspaceId};
 use crate::decision::money::Usd;
 use crate::decision::period::{AnchorDay, Calendar, Setting, Zone};
-use crate::decision::plan::Plan;
+use crate::decision::plan::{Budget, Plan};
 use crate::decision::time::Timestamp;
 use crate::decision::value;
 use crate::decision::workspace::{OVERRIDES_MAX, Override, SEATS_MAX, Seats, Status, Workspace};
@@ -179,7 +179,7 @@ fn out(workspace: &Workspace, plan: Option<&Plan>) -> WorkspaceOut {
     };
     let overrides = workspace.overrides.iter().map(|(id, change)| {
         let limit = |n: Option<i64>| {
-            n.map(|n| match unit(id) {
+            n.map(|n| match change.unit.or_else(|| unit(id)) {
                 Some(Unit::Usd) => LimitIn::Usd(Usd::from_nanos(n).to_string()),
                 _ => LimitIn::Count(n),
             })
@@ -246,8 +246,11 @@ impl WorkspaceBody {
         let plan = plan.map(AsRef::as_ref);
         let before = out(workspace, plan).body.overrides;
         let overrides = self.overrides.iter().map(|(id, change)| {
-            // One whose budget the plan has lost since stays as it is: it is in nobody's way until somebody changes it, or the plan.
-            let has_budget = plan.is_some_and(|plan| plan.budgets.iter().any(|budget| budget.id == *id));
+            // One whose budget the plan has lost since, or counts in another unit, stays as it is: it is in nobody's way until somebody
+            // changes it, or the plan.
+            let unit = workspace.overrides.get(id).and_then(|known| known.unit);
+            let is_its = |budget: &Budget| budget.id == *id && unit.is_none_or(|unit| unit == budget.unit);
+            let has_budget = plan.is_some_and(|plan| plan.budgets.iter().any(is_its));
             let stays = !has_budget && workspace.plan_id == self.plan_id && before.get(id) == Some(change);
             let known = workspace.overrides.get(id).filter(|_| stays).cloned();
             Ok((id.clone(), known.map_or_else(|| change.compile(id, plan), Ok)?))
@@ -286,6 +289,7 @@ impl OverrideBody {
             soft: limit("/soft", &self.soft)?,
             hard: limit("/hard", &self.hard)?,
             expires_at: self.expires_at,
+            unit: Some(budget.unit),
         };
         let (soft, hard) = (change.soft, change.hard.or(budget.hard));
         if let (Some(soft), Some(hard)) = (soft, hard)

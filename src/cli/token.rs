@@ -91,7 +91,9 @@ pub(super) fn known_secret(settings: &Settings) -> Result<Secret<SigningKey>, Fa
     let directory = &settings.data_dir;
     if settings.jwt_secret.is_none() && !settings.is_production() && !directory.join(keys::FILE).exists() {
         let directory = directory.display();
-        return Err(format!("there is no key in {directory} to make a credential with: give one in {TOKEN_VARIABLE}, or name --data-dir").into());
+        return Err(
+            format!("there is no key in {directory} to make a credential with: give one in {TOKEN_VARIABLE}, or name --data-dir").into(),
+        );
     }
     secret(settings)
 }

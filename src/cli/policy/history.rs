@@ -82,7 +82,10 @@ fn line(version: &PolicyVersion) -> String {
     if objects.is_empty() {
         shown.push_str("nothing: these files were applied, and said the same");
     }
-    let head = format!("{:>5}  {}  {}  {}", version.version, version.changed_at, version.actor, version.reason);
+    let head = format!(
+        "{:>5}  {}  {}  {}",
+        version.version, version.changed_at, version.actor, version.reason
+    );
     format!("{}\n       {shown}", head.trim_end())
 }
 
