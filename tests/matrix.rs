@@ -18,6 +18,7 @@ const FOREIGN: &str = "ws_foreign";
 /// A name that nothing has.
 const NOTHING: &str = "nothing";
 const NO_RESERVATION: &str = "rsv_00000000000080008000000000000000";
+const NO_DECISION: &str = "dec_01931f0c7a5b7c3e8f2a1b0c9d8e7f6a";
 
 /// How a route names the workspace that it is about.
 enum Names {
@@ -25,6 +26,10 @@ enum Names {
     Path(fn(&World, &str) -> String),
     /// In its body.
     Body,
+    /// In the items of its body, each of which is answered by itself.
+    Items,
+    /// Nowhere: it lists what the credential sees.
+    Listed,
     /// It belongs to all of them, and takes no bound credential.
     None,
 }
@@ -33,6 +38,7 @@ struct World {
     app: TestApp,
     /// Of each workspace.
     reservations: BTreeMap<&'static str, String>,
+    decisions: BTreeMap<&'static str, String>,
     keys: BTreeMap<(Word, bool), String>,
     expired_key: String,
     revoked_key: String,
@@ -44,10 +50,13 @@ type Word = &'static str;
 impl World {
     async fn new() -> Self {
         let app = TestApp::start().await;
-        let mut reservations = BTreeMap::new();
+        let (mut reservations, mut decisions) = (BTreeMap::new(), BTreeMap::new());
         for workspace in [OWN, FOREIGN] {
             app.workspace_with_tokens(workspace, 1_000_000).await;
-            reservations.insert(workspace, app.authorize(workspace).reserved().await);
+            let allowed = app.authorize(workspace).allowed().await;
+            let id = |name: &str| allowed[name].as_str().expect("an id").to_owned();
+            reservations.insert(workspace, id("reservation_id"));
+            decisions.insert(workspace, id("decision_id"));
         }
         let mut keys = BTreeMap::new();
         for scope in Scope::ALL {
@@ -69,6 +78,7 @@ impl World {
         let text = |made: &Value| made["secret"].as_str().expect("a secret").to_owned();
         Self {
             reservations,
+            decisions,
             keys,
             expired_key: text(&expired),
             revoked_key: text(&revoked),
@@ -141,10 +151,17 @@ fn names(route: &Route) -> Names {
                 .unwrap_or_else(|| NO_RESERVATION.to_owned())
         });
     }
+    if route.path.contains("/decisions/{id}") {
+        return Names::Path(|world, workspace| world.decisions.get(workspace).cloned().unwrap_or_else(|| NO_DECISION.to_owned()));
+    }
     if !route.access.takes_bound() {
         return Names::None;
     }
-    Names::Body
+    match (route.method.as_str(), route.path) {
+        ("POST", "/v1/authorize/batch") => Names::Items,
+        ("GET", "/v1/admin/workspaces") => Names::Listed,
+        _ => Names::Body,
+    }
 }
 
 /// A body that this route takes, about that workspace. Where the path names the workspace, whatever it takes.
@@ -153,6 +170,9 @@ fn body(route: &Route, workspace: &str) -> Option<Value> {
     Some(match (route.method.as_str(), route.path) {
         ("GET" | "DELETE", _) => return None,
         ("POST", "/v1/authorize") => json!({"workspace_id": workspace, "feature": "f", "model": "big", "input_tokens": 1}),
+        ("POST", "/v1/authorize/batch") => {
+            json!({"requests": [{"workspace_id": workspace, "feature": "f", "model": "big", "input_tokens": 1}]})
+        }
         ("POST", "/v1/usage") => json!({"workspace_id": workspace, "feature": "f", "model": "big", "request_id": "m1", "usage": usage}),
         ("POST", "/v1/events") => json!({"specversion": "1.0", "id": "m2", "source": "/matrix", "type": "use", "subject": workspace,
             "data": {"feature": "f", "model": "big", "usage": usage}}),
@@ -293,7 +313,7 @@ async fn another_tenants_things_look_like_nothing_on_every_route() {
         let name_of = match names(&route) {
             Names::None => continue,
             Names::Path(name_of) => name_of,
-            Names::Body => |_: &World, _: &str| NOTHING.to_owned(),
+            Names::Body | Names::Items | Names::Listed => |_: &World, _: &str| NOTHING.to_owned(),
         };
         for scope in route.access.scopes().iter().chain([Scope::Admin]) {
             for (name, credential) in world.credentials(scope, true) {
@@ -304,13 +324,29 @@ async fn another_tenants_things_look_like_nothing_on_every_route() {
                     let reply = world
                         .send(&route, &filled(&route, &id), Some(&credential), body(&route, workspace))
                         .await;
-                    assert_eq!(reply.status.as_u16(), 404, "{place}, {workspace}: {}", reply.text);
-                    let mut problem = reply.json();
+                    let kind = reply.header("content-type").map(str::to_owned);
+                    let mut problem = match names(&route) {
+                        Names::Listed => {
+                            assert!(!reply.text.contains(workspace), "{place}: {}", reply.text);
+                            reply.expect(200);
+                            continue;
+                        }
+                        Names::Items => {
+                            let mut answer = reply.json();
+                            let item = answer["results"][0].take();
+                            assert_eq!(item["status"], 404, "{place}, {workspace}: {item}");
+                            item["error"].clone()
+                        }
+                        _ => {
+                            assert_eq!(reply.status.as_u16(), 404, "{place}, {workspace}: {}", reply.text);
+                            reply.json()
+                        }
+                    };
                     problem["instance"] = Value::Null;
-                    seen.push((
-                        problem.to_string().replace(&id, "…"),
-                        reply.header("content-type").map(str::to_owned),
-                    ));
+                    seen.push((problem.to_string().replace(&id, "…"), kind));
+                }
+                if matches!(names(&route), Names::Listed) {
+                    continue;
                 }
                 assert_eq!(seen[0], seen[1], "{place}: what is foreign and what is unknown differ");
                 asked += 1;

@@ -174,9 +174,6 @@ pub(super) const NUMBER_WORKSPACE: &str = "UPDATE workspace SET change_number = 
 pub(super) const ADD_POLICY_VERSION: &str =
     "INSERT INTO policy_version (version, changed_at, actor, reason, files_hash) VALUES ($1, $2, $3, $4, $5)";
 
-pub(super) const ADD_POLICY_OBJECT: &str = "INSERT INTO policy_object (kind, id, version, policy_version, body) VALUES ($1, $2, \
-     1 + COALESCE((SELECT MAX(version) FROM policy_object WHERE kind = $1 AND id = $2), 0), $3, $4)";
-
 pub(super) const LAST_RECORDED: &str = "SELECT MAX(recorded_at) FROM entry";
 
 /// Not older than `$2`.

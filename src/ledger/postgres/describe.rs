@@ -3,7 +3,7 @@
 
 use super::fault::Fault;
 use super::server::Server;
-use super::{Connection, audited, follow, history_read, read, sql};
+use super::{Connection, audited, follow, history_read, objects, read, sql};
 use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
@@ -116,11 +116,7 @@ impl Description<Option<i64>> for PolicyChange {
         if head.execute(&mut *connection).await?.rows_affected() == 0 {
             return Ok((None, false));
         }
-        for (kind, id, body) in &self.objects {
-            let body = body.as_ref().map(serde_json::Value::to_string);
-            let object = sqlx::query(shared::ADD_POLICY_OBJECT).bind(kind).bind(id).bind(version).bind(body);
-            object.execute(&mut *connection).await?;
-        }
+        objects::write(connection, self, version).await?;
         audited::write(connection, &self.audited).await?;
         follow::tell(connection).await?;
         Ok((Some(version), true))

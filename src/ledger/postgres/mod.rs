@@ -75,6 +75,9 @@ mod lead;
 mod listed;
 mod many;
 mod months;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../objects.rs"]
+mod objects;
 mod paid;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../paying.rs"]

@@ -55,7 +55,7 @@ pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
 pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
-pub(super) use workspace::{ChangedWorkspaceRow, PolicyObjectRow, SumVersionRecord, WorkspaceRecord};
+pub(super) use workspace::{ChangedWorkspaceRow, PolicyObjectRecord, PolicyObjectRow, SumVersionRecord, WorkspaceRecord};
 
 /// What can be a row of a statement.
 pub(super) trait Record {

@@ -93,6 +93,17 @@ impl SumVersionRecord {
     }
 }
 
+record! {
+    /// An object of one policy version, as it is written.
+    struct PolicyObjectRecord of "policy_object" {
+        kind: String,
+        id: String,
+        version: i64,
+        policy_version: i64,
+        body: Option<String>,
+    }
+}
+
 /// A row of `policy_object`, the newest of its kind and id.
 #[derive(sqlx::FromRow)]
 pub(in crate::ledger) struct PolicyObjectRow {

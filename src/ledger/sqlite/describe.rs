@@ -3,7 +3,7 @@
 
 use super::fault::Fault;
 use super::writer::{Call, Described};
-use super::{Connection, File, audited, history_read, posting, read};
+use super::{Connection, File, audited, history_read, objects, posting, read};
 use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
@@ -78,11 +78,7 @@ impl Description<Option<i64>> for PolicyChange {
         let head = sqlx::query(sql::ADD_POLICY_VERSION).bind(version).bind(self.now.micros());
         let head = head.bind(&self.by.actor).bind(&self.by.reason).bind(&self.files_hash);
         head.execute(&mut *connection).await?;
-        for (kind, id, body) in &self.objects {
-            let body = body.as_ref().map(serde_json::Value::to_string);
-            let object = sqlx::query(sql::ADD_POLICY_OBJECT).bind(kind).bind(id).bind(version).bind(body);
-            object.execute(&mut *connection).await?;
-        }
+        objects::write(connection, self, version).await?;
         audited::write(connection, &self.audited).await?;
         Ok((Some(version), true))
     }

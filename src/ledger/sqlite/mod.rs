@@ -65,6 +65,9 @@ mod lead;
 mod listed;
 mod many;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../objects.rs"]
+mod objects;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../paying.rs"]
 mod paying;
 mod posting;
