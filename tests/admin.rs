@@ -166,6 +166,8 @@ async fn a_patch_changes_what_it_names_and_null_takes_away() {
         (json!({"seats": "5"}), 400, "/seats"),
         (json!({"seats": -1}), 422, "/seats"),
         (json!({"plan_id": "nope"}), 422, "/plan_id"),
+        (json!({"stripe_customer_id": ""}), 422, "/stripe_customer_id"),
+        (json!({"stripe_customer_id": "x".repeat(256)}), 422, "/stripe_customer_id"),
         (json!([1]), 400, ""),
         (json!(null), 400, ""),
     ] {
@@ -214,6 +216,41 @@ async fn a_patch_is_a_merge_patch_by_its_type_or_plain_json() {
 }
 
 // What an override or a suspension does, and for how long.
+
+#[tokio::test]
+async fn a_budget_that_counts_something_else_is_not_limited_by_what_was_said_of_the_one_before() {
+    let app = TestApp::start().await;
+    let plan = |unit: &str, hard: Value| json!({"budgets": [{"id": "b", "unit": unit, "period": "month", "hard": hard}]});
+    app.workspace_on("ws", plan("tokens", json!(1_000))).await;
+    let path = "/v1/admin/workspaces/ws";
+    let said = json!({"overrides": {"b": {"hard": 5_000}}, "top_ups": {"b": {"below": 4_000, "amount": 7}}});
+    let said = app.patch(path, said).await.expect(200);
+    assert_eq!(app.budget("ws", "b").await["hard"], 5_000);
+    let name = said["plan_id"].as_str().expect("a plan").to_owned();
+    // 5,000 tokens were 0.000005 USD, and a dollar a billion tokens.
+    app.put(&format!("/v1/admin/plans/{name}"), plan("usd", json!("100")))
+        .await
+        .expect(200);
+    assert_eq!(app.budget("ws", "b").await["hard"], "100.000000000");
+    let reservation = app.authorize("ws").tokens(10, 10).reserved().await;
+    app.settle(&reservation, 10, 10).await.expect(200);
+    assert_eq!(app.budget("ws", "b").await["granted"], "0.000000000", "nor is it topped up");
+    let other = app.patch(path, json!({"seats": 2})).await.expect(200);
+    assert_eq!(
+        (&other["overrides"], &other["top_ups"]),
+        (&said["overrides"], &said["top_ups"]),
+        "what was said is in nobody's way"
+    );
+    app.patch(path, json!({"overrides": {"b": {"hard": 6_000}}}))
+        .await
+        .problem(400, "malformed");
+    let mended = app
+        .patch(path, json!({"overrides": {"b": {"hard": "7", "soft": null}}}))
+        .await
+        .expect(200);
+    assert_eq!(mended["overrides"]["b"]["hard"], "7.000000000");
+    assert_eq!(app.budget("ws", "b").await["hard"], "7.000000000");
+}
 
 #[tokio::test]
 async fn an_override_holds_until_it_expires() {
@@ -310,12 +347,17 @@ async fn plans_and_models_are_listed_by_id_in_pages() {
         for (query, status) in [
             ("limit=0", 422),
             ("limit=501", 422),
-            ("limit=-1", 400),
+            ("limit=-1", 422),
+            ("limit=99999999999999999999", 422),
+            ("limit=+1", 400),
+            ("limit=", 400),
             ("cursor=%21", 422),
             ("colour=red", 400),
         ] {
             let answer = app.get(&format!("/v1/admin/{path}?{query}")).await;
             assert_eq!(answer.status.as_u16(), status, "{path}?{query}: {}", answer.text);
+            let name = query.split('=').next().unwrap_or_default();
+            assert!(answer.text.contains(name), "it is said which parameter: {}", answer.text);
         }
     }
 }

@@ -279,6 +279,9 @@ async fn corrections_are_refused_that_cannot_be_meant() {
         assert_eq!(answer.status.as_u16(), status, "{body}: {}", answer.text);
         assert_eq!(answer.json()["errors"][0]["pointer"], pointer, "{body}");
     }
+    app.post(CORRECTIONS, json!({"entry_id": id, "counted": {"usd": "1000001"}, "reason": "r"}))
+        .await
+        .problem(422, "amount_too_large");
     let huge = correct(&app, &original, tokens(68_719_476_736, 68_719_476_736)).await;
     huge.problem(422, "amount_too_large");
     for (scope, workspace) in [("usage:write authorize read", None), ("admin", Some("ws"))] {

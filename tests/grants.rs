@@ -374,6 +374,21 @@ async fn money_is_granted_in_decimals() {
     .await;
     app.post(GRANTS, json!({"amount": 5})).await.problem(400, "malformed");
     app.post(GRANTS, json!({"amount": "0"})).await.problem(422, "unacceptable");
+    // What no amount in usd may be has a code of its own, wherever it stands.
+    for amount in ["4000000.000000001", "4000001", "99999999999999999999"] {
+        app.post(GRANTS, json!({"amount": amount})).await.problem(422, "amount_too_large");
+        for member in ["overrides", "top_ups"] {
+            let inner = match member {
+                "overrides" => json!({"hard": amount}),
+                _ => json!({"below": "0.0001", "amount": amount}),
+            };
+            let refused = app.patch("/v1/admin/workspaces/ws", json!({member: {"money": inner}})).await;
+            refused.problem(422, "amount_too_large");
+        }
+    }
+    for amount in ["-1", "1.0000000001", "1e3", "99999999999999999999.0000000001"] {
+        app.post(GRANTS, json!({"amount": amount})).await.problem(422, "unacceptable");
+    }
     let grant = app.give(json!({"unit": "usd", "amount": "0.25"})).await;
     assert_eq!(
         (&grant["amount"], &grant["balance"]),

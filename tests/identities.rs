@@ -202,6 +202,17 @@ async fn what_cannot_be_a_key_is_refused_with_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_for_ever_has_no_end_and_a_name_that_can_be_seen() {
+    let app = TestApp::start().await;
+    let refused = async |body: Value| app.post("/v1/admin/api-keys", body).await.problem(422, "unacceptable");
+    let told = refused(json!({"scopes": ["read"], "expires_at": "9999-12-31T23:59:59Z"})).await;
+    assert!(told.to_string().contains("leave it out"), "{told}");
+    let told = refused(json!({"scopes": ["read"], "expires_at": "someday"})).await;
+    assert!(told.to_string().contains("is not a time"), "{told}");
+    refused(json!({"scopes": ["read"], "name": "a\u{202e}b"})).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_request_is_told_the_same_without_the_secret() {
     let app = TestApp::start().await;
     let send = async |path: &str, body: Value| {

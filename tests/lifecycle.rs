@@ -194,7 +194,14 @@ async fn a_policy_goes_from_files_to_the_ledger_and_back() {
         &["is there already", "--force"],
     );
     has(&place.read("exported/plans.yaml"), &["hard: 5"]);
-    has(&place.weir(&["policy", "apply", "exported"]).good(), &["nothing changes"]);
+    has(
+        &place.weir(&["policy", "apply", "exported"]).good(),
+        &["nothing changes", "notes that these files were applied"],
+    );
+    has(
+        &place.weir(&["policy", "history", "--limit", "1"]).good(),
+        &["nothing: these files were applied"],
+    );
     place.weir(&["policy", "export", "of-3", "--version", "3"]).good();
     has(&place.read("of-3/plans.yaml"), &["hard: 6"]);
     // Each change of an object has its record, in the name of whoever ran the command.
@@ -389,6 +396,8 @@ fn a_golden_case_that_fails_says_how() {
         &place.weir(&["policy", "test", name]).refused(),
         &["status: expected 200, got 400", "feture"],
     );
+    std::fs::write(&file, "cases: []\n").expect("written");
+    has(&place.weir(&["policy", "test", name]).refused(), &["no cases"]);
     std::fs::write(&file, case.replace("expect:", "expects:")).expect("written");
     has(
         &place.weir(&["policy", "test", name]).refused(),

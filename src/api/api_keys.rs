@@ -1,8 +1,10 @@
 //! `/v1/admin/api-keys`: credentials that Weir makes. A secret is in one answer and nowhere else; whoever loses it rotates the key.
 
 use super::auth::{Scope, ScopeSet, Seal, Verifier};
+use super::by::is_invisible;
 use super::call::{Answer, Call, answer, ok};
 use super::idempotency::KeptAs;
+use super::page;
 use super::problem::Problem;
 use super::reservations::durably;
 use super::routes::part;
@@ -12,13 +14,12 @@ use crate::decision::nearest::nearest;
 use crate::decision::time::Timestamp;
 use crate::decision::value;
 use crate::flow;
-use crate::flow::api_keys::{ApiKeyQuery, PAGE_KEYS_MAX};
+use crate::flow::api_keys::ApiKeyQuery;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-const LIMIT_DEFAULT: usize = 100;
 /// How long a replaced secret goes on to work unless the caller says otherwise.
 const OVERLAP_SECONDS_DEFAULT: i64 = 24 * 3600;
 
@@ -73,7 +74,7 @@ fn scopes<'de, D: Deserializer<'de>>(from: D) -> Result<ScopeSet, D::Error> {
 
 fn name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     let name = Option::<String>::deserialize(from)?;
-    let is_good = |name: &String| (1..=KEY_NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    let is_good = |name: &String| (1..=KEY_NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(is_invisible);
     if name.as_ref().is_some_and(|name| !is_good(name)) {
         return Err(value::unacceptable(format_args!(
             "a name has 1 to {KEY_NAME_CHARS_MAX} printable characters"
@@ -132,6 +133,7 @@ pub struct ApiKeysQuery {
     #[param(value_type = Option<String>)]
     workspace_id: Option<WorkspaceId>,
     /// 1 to 500, 100 by default.
+    #[serde(default, deserialize_with = "page::read_limit")]
     limit: Option<usize>,
     /// `next_cursor` of the page before.
     #[param(value_type = Option<String>)]
@@ -221,10 +223,7 @@ pub async fn create(call: Call) -> Answer {
 #[utoipa::path(get, path = "/v1/admin/api-keys", tag = "admin", params(ApiKeysQuery), responses((status = 200, body = ApiKeyPage)))]
 pub async fn list(call: Call) -> Answer {
     let query: ApiKeysQuery = call.query()?;
-    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=PAGE_KEYS_MAX).contains(&limit) {
-        return Err(Problem::unacceptable("/limit", format!("must be from 1 to {PAGE_KEYS_MAX}")));
-    }
+    let limit = page::limit(query.limit)?;
     let wanted = ApiKeyQuery {
         workspace: query.workspace_id,
         after: query.cursor,

@@ -33,6 +33,7 @@ pub struct AuditLogQuery {
     #[param(value_type = Option<String>)]
     to: Option<Timestamp>,
     /// 1 to 500, 100 by default.
+    #[serde(default, deserialize_with = "page::read_limit")]
     limit: Option<usize>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,

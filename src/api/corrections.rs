@@ -107,7 +107,10 @@ impl CorrectionRequest {
 
 impl CountedIn {
     fn read(&self) -> Result<Counted, Problem> {
-        if self.usd.is_some_and(|usd| usd < Usd::ZERO || usd > Usd::ENTRY_MAX) {
+        if self.usd.is_some_and(|usd| usd > Usd::ENTRY_MAX) {
+            return Err(Problem::amount_too_large_at("/counted/usd", "is at most 1000000 in usd"));
+        }
+        if self.usd.is_some_and(|usd| usd < Usd::ZERO) {
             return Err(Problem::unacceptable("/counted/usd", "must be from 0 to 1000000"));
         }
         let counted = Counted {

@@ -1,6 +1,8 @@
 //! `/v1/admin/workspaces/{id}/grants`: extra allowance that an operator gives to a budget of a workspace, lists and voids.
 
 use super::call::{Answer, Call, answer, ok};
+use super::idempotency::name_of_made;
+use super::page;
 use super::problem::Problem;
 use super::wire::Amount;
 use super::workspaces::LimitIn;
@@ -24,7 +26,6 @@ use utoipa::{IntoParams, ToSchema};
 
 /// The most grants of one page.
 pub(super) const GRANTS_PAGE_MAX: usize = 500;
-const LIMIT_DEFAULT: usize = 100;
 
 /// A grant to give.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -32,7 +33,7 @@ const LIMIT_DEFAULT: usize = 100;
 #[schema(example = json!({"key": "invoice-7781", "budget_id": "monthly_tokens", "amount": 500000, "priority": 10,
     "expires_at": "2030-01-01T00:00:00Z"}))]
 pub struct GrantBody {
-    /// Yours: the same grant under the same key is given once in its workspace.
+    /// Yours: the same grant under the same key is given once in its workspace. Absent: one is made of the `Idempotency-Key`, if there is one.
     #[serde(default)]
     #[schema(value_type = Option<String>, max_length = 255)]
     key: Option<RequestId>,
@@ -118,6 +119,14 @@ pub(super) fn priority<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Erro
     value::integer(from, "a priority", 0, 255).map(|priority| priority as u8)
 }
 
+/// More than any limit in usd may be.
+pub(super) fn too_large(pointer: &str) -> FlowError {
+    FlowError::LimitTooLarge {
+        pointer: pointer.to_owned(),
+        detail: "is at most 4000000 in usd".to_owned(),
+    }
+}
+
 /// An amount in a unit, from `least` on.
 pub(super) fn amount_of(pointer: &str, limit: &LimitIn, unit: Unit, least: i64) -> Result<i64, FlowError> {
     let refuse = |detail: String| FlowError::Unacceptable {
@@ -131,10 +140,12 @@ pub(super) fn amount_of(pointer: &str, limit: &LimitIn, unit: Unit, least: i64) 
     match (limit, unit) {
         (LimitIn::Usd(text), Unit::Usd) => match Usd::parse(text) {
             Ok(usd) if usd.nanos() >= least && usd <= Usd::LIMIT_MAX => Ok(usd.nanos()),
+            Ok(usd) if usd > Usd::LIMIT_MAX => Err(too_large(pointer)),
             Ok(_) => Err(refuse(format!(
                 "must be {} to 4000000",
                 if least == 0 { "from 0" } else { "above 0, up" }
             ))),
+            Err(_) if Usd::is_beyond(text) => Err(too_large(pointer)),
             Err(why) => Err(refuse(why)),
         },
         (LimitIn::Count(count), unit) if unit != Unit::Usd => match count {
@@ -260,8 +271,11 @@ impl GrantBody {
     responses((status = 201, body = GrantOut), (status = 200, description = "It was given before, under the same key.", body = GrantOut)))]
 pub async fn give(call: Call) -> Answer {
     let id = call.path_workspace()?;
-    let body: GrantBody = call.json()?;
+    let mut body: GrantBody = call.json()?;
     let now = call.service.clock.now();
+    if body.key.is_none() {
+        body.key = name_of_made(&call, now)?;
+    }
     let workspace = flow::workspace::find(&call.service, &id).await?.ok_or_else(Problem::not_found)?;
     let policy = call.service.policy.load();
     let plan = policy.plan(workspace.plan_id.as_ref()).map(AsRef::as_ref);
@@ -275,6 +289,7 @@ pub async fn give(call: Call) -> Answer {
 #[serde(deny_unknown_fields)]
 pub struct GrantsQuery {
     /// 1 to 500, 100 by default.
+    #[serde(default, deserialize_with = "page::read_limit")]
     limit: Option<usize>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
@@ -294,10 +309,7 @@ pub struct GrantsPage {
 pub async fn list(call: Call) -> Answer {
     let id = call.path_workspace()?;
     let query: GrantsQuery = call.query()?;
-    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=GRANTS_PAGE_MAX).contains(&limit) {
-        return Err(Problem::unacceptable("/limit", format!("must be from 1 to {GRANTS_PAGE_MAX}")));
-    }
+    let limit = page::limit(query.limit)?;
     let after = query.cursor.as_deref().map(read_cursor).transpose()?;
     // One more than asked for tells whether there is another page.
     let mut grants = flow::grant::list(&call.service, &id, after, limit + 1).await?;

@@ -2,12 +2,14 @@
 //! whose first request still runs is told so. Authorize needs none of this, because its reservation remembers.
 //!
 //! A key belongs to who sends it (subject and workspace) and to the path. Answers are kept by the flow; this process only knows which
-//! requests run in it.
+//! requests run in it. A request with a key runs to its end and has its answer kept even if its caller hangs up: that is whom keys are for.
 
 use super::call::{Answer, Call};
 use super::json::canonical;
 use super::problem::{Problem, ProblemCode};
+use super::routes::Handler;
 use crate::decision::id::RequestId;
+use crate::decision::time::Timestamp;
 use crate::flow::answer::{self, KeptAnswer};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::http::StatusCode;
@@ -25,7 +27,7 @@ pub struct Running(Mutex<HashMap<u128, u128>>);
 /// Beside an answer with a secret in it: what is kept of it, and told again. A secret is shown once, and kept nowhere.
 pub struct KeptAs(pub String);
 
-/// A request that runs. Its key is free again with this value, be it that the request was answered or that its caller hung up.
+/// A request that runs. Its key is free again with this value, be it that the request was answered or that it broke off.
 struct Turn {
     running: Data<Running>,
     key: u128,
@@ -72,10 +74,20 @@ fn mismatch() -> Problem {
 }
 
 /// Runs `call` once for its key: the first time it is handled, after that its first answer is told again.
-pub async fn once(call: Call, path: &str, key: &RequestId, running: &Data<Running>, handle: impl AsyncFnOnce(Call) -> Answer) -> Answer {
-    let (service, request) = (call.service.clone(), call.request.clone());
+pub async fn once(call: Call, path: &str, key: &RequestId, running: &Data<Running>, handle: Handler) -> Answer {
     let (key, fingerprint) = (digest_of_key(&call, path, key), fingerprint(&call));
-    let _turn = Turn::take(running, key, fingerprint)?;
+    let turn = Turn::take(running, key, fingerprint)?;
+    // In a task of its own, which goes on when the caller hangs up: whoever then asks again is told what was done.
+    let done = actix_web::rt::spawn(async move {
+        let answer = first_or_again(call, key, fingerprint, handle).await;
+        drop(turn);
+        answer
+    });
+    done.await.unwrap_or_else(|error| Err(Problem::internal().because(error)))
+}
+
+async fn first_or_again(call: Call, key: u128, fingerprint: u128, handle: Handler) -> Answer {
+    let (service, request) = (call.service.clone(), call.request.clone());
     match answer::recall(&service, key).await? {
         Some(kept) if kept.fingerprint == fingerprint => return again(kept),
         Some(_) => return Err(mismatch()),
@@ -96,6 +108,15 @@ pub async fn once(call: Call, path: &str, key: &RequestId, running: &Data<Runnin
         answer::keep(&service, key, kept).await;
     }
     Ok(response)
+}
+
+/// A name for what a call makes under its `Idempotency-Key`, another one each day, as the key is only good for one: it tells another node, or
+/// this one after a crash, that the thing is there already. `None`: the call has no key.
+pub fn name_of_made(call: &Call, now: Timestamp) -> Result<Option<RequestId>, Problem> {
+    let Some(key) = call.idempotency_key()? else { return Ok(None) };
+    let day = now.micros().div_euclid(answer::KEPT_SECONDS * 1_000_000);
+    let name = format!("idempotency:{:032x}:{day}", digest_of_key(call, call.request.path(), &key));
+    RequestId::parse(&name).map(Some).map_err(|why| Problem::internal().because(why))
 }
 
 fn again(kept: KeptAnswer) -> Answer {

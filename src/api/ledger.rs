@@ -29,6 +29,7 @@ pub struct LedgerQuery {
     #[param(value_type = Option<String>)]
     model: Option<ModelId>,
     /// 1 to 500, 100 by default.
+    #[serde(default, deserialize_with = "page::read_limit")]
     limit: Option<usize>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,

@@ -1,11 +1,29 @@
 //! Pages of lists: how many at a time, and where the next one goes on. A cursor is opaque to callers, and read with suspicion.
 
 use super::problem::Problem;
+use crate::decision::value;
 use crate::flow::read::PAGE_ENTRIES_MAX;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
 
 pub const LIMIT_DEFAULT: usize = 100;
+
+/// Reads `limit` of a query, and names it where it is no number: an error of a query string does not say where it is.
+pub fn read_limit<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::Error> {
+    let text = Cow::<str>::deserialize(from)?;
+    let is_whole = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse() {
+        Ok(limit) if is_whole(&text) => Ok(Some(limit)),
+        // -1 and what no integer of ours can be are whole numbers all the same.
+        _ if is_whole(text.strip_prefix('-').unwrap_or(&text)) => {
+            Err(value::unacceptable(format_args!("limit must be from 1 to {PAGE_ENTRIES_MAX}")))
+        }
+        _ => Err(D::Error::custom("limit must be an integer")),
+    }
+}
 
 /// How many a page has, 1 to 500.
 pub fn limit(given: Option<usize>) -> Result<usize, Problem> {

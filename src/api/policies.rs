@@ -18,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 #[serde(deny_unknown_fields)]
 pub struct PolicyQuery {
     /// 1 to 500, 100 by default.
+    #[serde(default, deserialize_with = "page::read_limit")]
     limit: Option<usize>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,

@@ -15,7 +15,7 @@ use actix_web::{HttpRequest, guard};
 use std::pin::Pin;
 use std::rc::Rc;
 
-type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answer>>>;
+pub(super) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answer>>>;
 
 /// One route.
 pub struct Route {
@@ -107,7 +107,7 @@ pub fn routes() -> Vec<Route> {
         POST "/v1/admin/api-keys/{id}/rotate", unbound, CREATES_ONE, api_keys::rotate;
         POST "/v1/admin/portal-tokens", Access::scope(Scope::Admin), SMALL, portal_tokens::create;
         GET "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), SMALL, grants::list;
-        POST "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), CREATES, grants::give;
+        POST "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), CREATES_ONE, grants::give;
         DELETE "/v1/admin/workspaces/{id}/grants/{grant}", Access::scope(Scope::Admin), SMALL, grants::void;
         GET "/healthz", Access::open(), SMALL, operations::healthz;
         GET "/readyz", Access::open(), SMALL, operations::readyz;

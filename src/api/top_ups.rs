@@ -63,7 +63,7 @@ fn expires_after_seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i6
 pub(super) fn out(workspace: &Workspace, plan: Option<&Plan>) -> BTreeMap<BudgetId, TopUpBody> {
     let body = |(id, top_up): (&BudgetId, &TopUp)| {
         let budget = plan.and_then(|plan| plan.budgets.iter().find(|budget| budget.id == *id));
-        let amount = |amount: i64| match budget.map(|budget| budget.unit) {
+        let amount = |amount: i64| match top_up.unit.or(budget.map(|budget| budget.unit)) {
             Some(Unit::Usd) => LimitIn::Usd(Usd::from_nanos(amount).to_string()),
             _ => LimitIn::Count(amount),
         };
@@ -79,7 +79,7 @@ pub(super) fn out(workspace: &Workspace, plan: Option<&Plan>) -> BTreeMap<Budget
     workspace.top_ups.iter().map(body).collect()
 }
 
-/// What is asked for, checked against the plan. One whose budget the plan has lost since stays as it is.
+/// What is asked for, checked against the plan. One whose budget the plan has lost since, or counts in another unit, stays as it is.
 pub(super) fn compile(
     bodies: &BTreeMap<BudgetId, TopUpBody>,
     workspace: &Workspace,
@@ -94,7 +94,8 @@ pub(super) fn compile(
     let one = |(id, body): (&BudgetId, &TopUpBody)| {
         let budget = plan.and_then(|plan| plan.budgets.iter().find(|budget| budget.id == *id));
         let known = workspace.top_ups.get(id);
-        if let (None, Some(known)) = (budget, known)
+        let is_its = |known: &TopUp| budget.is_some_and(|budget| known.unit.is_none_or(|unit| unit == budget.unit));
+        if let Some(known) = known.filter(|known| !is_its(known))
             && workspace.plan_id.as_ref() == plan_id
             && before.get(id) == Some(body)
         {
@@ -114,6 +115,7 @@ pub(super) fn compile(
             per_period_max: body.max_per_period,
             priority: body.priority,
             expires_after_seconds: body.expires_after_seconds,
+            unit: Some(budget.unit),
         };
         Ok((id.clone(), top_up))
     };

@@ -1,7 +1,7 @@
 //! `/v1/workspaces/{id}/…` for reading and `/v1/admin/workspaces/{id}` for what an operator sets.
 
 use super::call::{Answer, Call, answer, ok};
-use super::grants::{GRANTS_PAGE_MAX, GrantOut};
+use super::grants::{GRANTS_PAGE_MAX, GrantOut, amount_of};
 use super::json;
 use super::problem::Problem;
 use super::top_ups::{self, TopUpBody};
@@ -10,7 +10,7 @@ use crate::decision::amount::{LIMIT_COUNT_MAX, Unit};
 use crate::decision::id::{BudgetId, PlanId, UserId, WorkspaceId};
 use crate::decision::money::Usd;
 use crate::decision::period::{AnchorDay, Calendar, Setting, Zone};
-use crate::decision::plan::Plan;
+use crate::decision::plan::{Budget, Plan};
 use crate::decision::time::Timestamp;
 use crate::decision::value;
 use crate::decision::workspace::{OVERRIDES_MAX, Override, SEATS_MAX, Seats, Status, Workspace};
@@ -179,7 +179,7 @@ fn out(workspace: &Workspace, plan: Option<&Plan>) -> WorkspaceOut {
     };
     let overrides = workspace.overrides.iter().map(|(id, change)| {
         let limit = |n: Option<i64>| {
-            n.map(|n| match unit(id) {
+            n.map(|n| match change.unit.or_else(|| unit(id)) {
                 Some(Unit::Usd) => LimitIn::Usd(Usd::from_nanos(n).to_string()),
                 _ => LimitIn::Count(n),
             })
@@ -232,9 +232,10 @@ impl WorkspaceBody {
         if self
             .stripe_customer_id
             .as_ref()
-            .is_some_and(|id| id.len() > STRIPE_CUSTOMER_CHARS_MAX || !id.bytes().all(|b| b.is_ascii_graphic()))
+            .is_some_and(|id| id.is_empty() || id.len() > STRIPE_CUSTOMER_CHARS_MAX || !id.bytes().all(|b| b.is_ascii_graphic()))
         {
-            return Err(refuse("/stripe_customer_id", "must be visible ASCII, such as cus_…".to_owned()));
+            let told = format!("must be 1 to {STRIPE_CUSTOMER_CHARS_MAX} characters of visible ASCII, such as cus_…, or null");
+            return Err(refuse("/stripe_customer_id", told));
         }
         if self.revenue_usd.is_some_and(|usd| usd < Usd::ZERO || usd > Usd::LIMIT_MAX) {
             return Err(refuse("/revenue_usd", "must be from 0 to 4000000".to_owned()));
@@ -245,8 +246,11 @@ impl WorkspaceBody {
         let plan = plan.map(AsRef::as_ref);
         let before = out(workspace, plan).body.overrides;
         let overrides = self.overrides.iter().map(|(id, change)| {
-            // One whose budget the plan has lost since stays as it is: it is in nobody's way until somebody changes it, or the plan.
-            let has_budget = plan.is_some_and(|plan| plan.budgets.iter().any(|budget| budget.id == *id));
+            // One whose budget the plan has lost since, or counts in another unit, stays as it is: it is in nobody's way until somebody
+            // changes it, or the plan.
+            let unit = workspace.overrides.get(id).and_then(|known| known.unit);
+            let is_its = |budget: &Budget| budget.id == *id && unit.is_none_or(|unit| unit == budget.unit);
+            let has_budget = plan.is_some_and(|plan| plan.budgets.iter().any(is_its));
             let stays = !has_budget && workspace.plan_id == self.plan_id && before.get(id) == Some(change);
             let known = workspace.overrides.get(id).filter(|_| stays).cloned();
             Ok((id.clone(), known.map_or_else(|| change.compile(id, plan), Ok)?))
@@ -274,30 +278,18 @@ impl OverrideBody {
             pointer: format!("/overrides/{id}{field}"),
             detail,
         };
-        let misshapen = |field: &str, detail: &str| FlowError::Malformed {
-            pointer: format!("/overrides/{id}{field}"),
-            detail: detail.to_owned(),
-        };
         let budget = plan.and_then(|plan| plan.budgets.iter().find(|budget| budget.id == *id));
         let budget = budget.ok_or_else(|| refuse("", format!("the plan has no budget {id}")))?;
-        let limit = |field: &str, limit: &Option<LimitIn>| match (limit, budget.unit) {
-            (None, _) => Ok(None),
-            (Some(LimitIn::Usd(text)), Unit::Usd) => match Usd::parse(text) {
-                Ok(usd) if usd >= Usd::ZERO && usd <= Usd::LIMIT_MAX => Ok(Some(usd.nanos())),
-                Ok(_) => Err(refuse(field, "must be from 0 to 4000000".to_owned())),
-                Err(why) => Err(refuse(field, why)),
-            },
-            (Some(LimitIn::Count(n)), unit) if unit != Unit::Usd => match n {
-                0..=LIMIT_COUNT_MAX => Ok(Some(*n)),
-                _ => Err(refuse(field, format!("must be from 0 to {LIMIT_COUNT_MAX}"))),
-            },
-            (Some(_), Unit::Usd) => Err(misshapen(field, "a limit in usd is a decimal string such as \"12.50\"")),
-            (Some(_), _) => Err(misshapen(field, "must be an integer, not a string")),
+        let limit = |field: &str, limit: &Option<LimitIn>| {
+            let pointer = format!("/overrides/{id}{field}");
+            let limit = limit.as_ref().map(|limit| amount_of(&pointer, limit, budget.unit, 0));
+            limit.transpose()
         };
         let change = Override {
             soft: limit("/soft", &self.soft)?,
             hard: limit("/hard", &self.hard)?,
             expires_at: self.expires_at,
+            unit: Some(budget.unit),
         };
         let (soft, hard) = (change.soft, change.hard.or(budget.hard));
         if let (Some(soft), Some(hard)) = (soft, hard)

@@ -32,7 +32,8 @@ pub(super) struct ExplainArgs {
     /// A running service.
     #[arg(long)]
     url: Option<String>,
-    /// A credential with the scope read; absent: one is made with the key of the settings.
+    /// A credential with the scope read, which is better given in WEIR_TOKEN, where other users of the machine do not see it; absent: one is
+    /// made with the key of the settings.
     #[arg(long, requires = "url")]
     token: Option<String>,
 }
@@ -71,11 +72,11 @@ pub(super) fn explain(settings: &Settings, args: &ExplainArgs) -> Result<ExitCod
 }
 
 async fn ask(settings: &Settings, args: &ExplainArgs, url: &str, id: Id) -> Result<Option<Value>, Failure> {
-    let token = match &args.token {
-        Some(token) => token.clone(),
+    let token = match args.url.as_ref().and_then(|_| token::given(&args.token)) {
+        Some(token) => token,
         None => {
             let scopes = ScopeSet::of(Scope::Read);
-            token::sign(settings, &token::secret(settings)?, "explain", scopes, None, TOKEN_SECONDS)
+            token::sign(settings, &token::known_secret(settings)?, "explain", scopes, None, TOKEN_SECONDS)
         }
     };
     let (noun, id) = match id {

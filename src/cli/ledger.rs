@@ -1,6 +1,6 @@
 //! `weir ledger verify` and `weir rebuild-counters`: proves that everything derived is what the entries say, and derives it again.
 
-use super::{Failure, say, serve, token};
+use super::{Failure, say, serve, tell, token};
 use crate::api::auth::{Scope, ScopeSet};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
@@ -70,7 +70,7 @@ async fn embedded(settings: &Settings) -> Result<Verification, Failure> {
             let running = super::running::Service::new(&url, token)?;
             compare(&ledger, &running, &mut found).await?;
         }
-        None => eprintln!("no service runs on this data directory, so there are no counters to compare; each start derives them anew"),
+        None => tell("no service runs on this data directory, so there are no counters to compare; each start derives them anew"),
     }
     ledger.close().await;
     Ok(found)

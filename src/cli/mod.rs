@@ -31,16 +31,16 @@ struct Cli {
 #[derive(Args, Clone, Debug)]
 struct Common {
     /// Where to listen: HOST:PORT, port 0 for any.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Settings")]
     listen: Option<String>,
     /// Where the ledger and the keys are kept.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Settings")]
     data_dir: Option<String>,
     /// The directory of the policy files.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Settings")]
     policies: Option<String>,
     /// A file of settings.
-    #[arg(long, global = true, env = "WEIR_CONFIG")]
+    #[arg(long, global = true, env = "WEIR_CONFIG", help_heading = "Settings")]
     config: Option<PathBuf>,
 }
 
@@ -95,6 +95,11 @@ fn say(line: impl Display) -> io::Result<()> {
     }
 }
 
+/// Tells a person something beside what a command prints. Nobody who reads it is no error either.
+fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Anything that ends a command, told as it is.
 type Failure = Box<dyn std::error::Error>;
 
@@ -103,10 +108,10 @@ pub fn run() -> ExitCode {
     match dispatch(Cli::parse()) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("weir: {failure}");
+            tell(format_args!("weir: {failure}"));
             let mut cause = failure.source();
             while let Some(inner) = cause {
-                eprintln!("  because {inner}");
+                tell(format_args!("  because {inner}"));
                 cause = inner.source();
             }
             ExitCode::FAILURE
@@ -117,7 +122,7 @@ pub fn run() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     let loaded = cli.common.load()?;
     for warning in &loaded.warnings {
-        eprintln!("weir: warning: {warning}");
+        tell(format_args!("weir: warning: {warning}"));
     }
     let settings = &loaded.settings;
     match cli.command.unwrap_or(Command::Serve) {

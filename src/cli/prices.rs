@@ -34,6 +34,7 @@ pub(super) enum PricesCommand {
 
 #[derive(Args)]
 pub(super) struct ImportArgs {
+    /// The table, as it was fetched.
     file: PathBuf,
     /// litellm or genai-prices; absent: the file's shape tells.
     #[arg(long, value_parser = format)]
@@ -92,7 +93,8 @@ pub(super) fn prices(settings: &Settings, command: &PricesCommand) -> Result<Exi
         provider: args.provider.clone(),
         allow_zero: args.allow_zero,
     };
-    let table = read(&table_text(&args.file)?, args.format, &selection)?;
+    let unreadable = |why| format!("{}: {why}", args.file.display());
+    let table = read(&table_text(&args.file)?, args.format, &selection).map_err(unreadable)?;
     let terms = terms(args, &table)?;
     match args.apply {
         true => into_ledger(settings, args, &table, &terms),
@@ -255,8 +257,8 @@ fn refusals(merge: &Merge, all: bool) -> Result<(), Failure> {
         let reason: Reason = first.reason;
         let (same, others) = rest.split_at(rest.iter().take_while(|refused| refused.reason == reason).count());
         let name = |refused: &Refused| match refused.detail.as_str() {
-            "" => refused.model.clone(),
-            detail => format!("{} ({detail})", refused.model),
+            "" => visible(&refused.model),
+            detail => visible(&format!("{} ({detail})", refused.model)),
         };
         let names: Vec<String> = same.iter().map(name).collect();
         let count = same.len();
@@ -264,6 +266,12 @@ fn refusals(merge: &Merge, all: bool) -> Result<(), Failure> {
         rest = others;
     }
     Ok(())
+}
+
+/// What strangers wrote into a table must not move a terminal's cursor.
+fn visible(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(shown).collect()
 }
 
 fn listed(names: &[String], all: bool) -> String {

@@ -17,6 +17,11 @@ pub(super) struct Service {
     token: String,
 }
 
+/// Nobody answers.
+#[derive(Debug, thiserror::Error)]
+#[error("no service answers at {0}")]
+struct Away(String, #[source] reqwest::Error);
+
 /// The budgets of one workspace, or of one user of it, as the service shows them.
 #[derive(Default)]
 pub(super) struct Budgets(Vec<Budget>);
@@ -45,7 +50,7 @@ impl Service {
     pub(super) fn new(url: &str, token: String) -> Result<Self, Failure> {
         Ok(Self {
             client: Client::builder().no_proxy().build()?,
-            url: Url::parse(url)?,
+            url: Url::parse(url).map_err(|why| format!("{url} is no address such as http://127.0.0.1:8080: {why}"))?,
             token,
         })
     }
@@ -56,9 +61,15 @@ impl Service {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.clear().extend(path);
         }
-        let answer = self.client.get(url).bearer_auth(&self.token).send().await?;
+        let asked = self.client.get(url).bearer_auth(&self.token).send().await;
+        let answer = asked.map_err(|error| Away(self.url.to_string(), error.without_url()))?;
         match answer.status() {
             StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let problem: Value = answer.json().await.unwrap_or_default();
+                let why = problem["detail"].as_str().unwrap_or("it does not say why");
+                Err(format!("the service at {} refuses the credential: {why}", self.url).into())
+            }
             _ => Ok(Some(answer.error_for_status()?.json().await?)),
         }
     }

@@ -157,8 +157,8 @@ pub(super) fn replay(settings: &Settings, args: &ReplayArgs) -> Result<ExitCode,
     let run = format!("{:x}", SystemClock.now().micros());
     let trace = replay::read(args)?;
     actix_web::rt::System::new().block_on(async {
-        if let (Some(url), Some(token)) = (&args.url, &args.token) {
-            return outcome(replay::replay(args, trace, Target::new(url, token.clone(), run)?).await?);
+        if let Some((url, token)) = args.url.as_ref().zip(token::given(&args.token)) {
+            return outcome(replay::replay(args, trace, Target::new(url, token, run)?).await?);
         }
         let secret = token::secret(settings)?;
         let scopes = ScopeSet::of(Scope::Admin);

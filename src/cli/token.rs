@@ -77,6 +77,27 @@ pub(super) fn secret(settings: &Settings) -> Result<Secret<SigningKey>, Failure>
     Ok(keys::load_or_create(&settings.data_dir)?)
 }
 
+/// Where commands find a credential for a service elsewhere. An argument would be seen by every user of the machine.
+const TOKEN_VARIABLE: &str = "WEIR_TOKEN";
+
+/// The credential that was given for a service elsewhere: as an argument, else in the environment.
+pub(super) fn given(argument: &Option<String>) -> Option<String> {
+    let of_environment = || std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
+    argument.clone().or_else(of_environment)
+}
+
+/// As [`secret`], for commands that ask a service: a key that is made now would open none.
+pub(super) fn known_secret(settings: &Settings) -> Result<Secret<SigningKey>, Failure> {
+    let directory = &settings.data_dir;
+    if settings.jwt_secret.is_none() && !settings.is_production() && !directory.join(keys::FILE).exists() {
+        let directory = directory.display();
+        return Err(
+            format!("there is no key in {directory} to make a credential with: give one in {TOKEN_VARIABLE}, or name --data-dir").into(),
+        );
+    }
+    secret(settings)
+}
+
 /// What verifies credentials: that secret if there is one, the public keys that the settings name, and what is sealed here.
 pub(super) fn verifier(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Result<Verifier, Failure> {
     let mut keys = Keys::none();

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Begins the name of every variable.
 const PREFIX: &str = "WEIR_";
 /// Variables of the command line and of the tests, which are no settings.
-const OTHER_VARIABLES: [&str; 3] = ["WEIR_CONFIG", "WEIR_UPDATE", "WEIR_TESTS_MAY_NOT_SKIP"];
+const OTHER_VARIABLES: [&str; 4] = ["WEIR_CONFIG", "WEIR_TOKEN", "WEIR_UPDATE", "WEIR_TESTS_MAY_NOT_SKIP"];
 /// Ends the name of a variable or key that names the file of a secret.
 const FILE_SUFFIX: &str = "_file";
 /// The longest file of a secret.

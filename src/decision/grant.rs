@@ -107,6 +107,9 @@ pub struct TopUp {
     pub priority: u8,
     /// How long each lasts; `None`: until it is used.
     pub expires_after_seconds: Option<i64>,
+    /// What it gives: nothing, while the budget counts something else. `None`: it was written before units were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
 }
 
 /// What a use may have to be paid for by grants: a budget that it falls under, with its limit then.

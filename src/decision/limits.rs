@@ -104,7 +104,11 @@ impl Limits {
         };
         let times_seats = |limit: Option<i64>| limit.map(|limit| limit.saturating_mul(seats));
         let (mut soft, mut hard) = (times_seats(budget.soft), times_seats(budget.hard));
-        if let Some(change) = workspace.overrides.get(&budget.id).filter(|change| change.in_force(now)) {
+        if let Some(change) = workspace
+            .overrides
+            .get(&budget.id)
+            .filter(|change| change.in_force(budget.unit, now))
+        {
             soft = change.soft.or(soft);
             hard = change.hard.or(hard);
         }

@@ -62,6 +62,13 @@ impl Usd {
             .ok_or_else(too_large)?;
         Ok(Usd(if negative { -nanos } else { nanos }))
     }
+
+    /// Whether a text that cannot be read is a decimal like others, only of more than an amount can be.
+    pub fn is_beyond(text: &str) -> bool {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        all_digits(whole) && all_digits(fraction) && fraction.len() <= 9 && Usd::parse(text).is_err()
+    }
 }
 
 /// How many decimals an amount is written with.

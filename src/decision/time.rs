@@ -49,7 +49,11 @@ impl Timestamp {
     pub fn parse(text: &str) -> Result<Self, String> {
         text.parse::<jiff::Timestamp>()
             .map(Self::from_jiff)
-            .map_err(|_| format!("{text:?} is not a time such as \"2025-11-21T09:30:00Z\" (RFC 3339)"))
+            .map_err(|_| match text.starts_with("9999-12-3") {
+                // What many write for never is a little later than any moment that every zone can tell.
+                true => format!("{text:?} is later than any time that is taken; leave it out, or end it earlier"),
+                false => format!("{text:?} is not a time such as \"2025-11-21T09:30:00Z\" (RFC 3339)"),
+            })
     }
 }
 

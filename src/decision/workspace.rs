@@ -1,5 +1,6 @@
 //! A workspace as decisions see it: plan, seats, status, calendar, overrides. Changing any of them never moves a counter.
 
+use super::amount::Unit;
 use super::grant::TopUp;
 use super::id::{BudgetId, PlanId, WorkspaceId};
 use super::money::Usd;
@@ -50,11 +51,16 @@ pub struct Override {
     pub soft: Option<i64>,
     pub hard: Option<i64>,
     pub expires_at: Option<Timestamp>,
+    /// What the limits are in. A plan may come to count something else under the name of the budget, and then they are limits of nothing.
+    /// `None`: it was written before units were, and is in the budget's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
 }
 
 impl Override {
-    pub fn in_force(&self, at: Timestamp) -> bool {
-        self.expires_at.is_none_or(|end| at < end)
+    /// Whether it changes the limits of a budget that counts in `unit`.
+    pub fn in_force(&self, unit: Unit, at: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| at < end) && self.unit.is_none_or(|own| own == unit)
     }
 }
 

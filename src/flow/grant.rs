@@ -8,7 +8,7 @@ use super::{FlowError, Service, workspace};
 use crate::counters::Applied;
 use crate::decision::amount::Unit;
 use crate::decision::entry::Entry;
-use crate::decision::grant::{Charge, GRANTS_MAX, Grant, Purse};
+use crate::decision::grant::{Charge, GRANTS_MAX, Grant, Purse, TopUp};
 use crate::decision::id::{BudgetId, GrantId, WorkspaceId};
 use crate::decision::limits::{Limited, Limits};
 use crate::decision::period::Period;
@@ -48,7 +48,8 @@ fn charges(service: &Service, workspace: &Workspace, entry: &Entry, now: Timesta
     let limits = Limits::of_request(plan, workspace, &entry.feature, entry.user_id.as_ref(), entry.occurred_at);
     let charge = |limited: &Limited| {
         let budget = &plan.budgets[limited.budget];
-        let top_up = workspace.top_ups.get(&budget.id);
+        let is_of_unit = |top_up: &&TopUp| top_up.unit.is_none_or(|unit| unit == budget.unit);
+        let top_up = workspace.top_ups.get(&budget.id).filter(is_of_unit);
         Some(Charge {
             budget: budget.id.clone(),
             counter: limits.counters[limited.counter].clone(),

@@ -146,30 +146,19 @@ fn parameters(path: &str, method: &str, operation: &mut Value) {
             parameter["description"] = parameter["schema"]["description"].clone();
         }
     }
-    let has = |list: &[Value], name: &str| list.iter().any(|parameter| parameter["name"] == name);
     let creates = [
         "/v1/authorize",
         "/v1/usage",
         "/v1/events",
         "/v1/admin/api-keys",
         "/v1/admin/api-keys/{id}/rotate",
+        "/v1/admin/workspaces/{id}/grants",
     ];
     if method == "post" && creates.contains(&path) {
         list.retain(|parameter| parameter["name"] != "Idempotency-Key");
         list.push(json!({"name": "Idempotency-Key", "in": "header", "required": false,
             "description": "The same request under the same key is answered alike for a day.",
             "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}}));
-    }
-    let is_versioned = [
-        "/v1/admin/plans/",
-        "/v1/admin/models/",
-        "/v1/admin/routing",
-        "/v1/admin/workspaces/{id}",
-    ];
-    if ["put", "patch", "delete"].contains(&method) && is_versioned.iter().any(|begin| path.starts_with(begin)) && !has(&list, "If-Match") {
-        list.push(json!({"name": "If-Match", "in": "header", "required": false,
-            "description": "The `ETag` of the answer that the change is decided on; another one by now is refused with 412.",
-            "schema": {"type": "string", "pattern": "^(\\*|\"[0-9]{1,9}\")$"}}));
     }
     if !list.is_empty() {
         operation["parameters"] = list.into();

@@ -2,6 +2,7 @@
 
 use super::store::{Absent, by, with_ledger};
 use super::{Failure, existing, say};
+use crate::api::by::check_reason;
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::flow::FlowError;
@@ -12,9 +13,6 @@ use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// The longest reason that is kept.
-const REASON_CHARS_MAX: usize = 500;
 
 #[derive(Args)]
 pub(in crate::cli) struct DiffArgs {
@@ -58,9 +56,11 @@ struct HowArgs {
 }
 
 fn reason(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() || text.chars().count() > REASON_CHARS_MAX || text.chars().any(char::is_control) {
-        return Err(format!("a reason is one line of at most {REASON_CHARS_MAX} characters"));
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("a reason has at least one character".to_owned());
     }
+    check_reason(text).map_err(|why| format!("a reason {why}"))?;
     Ok(text.to_owned())
 }
 
@@ -129,7 +129,12 @@ fn make(settings: &Settings, absent: Absent, wanted: &Wanted<'_>, reason: String
                 Ok(ExitCode::SUCCESS)
             }
             Err(FlowError::WouldStrand(stranded)) => {
-                show(&lifecycle::propose(&*ledger, wanted).await?, None, how.json)?;
+                let proposal = lifecycle::propose(&*ledger, wanted).await?;
+                match how.json {
+                    true => show(&proposal, None, true)?,
+                    // Why it is refused is said by the error.
+                    false => say(proposal.comparison())?,
+                }
                 Err(FlowError::WouldStrand(stranded).into())
             }
             Err(error) => Err(error.into()),
@@ -153,7 +158,9 @@ fn show(proposal: &Proposal, version: Option<i64>, json: bool) -> Result<(), Fai
     if !proposal.stranded.is_empty() && version.is_none() {
         say(format_args!("refused: {}", stranded_words(&proposal.stranded)))?;
     }
-    if let Some(version) = made {
+    if let Some(version) = made.filter(|_| proposal.changes.is_empty()) {
+        say(format_args!("version {version} notes that these files were applied"))?;
+    } else if let Some(version) = made {
         say(format_args!(
             "policy version {version} is in force; running nodes follow within 2 s"
         ))?;

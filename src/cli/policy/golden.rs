@@ -6,7 +6,7 @@
 use super::existing;
 use crate::api::auth::{Claims, Keys, Scope, ScopeSet, Verifier, mint};
 use crate::app;
-use crate::cli::{Failure, say};
+use crate::cli::{Failure, say, tell};
 use crate::clock::{Clock, MovableClock, secret_bytes};
 use crate::config::{Settings, data_dir};
 use crate::counters::{Applied, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, SumRow};
@@ -72,10 +72,20 @@ pub(super) fn test(settings: &Settings, args: &TestArgs) -> Result<ExitCode, Fai
         }
     }
     if !problems.is_empty() {
-        problems.iter().for_each(|problem| eprintln!("{problem}"));
+        problems.iter().for_each(tell);
         return Ok(ExitCode::FAILURE);
     }
-    let failed = actix_web::rt::System::new().block_on(run(policies, &placed, args.verbose))?;
+    if placed.is_empty() {
+        return Err("these files have no cases: nothing was tested".into());
+    }
+    let interrupted = || Failure::from("interrupted");
+    let failed = actix_web::rt::System::new().block_on(async {
+        // The folder of the cases goes with what is dropped.
+        tokio::select! {
+            failed = run(policies, &placed, args.verbose) => failed,
+            _ = tokio::signal::ctrl_c() => Err(interrupted()),
+        }
+    })?;
     say(format_args!("{} cases, {failed} failed", placed.len()))?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,7 +1,7 @@
 //! `weir policy history`: the versions of the policy, newest first.
 
 use super::store::{Absent, with_ledger};
-use super::{Failure, say};
+use super::{Failure, say, tell};
 use crate::config::Settings;
 use crate::ledger::history::{ChangedObject, HistoryQuery, PolicyVersion};
 use crate::policy::object::{DEFAULT_PLAN_ID, DEFAULT_PRICE_ID, FILES_ID, Kind, ObjectId, ROUTING_ID};
@@ -51,6 +51,9 @@ pub(super) fn history(settings: &Settings, args: &HistoryArgs) -> Result<ExitCod
             say(serde_json::to_string_pretty(&told)?)?;
         } else {
             versions.iter().try_for_each(|version| say(line(version)))?;
+            if versions.is_empty() {
+                tell("no version of the policy is of this kind");
+            }
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -76,10 +79,14 @@ fn line(version: &PolicyVersion) -> String {
     if rest > 0 {
         shown.push_str(&format!(" and {rest} more"));
     }
-    format!(
-        "{:>5}  {}  {}  {}\n       {shown}",
+    if objects.is_empty() {
+        shown.push_str("nothing: these files were applied, and said the same");
+    }
+    let head = format!(
+        "{:>5}  {}  {}  {}",
         version.version, version.changed_at, version.actor, version.reason
-    )
+    );
+    format!("{}\n       {shown}", head.trim_end())
 }
 
 fn words(object: &ChangedObject) -> String {

@@ -9,7 +9,7 @@ mod golden;
 mod history;
 pub(super) mod store;
 
-use super::{Failure, say};
+use super::{Failure, say, tell};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::policy::check::check;
@@ -63,7 +63,7 @@ fn check_files(settings: &Settings, directory: Option<&Path>) -> Result<ExitCode
         say(report)?;
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("{report}");
+    tell(report);
     Ok(ExitCode::FAILURE)
 }
 

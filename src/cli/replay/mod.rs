@@ -44,7 +44,8 @@ pub struct ReplayArgs {
     /// A running service; absent: that of the data directory, or one started here.
     #[arg(long)]
     pub url: Option<String>,
-    /// A credential with the scopes authorize, read and admin; absent: one is made with the key of the data directory.
+    /// A credential with the scopes authorize, read and admin, better given in WEIR_TOKEN; absent: one is made with the key of the data
+    /// directory.
     #[arg(long, requires = "url")]
     pub token: Option<String>,
 }

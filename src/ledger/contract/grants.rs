@@ -419,6 +419,7 @@ pub(in crate::ledger) async fn grants_are_listed_newest_first_in_pages(book: Boo
 pub(in crate::ledger) async fn racing_uses_top_up_no_oftener_than_they_may(book: Book) {
     book.granted([]).await;
     let top_up = TopUp {
+        unit: Some(Unit::Tokens),
         below: 50,
         amount: 30,
         per_period_max: 3,
