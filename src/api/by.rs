@@ -49,15 +49,12 @@ impl Modify for Reasons {
         for (_, item) in below {
             let changes = [&mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
             for operation in changes.into_iter().flatten() {
-                let text = ObjectBuilder::new()
-                    .schema_type(Type::String)
-                    .max_length(Some(REASON_CHARS_MAX))
-                    .pattern(Some("^[ -~]*$"));
+                let text = ObjectBuilder::new().schema_type(Type::String);
                 let reason = ParameterBuilder::new()
                     .name("X-Weir-Reason")
                     .parameter_in(ParameterIn::Header)
                     .required(Required::False)
-                    .description(Some("Why, for the audit log: one line of visible text."))
+                    .description(Some("Why, for the audit log: one line of visible text, at most 500 characters."))
                     .schema(Some(text))
                     .build();
                 operation.parameters.get_or_insert_default().push(reason.into());

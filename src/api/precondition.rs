@@ -77,9 +77,7 @@ const TAGGED: &[&str] = &[
 ];
 
 fn header(name: &str, description: &str) -> RefOr<Parameter> {
-    let text = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .pattern(Some("^(\\*|\"[0-9]{1,9}\")$"));
+    let text = ObjectBuilder::new().schema_type(Type::String);
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Header)

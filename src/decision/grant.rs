@@ -86,6 +86,7 @@ pub enum Interval {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = GrantState)]
 pub enum State {
     /// Not effective yet.
     Pending,

@@ -14,7 +14,11 @@ pub fn take(document: &mut Value) {
         schemas[name] = body;
     }
     either_input(&mut schemas["AuthorizeRequest"]);
-    for name in ["AuthorizeRequest", "UsageRequest"] {
+    schemas["CorrectionRequest"]["oneOf"] = json!([
+        {"required": ["usage"], "properties": {"usage": {"type": "object"}, "counted": {"type": "null"}}},
+        {"required": ["counted"], "properties": {"counted": {"type": "object"}, "usage": {"type": "null"}}},
+    ]);
+    for name in ["AuthorizeRequest", "UsageRequest", "PortalTokenBody"] {
         require_workspace(&mut schemas[name]);
     }
     let mut patch = schemas["WorkspaceBody"].clone();
@@ -52,6 +56,7 @@ pub fn take(document: &mut Value) {
     let one_or_many = json!({"anyOf": [reference("UsageRequest"), reference("UsageBatch")]});
     paths["/v1/usage"]["post"]["requestBody"]["content"]["application/json"]["schema"] = one_or_many;
     paths["/v1/events"]["post"]["requestBody"] = events();
+    paths["/v1/admin/ledger/reprice"]["post"]["requestBody"]["required"] = false.into();
 }
 
 /// CloudEvents in the two modes that a body alone can say.
@@ -97,8 +102,9 @@ fn either_input(schema: &mut Value) {
 fn require_workspace(schema: &mut Value) {
     schema["properties"]["workspace_id"] = json!({"type": "string",
         "description": "The customer tenant whose money is spent. A credential that is bound to a workspace may leave it out."});
-    if let Some(required) = schema["required"].as_array_mut() {
-        required.push("workspace_id".into());
+    match schema["required"].as_array_mut() {
+        Some(required) => required.push("workspace_id".into()),
+        None => schema["required"] = json!(["workspace_id"]),
     }
 }
 

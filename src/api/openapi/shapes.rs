@@ -28,6 +28,7 @@ fn shapes() -> Vec<(&'static str, &'static str, Value)> {
     }});
     let store = json!({"type": ["object", "null"], "additionalProperties": false, "required": ["response"], "description": "An answer to keep for equal requests.",
         "properties": {"response": {"type": "object", "description": "What a later hit is answered with.", "example": {"text": "…"}}}});
+    let anything = |what: &str| json!({"type": ["object", "array", "string", "boolean", "null"], "description": what});
     let words = |all: &[&str]| json!({"type": "string", "enum": all});
     vec![
         ("AuthorizeRequest", "input", prompt.clone()),
@@ -56,6 +57,15 @@ fn shapes() -> Vec<(&'static str, &'static str, Value)> {
         ),
         ("OverrideBody", "soft", or_null(reference("Limit"))),
         ("OverrideBody", "hard", or_null(reference("Limit"))),
+        (
+            "AuditOut",
+            "before",
+            anything("What it was until then, as the API shows it; null: it was not there."),
+        ),
+        ("AuditOut", "after", anything("What it is since then; null: it is gone.")),
+        ("GrantBody", "amount", reference("Limit")),
+        ("GrantBody", "rollover_min", or_null(reference("Limit"))),
+        ("GrantBody", "rollover_max", or_null(reference("Limit"))),
         ("CeilingOut", "period", reference("PeriodKind")),
         ("AllowAnswer", "decision", words(&["allow"])),
         ("DenyAnswer", "decision", words(&["deny"])),
