@@ -37,7 +37,7 @@ pub struct TopUpBody {
     priority: u8,
     /// Absent: each lasts until it is used.
     #[serde(default, deserialize_with = "expires_after_seconds")]
-    #[schema(value_type = Option<i64>, minimum = 60)]
+    #[schema(value_type = Option<i64>, minimum = 60, maximum = 316224000)]
     expires_after_seconds: Option<i64>,
 }
 

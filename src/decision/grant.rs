@@ -77,6 +77,7 @@ pub struct Recurrence {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = GrantInterval)]
 pub enum Interval {
     Day,
     Week,

@@ -42,7 +42,7 @@ use utoipa::OpenApi;
         super::operations::healthz, super::operations::readyz, super::operations::metrics, super::operations::openapi,
     ),
     components(schemas(super::authorize::DenyAnswer, super::reservations::CheckpointAnswer, super::usage::UsageBatchAnswer, super::problem::ProblemBody,
-        super::authorize::HttpStatus, super::workspaces::OverrideBody, crate::decision::usage::UsageFormat)),
+        super::authorize::HttpStatus, super::workspaces::OverrideBody, super::top_ups::TopUpBody, crate::decision::usage::UsageFormat)),
 )]
 struct Document;
 

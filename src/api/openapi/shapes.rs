@@ -28,6 +28,11 @@ fn shapes() -> Vec<(&'static str, &'static str, Value)> {
     }});
     let store = json!({"type": ["object", "null"], "additionalProperties": false, "required": ["response"], "description": "An answer to keep for equal requests.",
         "properties": {"response": {"type": "object", "description": "What a later hit is answered with.", "example": {"text": "…"}}}});
+    let every = json!({"type": "string", "enum": ["day", "week", "month", "year"], "description": "How often."});
+    let anchor = json!({"type": ["string", "null"], "format": "date-time", "description": "A recurrence, from which the others are counted in UTC."});
+    let recurrence = json!({"description": "When the balance becomes `amount` anew; without an anchor it is counted from `effective_at`.",
+        "anyOf": [every, {"type": "object", "required": ["interval"], "additionalProperties": false,
+            "properties": {"interval": every, "anchor": anchor}}, {"type": "null"}]});
     let anything = |what: &str| json!({"type": ["object", "array", "string", "boolean", "null"], "description": what});
     let words = |all: &[&str]| json!({"type": "string", "enum": all});
     vec![
@@ -55,6 +60,14 @@ fn shapes() -> Vec<(&'static str, &'static str, Value)> {
             json!({"type": "object", "maxProperties": 64, "propertyNames": name(),
             "additionalProperties": reference("OverrideBody"), "description": "Other limits for single budgets of this workspace."}),
         ),
+        (
+            "WorkspaceBody",
+            "top_ups",
+            json!({"type": "object", "propertyNames": name(),
+            "additionalProperties": reference("TopUpBody"), "description": "Grants that are given by themselves when a budget runs low, by budget."}),
+        ),
+        ("TopUpBody", "below", reference("Limit")),
+        ("TopUpBody", "amount", reference("Limit")),
         ("OverrideBody", "soft", or_null(reference("Limit"))),
         ("OverrideBody", "hard", or_null(reference("Limit"))),
         (
@@ -63,6 +76,7 @@ fn shapes() -> Vec<(&'static str, &'static str, Value)> {
             anything("What it was until then, as the API shows it; null: it was not there."),
         ),
         ("AuditOut", "after", anything("What it is since then; null: it is gone.")),
+        ("GrantBody", "recurrence", recurrence),
         ("GrantBody", "amount", reference("Limit")),
         ("GrantBody", "rollover_min", or_null(reference("Limit"))),
         ("GrantBody", "rollover_max", or_null(reference("Limit"))),
