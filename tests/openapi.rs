@@ -68,6 +68,53 @@ fn every_route_is_documented_and_every_path_exists() {
     assert_eq!(document["openapi"].as_str().map(|version| &version[..3]), Some("3.1"));
 }
 
+/// Of two types of one name the document would keep one, for both.
+#[test]
+fn no_two_types_share_a_name() {
+    let mut names = BTreeSet::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("a source file");
+                for name in documented_types(&text) {
+                    assert!(
+                        names.insert(name.clone()),
+                        "{path:?}: there is another {name}; say #[schema(as = …)]"
+                    );
+                }
+            }
+        }
+    }
+    assert!(names.len() > 60, "only {} types were found", names.len());
+}
+
+/// The names of the types in a source file that derive a schema.
+fn documented_types(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for part in text
+        .split("#[derive(")
+        .skip(1)
+        .filter(|part| part.split(")]").next().is_some_and(|of| of.contains("ToSchema")))
+    {
+        let declared = part
+            .lines()
+            .find(|line| line.contains("struct ") || line.contains("enum "))
+            .unwrap_or_default();
+        let before = part.split(declared).next().unwrap_or_default();
+        let renamed = before.split("schema(as = ").nth(1);
+        let name = renamed
+            .or_else(|| declared.split("struct ").nth(1))
+            .or_else(|| declared.split("enum ").nth(1));
+        let name = name.unwrap_or_default().split(|c: char| !c.is_alphanumeric()).next();
+        found.extend(name.filter(|name| !name.is_empty()).map(str::to_owned));
+    }
+    found
+}
+
 fn document() -> Value {
     serde_json::from_str(weir::api::openapi::text()).expect("JSON")
 }

@@ -128,6 +128,7 @@ pub struct ApiKeyPage<'a> {
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ApiKeysQuery {
     /// Only keys that are bound to this workspace.
     #[param(value_type = Option<String>)]

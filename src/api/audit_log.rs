@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct AuditLogQuery {
     /// The `sub` of the credential that changed it; `files` for policy files.
     actor: Option<String>,

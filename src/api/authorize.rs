@@ -28,6 +28,7 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// `?dry_run=true` holds nothing; `?http_status=map` tells denials by status too.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct AuthorizeQuery {
     /// Hold nothing, and explain.
     #[serde(default)]
@@ -70,6 +71,7 @@ pub struct AllowAnswer<'a> {
     delay_ms: u32,
     actions: &'a [Action],
     reasons: Vec<ReasonOut<'a>>,
+    /// What this reservation holds.
     held: AmountsOut,
     budgets: Vec<BudgetOut<'a>>,
     shadow_reasons: Vec<ReasonOut<'a>>,

@@ -287,6 +287,7 @@ pub async fn give(call: Call) -> Answer {
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct GrantsQuery {
     /// 1 to 500, 100 by default.
     #[serde(default, deserialize_with = "page::read_limit")]

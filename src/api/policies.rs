@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct PolicyQuery {
     /// 1 to 500, 100 by default.
     #[serde(default, deserialize_with = "page::read_limit")]

@@ -22,6 +22,7 @@ pub struct PortalTokenBody {
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "ws_456")]
     workspace_id: Option<WorkspaceId>,
+    /// How long it opens the portal.
     #[serde(default = "ttl_default", deserialize_with = "ttl")]
     #[schema(minimum = 1, maximum = 86400, default = 3600, example = 900)]
     ttl_seconds: i64,

@@ -105,6 +105,7 @@ pub struct ProblemBody {
     /// The status in words.
     #[schema(example = "Bad Request")]
     title: &'static str,
+    /// The status of the answer.
     #[schema(example = 400)]
     status: u16,
     /// What happened, and what to do about it.

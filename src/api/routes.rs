@@ -26,6 +26,13 @@ pub struct Route {
     handler: Handler,
 }
 
+impl Route {
+    /// Whether repeated requests with the same `Idempotency-Key` get the first answer.
+    pub fn creates(&self) -> bool {
+        self.body.creates
+    }
+}
+
 /// What a route takes.
 #[derive(Clone, Copy)]
 struct Body {

@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct WorkspacesQuery {
     /// Those that have chosen this plan by name.
     #[param(value_type = Option<String>)]

@@ -30,6 +30,7 @@ const STRIPE_CUSTOMER_CHARS_MAX: usize = 255;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct UsageQuery {
     /// Shows this user's budgets beside those of the workspace.
     #[param(value_type = Option<String>)]

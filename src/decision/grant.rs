@@ -69,6 +69,7 @@ pub enum Source {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recurrence {
+    /// How often.
     pub interval: Interval,
     /// A recurrence, from which the others are counted in UTC.
     #[schema(value_type = String, format = DateTime)]

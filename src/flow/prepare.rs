@@ -146,11 +146,9 @@ impl<'a> Course<'a> {
     /// The same for a call of a run: it counts where its parent holds, and has no limits but the parent's rest; without its parent, where
     /// it would by itself.
     pub(super) async fn compile_call(&mut self, parent: Option<&Opened>) -> Result<Result<Compiled, Refusal>, FlowError> {
-        let workspace = &self.workspace.id;
-        let plan = self.plan.clone().ok_or_else(|| Refusal::NoPlan(workspace.clone()));
-        match plan {
-            Ok(plan) => self.compile(&plan, parent).await,
-            Err(refusal) => Ok(Err(refusal)),
+        match self.plan.clone() {
+            Some(plan) => self.compile(&plan, parent).await,
+            None => Ok(Err(Refusal::NoPlan(self.workspace.id.clone()))),
         }
     }
 

@@ -13,27 +13,25 @@ type Object = Map<String, Value>;
 /// Integers of 64 bits that every reader of JSON takes exactly (RFC 8259, 6).
 const EXACT_MAX: i64 = 9_007_199_254_740_991;
 
-/// Operations whose answer or body is one of several.
-const SEVERAL: [(&str, &str, &str, &[&str]); 4] = [
-    ("/v1/authorize", "post", "answer", &["AllowAnswer", "DenyAnswer"]),
-    (
-        "/v1/reservations/{id}/settle",
-        "post",
-        "answer",
-        &["SettleAnswer", "CheckpointAnswer"],
-    ),
-    ("/v1/usage", "post", "answer", &["RecordAnswer", "UsageBatchAnswer"]),
-    ("/v1/events", "post", "answer", &["RecordAnswer", "UsageBatchAnswer"]),
+/// What is posted here is answered with one of two bodies.
+const TWO_ANSWERS: [(&str, [&str; 2]); 4] = [
+    ("/v1/authorize", ["AllowAnswer", "DenyAnswer"]),
+    ("/v1/reservations/{id}/settle", ["SettleAnswer", "CheckpointAnswer"]),
+    ("/v1/usage", ["RecordAnswer", "UsageBatchAnswer"]),
+    ("/v1/events", ["RecordAnswer", "UsageBatchAnswer"]),
 ];
+
+/// Whose `Idempotency-Key` is the request id that its reservation is made from, rather than the name of a kept answer.
+const KEYED: [&str; 2] = ["/v1/authorize", "/v1/authorize/batch"];
 
 pub fn finish(document: &mut Value) {
     take_policies(document);
     shapes::take(&mut document["components"]["schemas"]);
     each_schema(document, flatten);
     bodies::take(document);
-    for (path, method, _, names) in SEVERAL {
-        let refs: Vec<Value> = names.iter().map(|name| reference(name)).collect();
-        document["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"] = json!({"anyOf": refs});
+    for (path, names) in TWO_ANSWERS {
+        let answer = json!({"anyOf": names.map(reference)});
+        document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["schema"] = answer;
     }
     mapped_denials(document);
     operations(document);
@@ -85,7 +83,7 @@ fn operations(document: &mut Value) {
             let route = routes
                 .iter()
                 .find(|route| route.path == path && route.method.as_str().eq_ignore_ascii_case(method));
-            if let Some(route) = route.filter(|route| !route.access.is_open()) {
+            if let Some(route) = route.as_ref().filter(|route| !route.access.is_open()) {
                 let scopes = route.access.scopes_joined();
                 let bound = if route.access.takes_bound() {
                     ""
@@ -98,7 +96,8 @@ fn operations(document: &mut Value) {
                     .unwrap_or_default();
                 operation["description"] = format!("{said}Scope: `{scopes}`.{bound}").into();
             }
-            parameters(path, method, operation);
+            let takes_key = route.is_some_and(|route| route.creates() || KEYED.contains(&route.path));
+            parameters(path, takes_key, operation);
             headers(operation);
         }
     }
@@ -124,15 +123,11 @@ fn operation_id(method: &str, path: &str) -> String {
     format!("{method}_{}", named.join("_"))
 }
 
-fn parameters(path: &str, method: &str, operation: &mut Value) {
+fn parameters(path: &str, takes_key: bool, operation: &mut Value) {
     let mut list = operation["parameters"].as_array().cloned().unwrap_or_default();
     for parameter in &mut list {
         let name = parameter["name"].as_str().unwrap_or_default().to_owned();
         let in_path = path.contains(&format!("{{{name}}}"));
-        if parameter["in"] == "path" && !in_path {
-            parameter["in"] = "query".into();
-            parameter["required"] = false.into();
-        }
         // In a path or a query there is no null: what is absent is absent.
         if let Some(kind) = parameter["schema"]["type"].as_array().and_then(|kinds| kinds.first()).cloned() {
             parameter["schema"]["type"] = kind;
@@ -151,15 +146,7 @@ fn parameters(path: &str, method: &str, operation: &mut Value) {
             parameter["description"] = parameter["schema"]["description"].clone();
         }
     }
-    let creates = [
-        "/v1/authorize",
-        "/v1/usage",
-        "/v1/events",
-        "/v1/admin/api-keys",
-        "/v1/admin/api-keys/{id}/rotate",
-        "/v1/admin/workspaces/{id}/grants",
-    ];
-    if method == "post" && creates.contains(&path) {
+    if takes_key {
         list.retain(|parameter| parameter["name"] != "Idempotency-Key");
         list.push(json!({"name": "Idempotency-Key", "in": "header", "required": false,
             "description": "The same request under the same key is answered alike for a day.",
@@ -303,33 +290,23 @@ fn flatten(schema: &mut Value, all: &Object) {
     object.insert("required".to_owned(), required.into());
 }
 
-/// Numbers have bounds: those of their format where nothing says less.
+/// Numbers have bounds: those of their format, which JSON Schema does not know, where nothing says less.
 fn bounds(schema: &mut Value, _: &Object) {
     fn walk(schema: &mut Value) {
         match schema {
             Value::Object(object) => {
                 object.values_mut().for_each(walk);
-                let is_integer = match object.get("type") {
-                    Some(Value::String(kind)) => kind == "integer",
-                    Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "integer"),
-                    _ => false,
+                let format = object.get("format").and_then(Value::as_str);
+                let (least, most) = match format {
+                    Some("int64") => (None, Some(EXACT_MAX)),
+                    Some("int32" | "uint32") => (Some(0), Some(i64::from(u32::MAX))),
+                    Some("double") => (None, None),
+                    _ => return,
                 };
-                let format = object.get("format").and_then(Value::as_str).map(str::to_owned);
-                let is_number_format = format
-                    .as_deref()
-                    .is_some_and(|format| ["int32", "int64", "double", "uint32"].contains(&format));
-                if is_number_format {
-                    object.remove("format");
-                }
-                if is_integer && object.contains_key("format").eq(&false) && is_number_format {
-                    let max = if format.as_deref() == Some("int64") {
-                        EXACT_MAX
-                    } else {
-                        i64::from(u32::MAX)
-                    };
-                    object.entry("maximum").or_insert_with(|| max.into());
-                    if max == i64::from(u32::MAX) {
-                        object.entry("minimum").or_insert_with(|| 0.into());
+                object.remove("format");
+                for (key, bound) in [("minimum", least), ("maximum", most)] {
+                    if let Some(bound) = bound {
+                        object.entry(key).or_insert_with(|| bound.into());
                     }
                 }
             }

@@ -8,6 +8,10 @@ fn shapes() -> Vec<(&'static str, &'static str, Value)> {
     let name = || words::kind("name");
     let reference = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
     let or_null = |schema: Value| json!({"anyOf": [schema, {"type": "null"}]});
+    let instead = |limit: &str| {
+        json!({"anyOf": [reference("Limit"), {"type": "null"}],
+        "description": format!("Instead of the plan's {limit} limit; null: the plan's.")})
+    };
     let count = || json!({"type": "integer", "minimum": 0, "maximum": 68_719_476_736_i64});
     let short = json!({"type": "string", "minLength": 1, "maxLength": 128});
     let prompt = json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}, {"type": "null"}],
@@ -68,8 +72,8 @@ fn shapes() -> Vec<(&'static str, &'static str, Value)> {
         ),
         ("TopUpBody", "below", reference("Limit")),
         ("TopUpBody", "amount", reference("Limit")),
-        ("OverrideBody", "soft", or_null(reference("Limit"))),
-        ("OverrideBody", "hard", or_null(reference("Limit"))),
+        ("OverrideBody", "soft", instead("soft")),
+        ("OverrideBody", "hard", instead("hard")),
         (
             "AuditOut",
             "before",

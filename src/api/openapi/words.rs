@@ -30,9 +30,14 @@ pub fn kind(name: &str) -> Value {
 
 /// Says of the field or parameter `name` what its schema leaves open.
 pub fn describe(name: &str, schema: &mut Value) {
-    let (Some(Value::Object(word)), Value::Object(schema)) = (WORDS.words.get(name), schema) else {
-        return;
-    };
+    let Value::Object(schema) = schema else { return };
+    // What one of its alternatives says of it is said of the member, not only of that one.
+    let alternatives = ["oneOf", "anyOf"].iter().filter_map(|key| schema.get(*key)?.as_array());
+    let said = alternatives.flatten().find_map(|one| one.get("description")).cloned();
+    if let Some(said) = said.filter(|_| !schema.contains_key("description")) {
+        schema.insert("description".to_owned(), said);
+    }
+    let Some(Value::Object(word)) = WORDS.words.get(name) else { return };
     let kind = word
         .get("kind")
         .and_then(Value::as_str)

@@ -73,6 +73,7 @@ pub struct PriceDocument {
     #[serde(default = "EffectiveFrom::always")]
     #[schema(value_type = String, example = "2025-09-29")]
     pub effective_from: EffectiveFrom,
+    /// For input that is neither read from a cache nor written to one.
     #[schema(value_type = String, example = "3")]
     pub input: Dollars,
     #[schema(value_type = String, example = "15")]
@@ -144,6 +145,7 @@ pub struct StepDocument {
     /// More input, read and written tokens together than this.
     #[schema(value_type = i64, minimum = 1)]
     pub tokens: Whole<1, COUNT_MAX>,
+    /// For input that is neither read from a cache nor written to one.
     #[schema(value_type = String)]
     pub input: Dollars,
     #[schema(value_type = String)]
@@ -214,6 +216,7 @@ impl JsonSchema for Steps {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "credits as a mapping")]
 pub struct CreditsDocument {
+    /// For input tokens of every kind.
     #[schema(value_type = f64)]
     pub input: Fraction,
     #[schema(value_type = f64)]

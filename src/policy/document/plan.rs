@@ -56,6 +56,7 @@ pub struct PlanDocument {
     /// Requests without `user_id` are refused.
     #[serde(default)]
     pub require_user: bool,
+    /// Their order is the order in which answers name them.
     #[serde(default)]
     pub budgets: Vec<BudgetDocument>,
     #[serde(default)]
