@@ -1,8 +1,9 @@
 //! The ledger in PostgreSQL: one database, for any number of nodes that write at once.
 //!
 //! Posts go through a few writers ([`writer`]); each takes what waits and has it written in one call of `post_batch`, which locks, decides
-//! and commits by itself (`migrations/postgres/0002_post_batch.sql` has the rules). So no turn of a node ever holds the lock of a
-//! workspace, and a node that stops in the middle of something keeps nobody waiting. Everything here reads from the primary.
+//! and commits by itself (`migrations/postgres/0002_post_batch.sql` has the rules). So no turn of a node holds the lock of a workspace, and
+//! a node that stops in the middle of something keeps nobody waiting; but for posts that grants may have to pay for ([`paid`]), where
+//! time-outs bound how long. Everything here reads from the primary.
 //!
 //! Every write runs in a task of its own: a caller who hangs up changes nothing of it. A time-out or a lost connection means that nothing is
 //! known; the same ids asked again get the answer.
