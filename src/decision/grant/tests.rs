@@ -303,6 +303,21 @@ fn what_stands_on_grants_is_what_passes_the_limit_and_is_held() {
     }
 }
 
+/// Of the cases that the property below has found: a grant that rolls over, and begins in the period after this one.
+#[test]
+fn a_purse_holds_until_a_grant_that_is_to_come_begins() {
+    let to_come = Grant {
+        effective_at: at(12 * DAY),
+        rollover_max: Some(60),
+        ..grant(1, 40)
+    };
+    let pot = pot(&[to_come, grant(2, 5)]);
+    let now = 8 * DAY;
+    let until = pot.until(at(now), decade(now));
+    assert!(until > at(now) && until <= at(12 * DAY), "{until}");
+    assert_eq!((left(&pot, now), left(&pot, 12 * DAY - 1), left(&pot, 12 * DAY)), (5, 5, 45));
+}
+
 fn any_grant(number: u128) -> impl Strategy<Value = Grant> {
     let when = (
         0..30 * DAY,
