@@ -1,5 +1,4 @@
-//! Money at random, over HTTP: users of one balance, runs, releases, late settles, uses nobody authorized, grants that come, end and are
-//! voided. Whatever was admitted stood within `hard + granted` when it was, and the books agree at the end.
+//! Money at random, over HTTP: users of one balance, runs, releases, late settles, grants that come, end and are voided. Whatever was admitted stood within `hard + granted` when it was, and the books agree at the end.
 
 mod support;
 
