@@ -1,4 +1,5 @@
-//! Money at random, over HTTP: users of one balance, runs, releases, late settles, grants that come, end and are voided. Whatever was admitted stood within `hard + granted` when it was, and the books agree at the end.
+//! Money at random, over HTTP: users of one balance, runs, releases, late settles, grants that come, end and are voided. Whatever was
+//! admitted stood within `hard + granted` when it was, and the books agree at the end.
 
 mod support;
 
