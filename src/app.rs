@@ -10,7 +10,7 @@ use crate::counters::redis::{RedisCounters, RedisSettings};
 use crate::counters::{Counters, CountersError};
 use crate::flow::policy::By;
 use crate::flow::sweep::Sweeper;
-use crate::flow::{self, FlowError, Service};
+use crate::flow::{self, FlowError, Options, Service};
 use crate::ledger::postgres::PostgresLedger;
 use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
@@ -63,11 +63,11 @@ fn hint(cause: &std::io::Error) -> &'static str {
 }
 
 /// The embedded profile: counters in this process, the ledger in SQLite below `data_dir`.
-pub async fn embedded(data_dir: &Path, policies: &Path, clock: Arc<dyn Clock>) -> Result<Arc<Service>, StartError> {
+pub async fn embedded(data_dir: &Path, policies: &Path, clock: Arc<dyn Clock>, options: Options) -> Result<Arc<Service>, StartError> {
     // Whatever is wrong with the files is told before anything is opened, or made.
     let files = policy_files(policies)?;
     let ledger = SqliteLedger::open(data_dir).await?;
-    compose(Arc::new(MemoryCounters::new()), Arc::new(ledger), files, policies, clock).await
+    compose(Arc::new(MemoryCounters::new()), Arc::new(ledger), files, policies, clock, options).await
 }
 
 /// The production profile: counters in Redis, the ledger in PostgreSQL, both shared with any number of other nodes.
@@ -76,11 +76,12 @@ pub async fn production(
     redis: RedisSettings,
     policies: &Path,
     clock: Arc<dyn Clock>,
+    options: Options,
 ) -> Result<Arc<Service>, StartError> {
     let files = policy_files(policies)?;
     let ledger = PostgresLedger::open(database_url).await?;
     let counters = RedisCounters::connect(redis).await?;
-    compose(Arc::new(counters), Arc::new(ledger), files, policies, clock).await
+    compose(Arc::new(counters), Arc::new(ledger), files, policies, clock, options).await
 }
 
 /// A service of these stores. Policies come from `files`, which were read from `policies`; where nobody named a directory and there is none,
@@ -91,6 +92,7 @@ async fn compose(
     files: Option<Files>,
     policies: &Path,
     clock: Arc<dyn Clock>,
+    options: Options,
 ) -> Result<Arc<Service>, StartError> {
     let (policy, origin) = match (files, flow::policy::in_force(&*ledger).await?) {
         (None, Some(policy)) => (policy, "the ledger".to_owned()),
@@ -122,7 +124,7 @@ async fn compose(
         from = origin,
         "policy in force"
     );
-    let service = Arc::new(Service::new(counters, ledger, Holder::new(policy), clock));
+    let service = Arc::new(Service::new(counters, ledger, Holder::new(policy), clock, options));
     flow::workspace::follow_from_now(&service).await?;
     flow::providers::follow(&service).await?;
     flow::api_keys::follow_from_now(&service).await?;

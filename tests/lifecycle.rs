@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use weir::app;
 use weir::clock::MovableClock;
 use weir::decision::time::Timestamp;
+use weir::flow::Options;
 use weir::flow::policy::By;
 use weir::flow::policy::lifecycle::{self, Wanted};
 use weir::flow::workspace::Told;
@@ -108,7 +109,9 @@ fn has(text: &str, parts: &[&str]) {
 /// What the ledger of a place holds; nobody else may have it open.
 async fn put_workspaces(place: &Place, plans: &[Option<&str>]) {
     let clock = Arc::new(MovableClock::at(Timestamp::parse(support::BEGIN).expect("a moment")));
-    let service = app::embedded(&place.data(), &place.policies(), clock).await.expect("a service");
+    let service = app::embedded(&place.data(), &place.policies(), clock, Options::default())
+        .await
+        .expect("a service");
     let by = By {
         actor: "tests".to_owned(),
         reason: String::new(),
@@ -250,7 +253,7 @@ async fn nothing_takes_the_plan_of_a_workspace_away() {
     );
     // A service that starts with such files says what to do, and leaves what is in force.
     let clock = Arc::new(MovableClock::at(Timestamp::parse(support::BEGIN).expect("a moment")));
-    let refused = match app::embedded(&place.data(), &place.policies(), clock.clone()).await {
+    let refused = match app::embedded(&place.data(), &place.policies(), clock.clone(), Options::default()).await {
         Ok(_) => panic!("the service starts"),
         Err(error) => error.to_string(),
     };
@@ -284,14 +287,18 @@ async fn nothing_takes_the_plan_of_a_workspace_away() {
     // Nor does going back to a version that knew no such plan.
     let first = place.weir(&["policy", "history", "--json"]).json();
     assert_eq!(first.as_array().map(Vec::len), Some(2), "what was refused made no version");
-    app::embedded(&place.data(), &place.policies(), clock).await.expect("a service");
+    app::embedded(&place.data(), &place.policies(), clock, Options::default())
+        .await
+        .expect("a service");
 }
 
 #[tokio::test]
 async fn a_running_node_follows_what_the_command_line_changes() {
     let place = Place::new();
     let clock = Arc::new(MovableClock::at(Timestamp::parse(support::BEGIN).expect("a moment")));
-    let service = app::embedded(&place.data(), &place.policies(), clock).await.expect("a service");
+    let service = app::embedded(&place.data(), &place.policies(), clock, Options::default())
+        .await
+        .expect("a service");
     app::background(&service, Duration::from_secs(1));
     place.edit("plans.yaml", "plans:\n", &format!("plans:\n{PRO}"));
     place.weir(&["policy", "apply"]).good();

@@ -237,6 +237,7 @@ async fn the_sweep_copies_what_never_reached_the_counters() {
         nodes[0].service.ledger.clone(),
         weir::policy::Holder::new(weir::policy::Policy::clone(&nodes[0].service.policy.load())),
         nodes[0].service.clock.clone(),
+        flow::Options::default(),
     ));
     let described = json!({"workspace_id": "ws", "feature": "chat", "model": "big", "request_id": "direct", "usage": {"input_tokens": 30, "output_tokens": 12}});
     let deaf = TestApp::serve_on(crippled, &nodes[0]).await;

@@ -10,7 +10,7 @@ use crate::counters::Counters;
 use crate::counters::memory::MemoryCounters;
 use crate::counters::redis::{RedisCounters, RedisSettings};
 use crate::decision::id::{DecisionId, ReservationId};
-use crate::flow::{self, Service};
+use crate::flow::{self, Options, Service};
 use crate::ledger::Ledger;
 use crate::ledger::postgres::PostgresLedger;
 use crate::policy::Holder;
@@ -96,7 +96,7 @@ async fn read(settings: &Settings, id: Id) -> Result<Option<Value>, Failure> {
         None => (Arc::new(super::ledger::existing(settings).await?), Arc::new(MemoryCounters::new())),
     };
     let policy = flow::policy::in_force(&*ledger).await?.ok_or("the ledger has no policy yet")?;
-    let service = Service::new(counters, ledger, Holder::new(policy), Arc::new(SystemClock));
+    let service = Service::new(counters, ledger, Holder::new(policy), Arc::new(SystemClock), Options::default());
     let explained = match id {
         Id::Decision(id) => flow::explain::decision(&service, id, None).await,
         Id::Reservation(id) => flow::explain::reservation(&service, id, None).await,

@@ -7,7 +7,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::data_dir::{self, Lock};
 use crate::config::{Secret, Settings, SigningKey};
 use crate::counters::redis::RedisSettings;
-use crate::flow::Service;
+use crate::flow::{Options, Service};
 use crate::{app, telemetry};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -63,9 +63,16 @@ async fn start(settings: &Settings, secret: Option<&Secret<SigningKey>>, listen:
 pub(super) async fn service(settings: &Settings) -> Result<Arc<Service>, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     Ok(match settings.production() {
-        Some((database, redis)) => app::production(database, RedisSettings::new(redis), &settings.policies, clock).await?,
-        None => app::embedded(&settings.data_dir, &settings.policies, clock).await?,
+        Some((database, redis)) => {
+            app::production(database, RedisSettings::new(redis), &settings.policies, clock, options(settings)).await?
+        }
+        None => app::embedded(&settings.data_dir, &settings.policies, clock, options(settings)).await?,
     })
+}
+
+/// What these settings say of the parts of a service.
+fn options(_settings: &Settings) -> Options {
+    Options::default()
 }
 
 /// An address that a browser can be pointed to: "any" is reached by loopback.

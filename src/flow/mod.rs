@@ -9,6 +9,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use decided::DecisionLog;
 use estimator::Estimator;
+pub use options::Options;
 use providers::Drained;
 use std::sync::Arc;
 use workspace::Workspaces;
@@ -30,6 +31,7 @@ pub mod extend;
 pub mod find;
 pub mod grant;
 mod known;
+mod options;
 pub mod policy;
 mod prepare;
 pub mod providers;
@@ -63,11 +65,12 @@ pub struct Service {
     pub api_keys: api_keys::ApiKeys,
     pub estimator: Estimator,
     pub decisions: DecisionLog,
+    pub options: Options,
     pub clock: Arc<dyn Clock>,
 }
 
 impl Service {
-    pub fn new(counters: Arc<dyn Counters>, ledger: Arc<dyn Ledger>, policy: Holder, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(counters: Arc<dyn Counters>, ledger: Arc<dyn Ledger>, policy: Holder, clock: Arc<dyn Clock>, options: Options) -> Self {
         Self {
             counters,
             ledger,
@@ -78,6 +81,7 @@ impl Service {
             api_keys: api_keys::ApiKeys::default(),
             estimator: Estimator::default(),
             decisions: DecisionLog::default(),
+            options,
             clock,
         }
     }

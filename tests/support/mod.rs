@@ -20,7 +20,7 @@ use weir::app;
 use weir::clock::{Clock, MovableClock};
 use weir::decision::id::WorkspaceId;
 use weir::decision::time::Timestamp;
-use weir::flow::Service;
+use weir::flow::{Options, Service};
 
 /// Signs the credentials of tests.
 pub const SECRET: &str = "a secret for tests, long enough to be one";
@@ -45,6 +45,7 @@ pub struct TestApp {
     pub service: Arc<Service>,
     stores: Arc<Stores>,
     policies: PathBuf,
+    options: Options,
     next: Arc<AtomicU64>,
     server: Running,
     /// Other nodes on the same stores: requests go to all of them in turn.
@@ -73,14 +74,20 @@ impl TestApp {
 
     pub async fn start_at(moment: &str) -> Self {
         let clock = Arc::new(MovableClock::at(Timestamp::parse(moment).expect("a moment")));
-        Self::start_all(Arc::new(Stores::empty().await), clock, policies()).await
+        Self::start_all(Arc::new(Stores::empty().await), clock, policies(), Options::default()).await
+    }
+
+    /// With set-ups that settings would make.
+    pub async fn start_with(options: Options) -> Self {
+        let clock = Arc::new(MovableClock::at(Timestamp::parse(BEGIN).expect("a moment")));
+        Self::start_all(Arc::new(Stores::empty().await), clock, policies(), options).await
     }
 
     /// With the policies that are shipped, at a moment when all their prices are in force.
     pub async fn start_on_samples() -> Self {
         let clock = Arc::new(MovableClock::at(Timestamp::parse("2026-11-24T10:00:00Z").expect("a moment")));
         let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
-        Self::start_all(Arc::new(Stores::empty().await), clock, samples).await
+        Self::start_all(Arc::new(Stores::empty().await), clock, samples, Options::default()).await
     }
 
     /// One service, on either profile.
@@ -89,12 +96,12 @@ impl TestApp {
     }
 
     /// One service on embedded stores, several nodes on those of the production profile.
-    async fn start_all(stores: Arc<Stores>, clock: Arc<MovableClock>, policies: PathBuf) -> Self {
-        let mut app = Self::start_on(stores.clone(), clock.clone(), policies.clone()).await;
+    async fn start_all(stores: Arc<Stores>, clock: Arc<MovableClock>, policies: PathBuf, options: Options) -> Self {
+        let mut app = Self::start_on(stores.clone(), clock.clone(), policies.clone(), options.clone()).await;
         if matches!(*stores, Stores::Production { .. }) {
             for _ in 1..NODES {
                 app.beside
-                    .push(Self::start_on(stores.clone(), clock.clone(), policies.clone()).await);
+                    .push(Self::start_on(stores.clone(), clock.clone(), policies.clone(), options.clone()).await);
             }
         }
         app
@@ -114,7 +121,7 @@ impl TestApp {
     /// A node on these stores.
     pub async fn on(stores: Stores) -> Self {
         let clock = Arc::new(MovableClock::at(Timestamp::parse(BEGIN).expect("a moment")));
-        Self::start_on(Arc::new(stores), clock, policies()).await
+        Self::start_on(Arc::new(stores), clock, policies(), Options::default()).await
     }
 
     /// Nodes of the production profile over the same stores and by the same clock.
@@ -123,7 +130,7 @@ impl TestApp {
         let stores = Arc::new(Stores::empty_production().await);
         let mut nodes = Vec::with_capacity(count);
         for _ in 0..count {
-            nodes.push(Self::start_on(stores.clone(), clock.clone(), policies()).await);
+            nodes.push(Self::start_on(stores.clone(), clock.clone(), policies(), Options::default()).await);
         }
         // Their requests have ids of their own.
         let next = nodes[0].next.clone();
@@ -131,11 +138,11 @@ impl TestApp {
         nodes
     }
 
-    async fn start_on(stores: Arc<Stores>, clock: Arc<MovableClock>, policies: PathBuf) -> Self {
+    async fn start_on(stores: Arc<Stores>, clock: Arc<MovableClock>, policies: PathBuf, options: Options) -> Self {
         let mut tries = 0;
         let service = loop {
             let as_clock: Arc<dyn Clock> = clock.clone();
-            match stores.open(&policies, as_clock).await {
+            match stores.open(&policies, as_clock, options.clone()).await {
                 Ok(service) => break service,
                 // A store on a busy machine may answer later than a service waits for it; whoever runs one starts it again.
                 Err(error) if tries < STARTS_MAX => {
@@ -145,25 +152,38 @@ impl TestApp {
                 Err(error) => panic!("the service starts: {error}"),
             }
         };
-        Self::listen(service, stores, clock, policies)
+        Self::listen(service, stores, clock, policies, options)
     }
 
     /// A node of a service that was put together by hand, beside another node.
     pub async fn serve_on(service: Arc<Service>, beside: &Self) -> Self {
-        Self::listen(service, beside.stores.clone(), beside.clock.clone(), beside.policies.clone())
+        Self::listen(
+            service,
+            beside.stores.clone(),
+            beside.clock.clone(),
+            beside.policies.clone(),
+            beside.options.clone(),
+        )
     }
 
-    fn listen(service: Arc<Service>, stores: Arc<Stores>, clock: Arc<MovableClock>, policies: PathBuf) -> Self {
-        Self::listen_as(service, stores, clock, policies, verifier())
+    fn listen(service: Arc<Service>, stores: Arc<Stores>, clock: Arc<MovableClock>, policies: PathBuf, options: Options) -> Self {
+        Self::listen_as(service, stores, clock, policies, options, verifier())
     }
 
     /// The same service behind another verifier of credentials.
     pub fn verified_by(&self, verifier: Verifier) -> Self {
-        let (stores, policies) = (self.stores.clone(), self.policies.clone());
-        Self::listen_as(self.service.clone(), stores, self.clock.clone(), policies, verifier)
+        let (stores, policies, options) = (self.stores.clone(), self.policies.clone(), self.options.clone());
+        Self::listen_as(self.service.clone(), stores, self.clock.clone(), policies, options, verifier)
     }
 
-    fn listen_as(service: Arc<Service>, stores: Arc<Stores>, clock: Arc<MovableClock>, policies: PathBuf, verifier: Verifier) -> Self {
+    fn listen_as(
+        service: Arc<Service>,
+        stores: Arc<Stores>,
+        clock: Arc<MovableClock>,
+        policies: PathBuf,
+        options: Options,
+        verifier: Verifier,
+    ) -> Self {
         let (server, address) = app::serve(service.clone(), verifier, "127.0.0.1:0").expect("a port");
         let server = Running(tokio::spawn(async move {
             server.await.expect("the server runs");
@@ -179,6 +199,7 @@ impl TestApp {
             service,
             stores,
             policies,
+            options,
             next: Arc::default(),
             server,
             beside: Vec::new(),
@@ -191,8 +212,8 @@ impl TestApp {
         let is_several = !self.beside.is_empty() || matches!(*self.stores, Stores::Embedded(_));
         drop((self.server, self.beside));
         match is_several {
-            true => Self::start_all(self.stores, self.clock, self.policies).await,
-            false => Self::start_on(self.stores, self.clock, self.policies).await,
+            true => Self::start_all(self.stores, self.clock, self.policies, self.options).await,
+            false => Self::start_on(self.stores, self.clock, self.policies, self.options).await,
         }
     }
 

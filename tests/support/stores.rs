@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use weir::app::{self, StartError};
 use weir::clock::Clock;
 use weir::counters::redis::RedisSettings;
-use weir::flow::Service;
+use weir::flow::{Options, Service};
 
 /// How many tests of one process may have a database of their own in the shared Redis.
 const DATABASES: u32 = 4_096;
@@ -101,16 +101,16 @@ impl Stores {
     }
 
     /// A service on these stores; of the production profile there may be several.
-    pub async fn open(&self, policies: &Path, clock: Arc<dyn Clock>) -> Result<Arc<Service>, StartError> {
+    pub async fn open(&self, policies: &Path, clock: Arc<dyn Clock>, options: Options) -> Result<Arc<Service>, StartError> {
         match self {
-            Self::Embedded(directory) => app::embedded(directory.path(), policies, clock).await,
+            Self::Embedded(directory) => app::embedded(directory.path(), policies, clock, options).await,
             Self::Production { database, redis } => {
                 // Debug builds on two busy cores are late more often than a service should be.
                 let patient = RedisSettings {
                     response_timeout: Duration::from_secs(5),
                     ..RedisSettings::new(redis)
                 };
-                app::production(database, patient, policies, clock).await
+                app::production(database, patient, policies, clock, options).await
             }
         }
     }

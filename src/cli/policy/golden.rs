@@ -17,7 +17,7 @@ use crate::decision::id::{BudgetId, RequestId, ReservationId, UserId, WorkspaceI
 use crate::decision::limits::Limits;
 use crate::decision::rung::Rung;
 use crate::decision::time::Timestamp;
-use crate::flow::{self, Service, rebuild};
+use crate::flow::{self, Options, Service, rebuild};
 use crate::policy::cases::{self, Case};
 use crate::policy::document::Limit;
 use crate::policy::object::hex;
@@ -131,7 +131,7 @@ async fn run(policies: &Path, placed: &[Placed], verbose: bool) -> Result<usize,
     };
     let scratch = Scratch::make()?;
     let clock = Arc::new(MovableClock::at(first.plus_seconds(-BEFORE_SECONDS)));
-    let service = app::embedded(&scratch.0, policies, clock.clone()).await?;
+    let service = app::embedded(&scratch.0, policies, clock.clone(), Options::default()).await?;
     let desk = Desk::open(service, clock)?;
     let mut failed = 0;
     for (number, placed) in placed.iter().enumerate() {
