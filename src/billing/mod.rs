@@ -5,6 +5,8 @@
 //! A provider is one [`Provider`]: it says what it promises ([`Terms`]), and does one call at a time. It is never called inside of a
 //! transaction.
 
+pub mod desk;
+mod gate;
 pub mod none;
 
 pub use crate::decision::billing::Terms;
