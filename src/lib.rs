@@ -29,6 +29,8 @@ pub mod policy;
 pub mod counters;
 pub mod ledger;
 
+pub mod webhooks;
+
 pub mod app;
 pub mod cli;
 pub mod clock;

@@ -13,6 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("ledger", &["decision", "ledger", "counters"]),
     ("flow", &["decision", "counters", "ledger", "policy", "flow", "clock"]),
     ("api", &["decision", "flow", "policy", "api", "telemetry", "clock"]),
+    ("webhooks", &["decision", "ledger", "clock", "webhooks"]),
     ("telemetry", &["decision", "config"]),
     ("config", &["decision", "config", "clock"]),
 ];
@@ -35,6 +36,7 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("api/", ".counters.", "handlers touch no store: add a flow"),
     ("flow/", "actix", "flows speak no HTTP: let the handler unwrap and wrap"),
     ("flow/", "sqlx", "flows speak no SQL: add a method to the ledger's trait"),
+    ("webhooks/", "sqlx", "the queue is the ledger's: add a method to its trait"),
     ("", "SystemTime::now", "ask the clock, so that tests can move it"),
     ("", "Timestamp::now", "ask the clock, so that tests can move it"),
     ("", "unsafe ", "this crate has no unsafe code"),

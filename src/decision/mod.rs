@@ -1,5 +1,6 @@
 //! Pure rules. Does no I/O, is never async, reads no clock and no chance, imports no other folder of this crate.
 
+pub mod address;
 pub mod amount;
 pub mod api_key;
 pub mod ask;
@@ -39,4 +40,5 @@ pub mod tokens;
 pub mod usage;
 pub mod value;
 pub mod verdict;
+pub mod webhook;
 pub mod workspace;

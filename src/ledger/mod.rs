@@ -38,6 +38,7 @@ use ends::EndsLedger;
 use events::EventLedger;
 use history::PolicyHistory;
 use provider::ProviderLedger;
+use webhooks::WebhookLedger;
 
 pub mod api_keys;
 pub mod audit;
@@ -56,6 +57,7 @@ pub mod provider;
 mod record;
 mod sql;
 pub mod sqlite;
+pub mod webhooks;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
 pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};
@@ -263,6 +265,7 @@ pub trait Ledger:
     + GrantLedger
     + PolicyHistory
     + ProviderLedger
+    + WebhookLedger
 {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 
