@@ -1,9 +1,11 @@
-//! The three files of `policies/`: read, checked as a whole, and every problem told by file, line and column, as a compiler would.
+//! The files of `policies/`: read, checked as a whole, and every problem told by file, line and column, as a compiler would.
 //!
 //! Never writes. What the files say becomes objects for the ledger in `object`, which knows what a change of them takes away.
 
 use super::Policy;
-use super::document::{Documents, ModelDocument, ModelsFile, PlanDocument, PlansFile, RoutingDocument, RuleDocument};
+use super::document::{
+    Documents, LocaleDocument, MessagesDocument, ModelDocument, ModelsFile, PlanDocument, PlansFile, RoutingDocument, RuleDocument,
+};
 use super::object::{self, Kind, Object, ObjectId};
 use super::problem::{Fault, Part, Problem};
 use super::yaml::{self, FILE_BYTES_MAX, Node, Place};
@@ -18,6 +20,8 @@ use std::path::Path;
 pub const MODELS_FILE: &str = "models.yaml";
 pub const PLANS_FILE: &str = "plans.yaml";
 pub const ROUTING_FILE: &str = "routing.yaml";
+/// May be missing: Weir brings its own along.
+pub const MESSAGES_FILE: &str = "messages.yaml";
 
 /// The text of a policy's files.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,6 +29,7 @@ pub struct Sources {
     pub models: String,
     pub plans: String,
     pub routing: String,
+    pub messages: Option<String>,
 }
 
 /// Something wrong, or doubtful, in a file.
@@ -55,7 +60,7 @@ impl fmt::Display for FileProblems {
 impl std::error::Error for FileProblems {}
 
 impl Sources {
-    /// Reads the files of a directory; all three must be there.
+    /// Reads the files of a directory; all but that of the messages must be there.
     pub fn read(directory: &Path) -> Result<Self, FileProblems> {
         let mut problems = Vec::new();
         let mut text = |name: &str| {
@@ -69,6 +74,7 @@ impl Sources {
             models: text(MODELS_FILE),
             plans: text(PLANS_FILE),
             routing: text(ROUTING_FILE),
+            messages: directory.join(MESSAGES_FILE).exists().then(|| text(MESSAGES_FILE)),
         };
         if problems.is_empty() {
             Ok(sources)
@@ -83,6 +89,7 @@ impl Sources {
             models: include_str!("../../policies/models.yaml").to_owned(),
             plans: include_str!("../../policies/plans.yaml").to_owned(),
             routing: include_str!("../../policies/routing.yaml").to_owned(),
+            messages: Some(include_str!("../../policies/messages.yaml").to_owned()),
         }
     }
 
@@ -90,6 +97,7 @@ impl Sources {
         match file {
             MODELS_FILE => &self.models,
             PLANS_FILE => &self.plans,
+            MESSAGES_FILE => self.messages.as_deref().unwrap_or_default(),
             _ => &self.routing,
         }
     }
@@ -119,12 +127,17 @@ impl Files {
         let models = Parsed::<ModelsFile, ModelDocument>::new(sources, MODELS_FILE, "models");
         let plans = Parsed::<PlansFile, PlanDocument>::new(sources, PLANS_FILE, "plans");
         let routing = Parsed::<RoutingDocument, RuleDocument>::new(sources, ROUTING_FILE, "rules");
+        let told = sources.messages.as_ref();
+        let messages = told.map(|_| Parsed::<MessagesDocument, LocaleDocument>::new(sources, MESSAGES_FILE, "locales"));
         let mut problems = [models.problems.as_slice(), &plans.problems, &routing.problems].concat();
+        problems.extend(messages.iter().flat_map(|messages| messages.problems.clone()));
         let (models_are_whole, plans_are_whole) = (models.problems.is_empty(), plans.problems.is_empty());
-        let (documents, places) = gather(sources, models, plans, routing);
+        let (documents, places) = gather(sources, models, plans, routing, messages);
+        let lacking = documents.messages.iter().flat_map(compile::messages::missing);
+        problems.extend(lacking.map(|problem| places.trace(&problem)));
         // All that has the right shape is checked, even beside something that has not. Only what it refers to may not be known then.
         let is_certain = |problem: &&Problem| match (&problem.fault, &problem.object) {
-            (Fault::Unknown, Some(object)) if *object == ObjectId::default_plan() => plans_are_whole,
+            (Fault::Unknown, Some(object)) if [ObjectId::default_plan(), ObjectId::messages()].contains(object) => plans_are_whole,
             (Fault::Unknown, _) => models_are_whole,
             _ => true,
         };
@@ -213,9 +226,11 @@ fn gather(
     models: Parsed<ModelsFile, ModelDocument>,
     plans: Parsed<PlansFile, PlanDocument>,
     routing: Parsed<RoutingDocument, RuleDocument>,
+    messages: Option<Parsed<MessagesDocument, LocaleDocument>>,
 ) -> (Documents, Places) {
     let mut objects = HashMap::from([
         (ObjectId::routing(), (ROUTING_FILE, String::new())),
+        (ObjectId::messages(), (MESSAGES_FILE, String::new())),
         (ObjectId::default_plan(), (PLANS_FILE, "/default_plan".to_owned())),
         (ObjectId::default_price(), (MODELS_FILE, "/default_price".to_owned())),
     ]);
@@ -225,12 +240,23 @@ fn gather(
     for (n, plan) in &plans.items {
         objects.insert(ObjectId::plan(plan.id.as_str()), (PLANS_FILE, format!("/plans/{n}")));
     }
-    let nodes = [(MODELS_FILE, models.node), (PLANS_FILE, plans.node), (ROUTING_FILE, routing.node)];
+    let (messages_node, messages) = match messages {
+        Some(messages) => (messages.node, Some((messages.root, messages.items))),
+        None => (None, None),
+    };
+    let locales = messages.iter().flat_map(|(_, items)| items.iter().map(|(n, _)| *n));
+    let nodes = [
+        (MODELS_FILE, models.node),
+        (PLANS_FILE, plans.node),
+        (ROUTING_FILE, routing.node),
+        (MESSAGES_FILE, messages_node),
+    ];
     let places = Places {
         sources: sources.clone(),
         nodes: nodes.into_iter().filter_map(|(file, node)| Some((file, node?))).collect(),
         objects,
         rules: routing.items.iter().map(|(n, _)| *n).collect(),
+        locales: locales.collect(),
     };
     let documents = Documents {
         models: models.items.into_iter().map(|(_, model)| (1, model)).collect(),
@@ -241,6 +267,10 @@ fn gather(
             rules: routing.items.into_iter().map(|(_, rule)| rule).collect(),
             ..routing.root
         },
+        messages: messages.map(|(root, items)| MessagesDocument {
+            locales: items.into_iter().map(|(_, locale)| locale).collect(),
+            ..root
+        }),
     };
     (documents, places)
 }
@@ -254,6 +284,8 @@ struct Places {
     objects: HashMap<ObjectId, (&'static str, String)>,
     /// Where each rule stands in its list: rules of a wrong shape are left out before they are compiled.
     rules: Vec<usize>,
+    /// The same of languages.
+    locales: Vec<usize>,
 }
 
 impl Places {
@@ -263,11 +295,13 @@ impl Places {
         let fallback = match object.map(|object| object.kind) {
             Some(Kind::Plan) => PLANS_FILE,
             Some(Kind::Routing) => ROUTING_FILE,
+            Some(Kind::Messages) => MESSAGES_FILE,
             _ => MODELS_FILE,
         };
         let (file, prefix) = known.map_or((fallback, ""), |(file, prefix)| (*file, prefix.as_str()));
         let pointer = match file {
-            ROUTING_FILE => self.in_rules(&problem.pointer),
+            ROUTING_FILE => in_list("/rules/", &self.rules, &problem.pointer),
+            MESSAGES_FILE => in_list("/locales/", &self.locales, &problem.pointer),
             _ => format!("{prefix}{}", problem.pointer),
         };
         FileProblem {
@@ -279,16 +313,17 @@ impl Places {
             detail: problem.detail.clone(),
         }
     }
+}
 
-    fn in_rules(&self, pointer: &str) -> String {
-        let (number, rest) = match pointer.strip_prefix("/rules/") {
-            Some(rule) => rule.split_once('/').unwrap_or((rule, "")),
-            None => return pointer.to_owned(),
-        };
-        let original = number.parse().ok().and_then(|n: usize| self.rules.get(n));
-        let number = original.map_or(number.to_owned(), usize::to_string);
-        format!("/rules/{number}/{rest}").trim_end_matches('/').to_owned()
-    }
+/// Where an item of a list stands in its file; `places` are those of the items that were compiled.
+fn in_list(list: &str, places: &[usize], pointer: &str) -> String {
+    let (number, rest) = match pointer.strip_prefix(list) {
+        Some(item) => item.split_once('/').unwrap_or((item, "")),
+        None => return pointer.to_owned(),
+    };
+    let original = number.parse().ok().and_then(|n: usize| places.get(n));
+    let number = original.map_or(number.to_owned(), usize::to_string);
+    format!("{list}{number}/{rest}").trim_end_matches('/').to_owned()
 }
 
 fn place(node: &Node, pointer: &str, part: Part, text: &str) -> Place {

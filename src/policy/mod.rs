@@ -22,6 +22,7 @@ pub mod yaml;
 
 use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
+use crate::decision::message::{Messages, Voice};
 use crate::decision::plan::Plan;
 use crate::decision::route::Routing;
 use crate::decision::time::Timestamp;
@@ -44,6 +45,7 @@ pub struct Policy {
     pub default_plan: Option<PlanId>,
     pub catalogue: Catalogue,
     pub routing: Routing,
+    pub messages: Arc<Messages>,
     objects: BTreeMap<ObjectId, Object>,
 }
 
@@ -67,6 +69,7 @@ impl Policy {
             default_plan: compiled.default_plan,
             catalogue: compiled.catalogue,
             routing: compiled.routing,
+            messages: compiled.messages,
             objects: objects.into_iter().map(|object| (object.id.clone(), object)).collect(),
         }
     }
@@ -95,6 +98,11 @@ impl Policy {
         self.objects.values()
     }
 
+    /// In whose words something is said: of the languages that a caller accepts, else of the plan, else the default.
+    pub fn voice<'a>(&'a self, accepted: Option<&'a str>, plan: Option<&'a Plan>) -> Voice<'a> {
+        Voice::new(&self.messages, accepted, plan)
+    }
+
     /// The plan of a workspace that has chosen `plan`, or none; `None` when there is no such plan any more.
     pub fn plan(&self, plan: Option<&PlanId>) -> Option<&Arc<Plan>> {
         self.plans.get(plan.or(self.default_plan.as_ref())?)
@@ -113,6 +121,7 @@ fn documents(objects: &[Object]) -> Result<Documents, Vec<Problem>> {
             (Kind::Plan, _) => documents
                 .plans
                 .extend(read(object, &mut problems).map(|plan| (object.version, plan))),
+            (Kind::Messages, _) => documents.messages = read(object, &mut problems),
             (Kind::Routing, _) => documents.routing = read(object, &mut problems).unwrap_or_default(),
             (Kind::Settings, DEFAULT_PLAN_ID) => documents.default_plan = read(object, &mut problems),
             (Kind::Settings, DEFAULT_PRICE_ID) => documents.default_price = read(object, &mut problems),

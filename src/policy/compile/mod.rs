@@ -2,6 +2,7 @@
 //!
 //! A check never stops at the first problem. What is built besides is only used when there was none.
 
+pub mod messages;
 mod model;
 mod plan;
 mod routing;
@@ -13,6 +14,7 @@ use super::object::ObjectId;
 use super::problem::{PROBLEMS_MAX, Problem};
 use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
+use crate::decision::message::Messages;
 use crate::decision::nearest::nearest;
 use crate::decision::plan::Plan;
 use crate::decision::route::Routing;
@@ -26,6 +28,7 @@ pub struct Compiled {
     pub default_plan: Option<PlanId>,
     pub catalogue: Catalogue,
     pub routing: Routing,
+    pub messages: Arc<Messages>,
 }
 
 /// Compiles all documents, or names everything that does not fit.
@@ -34,6 +37,7 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
     let catalogue = model::catalogue(documents, &mut found);
     let plans = plan::plans(documents, &catalogue, &mut found);
     let routing = routing::routing(&documents.routing, &catalogue, &mut found);
+    let messages = messages::messages(documents, &plans, &mut found);
     if let Some(plan) = &documents.default_plan
         && !plans.contains_key(plan)
     {
@@ -48,6 +52,7 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
         default_plan: documents.default_plan.clone(),
         catalogue,
         routing,
+        messages,
     })
 }
 
