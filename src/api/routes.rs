@@ -97,6 +97,8 @@ pub fn routes() -> Vec<Route> {
         PUT "/v1/admin/models/{id}", unbound, SMALL, policies::put_model;
         GET "/v1/admin/routing", unbound, SMALL, policies::get_routing;
         PUT "/v1/admin/routing", unbound, SMALL, policies::put_routing;
+        GET "/v1/admin/messages", unbound, SMALL, policies::get_messages;
+        PUT "/v1/admin/messages", unbound, SMALL, policies::put_messages;
         GET "/v1/admin/providers", unbound, SMALL, providers::list;
         GET "/v1/admin/providers/{id}", unbound, SMALL, providers::get;
         PUT "/v1/admin/providers/{id}", unbound, SMALL, providers::put;

@@ -33,7 +33,7 @@ use utoipa::OpenApi;
         super::reservations::get, super::usage::usage, super::events::events, super::workspaces::usage, super::ledger::ledger,
         super::policies::list_plans, super::policies::get_plan, super::policies::put_plan, super::policies::delete_plan,
         super::policies::list_models, super::policies::get_model, super::policies::put_model, super::policies::get_routing,
-        super::policies::put_routing, super::workspaces::get, super::workspaces::put, super::workspaces::patch,
+        super::policies::put_routing, super::policies::get_messages, super::policies::put_messages, super::workspaces::get, super::workspaces::put, super::workspaces::patch,
         super::grants::give, super::grants::list, super::grants::void,
         super::workspace_list::list, super::providers::list, super::providers::get, super::providers::put, super::corrections::correct,
         super::corrections::reprice, super::audit_log::audit_log,
