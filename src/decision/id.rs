@@ -106,6 +106,10 @@ text_newtypes! {
     PlanId, "a plan id", check_name;
     /// A ceiling on a counter.
     BudgetId, "a budget id", check_name;
+    /// A figure that a billing provider is told.
+    MeterId, "a meter id", check_name;
+    /// A billing provider's price, such as `price_1ABC`.
+    PriceId, "a price id", check_name;
     /// A result that a plan bills for, such as `contract_drafted`.
     OutcomeName, "a billable outcome", check_name;
     /// One attempt at a request, named by the caller.

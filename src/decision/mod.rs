@@ -17,6 +17,7 @@ pub mod id;
 pub mod ladder;
 pub mod limits;
 pub mod message;
+pub mod meter;
 pub mod money;
 pub mod nearest;
 pub mod period;
