@@ -3,4 +3,5 @@
 #[path = "../support/stripe/mod.rs"]
 mod stripe;
 
+mod provider;
 mod rules;
