@@ -229,6 +229,17 @@ impl GrantId {
     }
 }
 
+/// A batch of what a billing provider is told: made of what it is about, so that whoever makes it again makes the same.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(u128);
+
+impl BatchId {
+    /// Of so many bytes of a digest.
+    pub fn of_digest(digest: &[u8; 16]) -> Self {
+        Self(Uuid::new_v8(*digest).as_u128())
+    }
+}
+
 /// One record of the audit log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AuditId(u128);
@@ -320,6 +331,7 @@ prefixed! {
     DecisionId, "dec_", "a decision id";
     KeyId, "key_", "an API key id";
     GrantId, "grt_", "a grant id";
+    BatchId, "bat_", "a batch id";
     AuditId, "aud_", "an id of the audit log";
 }
 

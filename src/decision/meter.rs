@@ -74,6 +74,17 @@ impl Factor {
         })
     }
 
+    /// As it was written down; `None`: it is no fraction that [`Self::new`] makes.
+    pub fn of(numerator: i64, denominator: i64) -> Option<Factor> {
+        let one = i128::from(FACTOR_BILLIONTHS) * i128::from(FACTOR_BILLIONTHS) * i128::from(NANOS_PER_USD);
+        let is_good = numerator >= 0 && denominator > 0 && one % i128::from(denominator) == 0;
+        is_good.then_some(Factor { numerator, denominator })
+    }
+
+    pub const fn numerator(self) -> i64 {
+        self.numerator
+    }
+
     /// What one of the carried parts is a share of: a carried part is below it and not below zero.
     pub const fn denominator(self) -> i64 {
         self.denominator

@@ -3,6 +3,7 @@
 pub mod amount;
 pub mod api_key;
 pub mod ask;
+pub mod billing;
 pub mod catalogue;
 pub mod correction;
 pub mod counter;

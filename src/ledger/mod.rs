@@ -39,6 +39,7 @@ use provider::ProviderLedger;
 
 pub mod api_keys;
 pub mod audit;
+pub mod billing;
 #[cfg(test)]
 mod contract;
 pub mod correction;
