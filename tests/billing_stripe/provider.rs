@@ -206,7 +206,13 @@ async fn a_collector_is_sent_one_cloudevent_for_each_batch() {
     let taken: Taken = Arc::default();
     let data = Data::from(taken.clone());
     let collect = async |taken: Data<Mutex<Vec<(String, Value)>>>, request: HttpRequest, body: Bytes| {
-        let kind = request.headers().get("content-type").expect("a type").to_str().expect("text").to_owned();
+        let kind = request
+            .headers()
+            .get("content-type")
+            .expect("a type")
+            .to_str()
+            .expect("text")
+            .to_owned();
         let event: Value = serde_json::from_slice(&body).expect("JSON");
         match event["id"].as_str().expect("an id") {
             "busy" => HttpResponse::TooManyRequests().insert_header(("retry-after", "7")).finish(),

@@ -6,6 +6,7 @@
 
 pub mod delivery;
 pub mod exact;
+pub mod reconcile;
 pub mod window;
 
 use super::amount::Unit;
