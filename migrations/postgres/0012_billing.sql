@@ -25,7 +25,7 @@ CREATE TABLE billing_account (
     meter_id     TEXT COLLATE "C" NOT NULL,
     carry        TEXT    NOT NULL, -- A decimal, exact.
     seals        BIGINT  NOT NULL, -- How many batches were sealed.
-    due_at       BIGINT,          -- When something is to be sent next; none: nothing is.
+    due_at       BIGINT,           -- When something is to be sent next; none: nothing is.
     lease_until  BIGINT  NOT NULL, -- Until then whoever claimed a batch has it.
     lease        BIGINT  NOT NULL, -- Rises with each claim; an answer under an older one comes too late.
     PRIMARY KEY (workspace_id, meter_id)
@@ -51,7 +51,7 @@ CREATE TABLE billing_batch (
     opened_at          BIGINT  NOT NULL,
     seals_at           BIGINT  NOT NULL,
     sealed_at          BIGINT,
-    seal_number        BIGINT,          -- Of its workspace and meter, from 1.
+    seal_number        BIGINT,           -- Of its workspace and meter, from 1.
     value              BIGINT,
     carry              TEXT,             -- After it.
     state              TEXT    NOT NULL,
@@ -69,7 +69,8 @@ CREATE TABLE billing_batch (
 );
 
 CREATE INDEX billing_batch_to_seal ON billing_batch (seals_at, batch_number) WHERE state = 'open';
-CREATE INDEX billing_batch_to_send ON billing_batch (workspace_id, meter_id, next_try_at) WHERE state IN ('sealed', 'sending');
+CREATE INDEX billing_batch_to_send ON billing_batch (workspace_id, meter_id, next_try_at) WHERE next_try_at IS NOT NULL;
+CREATE INDEX billing_batch_under_way ON billing_batch (workspace_id, meter_id) WHERE state = 'sending';
 -- What needs an eye: all but what is done.
 CREATE INDEX billing_batch_by_state ON billing_batch (state, opened_at) WHERE state <> 'acknowledged';
 -- Lists are newest first.

@@ -69,7 +69,8 @@ CREATE TABLE billing_batch (
 ) STRICT;
 
 CREATE INDEX billing_batch_to_seal ON billing_batch (seals_at, batch_number) WHERE state = 'open';
-CREATE INDEX billing_batch_to_send ON billing_batch (workspace_id, meter_id, next_try_at) WHERE state IN ('sealed', 'sending');
+CREATE INDEX billing_batch_to_send ON billing_batch (workspace_id, meter_id, next_try_at) WHERE next_try_at IS NOT NULL;
+CREATE INDEX billing_batch_under_way ON billing_batch (workspace_id, meter_id) WHERE state = 'sending';
 -- What needs an eye: all but what is done.
 CREATE INDEX billing_batch_by_state ON billing_batch (state, opened_at) WHERE state <> 'acknowledged';
 -- Lists are newest first.

@@ -6,6 +6,8 @@
 //! transaction.
 
 pub mod cloudevents;
+pub mod desk;
+mod gate;
 pub mod none;
 pub mod stripe;
 

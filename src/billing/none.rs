@@ -21,16 +21,7 @@ impl Provider for NoProvider {
     }
 
     fn terms(&self) -> Terms {
-        Terms {
-            sends: false,
-            dedupe_seconds: None,
-            accepts_negative: false,
-            oldest_seconds: None,
-            needs_customer: false,
-            closes_periods: false,
-            cancel_seconds: None,
-            calls_per_second: 1,
-        }
+        Terms::NONE
     }
 
     async fn send(&self, _: &Outgoing) -> Answer {

@@ -64,13 +64,15 @@ pub struct Collected {
 }
 
 /// Open batches to be sealed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sealing {
     /// Those that were to be sealed by then.
     pub due: Timestamp,
     pub accepts_negative: bool,
     pub limit: usize,
     pub now: Timestamp,
+    /// Who wants it, where somebody does.
+    pub audited: Option<Audited>,
 }
 
 /// Batches to be sent.

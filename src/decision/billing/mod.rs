@@ -12,9 +12,9 @@ pub mod window;
 use super::amount::Unit;
 use super::id::{BatchId, MeterId, WorkspaceId};
 use super::meter::Factor;
-use super::period::Period;
+use super::period::{Calendar, Period};
 use super::time::Timestamp;
-use delivery::Delivery;
+use delivery::{Delivery, Event, Reason, ReasonCode};
 use exact::Exact;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -38,6 +38,20 @@ pub struct Terms {
     pub cancel_seconds: Option<i64>,
     /// How many calls a second it takes from one account.
     pub calls_per_second: u32,
+}
+
+impl Terms {
+    /// Of no provider.
+    pub const NONE: Terms = Terms {
+        sends: false,
+        dedupe_seconds: None,
+        accepts_negative: false,
+        oldest_seconds: None,
+        needs_customer: false,
+        closes_periods: false,
+        cancel_seconds: None,
+        calls_per_second: 1,
+    };
 }
 
 /// Whether a batch grows, waits, is under way, or where it ended.
@@ -136,6 +150,31 @@ impl Batch {
 
     pub fn value(&self) -> i64 {
         self.sealed.as_ref().map_or(0, |sealed| sealed.value)
+    }
+
+    /// What happens to it when it is due: it is sent, as of a time, or cannot be told.
+    pub fn when_due(&self, terms: &Terms, calendar: &Calendar, customer: Option<&str>, late_after_seconds: i64, now: Timestamp) -> Event {
+        let is_older = |seconds: i64| self.last_used_at <= now.plus_seconds(-seconds);
+        if let Some(seconds) = terms.oldest_seconds.filter(|seconds| is_older(*seconds)) {
+            let (used_at, days) = (self.last_used_at, seconds / 86_400);
+            return Event::Unbillable(Reason {
+                code: ReasonCode::TooOld,
+                detail: format!("it was used at {used_at}, and the provider takes nothing older than {days} days"),
+            });
+        }
+        // Whom it may have been told of once, it is told of again.
+        let told_before = self.delivery.customer.as_deref().filter(|_| self.delivery.unsure_since.is_some());
+        let customer = told_before.or(customer);
+        if terms.needs_customer && customer.is_none() {
+            return Event::Unbillable(Reason {
+                code: ReasonCode::NoCustomer,
+                detail: format!("workspace {} has no stripe_customer_id", self.workspace),
+            });
+        }
+        Event::Claimed {
+            customer: customer.filter(|_| terms.needs_customer).map(str::to_owned),
+            told_at: window::told_at(self.last_used_at, calendar, terms.closes_periods, late_after_seconds, now),
+        }
     }
 }
 
