@@ -9,6 +9,7 @@ pub mod cloudevents;
 pub mod desk;
 mod gate;
 pub mod none;
+pub mod reconcile;
 pub mod stripe;
 
 pub use crate::decision::billing::Terms;

@@ -37,6 +37,7 @@ use directory::DirectoryLedger;
 use ends::EndsLedger;
 use history::PolicyHistory;
 use provider::ProviderLedger;
+use told::ToldLedger;
 
 pub mod api_keys;
 pub mod audit;
@@ -56,6 +57,7 @@ pub mod provider;
 mod record;
 mod sql;
 pub mod sqlite;
+pub mod told;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
 pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};
@@ -263,6 +265,7 @@ pub trait Ledger:
     + GrantLedger
     + PolicyHistory
     + ProviderLedger
+    + ToldLedger
 {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 

@@ -54,6 +54,14 @@ pub enum Code {
 }
 
 impl Code {
+    /// Whether it is worth telling although nothing differs by it.
+    pub const fn is_told_of_nothing(self) -> bool {
+        matches!(
+            self,
+            Code::CustomerUnknown | Code::MeterUnknown | Code::ProviderHasNoSummaries | Code::ProviderDidNotAnswer
+        )
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Code::NotYetSealed => "not_yet_sealed",

@@ -103,6 +103,10 @@ mod server;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod told;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../told_read.rs"]
+mod told_read;
 mod writer;
 
 /// What the shared reads are asked over.

@@ -91,6 +91,10 @@ mod sql;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod told;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../told_read.rs"]
+mod told_read;
 mod writer;
 
 /// What the shared reads are asked over.

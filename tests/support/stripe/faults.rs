@@ -68,6 +68,11 @@ impl Plan {
         }
     }
 
+    /// How long a call hangs, and how slow a slow one is.
+    pub fn waiting(self, hang: Duration, slow: Duration) -> Self {
+        Self { hang, slow, ..self }
+    }
+
     /// The next calls that change something meet these, in this order.
     pub fn queue(&mut self, faults: &[Fault]) {
         self.next.extend(faults);
