@@ -90,7 +90,15 @@ impl World {
             })
         };
         let body = json!({"entries": (0..entries).map(entry).collect::<Vec<Value>>()});
-        let answer = self.post("/v1/usage", &body).await;
+        // While a store is late some uses are answered 503: all are sent again, and count once.
+        let answer = loop {
+            let answer = self.post("/v1/usage", &body).await;
+            let results = answer["results"].as_array().expect("results");
+            if results.iter().all(|result| result["error"]["status"] != 503) {
+                break answer;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
         let mut counted = self.counted.lock().expect("no panic");
         for (result, customer) in answer["results"].as_array().expect("results").iter().zip(customers) {
             assert!(result["status"] == "recorded" || result["status"] == "duplicate", "{result}");
