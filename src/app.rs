@@ -2,6 +2,7 @@
 //! serves the program and its tests.
 
 pub mod billing;
+mod reconcile;
 
 use crate::api;
 use crate::api::auth::Verifier;
@@ -185,6 +186,7 @@ pub fn background(service: &Arc<Service>, policy_poll: Duration) {
     tokio::spawn(note_uses(service.clone()));
     tokio::spawn(log_decisions(service.clone()));
     tokio::spawn(billing::run(service.clone()));
+    tokio::spawn(reconcile::run(service.clone()));
 }
 
 /// Delivers webhooks, until it is stopped.

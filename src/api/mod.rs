@@ -26,6 +26,7 @@ pub mod portal_tokens;
 pub mod precondition;
 pub mod problem;
 pub mod providers;
+pub mod reconcile;
 pub mod report;
 pub mod request_id;
 pub mod reservations;

@@ -6,7 +6,7 @@ use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
     api_keys, audit_log, authorize, batch, billing, corrections, events, explain, grants, json, ledger, operations, policies,
-    portal_tokens, providers, reservations, usage, webhook_deliveries, webhook_endpoints, workspace_list, workspaces,
+    portal_tokens, providers, reconcile, reservations, usage, webhook_deliveries, webhook_endpoints, workspace_list, workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -108,6 +108,7 @@ pub fn routes() -> Vec<Route> {
         GET "/v1/admin/billing/batches/{id}", unbound, SMALL, billing::get;
         POST "/v1/admin/billing/batches/{id}/resend", unbound, SMALL, billing::resend;
         POST "/v1/admin/billing/flush", unbound, SMALL, billing::flush;
+        POST "/v1/admin/billing/reconcile", unbound, SMALL, reconcile::reconcile;
         GET "/v1/admin/audit-log", unbound, SMALL, audit_log::audit_log;
         GET "/v1/admin/workspaces", Access::scope(Scope::Admin), SMALL, workspace_list::list;
         GET "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::get;

@@ -39,6 +39,7 @@ mod prepare;
 pub mod providers;
 pub mod read;
 pub mod rebuild;
+pub mod reconcile;
 pub mod record;
 pub mod release;
 mod replay;

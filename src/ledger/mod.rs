@@ -40,6 +40,7 @@ use events::EventLedger;
 use history::PolicyHistory;
 use provider::ProviderLedger;
 use webhooks::WebhookLedger;
+use told::ToldLedger;
 
 pub mod api_keys;
 pub mod audit;
@@ -61,6 +62,7 @@ mod record;
 mod sql;
 pub mod sqlite;
 pub mod webhooks;
+pub mod told;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
 pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};
@@ -270,6 +272,7 @@ pub trait Ledger:
     + PolicyHistory
     + ProviderLedger
     + WebhookLedger
+    + ToldLedger
 {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 

@@ -106,6 +106,12 @@ impl TestApp {
         Self::start_all(Arc::new(Stores::empty().await), clock, samples, options()).await
     }
 
+    /// With policies of the test's own.
+    pub async fn start_in(policies: PathBuf, moment: &str, options: Options) -> Self {
+        let clock = Arc::new(MovableClock::at(Timestamp::parse(moment).expect("a moment")));
+        Self::start_all(Arc::new(Stores::empty().await), clock, policies, options).await
+    }
+
     /// One service, on either profile.
     pub async fn alone() -> Self {
         Self::on(Stores::empty().await).await

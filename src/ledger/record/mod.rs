@@ -53,7 +53,8 @@ pub(super) use answer::{AnswerRow, hex};
 pub(super) use api_key::{ApiKeyRecord, ChangedApiKeyRow};
 pub(super) use audit::AuditRecord;
 pub(super) use batch::{
-    BATCH_COLUMNS, BatchRow, MemberRecord, UncollectedRow, batch_id, batch_state, calendar, exact, meter_id, reason_code, reason_word,
+    BATCH_COLUMNS, BatchRow, MemberRecord, UncollectedRow, batch_id, batch_state, calendar, exact, meter_id, no_factor, reason_code,
+    reason_word,
 };
 pub(super) use decision::DecisionRecord;
 pub(super) use entry::{EntryRecord, user_column};
