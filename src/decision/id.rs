@@ -235,6 +235,16 @@ impl AuditId {
     }
 }
 
+/// Something that happened and is told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(u128);
+
+impl EventId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
 impl EntryId {
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid.as_u128())
@@ -317,6 +327,7 @@ prefixed! {
     KeyId, "key_", "an API key id";
     GrantId, "grt_", "a grant id";
     AuditId, "aud_", "an id of the audit log";
+    EventId, "evt_", "an event id";
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod correction;
 pub mod counter;
 pub mod entry;
 pub mod estimate;
+pub mod event;
 pub mod explain;
 pub mod facts;
 pub mod finding;

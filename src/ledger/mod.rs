@@ -18,6 +18,7 @@
 //! 9. A logged decision is kept until it is pruned: the oldest of its kind first, and none that is neither too old nor too much.
 //! 10. What passes the limit of a budget with grants is paid by them in the transaction that records it, as far as their balances go, in their
 //!     order; no balance is spent twice, and each payment is in the sum's row under its version. What was paid stays paid.
+//! 11. An event is told once, in the transaction of what happened ([`events`]).
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -34,6 +35,7 @@ use audit::{AuditLedger, Audited, By};
 use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
+use events::EventLedger;
 use history::PolicyHistory;
 use provider::ProviderLedger;
 
@@ -45,6 +47,7 @@ pub mod correction;
 mod decisions;
 pub mod directory;
 pub mod ends;
+pub mod events;
 mod grant_sql;
 mod grants;
 pub mod history;
@@ -250,7 +253,16 @@ pub trait Lead: Send + Sync {
 /// A ledger.
 #[async_trait]
 pub trait Ledger:
-    ApiKeyLedger + AuditLedger + CorrectionLedger + DecisionLedger + DirectoryLedger + EndsLedger + GrantLedger + PolicyHistory + ProviderLedger
+    ApiKeyLedger
+    + AuditLedger
+    + CorrectionLedger
+    + DecisionLedger
+    + DirectoryLedger
+    + EndsLedger
+    + EventLedger
+    + GrantLedger
+    + PolicyHistory
+    + ProviderLedger
 {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 

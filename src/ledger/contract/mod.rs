@@ -12,6 +12,7 @@ pub(super) mod checkpoints;
 pub(super) mod decisions;
 pub(super) mod described;
 pub(super) mod ends;
+pub(super) mod events;
 pub(super) mod grants;
 pub(super) mod history;
 pub(super) mod lists;
@@ -153,6 +154,14 @@ macro_rules! ledger_contract {
             api_keys::changes_of_keys_are_told_in_their_order,
             api_keys::who_follows_the_numbers_of_racing_keys_misses_none,
             api_keys::when_a_key_was_used_only_rises_and_is_no_change,
+            events::an_event_comes_back_as_it_was_written,
+            events::an_event_happens_once,
+            events::of_racing_writers_of_one_event_one_has_written_it,
+            events::events_wait_until_they_are_handed_on,
+            events::the_events_of_a_workspace_are_numbered_as_they_are_seen,
+            events::events_are_listed_both_ways_in_pages_and_filtered,
+            events::a_budget_at_its_limit_is_due_until_its_end_is_told,
+            events::events_are_pruned_when_they_are_not_needed,
             random::whatever_is_posted_every_row_is_the_sum_of_its_entries,
             random::whatever_is_posted_at_once_every_row_is_the_sum_of_its_entries,
         }

@@ -59,6 +59,10 @@ mod call;
 mod corrected;
 mod decisions;
 mod describe;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../eventing.rs"]
+mod eventing;
+mod events;
 mod fault;
 mod follow;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]

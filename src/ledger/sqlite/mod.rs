@@ -49,6 +49,10 @@ mod batch;
 mod corrected;
 mod decisions;
 mod describe;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../eventing.rs"]
+mod eventing;
+mod events;
 mod fault;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../granting.rs"]
