@@ -235,6 +235,16 @@ impl AuditId {
     }
 }
 
+/// What a rule of fair use does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FairUseId(u128);
+
+impl FairUseId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
 /// Something that happened and is told.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(u128);
@@ -328,6 +338,7 @@ prefixed! {
     GrantId, "grt_", "a grant id";
     AuditId, "aud_", "an id of the audit log";
     EventId, "evt_", "an event id";
+    FairUseId, "fua_", "an id of a fair-use action";
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Pure rules. Does no I/O, is never async, reads no clock and no chance, imports no other folder of this crate.
 
 pub mod amount;
+pub mod anomaly;
 pub mod api_key;
 pub mod ask;
 pub mod catalogue;

@@ -28,6 +28,7 @@ pub mod expected;
 pub mod expire;
 pub mod explain;
 pub mod extend;
+pub mod fair_use;
 pub mod find;
 pub mod grant;
 mod known;
@@ -65,6 +66,7 @@ pub struct Service {
     pub api_keys: api_keys::ApiKeys,
     pub estimator: Estimator,
     pub decisions: DecisionLog,
+    pub fair_use: fair_use::FairUse,
     pub options: Options,
     pub clock: Arc<dyn Clock>,
 }
@@ -81,6 +83,7 @@ impl Service {
             api_keys: api_keys::ApiKeys::default(),
             estimator: Estimator::default(),
             decisions: DecisionLog::default(),
+            fair_use: fair_use::FairUse::default(),
             options,
             clock,
         }

@@ -36,6 +36,7 @@ use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
 use events::EventLedger;
+use fair_use::FairUseLedger;
 use history::PolicyHistory;
 use provider::ProviderLedger;
 
@@ -48,6 +49,7 @@ mod decisions;
 pub mod directory;
 pub mod ends;
 pub mod events;
+pub mod fair_use;
 mod grant_sql;
 mod grants;
 pub mod history;
@@ -260,6 +262,7 @@ pub trait Ledger:
     + DirectoryLedger
     + EndsLedger
     + EventLedger
+    + FairUseLedger
     + GrantLedger
     + PolicyHistory
     + ProviderLedger

@@ -407,6 +407,7 @@ impl TestApp {
         weir::flow::workspace::follow(&self.service).await.expect("workspaces are followed");
         weir::flow::providers::follow(&self.service).await.expect("providers are followed");
         weir::flow::api_keys::follow(&self.service).await.expect("API keys are followed");
+        weir::flow::fair_use::follow(&self.service).await.expect("fair use is followed");
     }
 
     /// The same on every node.

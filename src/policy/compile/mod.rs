@@ -2,6 +2,7 @@
 //!
 //! A check never stops at the first problem. What is built besides is only used when there was none.
 
+mod fair_use;
 pub mod messages;
 mod model;
 mod plan;

@@ -4,6 +4,7 @@
 //! defaults filled in, so that a document that was read back says everything. Unknown fields are refused everywhere: a misspelt limit
 //! must never mean "no limit".
 
+mod fair_use;
 mod messages;
 mod model;
 mod plan;
@@ -11,6 +12,7 @@ mod routing;
 mod scalar;
 mod shape;
 
+pub use fair_use::{FairUseAct, FairUseDocument, Measure};
 pub use messages::{LocaleDocument, MessagesDocument, NumbersDocument};
 pub use model::{CreditsDocument, ModelDocument, PriceDocument, SourceDocument, StepDocument, Steps};
 pub use plan::{BudgetDocument, CacheDocument, FeatureDocument, OverageDocument, PlanDocument, PricingDocument, SoftAction};

@@ -3,6 +3,7 @@
 use super::*;
 use crate::policy::object::ROUTING_ID;
 
+mod fair_use;
 mod messages;
 mod tables;
 
