@@ -1,9 +1,11 @@
 //! Pure rules. Does no I/O, is never async, reads no clock and no chance, imports no other folder of this crate.
 
+pub mod address;
 pub mod amount;
 pub mod anomaly;
 pub mod api_key;
 pub mod ask;
+pub mod billing;
 pub mod catalogue;
 pub mod correction;
 pub mod counter;
@@ -19,6 +21,7 @@ pub mod id;
 pub mod ladder;
 pub mod limits;
 pub mod message;
+pub mod meter;
 pub mod money;
 pub mod nearest;
 pub mod period;
@@ -40,4 +43,5 @@ pub mod tokens;
 pub mod usage;
 pub mod value;
 pub mod verdict;
+pub mod webhook;
 pub mod workspace;

@@ -32,6 +32,7 @@ use crate::decision::workspace::Workspace;
 use api_keys::ApiKeyLedger;
 use async_trait::async_trait;
 use audit::{AuditLedger, Audited, By};
+use billing::BillingLedger;
 use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
@@ -39,9 +40,12 @@ use events::EventLedger;
 use fair_use::FairUseLedger;
 use history::PolicyHistory;
 use provider::ProviderLedger;
+use webhooks::WebhookLedger;
 
 pub mod api_keys;
 pub mod audit;
+pub mod billing;
+mod billing_sql;
 #[cfg(test)]
 mod contract;
 pub mod correction;
@@ -58,6 +62,7 @@ pub mod provider;
 mod record;
 mod sql;
 pub mod sqlite;
+pub mod webhooks;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
 pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};
@@ -257,6 +262,7 @@ pub trait Lead: Send + Sync {
 pub trait Ledger:
     ApiKeyLedger
     + AuditLedger
+    + BillingLedger
     + CorrectionLedger
     + DecisionLedger
     + DirectoryLedger
@@ -266,6 +272,7 @@ pub trait Ledger:
     + GrantLedger
     + PolicyHistory
     + ProviderLedger
+    + WebhookLedger
 {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 

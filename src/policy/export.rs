@@ -26,6 +26,10 @@ pub fn export(policy: &Policy) -> Result<Sources, serde_saphyr::SerializeError> 
             Value::Null => None,
             messages => Some(text(&messages)?),
         },
+        billing: policy
+            .object(&ObjectId::billing())
+            .map(|object| text(&without_nulls(&object.body)))
+            .transpose()?,
     })
 }
 

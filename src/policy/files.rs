@@ -4,7 +4,8 @@
 
 use super::Policy;
 use super::document::{
-    Documents, LocaleDocument, MessagesDocument, ModelDocument, ModelsFile, PlanDocument, PlansFile, RoutingDocument, RuleDocument,
+    BillingDocument, Documents, LocaleDocument, MessagesDocument, MeterDocument, ModelDocument, ModelsFile, PlanDocument, PlansFile,
+    RoutingDocument, RuleDocument,
 };
 use super::object::{self, Kind, Object, ObjectId};
 use super::problem::{Fault, Part, Problem};
@@ -22,6 +23,8 @@ pub const PLANS_FILE: &str = "plans.yaml";
 pub const ROUTING_FILE: &str = "routing.yaml";
 /// May be missing: Weir brings its own along.
 pub const MESSAGES_FILE: &str = "messages.yaml";
+/// May be absent: then nothing is said about billing.
+pub const BILLING_FILE: &str = "billing.yaml";
 
 /// The text of a policy's files.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +33,7 @@ pub struct Sources {
     pub plans: String,
     pub routing: String,
     pub messages: Option<String>,
+    pub billing: Option<String>,
 }
 
 /// Something wrong, or doubtful, in a file.
@@ -60,7 +64,7 @@ impl fmt::Display for FileProblems {
 impl std::error::Error for FileProblems {}
 
 impl Sources {
-    /// Reads the files of a directory; all but that of the messages must be there.
+    /// Reads the files of a directory; all but those for billing and for messages must be there.
     pub fn read(directory: &Path) -> Result<Self, FileProblems> {
         let mut problems = Vec::new();
         let mut text = |name: &str| {
@@ -70,11 +74,13 @@ impl Sources {
                 String::new()
             })
         };
+        let has_billing = directory.join(BILLING_FILE).exists();
         let sources = Self {
             models: text(MODELS_FILE),
             plans: text(PLANS_FILE),
             routing: text(ROUTING_FILE),
             messages: directory.join(MESSAGES_FILE).exists().then(|| text(MESSAGES_FILE)),
+            billing: has_billing.then(|| text(BILLING_FILE)),
         };
         if problems.is_empty() {
             Ok(sources)
@@ -90,6 +96,7 @@ impl Sources {
             plans: include_str!("../../policies/plans.yaml").to_owned(),
             routing: include_str!("../../policies/routing.yaml").to_owned(),
             messages: Some(include_str!("../../policies/messages.yaml").to_owned()),
+            billing: Some(include_str!("../../policies/billing.yaml").to_owned()),
         }
     }
 
@@ -98,6 +105,7 @@ impl Sources {
             MODELS_FILE => &self.models,
             PLANS_FILE => &self.plans,
             MESSAGES_FILE => self.messages.as_deref().unwrap_or_default(),
+            BILLING_FILE => self.billing.as_deref().unwrap_or_default(),
             _ => &self.routing,
         }
     }
@@ -127,17 +135,30 @@ impl Files {
         let models = Parsed::<ModelsFile, ModelDocument>::new(sources, MODELS_FILE, "models");
         let plans = Parsed::<PlansFile, PlanDocument>::new(sources, PLANS_FILE, "plans");
         let routing = Parsed::<RoutingDocument, RuleDocument>::new(sources, ROUTING_FILE, "rules");
-        let told = sources.messages.as_ref();
-        let messages = told.map(|_| Parsed::<MessagesDocument, LocaleDocument>::new(sources, MESSAGES_FILE, "locales"));
-        let mut problems = [models.problems.as_slice(), &plans.problems, &routing.problems].concat();
-        problems.extend(messages.iter().flat_map(|messages| messages.problems.clone()));
+        let billing = match sources.billing {
+            Some(_) => Parsed::<BillingDocument, MeterDocument>::new(sources, BILLING_FILE, "meters"),
+            None => Parsed::empty(),
+        };
+        let messages = match sources.messages {
+            Some(_) => Parsed::<MessagesDocument, LocaleDocument>::new(sources, MESSAGES_FILE, "locales"),
+            None => Parsed::empty(),
+        };
+        let mut problems = [
+            models.problems.as_slice(),
+            &plans.problems,
+            &routing.problems,
+            &billing.problems,
+            &messages.problems,
+        ]
+        .concat();
         let (models_are_whole, plans_are_whole) = (models.problems.is_empty(), plans.problems.is_empty());
-        let (documents, places) = gather(sources, models, plans, routing, messages);
+        let (documents, places) = gather(sources, models, plans, routing, (billing, messages));
         let lacking = documents.messages.iter().flat_map(compile::messages::missing);
         problems.extend(lacking.map(|problem| places.trace(&problem)));
         // All that has the right shape is checked, even beside something that has not. Only what it refers to may not be known then.
         let is_certain = |problem: &&Problem| match (&problem.fault, &problem.object) {
             (Fault::Unknown, Some(object)) if [ObjectId::default_plan(), ObjectId::messages()].contains(object) => plans_are_whole,
+            (Fault::Unknown, Some(object)) if *object == ObjectId::billing() => plans_are_whole && models_are_whole,
             (Fault::Unknown, _) => models_are_whole,
             _ => true,
         };
@@ -181,14 +202,18 @@ struct Parsed<Root, Item> {
 }
 
 impl<Root: DeserializeOwned + Default, Item: DeserializeOwned> Parsed<Root, Item> {
-    fn new(sources: &Sources, file: &str, list: &str) -> Self {
-        let text = sources.text(file);
-        let mut parsed = Self {
+    fn empty() -> Self {
+        Self {
             node: None,
             root: Root::default(),
             items: Vec::new(),
             problems: Vec::new(),
-        };
+        }
+    }
+
+    fn new(sources: &Sources, file: &str, list: &str) -> Self {
+        let text = sources.text(file);
+        let mut parsed = Self::empty();
         let mut tell = |place: Place, detail: String| {
             let file = file.to_owned();
             parsed.problems.push(FileProblem { file, place, detail });
@@ -226,10 +251,11 @@ fn gather(
     models: Parsed<ModelsFile, ModelDocument>,
     plans: Parsed<PlansFile, PlanDocument>,
     routing: Parsed<RoutingDocument, RuleDocument>,
-    messages: Option<Parsed<MessagesDocument, LocaleDocument>>,
+    (billing, messages): (Parsed<BillingDocument, MeterDocument>, Parsed<MessagesDocument, LocaleDocument>),
 ) -> (Documents, Places) {
     let mut objects = HashMap::from([
         (ObjectId::routing(), (ROUTING_FILE, String::new())),
+        (ObjectId::billing(), (BILLING_FILE, String::new())),
         (ObjectId::messages(), (MESSAGES_FILE, String::new())),
         (ObjectId::default_plan(), (PLANS_FILE, "/default_plan".to_owned())),
         (ObjectId::default_price(), (MODELS_FILE, "/default_price".to_owned())),
@@ -240,23 +266,20 @@ fn gather(
     for (n, plan) in &plans.items {
         objects.insert(ObjectId::plan(plan.id.as_str()), (PLANS_FILE, format!("/plans/{n}")));
     }
-    let (messages_node, messages) = match messages {
-        Some(messages) => (messages.node, Some((messages.root, messages.items))),
-        None => (None, None),
-    };
-    let locales = messages.iter().flat_map(|(_, items)| items.iter().map(|(n, _)| *n));
     let nodes = [
         (MODELS_FILE, models.node),
         (PLANS_FILE, plans.node),
         (ROUTING_FILE, routing.node),
-        (MESSAGES_FILE, messages_node),
+        (BILLING_FILE, billing.node),
+        (MESSAGES_FILE, messages.node),
     ];
     let places = Places {
         sources: sources.clone(),
         nodes: nodes.into_iter().filter_map(|(file, node)| Some((file, node?))).collect(),
         objects,
         rules: routing.items.iter().map(|(n, _)| *n).collect(),
-        locales: locales.collect(),
+        meters: billing.items.iter().map(|(n, _)| *n).collect(),
+        locales: messages.items.iter().map(|(n, _)| *n).collect(),
     };
     let documents = Documents {
         models: models.items.into_iter().map(|(_, model)| (1, model)).collect(),
@@ -267,9 +290,13 @@ fn gather(
             rules: routing.items.into_iter().map(|(_, rule)| rule).collect(),
             ..routing.root
         },
-        messages: messages.map(|(root, items)| MessagesDocument {
-            locales: items.into_iter().map(|(_, locale)| locale).collect(),
-            ..root
+        billing: sources.billing.is_some().then(|| BillingDocument {
+            meters: billing.items.into_iter().map(|(_, meter)| meter).collect(),
+            ..billing.root
+        }),
+        messages: sources.messages.is_some().then(|| MessagesDocument {
+            locales: messages.items.into_iter().map(|(_, locale)| locale).collect(),
+            ..messages.root
         }),
     };
     (documents, places)
@@ -286,6 +313,8 @@ struct Places {
     rules: Vec<usize>,
     /// The same of languages.
     locales: Vec<usize>,
+    /// The same of meters.
+    meters: Vec<usize>,
 }
 
 impl Places {
@@ -296,12 +325,14 @@ impl Places {
             Some(Kind::Plan) => PLANS_FILE,
             Some(Kind::Routing) => ROUTING_FILE,
             Some(Kind::Messages) => MESSAGES_FILE,
+            Some(Kind::Billing) => BILLING_FILE,
             _ => MODELS_FILE,
         };
         let (file, prefix) = known.map_or((fallback, ""), |(file, prefix)| (*file, prefix.as_str()));
         let pointer = match file {
-            ROUTING_FILE => in_list("/rules/", &self.rules, &problem.pointer),
-            MESSAGES_FILE => in_list("/locales/", &self.locales, &problem.pointer),
+            ROUTING_FILE => in_list(&problem.pointer, "/rules/", &self.rules),
+            BILLING_FILE => in_list(&problem.pointer, "/meters/", &self.meters),
+            MESSAGES_FILE => in_list(&problem.pointer, "/locales/", &self.locales),
             _ => format!("{prefix}{}", problem.pointer),
         };
         FileProblem {
@@ -315,13 +346,13 @@ impl Places {
     }
 }
 
-/// Where an item of a list stands in its file; `places` are those of the items that were compiled.
-fn in_list(list: &str, places: &[usize], pointer: &str) -> String {
+/// The pointer into the file of a pointer into what was compiled of it.
+fn in_list(pointer: &str, list: &str, originals: &[usize]) -> String {
     let (number, rest) = match pointer.strip_prefix(list) {
         Some(item) => item.split_once('/').unwrap_or((item, "")),
         None => return pointer.to_owned(),
     };
-    let original = number.parse().ok().and_then(|n: usize| places.get(n));
+    let original = number.parse().ok().and_then(|n: usize| originals.get(n));
     let number = original.map_or(number.to_owned(), usize::to_string);
     format!("{list}{number}/{rest}").trim_end_matches('/').to_owned()
 }

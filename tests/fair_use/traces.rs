@@ -51,7 +51,8 @@ impl Tenant {
                 hours.push((at, Amounts { tokens, ..Amounts::ZERO }));
             }
         }
-        History { since: hours[0].0, hours }
+        let since = hours[0].0;
+        History::new(hours, since)
     }
 
     /// The first minute in `range` at which a rule acts on `week`.

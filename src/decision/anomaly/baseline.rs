@@ -2,6 +2,9 @@
 //! values alone say little; and how far such values lie from it (their median absolute deviation). Medians, so that one bad day, or an
 //! earlier attack, does not become the measure.
 //!
+//! An ordinary hour at an unusual time is no excess: where a subject is quiet at this hour, a quarter of its median hour with use stands for
+//! what is usual.
+//!
 //! Who is not known for a week is measured by the others of its plan, the cohort, as they were a week ago, if there are enough of them. Where
 //! nothing is known, a rule's least amount stands for what is usual: a new customer may use a multiple of it before a rule acts.
 
@@ -20,6 +23,8 @@ const OVERLAP_HOURS: i64 = super::OVER_MINUTES_MAX / 60 + 1;
 pub const COHORT_MIN: usize = 5;
 /// Of which hours a median is taken, beside the same hour of the week.
 const NEIGHBOURS: [i64; 3] = [-1, 0, 1];
+/// Of an ordinary hour, what is usual at every hour: one of this part of it.
+const ORDINARY_PART: i64 = 4;
 
 /// What is usual in a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -37,13 +42,33 @@ pub fn hour_of(at: Timestamp) -> i64 {
 /// What a subject used, hour by hour.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct History {
-    /// By hour, rising; hours without use are not there.
-    pub hours: Vec<(i64, Amounts)>,
+    /// By hour, rising; hours without use may be left out.
+    hours: Vec<(i64, Amounts)>,
     /// The first hour that anything is known of.
-    pub since: i64,
+    since: i64,
+    /// The median of the hours with use.
+    ordinary: Amounts,
 }
 
 impl History {
+    /// `hours` rise; what is not among them from `since` on was an hour without use.
+    pub fn new(hours: Vec<(i64, Amounts)>, since: i64) -> Self {
+        let ordinary = |unit| {
+            let used = hours.iter().map(|(_, amounts)| amounts.of(unit)).filter(|amount| *amount > 0);
+            middle(used.collect()).typical
+        };
+        Self {
+            ordinary: Amounts {
+                tokens: ordinary(Unit::Tokens),
+                usd: ordinary(Unit::Usd),
+                requests: ordinary(Unit::Requests),
+                credits: ordinary(Unit::Credits),
+            },
+            hours,
+            since,
+        }
+    }
+
     fn at(&self, hour: i64, unit: Unit) -> i64 {
         let found = self.hours.binary_search_by_key(&hour, |(known, _)| *known);
         found.map_or(0, |place| self.hours[place].1.of(unit))
@@ -55,7 +80,13 @@ impl History {
             let weeks = (1..=WEEKS).map(|week| hour - week * WEEK_HOURS);
             let hours = weeks.flat_map(|same| NEIGHBOURS.map(|beside| same + beside));
             let values: Vec<i64> = hours.filter(|hour| *hour >= self.since).map(|hour| self.at(hour, unit)).collect();
-            (values.len() >= NEIGHBOURS.len()).then(|| middle(values))
+            (values.len() >= NEIGHBOURS.len()).then(|| {
+                let usual = middle(values);
+                Usual {
+                    typical: usual.typical.max(self.ordinary.of(unit) / ORDINARY_PART),
+                    ..usual
+                }
+            })
         })
     }
 }

@@ -18,10 +18,7 @@ fn tokens(tokens: i64) -> Amounts {
 /// As much each hour as `amount` says, for `weeks` before `now`.
 fn history(now: Timestamp, weeks: i64, amount: impl Fn(i64) -> i64) -> History {
     let (end, begin) = (hour_of(now), hour_of(now) - weeks * 168);
-    History {
-        hours: (begin..end).map(|hour| (hour, tokens(amount(hour)))).collect(),
-        since: begin,
-    }
+    History::new((begin..end).map(|hour| (hour, tokens(amount(hour)))).collect(), begin)
 }
 
 #[test]
@@ -41,7 +38,7 @@ fn medians_are_of_the_middle() {
 #[test]
 fn what_is_usual_is_of_this_hour_of_the_week() {
     let now = at("2025-11-21T10:30:00Z");
-    // By day a thousand an hour, by night ten.
+    // By day a thousand an hour, by night ten; so an ordinary hour is 505, and no hour expects less than a quarter of it.
     let by_day = |hour: i64| if (8..20).contains(&(hour % 24)) { 1_000 } else { 10 };
     let usual = |from: &str, to: &str| {
         history(now, 4, by_day)
@@ -50,9 +47,9 @@ fn what_is_usual_is_of_this_hour_of_the_week() {
     };
     assert_eq!(usual("2025-11-21T10:00:00Z", "2025-11-21T11:00:00Z"), Some(1_000));
     assert_eq!(usual("2025-11-21T10:15:00Z", "2025-11-21T10:30:00Z"), Some(250));
-    assert_eq!(usual("2025-11-21T02:00:00Z", "2025-11-21T03:00:00Z"), Some(10));
+    assert_eq!(usual("2025-11-21T02:00:00Z", "2025-11-21T03:00:00Z"), Some(126));
     // Over an edge of hours each counts for what of it is in the window.
-    assert_eq!(usual("2025-11-21T04:30:00Z", "2025-11-21T05:30:00Z"), Some(10));
+    assert_eq!(usual("2025-11-21T04:30:00Z", "2025-11-21T05:30:00Z"), Some(126));
 }
 
 #[test]
@@ -69,10 +66,7 @@ fn who_is_not_known_for_a_week_has_no_usual_of_its_own() {
     let now = at("2025-11-21T10:30:00Z");
     let window = (at("2025-11-21T10:15:00Z"), now);
     assert_eq!(history(now, 0, |_| 5).usual(Unit::Tokens, window.0, window.1), None);
-    let two_hours = History {
-        since: hour_of(now) - 168,
-        ..history(now, 1, |_| 60)
-    };
+    let two_hours = history(now, 1, |_| 60);
     assert_eq!(
         two_hours.usual(Unit::Tokens, window.0, window.1),
         None,

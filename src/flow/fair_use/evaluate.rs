@@ -236,10 +236,8 @@ impl Remembered {
         let from = Timestamp::from_micros((self.hour - HISTORY_HOURS) * HOUR_SECONDS * MICROS);
         let rows = service.ledger.usage_of(&used.workspace, &used.whose, HOUR, from).await?;
         let hours: Vec<(i64, Amounts)> = rows.iter().map(|used| (hour_of(used.starts_at), used.amounts)).collect();
-        let history = Arc::new(History {
-            since: hours.first().map_or(self.hour, |(hour, _)| *hour),
-            hours,
-        });
+        let since = hours.first().map_or(self.hour, |(hour, _)| *hour);
+        let history = Arc::new(History::new(hours, since));
         self.histories.insert(key, history.clone());
         Ok(history)
     }

@@ -2,12 +2,14 @@
 //!
 //! A check never stops at the first problem. What is built besides is only used when there was none.
 
+mod billing;
 mod fair_use;
 pub mod messages;
 mod model;
 mod plan;
 mod routing;
 
+pub use billing::METERS_MAX;
 pub use routing::RULES_MAX;
 
 use super::document::Documents;
@@ -16,6 +18,7 @@ use super::problem::{PROBLEMS_MAX, Problem};
 use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
 use crate::decision::message::Messages;
+use crate::decision::meter::Billing;
 use crate::decision::nearest::nearest;
 use crate::decision::plan::Plan;
 use crate::decision::route::Routing;
@@ -30,6 +33,7 @@ pub struct Compiled {
     pub catalogue: Catalogue,
     pub routing: Routing,
     pub messages: Arc<Messages>,
+    pub billing: Billing,
 }
 
 /// Compiles all documents, or names everything that does not fit.
@@ -39,6 +43,10 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
     let plans = plan::plans(documents, &catalogue, &mut found);
     let routing = routing::routing(&documents.routing, &catalogue, &mut found);
     let messages = messages::messages(documents, &plans, &mut found);
+    let billing = match &documents.billing {
+        Some(billing) => billing::billing(billing, &catalogue, &plans, &mut found),
+        None => Billing::default(),
+    };
     if let Some(plan) = &documents.default_plan
         && !plans.contains_key(plan)
     {
@@ -54,6 +62,7 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
         catalogue,
         routing,
         messages,
+        billing,
     })
 }
 

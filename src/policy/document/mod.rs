@@ -4,6 +4,8 @@
 //! defaults filled in, so that a document that was read back says everything. Unknown fields are refused everywhere: a misspelt limit
 //! must never mean "no limit".
 
+mod billing;
+mod factor;
 mod fair_use;
 mod messages;
 mod model;
@@ -12,6 +14,8 @@ mod routing;
 mod scalar;
 mod shape;
 
+pub use billing::{BillingDocument, MeterDocument, MeterFilterDocument};
+pub use factor::Factor;
 pub use fair_use::{FairUseAct, FairUseDocument, Measure};
 pub use messages::{LocaleDocument, MessagesDocument, NumbersDocument};
 pub use model::{CreditsDocument, ModelDocument, PriceDocument, SourceDocument, StepDocument, Steps};
@@ -57,6 +61,8 @@ pub struct Documents {
     pub routing: RoutingDocument,
     /// `None`: what Weir brings along.
     pub messages: Option<MessagesDocument>,
+    /// `None`: nothing was said about billing, which is no meter and no price.
+    pub billing: Option<BillingDocument>,
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ fn sources(models: &str, plans: &str, routing: &str) -> Sources {
         plans: plans.to_owned(),
         routing: routing.to_owned(),
         messages: None,
+        billing: None,
     }
 }
 
@@ -61,6 +62,10 @@ fn says_at_mark(file: &str, text: &str, expected: &str) {
         PLANS_FILE => sources(MODELS, &text, ROUTING),
         MESSAGES_FILE => Sources {
             messages: Some(text),
+            ..sources(MODELS, PLANS, ROUTING)
+        },
+        BILLING_FILE => Sources {
+            billing: Some(text),
             ..sources(MODELS, PLANS, ROUTING)
         },
         _ => sources(MODELS, PLANS, &text),

@@ -29,8 +29,9 @@ fn the_committed_schemas_are_current() {
 #[test]
 fn the_sample_files_are_good_by_their_schemas() {
     let sources = Sources::samples();
+    let billing = sources.billing.as_deref().expect("the samples speak of billing");
     let messages = sources.messages.as_deref().expect("the samples have messages");
-    let texts = [sources.models.as_str(), &sources.plans, &sources.routing, messages];
+    let texts = [sources.models.as_str(), &sources.plans, &sources.routing, billing, messages];
     for ((name, schema), text) in schemas().iter().zip(texts) {
         let value = yaml::parse(text).expect(name).to_value();
         assert_eq!(wrong(&value, schema, schema, ""), None, "{name}");
@@ -39,7 +40,7 @@ fn the_sample_files_are_good_by_their_schemas() {
 
 #[test]
 fn the_schemas_refuse_what_reading_refuses() {
-    let [(_, models), (_, plans), (_, routing), (_, messages)] = schemas();
+    let [(_, models), (_, plans), (_, routing), (_, billing), (_, messages)] = schemas();
     for (schema, text, place) in [
         (
             &models,
@@ -67,6 +68,11 @@ fn the_schemas_refuse_what_reading_refuses() {
             &routing,
             r#"{"rules": [{"name": "r", "when": "true", "mode": "bulk"}]}"#,
             "/rules/0/mode",
+        ),
+        (
+            &billing,
+            r#"{"meters": [{"id": "m", "event_name": "e", "unit": "tokens", "scale": 0.001}]}"#,
+            "/meters/0/scale",
         ),
     ] {
         let value: Value = serde_json::from_str(text).expect(text);
