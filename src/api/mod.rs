@@ -14,6 +14,7 @@ pub mod corrections;
 pub mod events;
 pub mod explain;
 pub mod failure;
+pub mod fair_use;
 mod grants;
 pub mod idempotency;
 pub mod json;

@@ -5,7 +5,7 @@ use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
-    api_keys, audit_log, authorize, batch, billing, corrections, events, explain, grants, json, ledger, operations, policies,
+    api_keys, audit_log, authorize, batch, billing, corrections, events, explain, fair_use, grants, json, ledger, operations, policies,
     portal_tokens, providers, reconcile, reservations, usage, webhook_deliveries, webhook_endpoints, workspace_list, workspaces,
 };
 use crate::flow::Service;
@@ -102,6 +102,8 @@ pub fn routes() -> Vec<Route> {
         GET "/v1/admin/providers", unbound, SMALL, providers::list;
         GET "/v1/admin/providers/{id}", unbound, SMALL, providers::get;
         PUT "/v1/admin/providers/{id}", unbound, SMALL, providers::put;
+        GET "/v1/admin/fair-use/actions", unbound, SMALL, fair_use::list;
+        DELETE "/v1/admin/fair-use/actions/{id}", unbound, SMALL, fair_use::end;
         POST "/v1/admin/ledger/corrections", unbound, CREATES_ONE, corrections::correct;
         POST "/v1/admin/ledger/reprice", unbound, SMALL, corrections::reprice;
         GET "/v1/admin/billing/batches", unbound, SMALL, billing::list;

@@ -37,6 +37,7 @@ use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
 use events::EventLedger;
+use fair_use::FairUseLedger;
 use history::PolicyHistory;
 use provider::ProviderLedger;
 use webhooks::WebhookLedger;
@@ -53,6 +54,7 @@ mod decisions;
 pub mod directory;
 pub mod ends;
 pub mod events;
+pub mod fair_use;
 mod grant_sql;
 mod grants;
 pub mod history;
@@ -268,6 +270,7 @@ pub trait Ledger:
     + DirectoryLedger
     + EndsLedger
     + EventLedger
+    + FairUseLedger
     + GrantLedger
     + PolicyHistory
     + ProviderLedger

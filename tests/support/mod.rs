@@ -75,6 +75,7 @@ pub fn options() -> Options {
             seal: Some(Arc::new(SealKey::new(SECRET.as_bytes()))),
             ..WebhookOptions::default()
         },
+        ..Options::default()
     }
 }
 
@@ -429,6 +430,7 @@ impl TestApp {
         weir::flow::workspace::follow(&self.service).await.expect("workspaces are followed");
         weir::flow::providers::follow(&self.service).await.expect("providers are followed");
         weir::flow::api_keys::follow(&self.service).await.expect("API keys are followed");
+        weir::flow::fair_use::follow(&self.service).await.expect("fair use is followed");
     }
 
     /// The same on every node.

@@ -34,6 +34,7 @@ use utoipa::OpenApi;
         super::policies::list_plans, super::policies::get_plan, super::policies::put_plan, super::policies::delete_plan,
         super::policies::list_models, super::policies::get_model, super::policies::put_model, super::policies::get_routing,
         super::policies::put_routing, super::policies::get_messages, super::policies::put_messages, super::workspaces::get, super::workspaces::put, super::workspaces::patch,
+        super::fair_use::list, super::fair_use::end,
         super::grants::give, super::grants::list, super::grants::void,
         super::workspace_list::list, super::providers::list, super::providers::get, super::providers::put, super::corrections::correct,
         super::corrections::reprice, super::audit_log::audit_log,

@@ -42,6 +42,7 @@ mod batch;
 mod decision;
 mod entry;
 mod event;
+mod fair_use;
 mod grant;
 mod provider;
 mod standing;
@@ -59,6 +60,7 @@ pub(super) use batch::{
 pub(super) use decision::DecisionRecord;
 pub(super) use entry::{EntryRecord, user_column};
 pub(super) use event::{EventRecord, workspace_column};
+pub(super) use fair_use::{ActionRow, UsedRow, action_feature};
 pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
 pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};

@@ -1,6 +1,6 @@
 //! Plans: limits in the unit of their budget, in order, within what counters hold exactly; names that mean something.
 
-use super::{Found, LABEL_CHARS_MAX, hint, is_label};
+use super::{Found, LABEL_CHARS_MAX, fair_use, hint, is_label};
 use crate::decision::amount::{LIMIT_COUNT_MAX, Unit};
 use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
@@ -43,7 +43,7 @@ pub(super) fn plans(documents: &Documents, catalogue: &Catalogue, found: &mut Fo
 }
 
 /// What a downgrade can name.
-struct Targets<'a> {
+pub(super) struct Targets<'a> {
     catalogue: &'a Catalogue,
     tiers: HashSet<&'a str>,
 }
@@ -85,6 +85,7 @@ fn plan(document: &PlanDocument, version: u32, targets: &Targets<'_>, found: &mu
         unknown_features: document.unknown_features,
         require_user: document.require_user,
         budgets,
+        fair_use: fair_use::rules(&document.fair_use, targets, found),
         features: document.features.iter().map(|(id, rules)| (id.clone(), feature(rules))).collect(),
         max_open_reservations: narrow(document.max_open_reservations.get()),
         min_hold_seconds: document.min_hold_seconds.get(),
@@ -96,7 +97,7 @@ fn plan(document: &PlanDocument, version: u32, targets: &Targets<'_>, found: &mu
     }
 }
 
-fn narrow(bounded: i64) -> u32 {
+pub(super) fn narrow(bounded: i64) -> u32 {
     u32::try_from(bounded).expect("the document's bounds are below 2^32")
 }
 
@@ -191,7 +192,7 @@ fn budget(document: &BudgetDocument, place: &str, targets: &Targets<'_>, found: 
     }
 }
 
-fn downgrade(name: &str, place: &str, targets: &Targets<'_>, found: &mut Found) -> String {
+pub(super) fn downgrade(name: &str, place: &str, targets: &Targets<'_>, found: &mut Found) -> String {
     targets.resolve(name).unwrap_or_else(|| {
         let hint = targets.hint(name);
         found.unknown(
@@ -227,7 +228,7 @@ fn order(document: &BudgetDocument, [soft, hard, overage]: [Option<i64>; 3], pla
 }
 
 /// A limit in the smallest part of its unit; `None` when it is written for another unit.
-fn amount(given: Limit, unit: Unit, place: String, found: &mut Found) -> Option<i64> {
+pub(super) fn amount(given: Limit, unit: Unit, place: String, found: &mut Found) -> Option<i64> {
     let name = unit.as_str();
     match (unit, given) {
         (Unit::Usd, Limit::Usd(usd)) => {

@@ -6,6 +6,7 @@
 
 mod billing;
 mod factor;
+mod fair_use;
 mod messages;
 mod model;
 mod plan;
@@ -15,6 +16,7 @@ mod shape;
 
 pub use billing::{BillingDocument, MeterDocument, MeterFilterDocument};
 pub use factor::Factor;
+pub use fair_use::{FairUseAct, FairUseDocument, Measure};
 pub use messages::{LocaleDocument, MessagesDocument, NumbersDocument};
 pub use model::{CreditsDocument, ModelDocument, PriceDocument, SourceDocument, StepDocument, Steps};
 pub use plan::{BudgetDocument, CacheDocument, FeatureDocument, OverageDocument, PlanDocument, PricingDocument, SoftAction};
@@ -57,10 +59,10 @@ pub struct Documents {
     pub plans: Vec<(u32, PlanDocument)>,
     pub default_plan: Option<PlanId>,
     pub routing: RoutingDocument,
-    /// `None`: nothing was said about billing, which is no meter and no price.
-    pub billing: Option<BillingDocument>,
     /// `None`: what Weir brings along.
     pub messages: Option<MessagesDocument>,
+    /// `None`: nothing was said about billing, which is no meter and no price.
+    pub billing: Option<BillingDocument>,
 }
 
 #[cfg(test)]

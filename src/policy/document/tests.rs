@@ -154,6 +154,7 @@ prop_compose! {
     ) -> PlanDocument {
         PlanDocument {
             locale: None,
+            fair_use: Vec::new(),
             id, name, pricing, target_gross_margin, upgrade_url, allowed_models, unlimited, unknown_features, require_user, budgets,
             features, max_open_reservations, min_hold_seconds, on_expiry, on_store_unavailable,
         }
@@ -272,6 +273,7 @@ fn the_least_plan_has_the_defaults_of_the_contract() {
                 "per_seat": false, "at_soft": ["warn"], "downgrade_to": null, "throttle_ms": 1000, "at_hard": "deny",
                 "overage_hard": null, "alerts": [0.8, 1], "shadow": false,
             }],
+            "fair_use": [],
             "features": {"faq": {"enabled": true, "never_downgrade": false, "cache": {
                 "exact": true, "semantic": false, "threshold": 0.93, "ttl_seconds": 86400, "max_entries": 10000, "scope": "workspace",
                 "bill": "free",
