@@ -9,9 +9,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &["decision"]),
     ("policy", &["decision", "policy"]),
     ("counters", &["decision", "counters"]),
+    // Exact answers lie beside the counters: the same connections, the same slots.
+    ("cache", &["decision", "cache", "counters"]),
     // A ledger's answer carries the rows that counters copy.
     ("ledger", &["decision", "ledger", "counters"]),
-    ("flow", &["decision", "counters", "ledger", "policy", "flow", "clock"]),
+    ("flow", &["decision", "cache", "counters", "ledger", "policy", "flow", "clock"]),
     ("api", &["decision", "flow", "policy", "api", "telemetry", "clock"]),
     ("telemetry", &["decision", "config"]),
     ("config", &["decision", "config", "clock"]),
@@ -33,6 +35,7 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("api/", "sqlx", "handlers touch no store: add a flow"),
     ("api/", ".ledger.", "handlers touch no store: add a flow"),
     ("api/", ".counters.", "handlers touch no store: add a flow"),
+    ("cache/", "sqlx", "what is kept in the database is a matter of the ledger's trait"),
     ("flow/", "actix", "flows speak no HTTP: let the handler unwrap and wrap"),
     ("flow/", "sqlx", "flows speak no SQL: add a method to the ledger's trait"),
     ("", "SystemTime::now", "ask the clock, so that tests can move it"),
@@ -46,6 +49,7 @@ const MAY_READ_CLOCKS: &[&str] = &["clock.rs"];
 /// Files in which a float may stand: none of them multiplies money by it.
 const MAY_USE_FLOATS: &[&str] = &[
     "decision/amount.rs",
+    "decision/canonical.rs",
     "decision/estimate.rs",
     "decision/value.rs",
     "decision/route.rs",

@@ -3,6 +3,8 @@
 pub mod amount;
 pub mod api_key;
 pub mod ask;
+pub mod cache;
+pub mod canonical;
 pub mod catalogue;
 pub mod correction;
 pub mod counter;
