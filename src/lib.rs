@@ -26,6 +26,7 @@ pub mod decision;
 
 pub mod policy;
 
+pub mod cache;
 pub mod counters;
 pub mod ledger;
 
