@@ -31,6 +31,7 @@ use crate::decision::workspace::Workspace;
 use api_keys::ApiKeyLedger;
 use async_trait::async_trait;
 use audit::{AuditLedger, Audited, By};
+use cached::CacheLedger;
 use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
@@ -39,6 +40,7 @@ use provider::ProviderLedger;
 
 pub mod api_keys;
 pub mod audit;
+pub mod cached;
 #[cfg(test)]
 mod contract;
 pub mod correction;
@@ -250,7 +252,16 @@ pub trait Lead: Send + Sync {
 /// A ledger.
 #[async_trait]
 pub trait Ledger:
-    ApiKeyLedger + AuditLedger + CorrectionLedger + DecisionLedger + DirectoryLedger + EndsLedger + GrantLedger + PolicyHistory + ProviderLedger
+    ApiKeyLedger
+    + AuditLedger
+    + CacheLedger
+    + CorrectionLedger
+    + DecisionLedger
+    + DirectoryLedger
+    + EndsLedger
+    + GrantLedger
+    + PolicyHistory
+    + ProviderLedger
 {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 

@@ -44,6 +44,7 @@ mod api_keys;
 #[path = "../audited.rs"]
 mod audited;
 mod batch;
+mod cached;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
 mod corrected;
