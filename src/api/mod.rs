@@ -8,6 +8,7 @@ pub mod auth;
 pub mod authorize;
 pub mod batch;
 pub mod by;
+pub mod cache;
 pub mod call;
 pub mod corrections;
 pub mod events;

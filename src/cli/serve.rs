@@ -7,7 +7,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::data_dir::{self, Lock};
 use crate::config::{Secret, Settings, SigningKey};
 use crate::counters::redis::RedisSettings;
-use crate::flow::{Options, Service};
+use crate::flow::{EmbeddingSettings, Options, Service};
 use crate::{app, telemetry};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -71,8 +71,16 @@ pub(super) async fn service(settings: &Settings) -> Result<Arc<Service>, Failure
 }
 
 /// What these settings say of the parts of a service.
-fn options(_settings: &Settings) -> Options {
-    Options::default()
+pub(super) fn options(settings: &Settings) -> Options {
+    let embeddings = settings.embeddings_url.as_ref().zip(settings.embeddings_model.as_ref());
+    Options {
+        embeddings: embeddings.map(|(url, model)| EmbeddingSettings {
+            url: url.as_str().to_owned(),
+            api_key: settings.embeddings_api_key.as_ref().map(|key| key.expose().as_str().to_owned()),
+            model: model.as_str().to_owned(),
+            timeout: Duration::from_millis(settings.embeddings_timeout_ms.get()),
+        }),
+    }
 }
 
 /// An address that a browser can be pointed to: "any" is reached by loopback.

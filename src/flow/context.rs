@@ -3,6 +3,7 @@
 //! The answer itself is not kept. It is a pure function of the ask, the policy version, the limits and the balances at the hold, so it is
 //! computed again; only what cannot be computed again is stored.
 
+use super::cache::Ticket;
 use super::{FlowError, Service};
 use crate::decision::amount::Amounts;
 use crate::decision::ask::Ask;
@@ -15,6 +16,7 @@ use crate::decision::settlement::Subject;
 use crate::decision::time::Timestamp;
 use crate::ledger::LedgerError;
 use crate::policy::Policy;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -22,6 +24,8 @@ use std::sync::Arc;
 const LAYOUT: u8 = 2;
 /// Added to it where a context of a run follows, which begins with its [`RunNote`].
 const OF_RUN: u8 = 0x80;
+/// Added to it where a [`Ticket`] of the cache follows, behind the note of a run if there is one.
+const OF_CACHE: u8 = 0x40;
 /// The layout before: without the workspace's version, and none of its decisions was logged when it was made.
 const LAYOUT_BEFORE: u8 = 1;
 /// What that layout lacks at its end: version 0, and not logged.
@@ -51,6 +55,9 @@ pub struct Context {
     /// What it is in a run; most requests are of none, so it is stored beside the rest.
     #[serde(skip)]
     pub run: Option<RunNote>,
+    /// Under what its settle keeps the answer; likewise stored beside the rest.
+    #[serde(skip)]
+    pub cache: Option<Box<Ticket>>,
 }
 
 /// What a hold remembers of its run.
@@ -69,12 +76,14 @@ pub enum RunNote {
 impl Context {
     pub fn encode(&self) -> Arc<[u8]> {
         let mut bytes = Vec::with_capacity(BYTES_USUALLY_MAX);
-        match &self.run {
-            None => bytes.push(LAYOUT),
-            Some(run) => {
-                bytes.push(LAYOUT | OF_RUN);
-                bytes = postcard::to_extend(run, bytes).unwrap_or_default();
-            }
+        let of_run = if self.run.is_some() { OF_RUN } else { 0 };
+        let of_cache = if self.cache.is_some() { OF_CACHE } else { 0 };
+        bytes.push(LAYOUT | of_run | of_cache);
+        if let Some(run) = &self.run {
+            bytes = postcard::to_extend(run, bytes).unwrap_or_default();
+        }
+        if let Some(ticket) = &self.cache {
+            bytes = postcard::to_extend(ticket, bytes).unwrap_or_default();
         }
         // Writing plain data into memory cannot fail; an empty context would be read back as unreadable, not as something else.
         postcard::to_extend(self, bytes).unwrap_or_default().into()
@@ -88,10 +97,11 @@ impl Context {
         };
         match bytes.split_first() {
             Some((&LAYOUT, rest)) => postcard::from_bytes(rest).map_err(|_| unreadable()),
-            Some((&layout, rest)) if layout == LAYOUT | OF_RUN => {
-                let (run, rest) = postcard::take_from_bytes(rest).map_err(|_| unreadable())?;
+            Some((&layout, rest)) if layout & !(OF_RUN | OF_CACHE) == LAYOUT => {
+                let (run, rest) = part(layout & OF_RUN != 0, rest).map_err(|_| unreadable())?;
+                let (cache, rest) = part(layout & OF_CACHE != 0, rest).map_err(|_| unreadable())?;
                 let context: Self = postcard::from_bytes(rest).map_err(|_| unreadable())?;
-                Ok(Self { run: Some(run), ..context })
+                Ok(Self { run, cache, ..context })
             }
             Some((&LAYOUT_BEFORE, rest)) => postcard::from_bytes(&[rest, &LACKED_BEFORE].concat()).map_err(|_| unreadable()),
             _ => Err(unreadable()),
@@ -182,6 +192,15 @@ impl Context {
     }
 }
 
+/// A part that may stand before the rest.
+fn part<T: DeserializeOwned>(is_there: bool, bytes: &[u8]) -> postcard::Result<(Option<T>, &[u8])> {
+    if !is_there {
+        return Ok((None, bytes));
+    }
+    let (part, rest) = postcard::take_from_bytes(bytes)?;
+    Ok((Some(part), rest))
+}
+
 impl Service {
     /// The policy under which a context was made.
     pub async fn policy_of(&self, context: &Context) -> Result<Arc<Policy>, FlowError> {
@@ -229,6 +248,7 @@ mod tests {
             workspace_version: 0,
             logged: false,
             run: None,
+            cache: None,
         };
         let now = context.encode();
         let id = ReservationId::derive(&context.ask.workspace, &context.ask.request_id);

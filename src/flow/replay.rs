@@ -37,5 +37,6 @@ pub(super) async fn replay(service: &Service, reservation: ReservationId, record
         verdict: Verdict::Allowed(Box::new(permit)),
         replayed: true,
         explain: None,
+        cache: context.cache.as_ref().map(|ticket| ticket.status()),
     })
 }

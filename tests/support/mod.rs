@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each suite uses the verbs that it needs")]
 
+pub mod embeddings;
 pub mod issuer;
 pub mod postgres;
 pub mod proxy;
@@ -407,6 +408,7 @@ impl TestApp {
         weir::flow::workspace::follow(&self.service).await.expect("workspaces are followed");
         weir::flow::providers::follow(&self.service).await.expect("providers are followed");
         weir::flow::api_keys::follow(&self.service).await.expect("API keys are followed");
+        weir::flow::cache::follow(&self.service).await.expect("kept answers are followed");
     }
 
     /// The same on every node.
@@ -514,6 +516,13 @@ impl Asking<'_> {
     pub async fn allowed(self) -> Value {
         let answer = self.send().await.expect(200);
         assert_eq!(answer["decision"], "allow", "{answer:#}");
+        answer
+    }
+
+    /// The answer, which must be one that was kept.
+    pub async fn cached(self) -> Value {
+        let answer = self.send().await.expect(200);
+        assert_eq!(answer["decision"], "cached", "{answer:#}");
         answer
     }
 
