@@ -1,9 +1,12 @@
 //! The composition root: builds the service of a profile, mounts the API, and runs what happens in the background. The same function
 //! serves the program and its tests.
 
+pub mod billing;
+
 use crate::api;
 use crate::api::auth::Verifier;
 use crate::api::idempotency::Running;
+use crate::billing::none::NoProvider;
 use crate::clock::Clock;
 use crate::counters::memory::MemoryCounters;
 use crate::counters::redis::{RedisCounters, RedisSettings};
@@ -16,12 +19,17 @@ use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use crate::policy::files::{FileProblems, Files, Sources};
+use crate::webhooks as outgoing;
+use crate::webhooks::client::{ClientError, Limits};
+use crate::webhooks::dial::SystemNames;
 use actix_web::dev::Server;
 use actix_web::web::{Data, ServiceConfig};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub mod webhooks;
 
 /// How often holds that only the ledger can end are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
@@ -46,6 +54,8 @@ pub enum StartError {
     Counters(#[from] CountersError),
     #[error(transparent)]
     Flow(#[from] FlowError),
+    #[error(transparent)]
+    Webhooks(#[from] ClientError),
     #[error("{refusal}. What is in force stays; put back what is gone in {}, or start with the files as they were and move the workspaces", .files.display())]
     Stranding { files: PathBuf, refusal: FlowError },
     #[error("there is no directory {} with policies; without --policies the samples inside the program are used", .0.display())]
@@ -124,7 +134,11 @@ async fn compose(
         from = origin,
         "policy in force"
     );
-    let service = Arc::new(Service::new(counters, ledger, Holder::new(policy), clock, options));
+    let messenger = webhooks::LazyMessenger::new(options.webhooks.allowed.clone());
+    let service = Service::new(counters, ledger, Holder::new(policy), clock, options).with_messenger(Box::new(messenger));
+    let service = Arc::new(service);
+    billing::employ(&service, Arc::new(NoProvider));
+    flow::billing::begin(&service).await?;
     flow::workspace::follow_from_now(&service).await?;
     flow::providers::follow(&service).await?;
     flow::api_keys::follow_from_now(&service).await?;
@@ -164,13 +178,20 @@ pub fn serve(service: Arc<Service>, verifier: Verifier, listen: &str) -> Result<
 }
 
 /// What runs beside requests, until the process ends: ending what only the ledger can end, following what other nodes change, copying
-/// once more what may not have reached the counters, and writing the decision log.
+/// once more what may not have reached the counters, writing the decision log, and telling the billing provider.
 pub fn background(service: &Arc<Service>, policy_poll: Duration) {
     tokio::spawn(expire(service.clone()));
     tokio::spawn(follow(service.clone(), policy_poll));
     tokio::spawn(sweep(service.clone()));
     tokio::spawn(note_uses(service.clone()));
     tokio::spawn(log_decisions(service.clone()));
+    tokio::spawn(billing::run(service.clone()));
+}
+
+/// Delivers webhooks, until it is stopped.
+pub fn deliver(service: &Service) -> Result<outgoing::Running, StartError> {
+    let worker = webhooks::worker(service, Arc::new(SystemNames), Limits::default())?;
+    Ok(outgoing::start(Arc::new(worker)))
 }
 
 async fn log_decisions(service: Arc<Service>) {

@@ -13,8 +13,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cache", &["decision", "cache", "counters"]),
     // A ledger's answer carries the rows that counters copy.
     ("ledger", &["decision", "ledger", "counters"]),
+    ("billing", &["decision", "ledger", "clock", "billing"]),
     ("flow", &["decision", "cache", "counters", "ledger", "policy", "flow", "clock"]),
     ("api", &["decision", "flow", "policy", "api", "telemetry", "clock"]),
+    ("webhooks", &["decision", "ledger", "clock", "webhooks"]),
     ("telemetry", &["decision", "config"]),
     ("config", &["decision", "config", "clock"]),
 ];
@@ -36,8 +38,10 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("api/", ".ledger.", "handlers touch no store: add a flow"),
     ("api/", ".counters.", "handlers touch no store: add a flow"),
     ("cache/", "sqlx", "what is kept in the database is a matter of the ledger's trait"),
+    ("billing/", "sqlx", "senders speak no SQL: add a method to the ledger's trait"),
     ("flow/", "actix", "flows speak no HTTP: let the handler unwrap and wrap"),
     ("flow/", "sqlx", "flows speak no SQL: add a method to the ledger's trait"),
+    ("webhooks/", "sqlx", "the queue is the ledger's: add a method to its trait"),
     ("", "SystemTime::now", "ask the clock, so that tests can move it"),
     ("", "Timestamp::now", "ask the clock, so that tests can move it"),
     ("", "unsafe ", "this crate has no unsafe code"),

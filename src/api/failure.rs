@@ -23,6 +23,7 @@ impl From<FlowError> for Problem {
             FlowError::UsageConflict => Problem::of(ProblemCode::UsageConflict, told),
             FlowError::RequestIdHeld(_) => Problem::of(ProblemCode::RequestIdHeld, told),
             FlowError::GrantConflict(_) => Problem::of(ProblemCode::GrantConflict, told),
+            FlowError::BatchConflict(..) => Problem::of(ProblemCode::BatchConflict, told),
             FlowError::IdempotencyMismatch => Problem::of(ProblemCode::IdempotencyMismatch, told),
             FlowError::AmountTooLarge => Problem::amount_too_large(told),
             FlowError::LimitTooLarge { pointer, detail } => Problem::amount_too_large_at(pointer, detail),
@@ -35,7 +36,7 @@ impl From<FlowError> for Problem {
             }
             FlowError::RebuildTimeout(_) => counted("counters", Problem::overloaded().because(error)),
             FlowError::Ledger(LedgerError::Busy) => counted("ledger", Problem::overloaded()),
-            FlowError::Ledger(LedgerError::Corrupt { .. }) => Problem::internal().because(error),
+            FlowError::Ledger(LedgerError::Corrupt { .. }) | FlowError::NoRandomness(_) => Problem::internal().because(error),
             FlowError::Ledger(_) => counted("ledger", Problem::store_unavailable(RETRY_AFTER_SECONDS).because(error)),
             FlowError::Counters(_) => counted("counters", Problem::store_unavailable(RETRY_AFTER_SECONDS).because(error)),
         }

@@ -157,7 +157,7 @@ async fn vectors(settings: &Settings, lines: &[Line]) -> Result<HashMap<Arc<str>
     if texts.is_empty() {
         return Ok(HashMap::new());
     }
-    let Some(mut endpoint) = serve::options(settings).embeddings else {
+    let Some(mut endpoint) = serve::embeddings(settings) else {
         return Err("these pairs have no vectors; set WEIR_EMBEDDINGS_URL and WEIR_EMBEDDINGS_MODEL, or put embedding_a and embedding_b into the file".into());
     };
     endpoint.timeout = Duration::from_secs(REQUEST_SECONDS_MAX);

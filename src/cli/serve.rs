@@ -7,7 +7,12 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::data_dir::{self, Lock};
 use crate::config::{Secret, Settings, SigningKey};
 use crate::counters::redis::RedisSettings;
-use crate::flow::{EmbeddingSettings, Options, Service};
+use crate::decision::address::Range;
+use crate::decision::webhook::retry::Schedule;
+use crate::decision::webhook::seal::SealKey;
+use crate::flow::billing::BillingOptions;
+use crate::flow::{EmbeddingSettings, Options, Service, WebhookOptions};
+use crate::webhooks::Running;
 use crate::{app, telemetry};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -21,6 +26,7 @@ const FIRST_TOKEN_SECONDS: u32 = 24 * 3600;
 struct Started {
     server: actix_web::dev::Server,
     service: Arc<Service>,
+    webhooks: Running,
     url: String,
     /// Only this machine can reach it.
     is_local: bool,
@@ -38,11 +44,12 @@ async fn start(settings: &Settings, secret: Option<&Secret<SigningKey>>, listen:
     if verifier.seal().is_none() {
         tracing::warn!("there are no API keys and no portal tokens: set WEIR_SECRET_KEY (32 bytes or more) to have them");
     }
-    let service = service(settings).await?;
+    let service = service(settings, secret).await?;
     // So that the first request need not wait for it. An issuer that is away is no reason not to start.
     verifier.fetch_keys(service.clock.now()).await;
     let (server, address) = app::serve(service.clone(), verifier, listen)?;
     app::background(&service, Duration::from_secs(settings.policy_poll_seconds.get()));
+    let webhooks = app::deliver(&service)?;
     let url = url(address);
     if let Some(lock) = &mut lock {
         lock.announce(&url)?;
@@ -53,6 +60,7 @@ async fn start(settings: &Settings, secret: Option<&Secret<SigningKey>>, listen:
     Ok(Started {
         server,
         service,
+        webhooks,
         url,
         is_local: address.ip().is_loopback(),
         _lock: lock,
@@ -60,27 +68,51 @@ async fn start(settings: &Settings, secret: Option<&Secret<SigningKey>>, listen:
 }
 
 /// The service of the profile that the settings choose.
-pub(super) async fn service(settings: &Settings) -> Result<Arc<Service>, Failure> {
+pub(super) async fn service(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Result<Arc<Service>, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let options = options(settings, secret);
     Ok(match settings.production() {
-        Some((database, redis)) => {
-            app::production(database, RedisSettings::new(redis), &settings.policies, clock, options(settings)).await?
-        }
-        None => app::embedded(&settings.data_dir, &settings.policies, clock, options(settings)).await?,
+        Some((database, redis)) => app::production(database, RedisSettings::new(redis), &settings.policies, clock, options).await?,
+        None => app::embedded(&settings.data_dir, &settings.policies, clock, options).await?,
     })
 }
 
-/// What these settings say of the parts of a service.
-pub(super) fn options(settings: &Settings) -> Options {
-    let embeddings = settings.embeddings_url.as_ref().zip(settings.embeddings_model.as_ref());
+/// What these settings say of the parts of a service. `secret` is what it signs credentials with, if it does.
+fn options(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Options {
+    let ranges = settings.webhook_allow_cidrs.as_slice().iter().map(|cidr| Range {
+        address: cidr.address,
+        prefix_bits: cidr.prefix_bits,
+    });
+    let delays = settings.webhook_retry_schedule.as_slice().iter();
+    let delays = delays.map(|seconds| i64::try_from(seconds.get()).unwrap_or(i64::MAX));
+    // The same key as for API keys.
+    let seal = settings.secret_key.as_ref().or(secret);
+    // The bounds of the settings are far below what a signed number holds.
+    let seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
     Options {
-        embeddings: embeddings.map(|(url, model)| EmbeddingSettings {
-            url: url.as_str().to_owned(),
-            api_key: settings.embeddings_api_key.as_ref().map(|key| key.expose().as_str().to_owned()),
-            model: model.as_str().to_owned(),
-            timeout: Duration::from_millis(settings.embeddings_timeout_ms.get()),
-        }),
+        embeddings: embeddings(settings),
+        billing: BillingOptions {
+            window_seconds: seconds(settings.billing_window_seconds.get()),
+            seal_after_seconds: seconds(settings.billing_seal_after_seconds.get()),
+            late_after_seconds: seconds(settings.billing_late_after_seconds.get()),
+        },
+        webhooks: WebhookOptions {
+            allowed: ranges.collect(),
+            schedule: Schedule(delays.collect()),
+            seal: seal.map(|key| Arc::new(SealKey::new(key.expose().as_bytes()))),
+        },
     }
+}
+
+/// Where vectors of prompts come from, where the settings say so.
+pub(super) fn embeddings(settings: &Settings) -> Option<EmbeddingSettings> {
+    let (url, model) = settings.embeddings_url.as_ref().zip(settings.embeddings_model.as_ref())?;
+    Some(EmbeddingSettings {
+        url: url.as_str().to_owned(),
+        api_key: settings.embeddings_api_key.as_ref().map(|key| key.expose().as_str().to_owned()),
+        model: model.as_str().to_owned(),
+        timeout: Duration::from_millis(settings.embeddings_timeout_ms.get()),
+    })
 }
 
 /// An address that a browser can be pointed to: "any" is reached by loopback.
@@ -111,17 +143,26 @@ pub(super) fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
             say(greeting(settings, secret, &started.url))?;
         }
         let Started {
-            server, service, _lock, ..
+            server,
+            service,
+            webhooks,
+            _lock,
+            ..
         } = started;
-        let handle = server.handle();
+        let (handle, closer) = (server.handle(), webhooks.closer());
         tokio::spawn(async move {
             stop_signal().await;
             tracing::info!("stopping: new connections are refused, running requests are answered");
+            closer.close();
             handle.stop(true).await;
         });
         server.await?;
+        webhooks.stop().await;
         // What was decided last; the ledger takes it as long as it is open.
         crate::flow::decided::flush_all(&service).await.ok();
+        if let Some(desk) = service.billing.desk() {
+            desk.close().await;
+        }
         service.ledger.close().await;
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
@@ -185,6 +226,7 @@ pub(super) fn replay(settings: &Settings, args: &ReplayArgs) -> Result<ExitCode,
         let Started {
             server,
             service,
+            webhooks,
             url,
             _lock,
             ..
@@ -209,6 +251,7 @@ pub(super) fn replay(settings: &Settings, args: &ReplayArgs) -> Result<ExitCode,
         say(format_args!("ledger       {} sums differ from their entries", differences.len()))?;
         handle.stop(true).await;
         server.await??;
+        webhooks.stop().await;
         service.ledger.close().await;
         outcome(good && differences.is_empty())
     })

@@ -16,10 +16,7 @@ pub(super) fn refused(settings: &Settings) -> Vec<String> {
 
 /// Settings that are read, and change nothing yet.
 pub(super) fn unused(settings: &Settings) -> Vec<String> {
-    let rows = [
-        (!settings.webhook_allow_cidrs.as_slice().is_empty(), "WEIR_WEBHOOK_ALLOW_CIDRS"),
-        (settings.stripe_webhook_secret.is_some(), "WEIR_STRIPE_WEBHOOK_SECRET"),
-    ];
+    let rows = [(settings.stripe_webhook_secret.is_some(), "WEIR_STRIPE_WEBHOOK_SECRET")];
     rows.iter()
         .filter(|(is_set, _)| *is_set)
         .map(|(_, what)| format!("{what} has no effect in this build yet"))

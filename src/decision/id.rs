@@ -106,6 +106,10 @@ text_newtypes! {
     PlanId, "a plan id", check_name;
     /// A ceiling on a counter.
     BudgetId, "a budget id", check_name;
+    /// A figure that a billing provider is told.
+    MeterId, "a meter id", check_name;
+    /// A billing provider's price, such as `price_1ABC`.
+    PriceId, "a price id", check_name;
     /// A result that a plan bills for, such as `contract_drafted`.
     OutcomeName, "a billable outcome", check_name;
     /// One attempt at a request, named by the caller.
@@ -225,6 +229,17 @@ impl GrantId {
     }
 }
 
+/// A batch of what a billing provider is told: made of what it is about, so that whoever makes it again makes the same.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(u128);
+
+impl BatchId {
+    /// Of so many bytes of a digest.
+    pub fn of_digest(digest: &[u8; 16]) -> Self {
+        Self(Uuid::new_v8(*digest).as_u128())
+    }
+}
+
 /// One record of the audit log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AuditId(u128);
@@ -256,6 +271,49 @@ impl CacheEntryId {
     /// The slot of the workspace: stores find the answer by it when only the id is known.
     pub const fn slot(self) -> u32 {
         (self.0 & ((1 << SLOT_BITS) - 1)) as u32
+    }
+}
+
+/// Something that happened and is told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(u128);
+
+impl EventId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
+/// Where somebody is told of events.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WebhookEndpointId(u128);
+
+impl WebhookEndpointId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
+/// An event on its way to one endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId(u128);
+
+impl DeliveryId {
+    /// Of this event to this endpoint, put on its way at `at`. Sorts by that, to the millisecond.
+    pub fn of(endpoint: WebhookEndpointId, event: EventId, at: Timestamp) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(endpoint.0.to_be_bytes());
+        hash.update(event.0.to_be_bytes());
+        let mut random = [0u8; 10];
+        random.copy_from_slice(&hash.finalize()[..10]);
+        let millis = u64::try_from(at.micros() / 1_000).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().as_u128())
+    }
+
+    /// Sorts before every id that is made at `at` or later.
+    pub const fn first_at(at: Timestamp) -> Self {
+        let millis = at.micros() / 1_000;
+        Self(if millis > 0 { (millis as u128) << 80 } else { 0 })
     }
 }
 
@@ -340,8 +398,12 @@ prefixed! {
     DecisionId, "dec_", "a decision id";
     KeyId, "key_", "an API key id";
     GrantId, "grt_", "a grant id";
+    BatchId, "bat_", "a batch id";
     AuditId, "aud_", "an id of the audit log";
     CacheEntryId, "cch_", "the id of a kept answer";
+    WebhookEndpointId, "whe_", "a webhook endpoint id";
+    DeliveryId, "whd_", "a webhook delivery id";
+    EventId, "evt_", "an event id";
 }
 
 #[cfg(test)]

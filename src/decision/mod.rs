@@ -1,8 +1,10 @@
 //! Pure rules. Does no I/O, is never async, reads no clock and no chance, imports no other folder of this crate.
 
+pub mod address;
 pub mod amount;
 pub mod api_key;
 pub mod ask;
+pub mod billing;
 pub mod cache;
 pub mod canonical;
 pub mod catalogue;
@@ -10,6 +12,7 @@ pub mod correction;
 pub mod counter;
 pub mod entry;
 pub mod estimate;
+pub mod event;
 pub mod explain;
 pub mod facts;
 pub mod finding;
@@ -19,6 +22,7 @@ pub mod id;
 pub mod ladder;
 pub mod limits;
 pub mod message;
+pub mod meter;
 pub mod money;
 pub mod nearest;
 pub mod period;
@@ -40,4 +44,5 @@ pub mod tokens;
 pub mod usage;
 pub mod value;
 pub mod verdict;
+pub mod webhook;
 pub mod workspace;

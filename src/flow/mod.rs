@@ -4,13 +4,14 @@
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::counters::{Counters, CountersError};
-use crate::decision::id::{EntryId, GrantId, ReservationId, WorkspaceId};
+use crate::decision::billing::delivery::Impossible;
+use crate::decision::id::{BatchId, EntryId, GrantId, ReservationId, WorkspaceId};
 use crate::decision::standing::End;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use decided::DecisionLog;
 use estimator::Estimator;
-pub use options::{EmbeddingSettings, Options};
+pub use options::{EmbeddingSettings, Options, WebhookOptions};
 use providers::Drained;
 use std::sync::Arc;
 use workspace::Workspaces;
@@ -20,6 +21,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod authorize;
 pub mod batch;
+pub mod billing;
 pub mod cache;
 pub mod context;
 pub mod correct;
@@ -51,6 +53,7 @@ mod since;
 pub mod sweep;
 pub mod usage;
 pub mod verify;
+pub mod webhooks;
 pub mod workspace;
 
 /// How often a write is decided anew when another one was faster; more would mean a fault, not a race.
@@ -67,6 +70,8 @@ pub struct Service {
     pub api_keys: api_keys::ApiKeys,
     pub estimator: Estimator,
     pub decisions: DecisionLog,
+    pub billing: billing::Employed,
+    pub messages: webhooks::Messages,
     pub cache: Cache,
     pub options: Options,
     pub clock: Arc<dyn Clock>,
@@ -85,9 +90,17 @@ impl Service {
             api_keys: api_keys::ApiKeys::default(),
             estimator: Estimator::default(),
             decisions: DecisionLog::default(),
+            billing: billing::Employed::default(),
+            messages: webhooks::Messages::through(None),
             options,
             clock,
         }
+    }
+
+    /// With what sends to the outside.
+    pub fn with_messenger(mut self, messenger: Box<dyn webhooks::Messenger>) -> Self {
+        self.messages = webhooks::Messages::through(Some(messenger));
+        self
     }
 
     fn entry_id(&self) -> EntryId {
@@ -120,6 +133,8 @@ pub enum FlowError {
     UsageConflict,
     #[error("another grant was given under this key: {0}; choose another key")]
     GrantConflict(GrantId),
+    #[error("batch {0} is not sent again: {1}")]
+    BatchConflict(BatchId, Impossible),
     #[error("a reservation with this request id is still held; settle it instead: {0}")]
     RequestIdHeld(ReservationId),
     #[error("this key was used for another request")]
@@ -146,6 +161,8 @@ pub enum FlowError {
     NoSuchVersion(i64),
     #[error("the counters of workspace {0} are being rebuilt and did not come up in time")]
     RebuildTimeout(WorkspaceId),
+    #[error(transparent)]
+    NoRandomness(#[from] crate::clock::NoRandomness),
     #[error(transparent)]
     Counters(#[from] CountersError),
     #[error(transparent)]

@@ -7,12 +7,14 @@ use std::sync::Arc;
 pub(super) mod admin;
 pub(super) mod api_keys;
 pub(super) mod audit;
+pub(super) mod billing;
 pub(super) mod book;
 pub(super) mod cached;
 pub(super) mod checkpoints;
 pub(super) mod decisions;
 pub(super) mod described;
 pub(super) mod ends;
+pub(super) mod events;
 pub(super) mod grants;
 pub(super) mod history;
 pub(super) mod lists;
@@ -20,6 +22,7 @@ pub(super) mod nodes;
 pub(super) mod posts;
 pub(super) mod random;
 pub(super) mod sums;
+pub(super) mod webhooks;
 
 /// What a ledger brings to be tested: made with nothing in it.
 #[async_trait]
@@ -159,6 +162,45 @@ macro_rules! ledger_contract {
             cached::who_follows_racing_changes_of_answers_misses_none,
             cached::a_purge_takes_what_it_names_and_nothing_else,
             cached::answers_are_pruned_by_expiry_age_and_number,
+            billing::entries_of_one_workspace_and_hour_make_one_batch,
+            billing::an_entry_is_collected_once_whoever_collects,
+            billing::a_commit_that_comes_late_is_found_by_a_later_pass,
+            billing::a_look_ahead_moves_no_pass,
+            billing::a_meter_counts_what_it_is_for,
+            billing::a_meter_begins_with_the_billing_period_in_which_it_came,
+            billing::what_comes_after_the_seal_makes_the_next_batch_of_its_window,
+            billing::fractions_and_debts_are_carried,
+            billing::usd_is_told_in_dollars,
+            billing::a_meter_that_is_defined_anew_begins_another_batch,
+            billing::of_racing_claims_one_has_a_batch,
+            billing::one_batch_of_a_workspace_and_meter_is_under_way,
+            billing::what_a_lost_sender_left_goes_to_another,
+            billing::silence_of_thirty_hours_is_nobodys_to_send,
+            billing::who_has_no_customer_keeps_nobody_waiting,
+            billing::what_is_too_old_is_named,
+            billing::a_batch_is_sent_again_and_who_wants_it_is_noted,
+            billing::batches_are_listed_newest_first_and_added_up,
+            billing::whatever_is_recorded_is_told_once_or_named,
+            events::an_event_comes_back_as_it_was_written,
+            events::an_event_happens_once,
+            events::of_racing_writers_of_one_event_one_has_written_it,
+            events::events_wait_until_they_are_handed_on,
+            events::the_events_of_a_workspace_are_numbered_as_they_are_seen,
+            events::events_are_listed_both_ways_in_pages_and_filtered,
+            events::a_budget_at_its_limit_is_due_until_its_end_is_told,
+            events::events_are_pruned_when_they_are_not_needed,
+            webhooks::an_endpoint_comes_back_as_it_was_put,
+            webhooks::an_endpoint_is_put_at_its_version_or_not_at_all,
+            webhooks::of_racing_endpoints_no_more_are_made_than_there_may_be,
+            webhooks::an_event_is_handed_on_once_to_all_who_want_it,
+            webhooks::of_racing_nodes_each_event_is_handed_on_and_claimed_by_one,
+            webhooks::a_claim_runs_out_and_is_noted_by_who_holds_it,
+            webhooks::one_endpoint_has_few_tries_at_once_and_keeps_nobody_waiting,
+            webhooks::a_try_that_fails_is_due_again_at_its_time,
+            webhooks::an_endpoint_that_only_fails_ends_with_an_event,
+            webhooks::what_is_disabled_or_deleted_has_nothing_pending,
+            webhooks::events_are_replayed_and_delivered_again_under_their_ids,
+            webhooks::deliveries_are_listed_filtered_and_forgotten,
             random::whatever_is_posted_every_row_is_the_sum_of_its_entries,
             random::whatever_is_posted_at_once_every_row_is_the_sum_of_its_entries,
         }

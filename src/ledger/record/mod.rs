@@ -38,23 +38,33 @@ macro_rules! record {
 mod answer;
 mod api_key;
 mod audit;
+mod batch;
 mod decision;
 mod entry;
+mod event;
 mod grant;
 mod provider;
 mod standing;
 mod sum;
+mod webhook;
 mod workspace;
 
 pub(super) use answer::{AnswerRow, hex};
 pub(super) use api_key::{ApiKeyRecord, ChangedApiKeyRow};
 pub(super) use audit::AuditRecord;
+pub(super) use batch::{
+    BATCH_COLUMNS, BatchRow, MemberRecord, UncollectedRow, batch_id, batch_state, calendar, exact, meter_id, reason_code, reason_word,
+};
 pub(super) use decision::DecisionRecord;
 pub(super) use entry::{EntryRecord, user_column};
+pub(super) use event::{EventRecord, workspace_column};
 pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
 pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
+pub(super) use webhook::{
+    ClaimedRow, DeliveryRecord, EndpointRecord, QueueRow, read_delivery_id, read_endpoint_id, read_event_id, some_workspace,
+};
 pub(super) use workspace::{ChangedWorkspaceRow, PolicyObjectRecord, PolicyObjectRow, SumVersionRecord, WorkspaceRecord};
 
 /// What can be a row of a statement.

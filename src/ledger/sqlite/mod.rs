@@ -44,12 +44,23 @@ mod api_keys;
 #[path = "../audited.rs"]
 mod audited;
 mod batch;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../batches_read.rs"]
+mod batches_read;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../batching.rs"]
+mod batching;
+mod billing;
 mod cached;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
 mod corrected;
 mod decisions;
 mod describe;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../eventing.rs"]
+mod eventing;
+mod events;
 mod fault;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../granting.rs"]
@@ -78,10 +89,20 @@ mod read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read_ends.rs"]
 mod read_ends;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../sending.rs"]
+mod sending;
 mod sql;
 mod statement;
 #[cfg(test)]
 mod tests;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../webhook_queue_sql.rs"]
+mod webhook_queue_sql;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../webhook_sql.rs"]
+mod webhook_sql;
+mod webhooks;
 mod writer;
 
 /// What the shared reads are asked over.
