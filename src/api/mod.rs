@@ -9,6 +9,7 @@ pub mod authorize;
 pub mod batch;
 pub mod billing;
 pub mod by;
+pub mod cache;
 pub mod call;
 pub mod corrections;
 pub mod events;

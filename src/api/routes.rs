@@ -5,8 +5,8 @@ use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
-    api_keys, audit_log, authorize, batch, billing, corrections, events, explain, fair_use, grants, json, ledger, operations, policies,
-    portal_tokens, providers, reconcile, reservations, usage, webhook_deliveries, webhook_endpoints, workspace_list, workspaces,
+    api_keys, audit_log, authorize, batch, billing, cache, corrections, events, explain, fair_use, grants, json, ledger, operations,
+    policies, portal_tokens, providers, reconcile, reservations, usage, webhook_deliveries, webhook_endpoints, workspace_list, workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -84,6 +84,8 @@ pub fn routes() -> Vec<Route> {
         GET "/v1/reservations/{id}", authorizing.or(Scope::Read), SMALL, reservations::get;
         GET "/v1/reservations/{id}/explain", authorizing.or(Scope::Read), SMALL, explain::reservation;
         GET "/v1/decisions/{id}/explain", authorizing.or(Scope::Read), SMALL, explain::decision;
+        DELETE "/v1/cache", authorizing, SMALL, cache::purge;
+        POST "/v1/cache/feedback", authorizing, SMALL, cache::feedback;
         POST "/v1/usage", Access::scope(Scope::UsageWrite), CREATES, usage::usage;
         POST "/v1/events", Access::scope(Scope::UsageWrite), CREATES, events::events;
         GET "/v1/workspaces/{id}/usage", reading.or(Scope::Portal), SMALL, workspaces::usage;

@@ -6,6 +6,8 @@ pub mod anomaly;
 pub mod api_key;
 pub mod ask;
 pub mod billing;
+pub mod cache;
+pub mod canonical;
 pub mod catalogue;
 pub mod correction;
 pub mod counter;

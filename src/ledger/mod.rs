@@ -33,6 +33,7 @@ use api_keys::ApiKeyLedger;
 use async_trait::async_trait;
 use audit::{AuditLedger, Audited, By};
 use billing::BillingLedger;
+use cached::CacheLedger;
 use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
@@ -40,13 +41,14 @@ use events::EventLedger;
 use fair_use::FairUseLedger;
 use history::PolicyHistory;
 use provider::ProviderLedger;
-use webhooks::WebhookLedger;
 use told::ToldLedger;
+use webhooks::WebhookLedger;
 
 pub mod api_keys;
 pub mod audit;
 pub mod billing;
 mod billing_sql;
+pub mod cached;
 #[cfg(test)]
 mod contract;
 pub mod correction;
@@ -63,8 +65,8 @@ pub mod provider;
 mod record;
 mod sql;
 pub mod sqlite;
-pub mod webhooks;
 pub mod told;
+pub mod webhooks;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
 pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};
@@ -265,6 +267,7 @@ pub trait Ledger:
     ApiKeyLedger
     + AuditLedger
     + BillingLedger
+    + CacheLedger
     + CorrectionLedger
     + DecisionLedger
     + DirectoryLedger

@@ -30,7 +30,7 @@ use utoipa::OpenApi;
     modifiers(&Credentials, &Reasons, &Preconditions),
     paths(
         super::authorize::authorize, super::batch::batch, super::explain::decision, super::explain::reservation, super::reservations::settle, super::reservations::release, super::reservations::extend,
-        super::reservations::get, super::usage::usage, super::events::events, super::workspaces::usage, super::ledger::ledger,
+        super::reservations::get, super::cache::purge, super::cache::feedback, super::usage::usage, super::events::events, super::workspaces::usage, super::ledger::ledger,
         super::policies::list_plans, super::policies::get_plan, super::policies::put_plan, super::policies::delete_plan,
         super::policies::list_models, super::policies::get_model, super::policies::put_model, super::policies::get_routing,
         super::policies::put_routing, super::policies::get_messages, super::policies::put_messages, super::workspaces::get, super::workspaces::put, super::workspaces::patch,
@@ -46,7 +46,7 @@ use utoipa::OpenApi;
         super::webhook_deliveries::list, super::webhook_deliveries::redeliver,
         super::operations::healthz, super::operations::readyz, super::operations::metrics, super::operations::openapi,
     ),
-    components(schemas(super::authorize::DenyAnswer, super::reservations::CheckpointAnswer, super::usage::UsageBatchAnswer, super::problem::ProblemBody,
+    components(schemas(super::authorize::DenyAnswer, super::authorize::CachedAnswer, super::reservations::CheckpointAnswer, super::usage::UsageBatchAnswer, super::problem::ProblemBody,
         super::authorize::HttpStatus, super::workspaces::OverrideBody, super::top_ups::TopUpBody, crate::decision::usage::UsageFormat)),
 )]
 struct Document;

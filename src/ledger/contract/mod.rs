@@ -9,6 +9,7 @@ pub(super) mod api_keys;
 pub(super) mod audit;
 pub(super) mod billing;
 pub(super) mod book;
+pub(super) mod cached;
 pub(super) mod checkpoints;
 pub(super) mod decisions;
 pub(super) mod described;
@@ -157,6 +158,11 @@ macro_rules! ledger_contract {
             api_keys::changes_of_keys_are_told_in_their_order,
             api_keys::who_follows_the_numbers_of_racing_keys_misses_none,
             api_keys::when_a_key_was_used_only_rises_and_is_no_change,
+            cached::a_kept_answer_comes_back_as_it_was_put,
+            cached::what_came_and_went_is_told_in_its_order,
+            cached::who_follows_racing_changes_of_answers_misses_none,
+            cached::a_purge_takes_what_it_names_and_nothing_else,
+            cached::answers_are_pruned_by_expiry_age_and_number,
             billing::entries_of_one_workspace_and_hour_make_one_batch,
             billing::an_entry_is_collected_once_whoever_collects,
             billing::a_commit_that_comes_late_is_found_by_a_later_pass,

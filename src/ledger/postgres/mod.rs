@@ -60,6 +60,7 @@ mod batches_read;
 #[path = "../batching.rs"]
 mod batching;
 mod billing;
+mod cached;
 mod call;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
@@ -111,6 +112,10 @@ mod server;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod told;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../told_read.rs"]
+mod told_read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../webhook_queue_sql.rs"]
 mod webhook_queue_sql;
@@ -118,10 +123,6 @@ mod webhook_queue_sql;
 #[path = "../webhook_sql.rs"]
 mod webhook_sql;
 mod webhooks;
-mod told;
-#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
-#[path = "../told_read.rs"]
-mod told_read;
 mod writer;
 
 /// What the shared reads are asked over.

@@ -149,7 +149,7 @@ fn read_json<T: DeserializeOwned>(column: &'static str, text: &str) -> Result<T,
     serde_json::from_str(text).map_err(|error| unreadable(column, text, error))
 }
 
-fn parse<T>(column: &'static str, text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Unreadable> {
+pub(super) fn parse<T>(column: &'static str, text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Unreadable> {
     parse(text).map_err(|why| unreadable(column, text, why))
 }
 

@@ -51,6 +51,7 @@ mod batches_read;
 #[path = "../batching.rs"]
 mod batching;
 mod billing;
+mod cached;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
 mod corrected;
@@ -99,6 +100,10 @@ mod sql;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod told;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../told_read.rs"]
+mod told_read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../webhook_queue_sql.rs"]
 mod webhook_queue_sql;
@@ -106,10 +111,6 @@ mod webhook_queue_sql;
 #[path = "../webhook_sql.rs"]
 mod webhook_sql;
 mod webhooks;
-mod told;
-#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
-#[path = "../told_read.rs"]
-mod told_read;
 mod writer;
 
 /// What the shared reads are asked over.
