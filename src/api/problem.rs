@@ -18,6 +18,8 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 
 /// How long callers should wait when a store is away or too much is going on.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
+/// How long to wait for an operator.
+const NOT_CONFIGURED_RETRY_SECONDS: u32 = 3_600;
 
 macro_rules! codes {
     ($($name:ident $text:literal $status:ident $meaning:literal;)*) => {
@@ -47,6 +49,8 @@ macro_rules! codes {
 codes! {
     Malformed "malformed" BAD_REQUEST
         "The request has the wrong shape: not JSON, a doubled key, an unknown or missing field, a wrong type. `errors` says where.";
+    SignatureInvalid "signature_invalid" BAD_REQUEST
+        "The body is not signed by whom it must be from, or its signature is too old; sign it with the secret of this service.";
     Unauthorized "unauthorized" UNAUTHORIZED "There is no credential, or it is not valid here.";
     InsufficientScope "insufficient_scope" FORBIDDEN "The credential is valid, and may not do this.";
     NotFound "not_found" NOT_FOUND "Unknown, or of a workspace that the credential may not see.";
@@ -78,6 +82,8 @@ codes! {
     StoreUnavailable "store_unavailable" SERVICE_UNAVAILABLE "A store is down; the same request may be sent again after `Retry-After`.";
     KeysUnavailable "keys_unavailable" SERVICE_UNAVAILABLE
         "The public keys of the credential's issuer cannot be fetched; the same request may be sent again after `Retry-After`.";
+    NotConfigured "not_configured" SERVICE_UNAVAILABLE
+        "The service lacks a setting that this needs; its operator is told in the detail. The same request may be sent again later.";
     Overloaded "overloaded" SERVICE_UNAVAILABLE "Too much is going on; the same request may be sent again after `Retry-After`.";
 }
 
@@ -195,6 +201,11 @@ impl Problem {
                 &format!("Bearer error=\"invalid_token\", error_description=\"{description}\""),
             ),
         }
+    }
+
+    /// A setting that this path needs is not there; who sends again after it was made loses nothing.
+    pub fn not_configured(detail: impl Into<String>) -> Self {
+        Self::new(ProblemCode::NotConfigured, detail.into()).retry_after(NOT_CONFIGURED_RETRY_SECONDS)
     }
 
     /// A valid credential that may not do this; `scope` names what would be needed, by the words of the credential.

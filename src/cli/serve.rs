@@ -8,7 +8,7 @@ use crate::config::data_dir::{self, Lock};
 use crate::config::{Secret, Settings, SigningKey};
 use crate::counters::redis::RedisSettings;
 use crate::flow::billing::BillingOptions;
-use crate::flow::{Options, Service};
+use crate::flow::{Options, Service, SigningSecrets};
 use crate::{app, telemetry};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -75,12 +75,14 @@ pub(super) async fn service(settings: &Settings) -> Result<Arc<Service>, Failure
 fn options(settings: &Settings) -> Options {
     // The bounds of the settings are far below what a signed number holds.
     let seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+    let secret = settings.stripe_webhook_secret.as_ref();
     Options {
         billing: BillingOptions {
             window_seconds: seconds(settings.billing_window_seconds.get()),
             seal_after_seconds: seconds(settings.billing_seal_after_seconds.get()),
             late_after_seconds: seconds(settings.billing_late_after_seconds.get()),
         },
+        stripe_webhook_secrets: secret.and_then(|secret| SigningSecrets::parse(secret.expose().as_str())),
     }
 }
 

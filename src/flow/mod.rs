@@ -10,7 +10,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use decided::DecisionLog;
 use estimator::Estimator;
-pub use options::Options;
+pub use options::{Options, SigningSecrets};
 use providers::Drained;
 use std::sync::Arc;
 use workspace::Workspaces;
@@ -32,6 +32,8 @@ pub mod explain;
 pub mod extend;
 pub mod find;
 pub mod grant;
+pub mod inbound;
+pub mod invoice;
 mod known;
 mod options;
 pub mod policy;
@@ -128,6 +130,8 @@ pub enum FlowError {
     IdempotencyMismatch,
     #[error("the cost passes 1,000,000 USD, the most that one entry may cost")]
     AmountTooLarge,
+    #[error("the invoice passes what can be added up: an amount of more than 64 bits, or more periods than one invoice is made of")]
+    InvoiceTooLarge,
     #[error("{detail}")]
     LimitTooLarge { pointer: String, detail: String },
     #[error("plan {0} counts by user: name user_id")]

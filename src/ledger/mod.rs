@@ -18,6 +18,7 @@
 //! 9. A logged decision is kept until it is pruned: the oldest of its kind first, and none that is neither too old nor too much.
 //! 10. What passes the limit of a budget with grants is paid by them in the transaction that records it, as far as their balances go, in their
 //!     order; no balance is spent twice, and each payment is in the sum's row under its version. What was paid stays paid.
+//! 11. What a billing provider told is handled once, with all that follows from it ([`inbound`]).
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -36,6 +37,8 @@ use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
 use history::PolicyHistory;
+use inbound::InboundLedger;
+use invoices::InvoiceLedger;
 use provider::ProviderLedger;
 
 pub mod api_keys;
@@ -51,6 +54,8 @@ pub mod ends;
 mod grant_sql;
 mod grants;
 pub mod history;
+pub mod inbound;
+pub mod invoices;
 pub mod postgres;
 pub mod provider;
 mod record;
@@ -261,6 +266,8 @@ pub trait Ledger:
     + DirectoryLedger
     + EndsLedger
     + GrantLedger
+    + InboundLedger
+    + InvoiceLedger
     + PolicyHistory
     + ProviderLedger
 {

@@ -42,6 +42,8 @@ mod batch;
 mod decision;
 mod entry;
 mod grant;
+mod inbound;
+mod invoice;
 mod provider;
 mod standing;
 mod sum;
@@ -56,6 +58,8 @@ pub(super) use batch::{
 pub(super) use decision::DecisionRecord;
 pub(super) use entry::{EntryRecord, user_column};
 pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
+pub(super) use inbound::{HeardRow, MeterErrorRow, RevenueRow, SubscriptionRow};
+pub(super) use invoice::{GrantPaidRow, UsedRow};
 pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};

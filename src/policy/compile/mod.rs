@@ -5,6 +5,7 @@
 mod billing;
 mod model;
 mod plan;
+mod pricing;
 mod routing;
 
 pub use billing::METERS_MAX;
