@@ -38,11 +38,14 @@ enum PeriodName {
 pub struct InvoicePreview<'a> {
     #[schema(value_type = String)]
     workspace_id: &'a WorkspaceId,
+    /// The billing period.
     period: Period,
+    /// When this was worked out.
     #[schema(value_type = String, format = DateTime)]
     as_of: Timestamp,
     /// Always false: use of the period may still be recorded or corrected.
     is_final: bool,
+    /// Always usd.
     #[schema(example = "usd")]
     currency: &'static str,
     /// The plan that prices the period: of one that runs the workspace's own, of an ended one that under which it was used last.
@@ -53,6 +56,7 @@ pub struct InvoicePreview<'a> {
     plan_versions: Vec<VersionOut<'a>>,
     /// The most that there were in the period.
     seats: i64,
+    /// Base, seats, use, overage, outcomes; then what is taken off, and what is missing to the least.
     lines: Vec<LineOut<'a>>,
     /// The sum of the lines' `amount_usd`.
     #[schema(value_type = String, example = "162.330000000")]
@@ -77,6 +81,7 @@ pub struct VersionOut<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = InvoiceLine)]
 pub struct LineOut<'a> {
+    /// What the line is for.
     kind: LineKind,
     /// For people.
     description: String,
@@ -90,6 +95,7 @@ pub struct LineOut<'a> {
     period: Option<Period>,
     /// The tier, from 1.
     tier: Option<usize>,
+    /// How the amount came to be.
     charge: ChargeKind,
     /// In `unit`: a decimal string for usd, an integer otherwise.
     #[schema(value_type = Object)]
@@ -97,6 +103,7 @@ pub struct LineOut<'a> {
     /// The price of `per` of it.
     #[schema(value_type = String, example = "4.000000000")]
     price_usd: Usd,
+    /// In `unit`, as `quantity`.
     #[schema(value_type = Object)]
     per: Amount,
     /// In whole cents; below zero for what is taken off.
@@ -110,12 +117,15 @@ pub struct LineOut<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = InvoiceGrant)]
 pub struct GrantOut<'a> {
+    /// The grant.
     #[schema(value_type = String)]
     grant_id: GrantId,
+    /// What its giver calls it.
     key: Option<&'a str>,
     #[schema(value_type = String)]
     budget_id: &'a BudgetId,
     unit: Unit,
+    /// Who gave it.
     source: Source,
     /// How much of the budget's use it paid.
     #[schema(value_type = Object)]

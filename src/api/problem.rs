@@ -3,16 +3,20 @@
 //! A problem has an outside text, which is sent, and an inside cause, which is logged once when the answer is made and never sent.
 //! What is unknown and what another tenant owns look exactly alike.
 
+mod body;
+mod chain;
+
+pub use body::{FieldProblem, ProblemBody};
+
 use super::request_id;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use serde::Serialize;
+use chain::Chain;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
-use utoipa::ToSchema;
 
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -91,39 +95,6 @@ codes! {
 pub fn codes_as_markdown() -> String {
     let row = |code: &ProblemCode| format!("| {} | `{}` | {} |\n", code.status().as_u16(), code.as_str(), code.meaning());
     "| status | code | meaning |\n| --- | --- | --- |\n".to_owned() + &ProblemCode::ALL.iter().map(row).collect::<String>()
-}
-
-/// One place of the request, and what is wrong with it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
-pub struct FieldProblem {
-    /// A JSON pointer into the body; empty for the whole.
-    #[schema(example = "/max_output_tokens")]
-    pub pointer: String,
-    #[schema(example = "must be an integer, not a string")]
-    pub detail: String,
-}
-
-/// A problem document, as it is sent.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ProblemBody {
-    #[serde(rename = "type")]
-    #[schema(example = "about:blank")]
-    kind: &'static str,
-    /// The status in words.
-    #[schema(example = "Bad Request")]
-    title: &'static str,
-    /// The status of the answer.
-    #[schema(example = 400)]
-    status: u16,
-    /// What happened, and what to do about it.
-    detail: String,
-    /// The request id: also in the header `X-Request-Id`, and in the logs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    instance: Option<String>,
-    /// Stable, for programs.
-    #[schema(example = "malformed")]
-    code: &'static str,
-    errors: Vec<FieldProblem>,
 }
 
 type Cause = Box<dyn Error + Send + Sync>;
@@ -422,21 +393,6 @@ impl Problem {
         } else {
             tracing::debug!(code = self.code(), request_id, cause = %chain, "a request was refused");
         }
-    }
-}
-
-/// An error and what caused it, on one line.
-struct Chain<'a>(&'a (dyn Error + 'static));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.0, f)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ const SIGNATURE_HEADER: &str = "stripe-signature";
 /// What became of an event.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventReceived {
+    /// Always true.
     received: bool,
     /// `applied`; `unchanged`: it said what was known; `stale`: a newer one was there before; `unmatched`: no workspace has its customer;
     /// `unmapped`: no price of it stands for a plan; `ignored`: it means nothing here. Of one that comes again: what became of it first.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// The most tiers of one price.
 pub const TIERS_MAX: usize = 64;
 
+/// How tiers are applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = RatingMode)]

@@ -125,19 +125,25 @@ pub struct PriceDocument {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "off-peak rates as a mapping")]
 pub struct OffPeakDocument {
+    /// When they hold.
     pub windows: Vec<WindowDocument>,
+    /// For input that is neither read from a cache nor written to one.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub input: Option<Dollars>,
+    /// For the answer.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub output: Option<Dollars>,
+    /// Absent here and at all other hours: as `input`.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub cache_read: Option<Dollars>,
+    /// Absent here and at all other hours: as `input`.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub cache_write: Option<Dollars>,
+    /// Absent here and at all other hours: as `cache_write`.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub cache_write_1h: Option<Dollars>,

@@ -72,6 +72,7 @@ pub struct UsagePriceDocument {
     #[schemars(with = "Option<Name>")]
     #[schema(value_type = Option<String>)]
     pub budget_id: Option<BudgetId>,
+    /// What is counted.
     #[serde(default)]
     pub unit: Option<Unit>,
     /// Only the use of this feature; absent: all.
@@ -79,6 +80,7 @@ pub struct UsagePriceDocument {
     #[schemars(with = "Option<Name>")]
     #[schema(value_type = Option<String>)]
     pub feature: Option<Feature>,
+    /// How tiers are applied.
     #[serde(default)]
     pub mode: Mode,
     /// How many a tier's `unit_usd` is for. In usd a quoted decimal.
@@ -116,9 +118,11 @@ pub struct TierDocument {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub up_to: Option<Limit>,
+    /// For entering the tier; of packages for each.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "10.00")]
     pub flat_usd: Option<Dollars>,
+    /// For each `per` units in it.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "0.50")]
     pub unit_usd: Option<Dollars>,
@@ -128,8 +132,10 @@ pub struct TierDocument {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "tiers of seats as a mapping")]
 pub struct SeatTiersDocument {
+    /// How tiers are applied.
     #[serde(default)]
     pub mode: Mode,
+    /// By rising `up_to`, the last without.
     pub tiers: Vec<TierDocument>,
     /// How many seats are in a package; only for packages.
     #[serde(default)]
