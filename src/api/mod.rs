@@ -36,6 +36,8 @@ pub mod stripe;
 pub mod stripe_signature;
 pub mod top_ups;
 pub mod usage;
+pub mod webhook_deliveries;
+pub mod webhook_endpoints;
 pub mod wire;
 pub mod workspace_list;
 pub mod workspaces;

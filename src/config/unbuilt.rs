@@ -16,10 +16,7 @@ pub(super) fn refused(settings: &Settings) -> Vec<String> {
 
 /// Settings that are read, and change nothing yet.
 pub(super) fn unused(settings: &Settings) -> Vec<String> {
-    let rows = [
-        (settings.embeddings_url.is_some(), "WEIR_EMBEDDINGS_URL"),
-        (!settings.webhook_allow_cidrs.as_slice().is_empty(), "WEIR_WEBHOOK_ALLOW_CIDRS"),
-    ];
+    let rows = [(settings.embeddings_url.is_some(), "WEIR_EMBEDDINGS_URL")];
     rows.iter()
         .filter(|(is_set, _)| *is_set)
         .map(|(_, what)| format!("{what} has no effect in this build yet"))

@@ -1,6 +1,9 @@
 //! What settings say of the parts that have any: made by `cli` from the settings, by tests by hand, handed down by the composition root.
 
 use super::billing::BillingOptions;
+use crate::decision::address::Range;
+use crate::decision::webhook::retry::Schedule;
+use crate::decision::webhook::seal::SealKey;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +13,7 @@ pub struct Options {
     pub billing: BillingOptions,
     /// What Stripe signs its events with; `None`: its events are not taken.
     pub stripe_webhook_secrets: Option<SigningSecrets>,
+    pub webhooks: WebhookOptions,
 }
 
 /// Secrets that another party signs with: one, or while it is rolled the new and the old one.
@@ -33,4 +37,13 @@ impl fmt::Debug for SigningSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(hidden)")
     }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct WebhookOptions {
+    /// Addresses that may be reached although they are private.
+    pub allowed: Vec<Range>,
+    pub schedule: Schedule,
+    /// What seals the secrets of endpoints; without it there can be none.
+    pub seal: Option<Arc<SealKey>>,
 }

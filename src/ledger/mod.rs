@@ -19,6 +19,7 @@
 //! 10. What passes the limit of a budget with grants is paid by them in the transaction that records it, as far as their balances go, in their
 //!     order; no balance is spent twice, and each payment is in the sum's row under its version. What was paid stays paid.
 //! 11. What a billing provider told is handled once, with all that follows from it ([`inbound`]).
+//! 12. An event is told once, in the transaction of what happened ([`events`]).
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -36,10 +37,12 @@ use billing::BillingLedger;
 use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
+use events::EventLedger;
 use history::PolicyHistory;
 use inbound::InboundLedger;
 use invoices::InvoiceLedger;
 use provider::ProviderLedger;
+use webhooks::WebhookLedger;
 
 pub mod api_keys;
 pub mod audit;
@@ -51,6 +54,7 @@ pub mod correction;
 mod decisions;
 pub mod directory;
 pub mod ends;
+pub mod events;
 mod grant_sql;
 mod grants;
 pub mod history;
@@ -61,6 +65,7 @@ pub mod provider;
 mod record;
 mod sql;
 pub mod sqlite;
+pub mod webhooks;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
 pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};
@@ -265,11 +270,13 @@ pub trait Ledger:
     + DecisionLedger
     + DirectoryLedger
     + EndsLedger
+    + EventLedger
     + GrantLedger
     + InboundLedger
     + InvoiceLedger
     + PolicyHistory
     + ProviderLedger
+    + WebhookLedger
 {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 

@@ -67,6 +67,10 @@ mod call;
 mod corrected;
 mod decisions;
 mod describe;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../eventing.rs"]
+mod eventing;
+mod events;
 mod fault;
 mod follow;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
@@ -110,6 +114,13 @@ mod server;
 mod sql;
 #[cfg(test)]
 mod tests;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../webhook_queue_sql.rs"]
+mod webhook_queue_sql;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../webhook_sql.rs"]
+mod webhook_sql;
+mod webhooks;
 mod writer;
 
 /// What the shared reads are asked over.

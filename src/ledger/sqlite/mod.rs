@@ -57,6 +57,10 @@ mod billing;
 mod corrected;
 mod decisions;
 mod describe;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../eventing.rs"]
+mod eventing;
+mod events;
 mod fault;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../granting.rs"]
@@ -98,6 +102,13 @@ mod sql;
 mod statement;
 #[cfg(test)]
 mod tests;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../webhook_queue_sql.rs"]
+mod webhook_queue_sql;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../webhook_sql.rs"]
+mod webhook_sql;
+mod webhooks;
 mod writer;
 
 /// What the shared reads are asked over.
