@@ -5,8 +5,9 @@ use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
-    api_keys, audit_log, authorize, batch, billing, cache, corrections, events, explain, fair_use, grants, json, ledger, operations,
-    policies, portal_tokens, providers, reconcile, reservations, usage, webhook_deliveries, webhook_endpoints, workspace_list, workspaces,
+    api_keys, audit_log, authorize, batch, billing, cache, corrections, events, explain, fair_use, grants, invoices, json, ledger,
+    operations, policies, portal_tokens, providers, reconcile, reservations, stripe, usage, webhook_deliveries, webhook_endpoints,
+    workspace_list, workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -47,6 +48,10 @@ const SMALL: Body = Body {
 };
 const LARGE: Body = Body {
     bytes_max: json::LARGE_BODY_BYTES_MAX,
+    creates: false,
+};
+const EVENT: Body = Body {
+    bytes_max: json::EVENT_BYTES_MAX,
     creates: false,
 };
 const CREATES_ONE: Body = Body {
@@ -90,6 +95,7 @@ pub fn routes() -> Vec<Route> {
         POST "/v1/events", Access::scope(Scope::UsageWrite), CREATES, events::events;
         GET "/v1/workspaces/{id}/usage", reading.or(Scope::Portal), SMALL, workspaces::usage;
         GET "/v1/workspaces/{id}/ledger", reading, SMALL, ledger::ledger;
+        GET "/v1/workspaces/{id}/invoice-preview", reading, SMALL, invoices::preview;
         GET "/v1/admin/plans", unbound, SMALL, policies::list_plans;
         GET "/v1/admin/plans/{id}", unbound, SMALL, policies::get_plan;
         PUT "/v1/admin/plans/{id}", unbound, SMALL, policies::put_plan;
@@ -101,6 +107,8 @@ pub fn routes() -> Vec<Route> {
         PUT "/v1/admin/routing", unbound, SMALL, policies::put_routing;
         GET "/v1/admin/messages", unbound, SMALL, policies::get_messages;
         PUT "/v1/admin/messages", unbound, SMALL, policies::put_messages;
+        GET "/v1/admin/billing", unbound, SMALL, policies::get_billing;
+        PUT "/v1/admin/billing", unbound, SMALL, policies::put_billing;
         GET "/v1/admin/providers", unbound, SMALL, providers::list;
         GET "/v1/admin/providers/{id}", unbound, SMALL, providers::get;
         PUT "/v1/admin/providers/{id}", unbound, SMALL, providers::put;
@@ -137,6 +145,7 @@ pub fn routes() -> Vec<Route> {
         GET "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), SMALL, grants::list;
         POST "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), CREATES_ONE, grants::give;
         DELETE "/v1/admin/workspaces/{id}/grants/{grant}", Access::scope(Scope::Admin), SMALL, grants::void;
+        POST "/webhooks/stripe", Access::open(), EVENT, stripe::receive;
         GET "/healthz", Access::open(), SMALL, operations::healthz;
         GET "/readyz", Access::open(), SMALL, operations::readyz;
         GET "/metrics", Access::open(), SMALL, operations::metrics;

@@ -11,7 +11,7 @@ use crate::decision::address::Range;
 use crate::decision::webhook::retry::Schedule;
 use crate::decision::webhook::seal::SealKey;
 use crate::flow::billing::BillingOptions;
-use crate::flow::{EmbeddingSettings, Options, Service, WebhookOptions};
+use crate::flow::{EmbeddingSettings, Options, Service, SigningSecrets, WebhookOptions};
 use crate::webhooks::Running;
 use crate::{app, telemetry};
 use std::net::SocketAddr;
@@ -90,6 +90,7 @@ fn options(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Options 
     let seal = settings.secret_key.as_ref().or(secret);
     // The bounds of the settings are far below what a signed number holds.
     let seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+    let stripe = settings.stripe_webhook_secret.as_ref();
     Options {
         embeddings: embeddings(settings),
         billing: BillingOptions {
@@ -97,6 +98,7 @@ fn options(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Options 
             seal_after_seconds: seconds(settings.billing_seal_after_seconds.get()),
             late_after_seconds: seconds(settings.billing_late_after_seconds.get()),
         },
+        stripe_webhook_secrets: stripe.and_then(|secret| SigningSecrets::parse(secret.expose().as_str())),
         webhooks: WebhookOptions {
             allowed: ranges.collect(),
             schedule: Schedule(delays.collect()),

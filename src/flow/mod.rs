@@ -11,7 +11,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use decided::DecisionLog;
 use estimator::Estimator;
-pub use options::{EmbeddingSettings, Options, WebhookOptions};
+pub use options::{EmbeddingSettings, Options, SigningSecrets, WebhookOptions};
 use providers::Drained;
 use std::sync::Arc;
 use workspace::Workspaces;
@@ -35,6 +35,8 @@ pub mod extend;
 pub mod fair_use;
 pub mod find;
 pub mod grant;
+pub mod inbound;
+pub mod invoice;
 mod known;
 mod options;
 pub mod policy;
@@ -145,6 +147,8 @@ pub enum FlowError {
     IdempotencyMismatch,
     #[error("the cost passes 1,000,000 USD, the most that one entry may cost")]
     AmountTooLarge,
+    #[error("the invoice passes what can be added up: an amount of more than 64 bits, or more periods than one invoice is made of")]
+    InvoiceTooLarge,
     #[error("{detail}")]
     LimitTooLarge { pointer: String, detail: String },
     #[error("plan {0} counts by user: name user_id")]
