@@ -11,7 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("counters", &["decision", "counters"]),
     // A ledger's answer carries the rows that counters copy.
     ("ledger", &["decision", "ledger", "counters"]),
-    ("billing", &["decision", "ledger", "clock", "billing"]),
+    ("billing", &["decision", "ledger", "clock", "config", "billing"]),
     ("flow", &["decision", "counters", "ledger", "policy", "flow", "clock"]),
     ("api", &["decision", "flow", "policy", "api", "telemetry", "clock"]),
     ("webhooks", &["decision", "ledger", "clock", "webhooks"]),

@@ -1,7 +1,7 @@
 //! `weir serve`, and a service of its own for `weir replay` where none runs.
 
 use super::replay::{self, ReplayArgs, Target};
-use super::{Failure, say, token};
+use super::{Failure, billing, say, token};
 use crate::api::auth::{Scope, ScopeSet};
 use crate::clock::{Clock, SystemClock};
 use crate::config::data_dir::{self, Lock};
@@ -45,6 +45,7 @@ async fn start(settings: &Settings, secret: Option<&Secret<SigningKey>>, listen:
         tracing::warn!("there are no API keys and no portal tokens: set WEIR_SECRET_KEY (32 bytes or more) to have them");
     }
     let service = service(settings, secret).await?;
+    app::billing::employ(&service, billing::provider(settings, service.clock.clone())?);
     // So that the first request need not wait for it. An issuer that is away is no reason not to start.
     verifier.fetch_keys(service.clock.now()).await;
     let (server, address) = app::serve(service.clone(), verifier, listen)?;

@@ -109,10 +109,7 @@ impl Loaded {
 
     /// Whether the service can start with these settings.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let mut wrong = self.settings.conflicts();
-        if wrong.is_empty() {
-            wrong = unbuilt::refused(&self.settings);
-        }
+        let wrong = self.settings.conflicts();
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong)) }
     }
 

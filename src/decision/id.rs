@@ -250,6 +250,16 @@ impl AuditId {
     }
 }
 
+/// What a rule of fair use does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FairUseId(u128);
+
+impl FairUseId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
 /// Something that happened and is told.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(u128);
@@ -379,6 +389,7 @@ prefixed! {
     WebhookEndpointId, "whe_", "a webhook endpoint id";
     DeliveryId, "whd_", "a webhook delivery id";
     EventId, "evt_", "an event id";
+    FairUseId, "fua_", "an id of a fair-use action";
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod amount;
+pub mod anomaly;
 pub mod api_key;
 pub mod ask;
 pub mod billing;

@@ -30,6 +30,7 @@ pub mod expected;
 pub mod expire;
 pub mod explain;
 pub mod extend;
+pub mod fair_use;
 pub mod find;
 pub mod grant;
 mod known;
@@ -39,6 +40,7 @@ mod prepare;
 pub mod providers;
 pub mod read;
 pub mod rebuild;
+pub mod reconcile;
 pub mod record;
 pub mod release;
 mod replay;
@@ -68,6 +70,7 @@ pub struct Service {
     pub api_keys: api_keys::ApiKeys,
     pub estimator: Estimator,
     pub decisions: DecisionLog,
+    pub fair_use: fair_use::FairUse,
     pub billing: billing::Employed,
     pub messages: webhooks::Messages,
     pub options: Options,
@@ -86,6 +89,7 @@ impl Service {
             api_keys: api_keys::ApiKeys::default(),
             estimator: Estimator::default(),
             decisions: DecisionLog::default(),
+            fair_use: fair_use::FairUse::default(),
             billing: billing::Employed::default(),
             messages: webhooks::Messages::through(None),
             options,

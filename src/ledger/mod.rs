@@ -37,9 +37,11 @@ use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
 use events::EventLedger;
+use fair_use::FairUseLedger;
 use history::PolicyHistory;
 use provider::ProviderLedger;
 use webhooks::WebhookLedger;
+use told::ToldLedger;
 
 pub mod api_keys;
 pub mod audit;
@@ -52,6 +54,7 @@ mod decisions;
 pub mod directory;
 pub mod ends;
 pub mod events;
+pub mod fair_use;
 mod grant_sql;
 mod grants;
 pub mod history;
@@ -61,6 +64,7 @@ mod record;
 mod sql;
 pub mod sqlite;
 pub mod webhooks;
+pub mod told;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
 pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};
@@ -266,10 +270,12 @@ pub trait Ledger:
     + DirectoryLedger
     + EndsLedger
     + EventLedger
+    + FairUseLedger
     + GrantLedger
     + PolicyHistory
     + ProviderLedger
     + WebhookLedger
+    + ToldLedger
 {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 

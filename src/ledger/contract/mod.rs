@@ -14,6 +14,7 @@ pub(super) mod decisions;
 pub(super) mod described;
 pub(super) mod ends;
 pub(super) mod events;
+pub(super) mod fair_use;
 pub(super) mod grants;
 pub(super) mod history;
 pub(super) mod lists;
@@ -183,6 +184,13 @@ macro_rules! ledger_contract {
             events::events_are_listed_both_ways_in_pages_and_filtered,
             events::a_budget_at_its_limit_is_due_until_its_end_is_told,
             events::events_are_pruned_when_they_are_not_needed,
+            fair_use::usage_adds_up_by_minute_and_by_hour,
+            fair_use::what_others_of_a_plan_used_is_told_by_the_hour,
+            fair_use::old_usage_is_pruned_minutes_before_hours,
+            fair_use::an_action_is_begun_once_until_it_comes_to_its_end,
+            fair_use::of_racing_beginners_of_an_action_one_has_begun_it,
+            fair_use::an_action_is_ended_once_and_its_rule_stays_quiet_until_its_end,
+            fair_use::actions_are_listed_newest_first_in_pages,
             webhooks::an_endpoint_comes_back_as_it_was_put,
             webhooks::an_endpoint_is_put_at_its_version_or_not_at_all,
             webhooks::of_racing_endpoints_no_more_are_made_than_there_may_be,

@@ -70,6 +70,10 @@ mod describe;
 #[path = "../eventing.rs"]
 mod eventing;
 mod events;
+mod fair_use;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../fair_using.rs"]
+mod fair_using;
 mod fault;
 mod follow;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
@@ -114,6 +118,10 @@ mod webhook_queue_sql;
 #[path = "../webhook_sql.rs"]
 mod webhook_sql;
 mod webhooks;
+mod told;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../told_read.rs"]
+mod told_read;
 mod writer;
 
 /// What the shared reads are asked over.
