@@ -40,8 +40,8 @@ use events::EventLedger;
 use fair_use::FairUseLedger;
 use history::PolicyHistory;
 use provider::ProviderLedger;
-use webhooks::WebhookLedger;
 use told::ToldLedger;
+use webhooks::WebhookLedger;
 
 pub mod api_keys;
 pub mod audit;
@@ -63,8 +63,8 @@ pub mod provider;
 mod record;
 mod sql;
 pub mod sqlite;
-pub mod webhooks;
 pub mod told;
+pub mod webhooks;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
 pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};

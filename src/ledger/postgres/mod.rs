@@ -111,6 +111,10 @@ mod server;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod told;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../told_read.rs"]
+mod told_read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../webhook_queue_sql.rs"]
 mod webhook_queue_sql;
@@ -118,10 +122,6 @@ mod webhook_queue_sql;
 #[path = "../webhook_sql.rs"]
 mod webhook_sql;
 mod webhooks;
-mod told;
-#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
-#[path = "../told_read.rs"]
-mod told_read;
 mod writer;
 
 /// What the shared reads are asked over.

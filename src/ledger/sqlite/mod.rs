@@ -99,6 +99,10 @@ mod sql;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod told;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../told_read.rs"]
+mod told_read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../webhook_queue_sql.rs"]
 mod webhook_queue_sql;
@@ -106,10 +110,6 @@ mod webhook_queue_sql;
 #[path = "../webhook_sql.rs"]
 mod webhook_sql;
 mod webhooks;
-mod told;
-#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
-#[path = "../told_read.rs"]
-mod told_read;
 mod writer;
 
 /// What the shared reads are asked over.
