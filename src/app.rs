@@ -145,6 +145,7 @@ async fn compose(
     flow::providers::follow(&service).await?;
     flow::fair_use::follow(&service).await?;
     flow::api_keys::follow_from_now(&service).await?;
+    flow::cache::follow(&service).await?;
     Ok(service)
 }
 
@@ -278,6 +279,10 @@ async fn follow(service: Arc<Service>, poll: Duration) {
         if let Err(error) = flow::api_keys::follow(&service).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "API keys stay as they are known; what other nodes revoked cannot be read");
+        }
+        if let Err(error) = flow::cache::follow(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "kept answers of other nodes are not given here; they cannot be read");
         }
     }
 }

@@ -31,6 +31,7 @@ pub mod decision;
 
 pub mod policy;
 
+pub mod cache;
 pub mod counters;
 pub mod ledger;
 

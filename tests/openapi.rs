@@ -311,6 +311,10 @@ async fn the_examples_of_the_document_work() {
     for method in ["put", "patch", "post", "get", "delete"] {
         for (path, methods) in paths {
             let Some(operation) = methods.get(method) else { continue };
+            // Only Stripe can sign an event; `billing_in` sends some.
+            if path.starts_with("/webhooks/") {
+                continue;
+            }
             let path = path_of_the_example(&app, method, path).await;
             let mut request = app
                 .client

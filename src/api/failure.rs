@@ -25,7 +25,7 @@ impl From<FlowError> for Problem {
             FlowError::GrantConflict(_) => Problem::of(ProblemCode::GrantConflict, told),
             FlowError::BatchConflict(..) => Problem::of(ProblemCode::BatchConflict, told),
             FlowError::IdempotencyMismatch => Problem::of(ProblemCode::IdempotencyMismatch, told),
-            FlowError::AmountTooLarge => Problem::amount_too_large(told),
+            FlowError::AmountTooLarge | FlowError::InvoiceTooLarge => Problem::amount_too_large(told),
             FlowError::LimitTooLarge { pointer, detail } => Problem::amount_too_large_at(pointer, detail),
             FlowError::UserRequired(_) => Problem::user_required(told),
             FlowError::Raced { .. } => Problem::precondition_failed(told),

@@ -3,6 +3,7 @@
 //! The answer itself is not kept. It is a pure function of the ask, the policy version, the limits and the balances at the hold, so it is
 //! computed again; only what cannot be computed again is stored.
 
+use super::cache::Ticket;
 use super::{FlowError, Service};
 use crate::decision::amount::Amounts;
 use crate::decision::anomaly::Action;
@@ -16,6 +17,7 @@ use crate::decision::settlement::Subject;
 use crate::decision::time::Timestamp;
 use crate::ledger::LedgerError;
 use crate::policy::Policy;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ const LAYOUT: u8 = 2;
 const OF_RUN: u8 = 0x80;
 /// Added where rules of fair use act on it, which follow after the run.
 const UNDER_FAIR_USE: u8 = 0x40;
+/// Added to it where a [`Ticket`] of the cache follows, behind what else there is.
+const OF_CACHE: u8 = 0x20;
 /// The layout before: without the workspace's version, and none of its decisions was logged when it was made.
 const LAYOUT_BEFORE: u8 = 1;
 /// What that layout lacks at its end: version 0, and not logged.
@@ -57,6 +61,9 @@ pub struct Context {
     /// What rules of fair use do to it; stored beside the rest, since seldom any does.
     #[serde(skip)]
     pub fair_use: Vec<Arc<Action>>,
+    /// Under what its settle keeps the answer; likewise stored beside the rest.
+    #[serde(skip)]
+    pub cache: Option<Box<Ticket>>,
 }
 
 /// What a hold remembers of its run.
@@ -77,12 +84,16 @@ impl Context {
         let mut bytes = Vec::with_capacity(BYTES_USUALLY_MAX);
         let of_run = if self.run.is_some() { OF_RUN } else { 0 };
         let under_fair_use = if self.fair_use.is_empty() { 0 } else { UNDER_FAIR_USE };
-        bytes.push(LAYOUT | of_run | under_fair_use);
+        let of_cache = if self.cache.is_some() { OF_CACHE } else { 0 };
+        bytes.push(LAYOUT | of_run | under_fair_use | of_cache);
         if let Some(run) = &self.run {
             bytes = postcard::to_extend(run, bytes).unwrap_or_default();
         }
         if !self.fair_use.is_empty() {
             bytes = postcard::to_extend(&self.fair_use, bytes).unwrap_or_default();
+        }
+        if let Some(ticket) = &self.cache {
+            bytes = postcard::to_extend(ticket, bytes).unwrap_or_default();
         }
         // Writing plain data into memory cannot fail; an empty context would be read back as unreadable, not as something else.
         postcard::to_extend(self, bytes).unwrap_or_default().into()
@@ -96,18 +107,19 @@ impl Context {
         };
         match bytes.split_first() {
             Some((&LAYOUT, rest)) => postcard::from_bytes(rest).map_err(|_| unreadable()),
-            Some((&layout, rest)) if layout & !(OF_RUN | UNDER_FAIR_USE) == LAYOUT => {
+            Some((&layout, rest)) if layout & !(OF_RUN | UNDER_FAIR_USE | OF_CACHE) == LAYOUT => {
                 let read = || {
-                    let (mut rest, mut run, mut fair_use) = (rest, None, Vec::new());
-                    if layout & OF_RUN != 0 {
-                        let (note, after) = postcard::take_from_bytes(rest)?;
-                        (run, rest) = (Some(note), after);
-                    }
-                    if layout & UNDER_FAIR_USE != 0 {
-                        (fair_use, rest) = postcard::take_from_bytes(rest)?;
-                    }
+                    let (run, rest) = part(layout & OF_RUN != 0, rest)?;
+                    let (fair_use, rest) = part(layout & UNDER_FAIR_USE != 0, rest)?;
+                    let (cache, rest) = part(layout & OF_CACHE != 0, rest)?;
                     let context: Self = postcard::from_bytes(rest)?;
-                    Ok(Self { run, fair_use, ..context })
+                    let fair_use = fair_use.unwrap_or_default();
+                    Ok(Self {
+                        run,
+                        fair_use,
+                        cache,
+                        ..context
+                    })
                 };
                 read().map_err(|_: postcard::Error| unreadable())
             }
@@ -198,6 +210,15 @@ impl Context {
     }
 }
 
+/// A part that may stand before the rest.
+fn part<T: DeserializeOwned>(is_there: bool, bytes: &[u8]) -> postcard::Result<(Option<T>, &[u8])> {
+    if !is_there {
+        return Ok((None, bytes));
+    }
+    let (part, rest) = postcard::take_from_bytes(bytes)?;
+    Ok((Some(part), rest))
+}
+
 impl Service {
     /// The policy under which a context was made.
     pub async fn policy_of(&self, context: &Context) -> Result<Arc<Policy>, FlowError> {
@@ -246,6 +267,7 @@ mod tests {
             logged: false,
             run: None,
             fair_use: Vec::new(),
+            cache: None,
         };
         let now = context.encode();
         let id = ReservationId::derive(&context.ask.workspace, &context.ask.request_id);

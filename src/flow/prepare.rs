@@ -5,7 +5,7 @@ use super::authorize::{Decision, Request, denial, named_since};
 use super::context::{Context, RunNote};
 use super::replay::told_before;
 use super::run::{self, Opened};
-use super::{FlowError, Service, route, workspace};
+use super::{FlowError, Service, cache, route, workspace};
 use crate::decision::anomaly::{self, Action};
 use crate::decision::ask::Ask;
 use crate::decision::counter::Counter;
@@ -47,6 +47,8 @@ pub(super) struct Ready {
     pub(super) is_new: bool,
     pub(super) compiled: Compiled,
     pub(super) now: Timestamp,
+    /// What became of the look into the cache.
+    pub(super) cache: Option<cache::Status>,
 }
 
 /// A ladder and what its hold will remember.
@@ -55,6 +57,21 @@ pub(super) struct Compiled {
     pub(super) context: Context,
     pub(super) ladder: Ladder,
     pub(super) note: RouteNote,
+}
+
+impl Compiled {
+    /// What the questions have told by now.
+    pub(super) fn seen<'a>(&'a self, policy: &'a Arc<Policy>, now: Timestamp) -> cache::Seen<'a> {
+        cache::Seen {
+            policy,
+            plan: &self.ladder.plan,
+            limits: &self.context.limits,
+            ask: &self.context.ask,
+            chosen: &self.context.chosen,
+            decision: self.context.decision,
+            now,
+        }
+    }
 }
 
 impl Ready {
@@ -66,6 +83,10 @@ impl Ready {
     /// In whose words its answer speaks.
     pub(super) fn voice(&self) -> Voice<'_> {
         self.policy.voice(self.accepted(), Some(&self.compiled.ladder.plan))
+    }
+
+    pub(super) fn seen(&self) -> cache::Seen<'_> {
+        self.compiled.seen(&self.policy, self.now)
     }
 
     pub(super) fn named_since(&self) -> Timestamp {
@@ -86,7 +107,7 @@ impl Ready {
 pub(super) struct Course<'a> {
     pub(super) service: &'a Service,
     pub(super) request: &'a Request,
-    policy: Arc<Policy>,
+    pub(super) policy: Arc<Policy>,
     workspace: Arc<Workspace>,
     is_new: bool,
     pub(super) decision: DecisionId,
@@ -95,6 +116,8 @@ pub(super) struct Course<'a> {
     limits: Option<Arc<Limits>>,
     routed: Option<(Arc<Ask>, ModelId, RouteNote)>,
     fair_use: Vec<Arc<Action>>,
+    /// What became of the look into the cache, where a call of a run is.
+    pub(super) cache: Option<cache::Status>,
 }
 
 /// Asks the questions before the counters, and compiles the ladder.
@@ -113,6 +136,7 @@ pub(super) async fn prepare<'a>(service: &'a Service, request: &'a Request) -> R
         limits: None,
         routed: None,
         fair_use: Vec::new(),
+        cache: None,
     };
     course.run().await
 }
@@ -159,8 +183,12 @@ impl<'a> Course<'a> {
                 is_new: self.is_new,
                 compiled,
                 now: self.now,
+                cache: None,
             }))),
-            Err(refusal) => self.refused(refusal).await.map(Prepared::decided),
+            Err(refusal) => match self.answered(&refusal).await? {
+                Some(given) => Ok(Prepared::decided(given)),
+                None => self.refused(refusal).await.map(Prepared::decided),
+            },
         }
     }
 
@@ -258,6 +286,7 @@ impl<'a> Course<'a> {
             ask,
             run: note_of_run,
             fair_use: self.fair_use.clone(),
+            cache: None,
         };
         Ok(Ok(Compiled {
             reservation: ReservationId::derive(&context.ask.workspace, &context.ask.request_id),
@@ -265,6 +294,33 @@ impl<'a> Course<'a> {
             ladder,
             note,
         }))
+    }
+
+    /// The answer that is there already, where the question that was answered with no comes after the cache is asked.
+    async fn answered(&self, refusal: &Refusal) -> Result<Option<Decision>, FlowError> {
+        let comes_after = matches!(
+            refusal,
+            Refusal::ModelUnpriced { .. } | Refusal::ContextTooLong { .. } | Refusal::NoBudget { .. }
+        );
+        let (Some((ask, chosen, _)), Some(plan), Some(limits)) = (&self.routed, &self.plan, &self.limits) else {
+            return Ok(None);
+        };
+        if !comes_after || self.request.cache.is_none() {
+            return Ok(None);
+        }
+        let seen = cache::Seen {
+            policy: &self.policy,
+            plan,
+            limits,
+            ask,
+            chosen,
+            decision: self.decision,
+            now: self.now,
+        };
+        match Box::pin(cache::look(self.service, self.request, seen)).await? {
+            cache::Looked::Hit(given) => Ok(Some(*given)),
+            cache::Looked::Not(..) => Ok(None),
+        }
     }
 
     /// The denial for a question that was answered with no, unless the request was allowed before.

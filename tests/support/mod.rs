@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each suite uses the verbs that it needs")]
 
+pub mod embeddings;
 pub mod issuer;
 pub mod postgres;
 pub mod proxy;
@@ -431,6 +432,7 @@ impl TestApp {
         weir::flow::providers::follow(&self.service).await.expect("providers are followed");
         weir::flow::api_keys::follow(&self.service).await.expect("API keys are followed");
         weir::flow::fair_use::follow(&self.service).await.expect("fair use is followed");
+        weir::flow::cache::follow(&self.service).await.expect("kept answers are followed");
     }
 
     /// The same on every node.
@@ -538,6 +540,13 @@ impl Asking<'_> {
     pub async fn allowed(self) -> Value {
         let answer = self.send().await.expect(200);
         assert_eq!(answer["decision"], "allow", "{answer:#}");
+        answer
+    }
+
+    /// The answer, which must be one that was kept.
+    pub async fn cached(self) -> Value {
+        let answer = self.send().await.expect(200);
+        assert_eq!(answer["decision"], "cached", "{answer:#}");
         answer
     }
 

@@ -44,6 +44,8 @@ mod entry;
 mod event;
 mod fair_use;
 mod grant;
+mod inbound;
+mod invoice;
 mod provider;
 mod standing;
 mod sum;
@@ -62,6 +64,8 @@ pub(super) use entry::{EntryRecord, user_column};
 pub(super) use event::{EventRecord, workspace_column};
 pub(super) use fair_use::{ActionRow, UsedRow, action_feature};
 pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
+pub(super) use inbound::{HeardRow, MeterErrorRow, RevenueRow, SubscriptionRow};
+pub(super) use invoice::{GrantPaidRow, UsedRow};
 pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
@@ -149,7 +153,7 @@ fn read_json<T: DeserializeOwned>(column: &'static str, text: &str) -> Result<T,
     serde_json::from_str(text).map_err(|error| unreadable(column, text, error))
 }
 
-fn parse<T>(column: &'static str, text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Unreadable> {
+pub(super) fn parse<T>(column: &'static str, text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Unreadable> {
     parse(text).map_err(|why| unreadable(column, text, why))
 }
 

@@ -50,7 +50,9 @@ mod batches_read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../batching.rs"]
 mod batching;
+mod billed;
 mod billing;
+mod cached;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
 mod corrected;
@@ -73,7 +75,13 @@ mod history;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../history_read.rs"]
 mod history_read;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../inbound_rows.rs"]
+mod inbound_rows;
 mod inspect;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../invoice_read.rs"]
+mod invoice_read;
 mod lead;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../listed.rs"]

@@ -7,6 +7,7 @@ mod fair_use;
 pub mod messages;
 mod model;
 mod plan;
+mod pricing;
 mod routing;
 
 pub use billing::METERS_MAX;
