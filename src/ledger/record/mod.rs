@@ -65,7 +65,7 @@ pub(super) use event::{EventRecord, workspace_column};
 pub(super) use fair_use::{ActionRow, UsedRow, action_feature};
 pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
 pub(super) use inbound::{HeardRow, MeterErrorRow, RevenueRow, SubscriptionRow};
-pub(super) use invoice::{GrantPaidRow, UsedRow};
+pub(super) use invoice::{CountedRow, GrantPaidRow};
 pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
