@@ -139,7 +139,7 @@ impl Billed {
              - {id: thirds, event_name: weir_thirds, unit: requests, scale: \"0.3\"}\n";
         std::fs::write(folder.path().join("billing.yaml"), meters).expect("a file");
         Self {
-            app: TestApp::start_in(folder.path().to_owned(), Options::default()).await,
+            app: TestApp::start_in(folder.path().to_owned(), support::BEGIN, Options::default()).await,
             _policies: folder,
         }
     }

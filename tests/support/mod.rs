@@ -101,12 +101,6 @@ impl TestApp {
         Self::start_all(Arc::new(Stores::empty().await), clock, policies(), options).await
     }
 
-    /// With policies of its own.
-    pub async fn start_in(policies: PathBuf, options: Options) -> Self {
-        let clock = Arc::new(MovableClock::at(Timestamp::parse(BEGIN).expect("a moment")));
-        Self::start_all(Arc::new(Stores::empty().await), clock, policies, options).await
-    }
-
     /// With the policies that are shipped, at a moment when all their prices are in force.
     pub async fn start_on_samples() -> Self {
         let clock = Arc::new(MovableClock::at(Timestamp::parse("2026-11-24T10:00:00Z").expect("a moment")));
