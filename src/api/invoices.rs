@@ -94,6 +94,7 @@ pub struct LineOut<'a> {
     /// Of overage: the budget's period.
     period: Option<Period>,
     /// The tier, from 1.
+    #[schema(minimum = 1, maximum = 64, example = 1)]
     tier: Option<usize>,
     /// How the amount came to be.
     charge: ChargeKind,

@@ -328,7 +328,7 @@ fn what_a_model_cannot_be_is_told_with_its_place() {
         ),
         (
             "prices: [{input: \"1\", output: \"1\", §cached: \"1\"}]",
-            "unknown field `cached`; known here: `effective_from`, `input`, `output`, `cache_read`, `cache_write`, `cache_write_1h`, `audio_input`, `audio_output`, `image_input`, `request`, `batch_discount`, `above`, `source`",
+            "unknown field `cached`; known here: `effective_from`, `input`, `output`, `cache_read`, `cache_write`, `cache_write_1h`, `audio_input`, `audio_output`, `image_input`, `request`, `batch_discount`, `above`, `off_peak`, `source`",
         ),
         ("family: §\"\"", "a family has 1 to 128 characters on one line"),
         ("downgrades: [§m]", "model m cannot stand in for itself"),
