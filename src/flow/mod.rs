@@ -5,13 +5,17 @@ use crate::clock::Clock;
 use crate::counters::{Counters, CountersError};
 use crate::decision::id::{EntryId, GrantId, ReservationId, WorkspaceId};
 use crate::decision::standing::End;
+pub use crate::ledger::events::EventQuery;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use decided::DecisionLog;
 use estimator::Estimator;
+use foresee::Foreseen;
+use meter::Meters;
 pub use options::Options;
 use providers::Drained;
 use std::sync::Arc;
+use tell::Telling;
 use workspace::Workspaces;
 
 pub mod answer;
@@ -29,8 +33,11 @@ pub mod expire;
 pub mod explain;
 pub mod extend;
 pub mod find;
+pub mod foresee;
 pub mod grant;
 mod known;
+pub mod lookout;
+pub mod meter;
 mod options;
 pub mod policy;
 mod prepare;
@@ -39,6 +46,7 @@ pub mod read;
 pub mod rebuild;
 pub mod record;
 pub mod release;
+pub mod renew;
 mod replay;
 pub mod reprice;
 mod route;
@@ -47,6 +55,7 @@ pub mod selftest;
 pub mod settle;
 mod since;
 pub mod sweep;
+pub mod tell;
 pub mod usage;
 pub mod verify;
 pub mod workspace;
@@ -65,6 +74,10 @@ pub struct Service {
     pub api_keys: api_keys::ApiKeys,
     pub estimator: Estimator,
     pub decisions: DecisionLog,
+    pub telling: Telling,
+    pub foreseen: Foreseen,
+    pub meters: Meters,
+    pub remembered: usage::Remembered,
     pub options: Options,
     pub clock: Arc<dyn Clock>,
 }
@@ -81,6 +94,10 @@ impl Service {
             api_keys: api_keys::ApiKeys::default(),
             estimator: Estimator::default(),
             decisions: DecisionLog::default(),
+            telling: Telling::default(),
+            foreseen: Foreseen::default(),
+            meters: Meters::default(),
+            remembered: usage::Remembered::default(),
             options,
             clock,
         }
