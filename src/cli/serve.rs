@@ -7,6 +7,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::data_dir::{self, Lock};
 use crate::config::{Secret, Settings, SigningKey};
 use crate::counters::redis::RedisSettings;
+use crate::flow::billing::BillingOptions;
 use crate::flow::{Options, Service};
 use crate::{app, telemetry};
 use std::net::SocketAddr;
@@ -71,8 +72,16 @@ pub(super) async fn service(settings: &Settings) -> Result<Arc<Service>, Failure
 }
 
 /// What these settings say of the parts of a service.
-fn options(_settings: &Settings) -> Options {
-    Options::default()
+fn options(settings: &Settings) -> Options {
+    // The bounds of the settings are far below what a signed number holds.
+    let seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+    Options {
+        billing: BillingOptions {
+            window_seconds: seconds(settings.billing_window_seconds.get()),
+            seal_after_seconds: seconds(settings.billing_seal_after_seconds.get()),
+            late_after_seconds: seconds(settings.billing_late_after_seconds.get()),
+        },
+    }
 }
 
 /// An address that a browser can be pointed to: "any" is reached by loopback.
@@ -114,6 +123,9 @@ pub(super) fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
         server.await?;
         // What was decided last; the ledger takes it as long as it is open.
         crate::flow::decided::flush_all(&service).await.ok();
+        if let Some(desk) = service.billing.desk() {
+            desk.close().await;
+        }
         service.ledger.close().await;
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)

@@ -194,8 +194,10 @@ impl Event {
 pub struct Body<'a> {
     #[serde(rename = "type")]
     pub kind: EventType,
+    /// When it happened.
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
+    /// What its type says of it: numbers, period, plan, link and a message for people.
     #[schema(value_type = Object)]
     pub data: &'a Value,
 }

@@ -3,6 +3,7 @@
 pub mod amount;
 pub mod api_key;
 pub mod ask;
+pub mod billing;
 pub mod catalogue;
 pub mod correction;
 pub mod counter;
@@ -19,6 +20,7 @@ pub mod ladder;
 pub mod level;
 pub mod limits;
 pub mod message;
+pub mod meter;
 pub mod money;
 pub mod nearest;
 pub mod notice;

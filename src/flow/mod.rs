@@ -3,7 +3,8 @@
 
 use crate::clock::Clock;
 use crate::counters::{Counters, CountersError};
-use crate::decision::id::{EntryId, GrantId, ReservationId, WorkspaceId};
+use crate::decision::billing::delivery::Impossible;
+use crate::decision::id::{BatchId, EntryId, GrantId, ReservationId, WorkspaceId};
 use crate::decision::standing::End;
 pub use crate::ledger::events::EventQuery;
 use crate::ledger::{Ledger, LedgerError};
@@ -23,6 +24,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod authorize;
 pub mod batch;
+pub mod billing;
 pub mod context;
 pub mod correct;
 pub mod decided;
@@ -78,6 +80,7 @@ pub struct Service {
     pub foreseen: Foreseen,
     pub meters: Meters,
     pub remembered: usage::Remembered,
+    pub billing: billing::Employed,
     pub options: Options,
     pub clock: Arc<dyn Clock>,
 }
@@ -98,6 +101,7 @@ impl Service {
             foreseen: Foreseen::default(),
             meters: Meters::default(),
             remembered: usage::Remembered::default(),
+            billing: billing::Employed::default(),
             options,
             clock,
         }
@@ -133,6 +137,8 @@ pub enum FlowError {
     UsageConflict,
     #[error("another grant was given under this key: {0}; choose another key")]
     GrantConflict(GrantId),
+    #[error("batch {0} is not sent again: {1}")]
+    BatchConflict(BatchId, Impossible),
     #[error("a reservation with this request id is still held; settle it instead: {0}")]
     RequestIdHeld(ReservationId),
     #[error("this key was used for another request")]

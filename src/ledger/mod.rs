@@ -33,6 +33,7 @@ use crate::decision::workspace::Workspace;
 use api_keys::ApiKeyLedger;
 use async_trait::async_trait;
 use audit::{AuditLedger, Audited, By};
+use billing::BillingLedger;
 use correction::CorrectionLedger;
 use daily::DailyLedger;
 use directory::DirectoryLedger;
@@ -43,6 +44,8 @@ use provider::ProviderLedger;
 
 pub mod api_keys;
 pub mod audit;
+pub mod billing;
+mod billing_sql;
 #[cfg(test)]
 mod contract;
 pub mod correction;
@@ -262,6 +265,7 @@ pub trait Ledger:
     ApiKeyLedger
     + AuditLedger
     + CorrectionLedger
+    + BillingLedger
     + DailyLedger
     + DecisionLedger
     + DirectoryLedger

@@ -39,6 +39,7 @@ use utoipa::OpenApi;
         super::corrections::reprice, super::audit_log::audit_log,
         super::api_keys::create, super::api_keys::list, super::api_keys::get, super::api_keys::delete, super::api_keys::rotate,
         super::portal_tokens::create,
+        super::billing::list, super::billing::get, super::billing::resend, super::billing::flush,
         super::operations::healthz, super::operations::readyz, super::operations::metrics, super::operations::openapi,
     ),
     components(schemas(super::authorize::DenyAnswer, super::reservations::CheckpointAnswer, super::usage::UsageBatchAnswer, super::problem::ProblemBody,
