@@ -104,6 +104,6 @@ pub fn expired(voice: Voice<'_>, charged: bool) -> String {
 
 /// 80, or 12.5: what of a hundred.
 fn percent(voice: Voice<'_>, share: Ratio) -> String {
-    let parts = i64::from(share.ten_thousandths());
+    let parts = share.ten_thousandths();
     voice.decimal(parts / 100, &format!("{:02}", parts % 100))
 }
