@@ -13,6 +13,7 @@ use crate::counters::memory::MemoryCounters;
 use crate::counters::redis::{RedisCounters, RedisSettings};
 use crate::counters::{Counters, CountersError};
 use crate::flow::fair_use::evaluate::Evaluator;
+use crate::flow::lookout::Lookout;
 use crate::flow::policy::By;
 use crate::flow::sweep::Sweeper;
 use crate::flow::{self, FlowError, Options, Service};
@@ -190,6 +191,7 @@ pub fn background(service: &Arc<Service>, policy_poll: Duration) {
     tokio::spawn(log_decisions(service.clone()));
     tokio::spawn(watch(service.clone()));
     tokio::spawn(write_noticed(service.clone()));
+    tokio::spawn(look_out(service.clone()));
     tokio::spawn(billing::run(service.clone()));
     tokio::spawn(reconcile::run(service.clone()));
 }
@@ -308,5 +310,16 @@ async fn sweep(service: Arc<Service>) {
             }
         }
         tokio::time::sleep(Duration::from_secs(flow::sweep::EVERY_SECONDS)).await;
+    }
+}
+
+async fn look_out(service: Arc<Service>) {
+    let mut lookout = Lookout::default();
+    loop {
+        tokio::time::sleep(flow::lookout::EVERY).await;
+        if let Err(error) = lookout.look(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "what the clock brings about is told in the next round");
+        }
     }
 }

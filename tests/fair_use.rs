@@ -135,6 +135,7 @@ async fn ten_times_what_is_usual_is_throttled_for_a_while_and_told_once() {
     // Told again, and explained, as it was.
     let again = app.authorize("ws").id("again").allowed().await;
     assert_eq!(again, answer);
+    app.log_decisions().await;
     let explained = app
         .get(&format!("/v1/decisions/{}/explain", answer["decision_id"].as_str().expect("an id")))
         .await

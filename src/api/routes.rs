@@ -6,8 +6,8 @@ use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
     api_keys, audit_log, authorize, batch, billing, cache, corrections, events, explain, fair_use, grants, invoices, json, ledger,
-    operations, policies, portal_tokens, providers, reconcile, reservations, stripe, usage, webhook_deliveries, webhook_endpoints,
-    workspace_list, workspaces,
+    operations, policies, portal_tokens, providers, reconcile, reservations, stream, stripe, usage, webhook_deliveries, webhook_endpoints,
+    workspace_list, workspace_usage, workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -93,7 +93,8 @@ pub fn routes() -> Vec<Route> {
         POST "/v1/cache/feedback", authorizing, SMALL, cache::feedback;
         POST "/v1/usage", Access::scope(Scope::UsageWrite), CREATES, usage::usage;
         POST "/v1/events", Access::scope(Scope::UsageWrite), CREATES, events::events;
-        GET "/v1/workspaces/{id}/usage", reading.or(Scope::Portal), SMALL, workspaces::usage;
+        GET "/v1/workspaces/{id}/usage", reading.or(Scope::Portal), SMALL, workspace_usage::usage;
+        GET "/v1/workspaces/{id}/events", stream::access(), SMALL, stream::events;
         GET "/v1/workspaces/{id}/ledger", reading, SMALL, ledger::ledger;
         GET "/v1/workspaces/{id}/invoice-preview", reading, SMALL, invoices::preview;
         GET "/v1/admin/plans", unbound, SMALL, policies::list_plans;

@@ -9,6 +9,7 @@
 //! has the customer, or the price a plan, Stripe's button "resend" makes good what had no effect.
 
 use super::audit::{self, By, Subject};
+use super::workspace::told_of;
 use super::{DECIDE_AGAIN_MAX, FlowError, Service};
 use crate::decision::billing::{Terms, delivery, of_identifier};
 use crate::decision::id::WorkspaceId;
@@ -230,7 +231,8 @@ async fn subscribed(
         let subject = Subject::of(&next.id, "workspace", next.id.as_str());
         let (was, is) = (Some(document(&workspace)), Some(document(&next)));
         let audited = audit::record(&*service.clock, by, "workspace.subscription", subject, was, is);
-        received.workspaces.push((next, version, audited));
+        let events = told_of(service, Some(&workspace), &next);
+        received.workspaces.push((next, version, audited, events));
         received.event.outcome = Outcome::Applied;
     }
     Ok(())

@@ -7,13 +7,17 @@ use crate::counters::{Counters, CountersError};
 use crate::decision::billing::delivery::Impossible;
 use crate::decision::id::{BatchId, EntryId, GrantId, ReservationId, WorkspaceId};
 use crate::decision::standing::End;
+pub use crate::ledger::events::EventQuery;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use decided::DecisionLog;
 use estimator::Estimator;
+use foresee::Foreseen;
+use meter::Meters;
 pub use options::{EmbeddingSettings, Options, SigningSecrets, WebhookOptions};
 use providers::Drained;
 use std::sync::Arc;
+use tell::Telling;
 use workspace::Workspaces;
 
 pub mod answer;
@@ -34,10 +38,13 @@ pub mod explain;
 pub mod extend;
 pub mod fair_use;
 pub mod find;
+pub mod foresee;
 pub mod grant;
 pub mod inbound;
 pub mod invoice;
 mod known;
+pub mod lookout;
+pub mod meter;
 mod options;
 pub mod policy;
 mod prepare;
@@ -47,6 +54,7 @@ pub mod rebuild;
 pub mod reconcile;
 pub mod record;
 pub mod release;
+pub mod renew;
 mod replay;
 pub mod reprice;
 mod route;
@@ -55,6 +63,7 @@ pub mod selftest;
 pub mod settle;
 mod since;
 pub mod sweep;
+pub mod tell;
 pub mod usage;
 pub mod verify;
 pub mod webhooks;
@@ -75,6 +84,10 @@ pub struct Service {
     pub estimator: Estimator,
     pub decisions: DecisionLog,
     pub fair_use: fair_use::FairUse,
+    pub telling: Telling,
+    pub foreseen: Foreseen,
+    pub meters: Meters,
+    pub remembered: usage::Remembered,
     pub billing: billing::Employed,
     pub messages: webhooks::Messages,
     pub cache: Cache,
@@ -96,6 +109,10 @@ impl Service {
             estimator: Estimator::default(),
             decisions: DecisionLog::default(),
             fair_use: fair_use::FairUse::default(),
+            telling: Telling::default(),
+            foreseen: Foreseen::default(),
+            meters: Meters::default(),
+            remembered: usage::Remembered::default(),
             billing: billing::Employed::default(),
             messages: webhooks::Messages::through(None),
             options,

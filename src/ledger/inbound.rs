@@ -7,6 +7,7 @@
 
 use super::LedgerError;
 use super::audit::Audited;
+use crate::decision::event::Event;
 use crate::decision::id::WorkspaceId;
 use crate::decision::inbound::{MeterError, Outcome, Revenue, Subscription};
 use crate::decision::time::Timestamp;
@@ -34,8 +35,8 @@ pub struct Received {
     /// Of the customer's subscriptions, as they were when this was decided.
     pub revision: i64,
     pub subscription: Option<Subscription>,
-    /// Workspaces as they become, each with the version that it replaces.
-    pub workspaces: Vec<(Workspace, u32, Audited)>,
+    /// Workspaces as they become, each with the version that it replaces, and with what is told of it.
+    pub workspaces: Vec<(Workspace, u32, Audited, Vec<Event>)>,
     /// What was paid, with the workspace whose it is; none: nobody has this customer yet.
     pub revenue: Vec<Revenue>,
     pub revenue_of: Option<WorkspaceId>,

@@ -68,11 +68,12 @@ pub(super) async fn receive(connection: &mut Connection, received: &Received) ->
     if let Some(subscription) = &received.subscription {
         put_subscription(connection, subscription).await?;
     }
-    for (workspace, expected_version, audited) in &received.workspaces {
+    for (workspace, expected_version, audited, events) in &received.workspaces {
         let put = WorkspacePut {
             workspace: workspace.clone(),
             expected_version: *expected_version,
             audited: audited.clone(),
+            events: events.clone(),
         };
         if !put.write(connection).await?.0 {
             return Ok((Receipt::Raced, false));

@@ -24,6 +24,7 @@
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::{Checkpoint, Entry};
+use crate::decision::event::Event;
 use crate::decision::finding::Finding;
 use crate::decision::grant::{Charge, Purse};
 use crate::decision::id::{EntryId, Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
@@ -36,6 +37,7 @@ use audit::{AuditLedger, Audited, By};
 use billing::BillingLedger;
 use cached::CacheLedger;
 use correction::CorrectionLedger;
+use daily::DailyLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
 use events::EventLedger;
@@ -55,6 +57,7 @@ pub mod cached;
 #[cfg(test)]
 mod contract;
 pub mod correction;
+pub mod daily;
 mod decisions;
 pub mod directory;
 pub mod ends;
@@ -70,11 +73,13 @@ pub mod provider;
 mod record;
 mod sql;
 pub mod sqlite;
+mod tells;
 pub mod told;
 pub mod webhooks;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
 pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};
+pub use tells::Tells;
 
 /// The most entries of one page.
 pub const PAGE_ENTRIES_MAX: usize = 500;
@@ -102,6 +107,7 @@ pub struct Post {
     pub counters: Vec<Counter>,
     /// The budgets with grants that these entries fall under; their counters are among those named.
     pub charges: Vec<Charge>,
+    pub tells: Tells,
     pub now: Timestamp,
 }
 
@@ -271,9 +277,10 @@ pub trait Lead: Send + Sync {
 pub trait Ledger:
     ApiKeyLedger
     + AuditLedger
-    + BillingLedger
     + CacheLedger
     + CorrectionLedger
+    + BillingLedger
+    + DailyLedger
     + DecisionLedger
     + DirectoryLedger
     + EndsLedger
@@ -310,7 +317,18 @@ pub trait Ledger:
     async fn workspace(&self, id: &WorkspaceId) -> Result<Option<Workspace>, LedgerError>;
 
     /// Creates or replaces a workspace. False: it is not at `expected_version` (0: not there), or its plan is gone, and nothing changed.
-    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32, audited: Audited) -> Result<bool, LedgerError>;
+    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32, audited: Audited) -> Result<bool, LedgerError> {
+        self.put_workspace_and_tell(workspace, expected_version, audited, Vec::new()).await
+    }
+
+    /// The same, and what happens with it.
+    async fn put_workspace_and_tell(
+        &self,
+        workspace: &Workspace,
+        expected_version: u32,
+        audited: Audited,
+        events: Vec<Event>,
+    ) -> Result<bool, LedgerError>;
 
     /// A workspace that is on this plan, if there is one.
     async fn workspace_on_plan(&self, plan: &str) -> Result<Option<WorkspaceId>, LedgerError>;

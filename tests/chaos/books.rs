@@ -57,6 +57,15 @@ pub struct End {
     pub entry_id: Option<String>,
 }
 
+/// Something that was told.
+#[derive(Clone, FromRow, Debug)]
+pub struct Told {
+    pub event_id: String,
+    pub workspace_id: String,
+    pub r#type: String,
+    pub body: String,
+}
+
 /// Everything in it.
 pub struct Books {
     entries: HashMap<String, Vec<Entry>>,
@@ -64,6 +73,7 @@ pub struct Books {
     by_reservation: HashMap<String, Vec<Entry>>,
     pub sums: Vec<Sum>,
     pub ends: HashMap<String, End>,
+    pub told: Vec<Told>,
 }
 
 /// Which entries a counter counts.
@@ -83,6 +93,7 @@ const CHECKPOINTS: &str = "SELECT '' AS entry_id, 'checkpoint' AS kind, NULL AS 
     0::bigint AS input_tokens, 0::bigint AS output_tokens, counted_tokens, counted_usd, counted_requests, counted_credits,
     false AS late, '' AS outcome, occurred_at FROM checkpoint";
 const SUMS: &str = "SELECT workspace_id, user_id, feature, unit, period_start, period_end, spent FROM counter_sum";
+const TOLD: &str = "SELECT event_id, workspace_id, type, body FROM event";
 const ENDS: &str = "SELECT reservation_id, \"end\", entry_id FROM reservation_end";
 
 fn grouped(entries: &[Entry], key: impl Fn(&Entry) -> Option<String>) -> HashMap<String, Vec<Entry>> {
@@ -106,8 +117,10 @@ impl Books {
         let checkpoints: Vec<Entry> = sqlx::query_as(CHECKPOINTS).fetch_all(&mut connection).await?;
         let sums = sqlx::query_as(SUMS).fetch_all(&mut connection).await?;
         let ends: Vec<End> = sqlx::query_as(ENDS).fetch_all(&mut connection).await?;
+        let told = sqlx::query_as(TOLD).fetch_all(&mut connection).await?;
         connection.close().await?;
         Ok(Self {
+            told,
             by_reservation: grouped(&entries, |entry| entry.reservation_id.clone()),
             entries: grouped(&entries, |entry| Some(entry.workspace_id.clone())),
             checkpoints: grouped(&checkpoints, |entry| Some(entry.workspace_id.clone())),

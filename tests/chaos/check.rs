@@ -67,6 +67,7 @@ pub async fn all(clients: &Clients, requests: &[Request], books: &Books, limit: 
     reads::check(clients, requests);
     nodes(clients);
     sums(clients, books);
+    told(clients, books, limit);
     limits(clients, requests, books, &losses, limit);
     let all_nodes: Vec<usize> = (0..clients.nodes.len()).collect();
     for different in counters(clients, books, &all_nodes, limit).await {
@@ -196,6 +197,36 @@ fn sums(clients: &Clients, books: &Books) {
         books.sums.len(),
         books.all_entries().count()
     );
+}
+
+/// Each level of the tokens of a workspace that its use has reached was told, and none twice; what was told was reached.
+fn told(clients: &Clients, books: &Books, limit: i64) {
+    let mut counts: HashMap<(&str, &str, i64), usize> = HashMap::new();
+    let mut ids = HashSet::new();
+    for event in books.told.iter().filter(|event| event.r#type.starts_with("budget.")) {
+        let body: Value = serde_json::from_str(&event.body).expect("JSON");
+        let number = |name: &str| body[name].as_i64().unwrap_or(-1);
+        if body["budget_id"] == "tokens" {
+            *counts.entry((&event.workspace_id, &event.r#type, number("level"))).or_default() += 1;
+        }
+        if number("spent") < number("level") || !ids.insert(&event.event_id) {
+            clients.record.wrong(format!("this cannot have happened: {event:?}"));
+        }
+    }
+    let of_tokens = books.sums.iter().filter(|sum| sum.period_end == i64::MAX && sum.unit == "tokens");
+    let mut reached = 0;
+    for sum in of_tokens {
+        let shares = (1..=10).map(|tenth| ("budget.threshold_reached", (limit * tenth + 9) / 10));
+        for (kind, level) in shares.chain([("budget.exhausted", limit)]) {
+            let count = counts.get(&(sum.workspace_id.as_str(), kind, level)).copied().unwrap_or(0);
+            reached += usize::from(sum.spent >= level);
+            // A correction may have taken use below a level that it had reached.
+            if count > 1 || (count == 0 && sum.spent >= level) {
+                clients.record.wrong(format!("{kind} {level} was told {count} times of {sum:?}"));
+            }
+        }
+    }
+    println!("{} events of {reached} levels that are reached", counts.values().sum::<usize>());
 }
 
 /// What differs between the counters as these nodes tell them and the ledger.

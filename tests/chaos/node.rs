@@ -164,7 +164,7 @@ plans:
     name: Chaos
     pricing: {{model: flat, base_usd: \"0\", seat_usd: \"0\", interval: month}}
     budgets:
-      - {{id: tokens, unit: tokens, period: lifetime, hard: {hard}}}
+      - {{id: tokens, unit: tokens, period: lifetime, hard: {hard}, alerts: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]}}
       - {{id: money, unit: usd, period: month}}
       - {{id: mine, scope: user, unit: tokens, period: day, hard: 1000000000}}
       - {{id: summaries, feature: summary, unit: requests, period: month, hard: 1000000000}}

@@ -32,7 +32,7 @@ pub struct BudgetData {
     pub unit: Unit,
     pub period: Span,
     /// The share of `hard` and `granted` that was reached; absent for the soft limit.
-    #[schema(value_type = Option<f64>)]
+    #[schema(value_type = Object)]
     pub threshold: Option<Ratio>,
     /// The amount that was reached.
     #[schema(value_type = Object)]

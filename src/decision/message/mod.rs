@@ -148,7 +148,8 @@ pub fn short(
     }
 }
 
-fn spent(voice: Voice<'_>, who: &str, ceiling: &str, counter: &Counter) -> String {
+/// That a budget is used up: the same to who asks and to who is told.
+pub(super) fn spent(voice: Voice<'_>, who: &str, ceiling: &str, counter: &Counter) -> String {
     voice.say(
         Text::LimitSpent,
         &[
@@ -157,76 +158,6 @@ fn spent(voice: Voice<'_>, who: &str, ceiling: &str, counter: &Counter) -> Strin
             (Slot::Period, &for_period(voice, counter)),
             (Slot::Renews, &renews(voice, counter)),
         ],
-    )
-}
-
-/// That a budget of `limit` is used up, whoever asks.
-pub fn exhausted(voice: Voice<'_>, workspace: &WorkspaceId, counter: &Counter, limit: i64) -> String {
-    spent(voice, &who(voice, workspace, counter), &voice.amount(counter.unit, limit), counter)
-}
-
-/// That so many percent of a budget of `limit` are used.
-pub fn threshold(voice: Voice<'_>, workspace: &WorkspaceId, counter: &Counter, percent: &str, limit: i64) -> String {
-    voice.say(
-        Text::ThresholdReached,
-        &[
-            (Slot::Subject, &who(voice, workspace, counter)),
-            (Slot::Percent, percent),
-            (Slot::Limit, &voice.amount(counter.unit, limit)),
-            (Slot::Period, &for_period(voice, counter)),
-            (Slot::Renews, &renews(voice, counter)),
-        ],
-    )
-}
-
-/// That a budget that was at its limit can be used again.
-pub fn renewed(voice: Voice<'_>, workspace: &WorkspaceId, counter: &Counter, limit: i64) -> String {
-    voice.say(
-        Text::BudgetRenewed,
-        &[
-            (Slot::Subject, &who(voice, workspace, counter)),
-            (Slot::Limit, &voice.amount(counter.unit, limit)),
-            (Slot::Period, &for_period(voice, counter)),
-        ],
-    )
-}
-
-/// By when a budget of `limit` will be used up.
-pub fn forecast(voice: Voice<'_>, workspace: &WorkspaceId, counter: &Counter, limit: i64, by: Timestamp) -> String {
-    voice.say(
-        Text::BudgetForecast,
-        &[
-            (Slot::Subject, &who(voice, workspace, counter)),
-            (Slot::Limit, &voice.amount(counter.unit, limit)),
-            (Slot::Period, &for_period(voice, counter)),
-            (Slot::Date, &voice.date(by)),
-            (Slot::Renews, &renews(voice, counter)),
-        ],
-    )
-}
-
-/// That a grant ends with something left.
-pub fn grant_expiring(voice: Voice<'_>, workspace: &WorkspaceId, budget: &str, unit: Unit, left: i64, ends: Timestamp) -> String {
-    voice.say(
-        Text::GrantExpiring,
-        &[
-            (Slot::Workspace, workspace.as_str()),
-            (Slot::Left, &voice.amount(unit, left)),
-            (Slot::Budget, budget),
-            (Slot::Time, &voice.time(ends)),
-        ],
-    )
-}
-
-pub fn plan_changed(voice: Voice<'_>, workspace: &WorkspaceId, plan: &str) -> String {
-    voice.say(Text::PlanChanged, &[(Slot::Workspace, workspace.as_str()), (Slot::Plan, plan)])
-}
-
-pub fn reservation_expired(voice: Voice<'_>, workspace: &WorkspaceId, reservation: ReservationId) -> String {
-    let id = reservation.to_string();
-    voice.say(
-        Text::ReservationExpired,
-        &[(Slot::Workspace, workspace.as_str()), (Slot::Parent, &id)],
     )
 }
 
@@ -325,7 +256,7 @@ pub fn upgrade_url(template: &str, workspace: &WorkspaceId) -> String {
     template.replace("{workspace_id}", &encoded)
 }
 
-fn who(voice: Voice<'_>, workspace: &WorkspaceId, counter: &Counter) -> String {
+pub(super) fn who(voice: Voice<'_>, workspace: &WorkspaceId, counter: &Counter) -> String {
     let user = match &counter.whose {
         Whose::Workspace => None,
         Whose::User(user) => Some(user.as_ref()),
@@ -363,7 +294,7 @@ fn rate(voice: Voice<'_>, kind: PeriodKind) -> String {
     voice.say(text, &[])
 }
 
-fn for_period(voice: Voice<'_>, counter: &Counter) -> String {
+pub(super) fn for_period(voice: Voice<'_>, counter: &Counter) -> String {
     let text = match counter.kind {
         PeriodKind::Minute => Text::ForMinute,
         PeriodKind::Hour => Text::ForHour,
@@ -381,7 +312,7 @@ fn for_period(voice: Voice<'_>, counter: &Counter) -> String {
     voice.say(text, &[])
 }
 
-fn renews(voice: Voice<'_>, counter: &Counter) -> String {
+pub(super) fn renews(voice: Voice<'_>, counter: &Counter) -> String {
     if counter.period.end == Timestamp::MAX {
         return String::new();
     }

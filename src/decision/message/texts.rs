@@ -46,6 +46,7 @@ named! {
     /// What stands in braces in a text.
     Slot {
         Amount "amount";
+        Before "before";
         Beyond "beyond";
         Budget "budget";
         Calls "calls";
@@ -175,12 +176,22 @@ texts! {
     // What else customers are told of, in events.
     ThresholdReached "threshold_reached" [Subject Percent Limit Period Renews]
         "{subject} has used {percent} % of its {limit} {period}. Requests still go through. {renews}";
-    BudgetRenewed "budget_renewed" [Subject Limit Period] "{subject} can use its {limit} {period} again.";
+    SoftLimitSpent "soft_limit_spent" [Subject Taken Period Budget Limit Renews]
+        "{subject} has used {taken} {period}, the soft limit of budget {budget}. Requests still go through, up to {limit}. {renews}";
+    LimitSpentOverage "limit_spent_overage" [Subject Limit Period Renews]
+        "{subject} has used its {limit} {period}. Requests still go through; the plan bills what follows as overage. {renews}";
+    BudgetHasRoom "budget_has_room" [Subject Left Period Budget] "{subject} has {left} left {period} of budget {budget}. Requests go through again.";
+    BudgetRenewed "budget_renewed" [Budget Subject Period] "Budget {budget} of {subject} has begun anew {period}. Requests go through again.";
     BudgetForecast "budget_forecast" [Subject Limit Period Date Renews]
-        "At this pace {subject} will have used its {limit} {period} by {date}. {renews}";
+        "At this pace {subject} will have used its {limit} {period} on {date}. {renews}";
     GrantExpiring "grant_expiring" [Workspace Left Budget Time]
-        "A grant of workspace {workspace} with {left} left for budget {budget} ends on {time}. Use it before, or ask for another one.";
-    PlanChanged "plan_changed" [Workspace Plan] "Workspace {workspace} is on plan {plan} now. What it has used carries over.";
-    ReservationExpired "reservation_expired" [Workspace Parent]
-        "Reservation {parent} of workspace {workspace} ran out before it was settled. What it used can still be settled.";
+        "Workspace {workspace} has {left} left of a grant for budget {budget}, which ends on {time}. Use it before, or ask for another one.";
+    PlanChanged "plan_changed" [Workspace Plan Before]
+        "Workspace {workspace} is on plan {plan} now; it was on {before}. What was used counts on.";
+    PlanChosen "plan_chosen" [Workspace Plan] "Workspace {workspace} is on plan {plan} now. What was used counts on.";
+    PlanGone "plan_gone" [Workspace] "Workspace {workspace} is on no plan any more, so its requests are denied. What was used is kept.";
+    ReservationExpired "reservation_expired" []
+        "A reservation ran out before it was settled. What it held is free again; it can still be settled late.";
+    ReservationCharged "reservation_charged" []
+        "A reservation ran out before it was settled, and what it had told or held was recorded. It can still be settled late.";
 }

@@ -163,6 +163,14 @@ impl<'a> Voice<'a> {
         format!("{sign}{}{}{}", grouped(digits, &locale.group), locale.decimal, &fraction[..kept])
     }
 
+    /// A number with a fraction, of which only what says something is written.
+    pub fn decimal(&self, whole: i64, fraction: &str) -> String {
+        match fraction.trim_end_matches('0') {
+            "" => self.number(whole),
+            fraction => format!("{}{}{fraction}", self.number(whole), self.locale().decimal),
+        }
+    }
+
     /// 5,000,000 rather than 5000000.
     pub fn number(&self, n: i64) -> String {
         let digits = grouped(&n.unsigned_abs().to_string(), &self.locale().group);

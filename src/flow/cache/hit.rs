@@ -10,7 +10,7 @@
 use super::super::authorize::{Decision, Request, Verdict};
 use super::super::known::{Known, without_hold};
 use super::super::rebuild::{self, Committed};
-use super::super::{FlowError, Service, answer, grant, settle};
+use super::super::{FlowError, Service, answer, settle, tell};
 use super::{Asked, Seen};
 use crate::cache::answer::Answer;
 use crate::counters::Progress;
@@ -23,7 +23,7 @@ use crate::decision::plan::Plan;
 use crate::decision::price::Mode;
 use crate::decision::settlement::Subject;
 use crate::decision::standing::{End, Standing};
-use crate::ledger::{KeptAnswer, LedgerError, Post, Posted};
+use crate::ledger::{KeptAnswer, LedgerError, Post, Posted, Tells};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -186,9 +186,10 @@ async fn record(service: &Service, giving: &Giving<'_>, note: Note, answer: Answ
         entries: vec![entry.clone()],
         counters: known.limits.counters.clone(),
         charges: Vec::new(),
+        tells: Tells::default(),
         now: seen.now,
     };
-    match service.ledger.post(grant::charged(service, post).await?).await? {
+    match tell::post(service, post).await? {
         Posted::Done { rows, purses } => {
             let budgets = settle::apply(service, id, &known, Progress::Ended(End::Settled), Committed { rows, purses }).await;
             Ok(decision(note, answer, entry, budgets, known.plan, false))

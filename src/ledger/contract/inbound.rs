@@ -1,6 +1,7 @@
 //! What a billing provider told: once, whole, and decided on what is there.
 
 use super::book::{Book, at, audited, settle, workspace};
+use crate::decision::event::Event;
 use crate::decision::id::PlanId;
 use crate::decision::inbound::{Item, MeterError, Outcome, Revenue, Subscription};
 use crate::decision::period::Period;
@@ -63,11 +64,11 @@ async fn stored(book: &Book) -> Workspace {
 }
 
 /// The workspace with so many seats, and who changed it.
-fn with_seats(workspace: &Workspace, seats: i64) -> (Workspace, u32, crate::ledger::audit::Audited) {
+fn with_seats(workspace: &Workspace, seats: i64) -> (Workspace, u32, crate::ledger::audit::Audited, Vec<Event>) {
     let mut next = workspace.clone();
     next.seats.change(seats, at(5));
     next.version += 1;
-    (next, workspace.version, audited("workspace.subscription", "ws_a"))
+    (next, workspace.version, audited("workspace.subscription", "ws_a"), Vec::new())
 }
 
 async fn receive(book: &Book, received: Received) -> Receipt {
@@ -141,7 +142,7 @@ pub(in crate::ledger) async fn what_changed_since_an_event_was_decided_takes_all
     next.version += 1;
     let overtaken = Received {
         revision: 1,
-        workspaces: vec![(next.clone(), workspace.version + 1, record.clone())],
+        workspaces: vec![(next.clone(), workspace.version + 1, record.clone(), Vec::new())],
         ..old.clone()
     };
     assert_eq!(

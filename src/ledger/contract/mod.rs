@@ -20,6 +20,7 @@ pub(super) mod grants;
 pub(super) mod history;
 pub(super) mod inbound;
 pub(super) mod invoices;
+pub(super) mod levels;
 pub(super) mod lists;
 pub(super) mod nodes;
 pub(super) mod posts;
@@ -202,6 +203,14 @@ macro_rules! ledger_contract {
             events::events_are_listed_both_ways_in_pages_and_filtered,
             events::a_budget_at_its_limit_is_due_until_its_end_is_told,
             events::events_are_pruned_when_they_are_not_needed,
+            levels::a_level_is_told_by_the_post_that_reaches_it,
+            levels::a_level_that_nobody_foresaw_is_told_all_the_same,
+            levels::a_row_that_is_born_past_a_level_has_reached_it,
+            levels::racing_posts_reach_each_level_once,
+            levels::a_refused_post_tells_nothing,
+            levels::a_checkpoint_and_a_correction_reach_levels,
+            levels::a_raised_level_is_told_when_it_is_passed_from_below,
+            levels::what_happens_with_a_workspace_is_told_with_it,
             fair_use::usage_adds_up_by_minute_and_by_hour,
             fair_use::what_others_of_a_plan_used_is_told_by_the_hour,
             fair_use::old_usage_is_pruned_minutes_before_hours,
