@@ -64,7 +64,7 @@ fn counted(store: &'static str, problem: Problem) -> Problem {
 pub fn status_of_denial(code: Code, is_rate: bool) -> StatusCode {
     match code {
         Code::HardLimitReached if is_rate => StatusCode::TOO_MANY_REQUESTS,
-        Code::TooManyOpenReservations => StatusCode::TOO_MANY_REQUESTS,
+        Code::TooManyOpenReservations | Code::FairUsePause => StatusCode::TOO_MANY_REQUESTS,
         Code::WorkspaceSuspended | Code::FeatureDisabled | Code::ModelNotAllowed => StatusCode::FORBIDDEN,
         Code::ModelUnpriced | Code::ContextTooLong => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::PAYMENT_REQUIRED,
@@ -85,6 +85,7 @@ mod tests {
             (Code::NoBudget, false, 402),
             (Code::ParentExhausted, false, 402),
             (Code::TooManyOpenReservations, false, 429),
+            (Code::FairUsePause, true, 429),
             (Code::WorkspaceSuspended, false, 403),
             (Code::FeatureDisabled, false, 403),
             (Code::ModelNotAllowed, false, 403),

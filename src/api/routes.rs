@@ -5,8 +5,9 @@ use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
-    api_keys, audit_log, authorize, batch, billing, corrections, events, explain, grants, invoices, json, ledger, operations, policies,
-    portal_tokens, providers, reservations, stripe, usage, webhook_deliveries, webhook_endpoints, workspace_list, workspaces,
+    api_keys, audit_log, authorize, batch, billing, cache, corrections, events, explain, fair_use, grants, invoices, json, ledger,
+    operations, policies, portal_tokens, providers, reconcile, reservations, stripe, usage, webhook_deliveries, webhook_endpoints,
+    workspace_list, workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -88,6 +89,8 @@ pub fn routes() -> Vec<Route> {
         GET "/v1/reservations/{id}", authorizing.or(Scope::Read), SMALL, reservations::get;
         GET "/v1/reservations/{id}/explain", authorizing.or(Scope::Read), SMALL, explain::reservation;
         GET "/v1/decisions/{id}/explain", authorizing.or(Scope::Read), SMALL, explain::decision;
+        DELETE "/v1/cache", authorizing, SMALL, cache::purge;
+        POST "/v1/cache/feedback", authorizing, SMALL, cache::feedback;
         POST "/v1/usage", Access::scope(Scope::UsageWrite), CREATES, usage::usage;
         POST "/v1/events", Access::scope(Scope::UsageWrite), CREATES, events::events;
         GET "/v1/workspaces/{id}/usage", reading.or(Scope::Portal), SMALL, workspaces::usage;
@@ -102,17 +105,22 @@ pub fn routes() -> Vec<Route> {
         PUT "/v1/admin/models/{id}", unbound, SMALL, policies::put_model;
         GET "/v1/admin/routing", unbound, SMALL, policies::get_routing;
         PUT "/v1/admin/routing", unbound, SMALL, policies::put_routing;
+        GET "/v1/admin/messages", unbound, SMALL, policies::get_messages;
+        PUT "/v1/admin/messages", unbound, SMALL, policies::put_messages;
         GET "/v1/admin/billing", unbound, SMALL, policies::get_billing;
         PUT "/v1/admin/billing", unbound, SMALL, policies::put_billing;
         GET "/v1/admin/providers", unbound, SMALL, providers::list;
         GET "/v1/admin/providers/{id}", unbound, SMALL, providers::get;
         PUT "/v1/admin/providers/{id}", unbound, SMALL, providers::put;
+        GET "/v1/admin/fair-use/actions", unbound, SMALL, fair_use::list;
+        DELETE "/v1/admin/fair-use/actions/{id}", unbound, SMALL, fair_use::end;
         POST "/v1/admin/ledger/corrections", unbound, CREATES_ONE, corrections::correct;
         POST "/v1/admin/ledger/reprice", unbound, SMALL, corrections::reprice;
         GET "/v1/admin/billing/batches", unbound, SMALL, billing::list;
         GET "/v1/admin/billing/batches/{id}", unbound, SMALL, billing::get;
         POST "/v1/admin/billing/batches/{id}/resend", unbound, SMALL, billing::resend;
         POST "/v1/admin/billing/flush", unbound, SMALL, billing::flush;
+        POST "/v1/admin/billing/reconcile", unbound, SMALL, reconcile::reconcile;
         GET "/v1/admin/audit-log", unbound, SMALL, audit_log::audit_log;
         GET "/v1/admin/workspaces", Access::scope(Scope::Admin), SMALL, workspace_list::list;
         GET "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::get;

@@ -1,5 +1,7 @@
 //! The command line: parses, calls, prints. Failures end with one message on stderr that says what to do, and with exit code 1.
 
+mod billing;
+mod cache;
 mod doctor;
 mod explain;
 mod ledger;
@@ -62,10 +64,20 @@ enum Command {
         #[command(subcommand)]
         command: prices::PricesCommand,
     },
+    /// Measure the cache of answers.
+    Cache {
+        #[command(subcommand)]
+        command: cache::CacheCommand,
+    },
     /// Prove the ledger.
     Ledger {
         #[command(subcommand)]
         command: ledger::LedgerCommand,
+    },
+    /// Look after what a billing provider is told.
+    Billing {
+        #[command(subcommand)]
+        command: billing::BillingCommand,
     },
     /// Read all counters from the ledger again.
     RebuildCounters,
@@ -146,9 +158,17 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
             loaded.check()?;
             prices::prices(settings, &command)
         }
+        Command::Cache { command } => {
+            loaded.check()?;
+            cache::cache(settings, &command)
+        }
         Command::Ledger { command } => {
             loaded.check()?;
             ledger::ledger(settings, &command)
+        }
+        Command::Billing { command } => {
+            loaded.check()?;
+            billing::billing(settings, &command)
         }
         Command::RebuildCounters => {
             loaded.check()?;

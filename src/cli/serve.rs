@@ -1,7 +1,7 @@
 //! `weir serve`, and a service of its own for `weir replay` where none runs.
 
 use super::replay::{self, ReplayArgs, Target};
-use super::{Failure, say, token};
+use super::{Failure, billing, say, token};
 use crate::api::auth::{Scope, ScopeSet};
 use crate::clock::{Clock, SystemClock};
 use crate::config::data_dir::{self, Lock};
@@ -11,7 +11,7 @@ use crate::decision::address::Range;
 use crate::decision::webhook::retry::Schedule;
 use crate::decision::webhook::seal::SealKey;
 use crate::flow::billing::BillingOptions;
-use crate::flow::{Options, Service, SigningSecrets, WebhookOptions};
+use crate::flow::{EmbeddingSettings, Options, Service, SigningSecrets, WebhookOptions};
 use crate::webhooks::Running;
 use crate::{app, telemetry};
 use std::net::SocketAddr;
@@ -45,6 +45,7 @@ async fn start(settings: &Settings, secret: Option<&Secret<SigningKey>>, listen:
         tracing::warn!("there are no API keys and no portal tokens: set WEIR_SECRET_KEY (32 bytes or more) to have them");
     }
     let service = service(settings, secret).await?;
+    app::billing::employ(&service, billing::provider(settings, service.clock.clone())?);
     // So that the first request need not wait for it. An issuer that is away is no reason not to start.
     verifier.fetch_keys(service.clock.now()).await;
     let (server, address) = app::serve(service.clone(), verifier, listen)?;
@@ -91,6 +92,7 @@ fn options(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Options 
     let seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
     let stripe = settings.stripe_webhook_secret.as_ref();
     Options {
+        embeddings: embeddings(settings),
         billing: BillingOptions {
             window_seconds: seconds(settings.billing_window_seconds.get()),
             seal_after_seconds: seconds(settings.billing_seal_after_seconds.get()),
@@ -103,6 +105,17 @@ fn options(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Options 
             seal: seal.map(|key| Arc::new(SealKey::new(key.expose().as_bytes()))),
         },
     }
+}
+
+/// Where vectors of prompts come from, where the settings say so.
+pub(super) fn embeddings(settings: &Settings) -> Option<EmbeddingSettings> {
+    let (url, model) = settings.embeddings_url.as_ref().zip(settings.embeddings_model.as_ref())?;
+    Some(EmbeddingSettings {
+        url: url.as_str().to_owned(),
+        api_key: settings.embeddings_api_key.as_ref().map(|key| key.expose().as_str().to_owned()),
+        model: model.as_str().to_owned(),
+        timeout: Duration::from_millis(settings.embeddings_timeout_ms.get()),
+    })
 }
 
 /// An address that a browser can be pointed to: "any" is reached by loopback.

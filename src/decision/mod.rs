@@ -2,9 +2,12 @@
 
 pub mod address;
 pub mod amount;
+pub mod anomaly;
 pub mod api_key;
 pub mod ask;
 pub mod billing;
+pub mod cache;
+pub mod canonical;
 pub mod catalogue;
 pub mod correction;
 pub mod counter;

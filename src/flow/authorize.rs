@@ -7,7 +7,7 @@ use super::prepare::{Compiled, Prepared, Ready, prepare};
 use super::providers::Drained;
 use super::rebuild::{self, Patience};
 use super::replay::replay;
-use super::{FlowError, Service, dry_run, run};
+use super::{FlowError, Service, cache, dry_run, run};
 use crate::counters::{CountersError, HoldOutcome, HoldRequest};
 use crate::decision::ask::Ask;
 use crate::decision::counter::Balance;
@@ -15,6 +15,7 @@ use crate::decision::explain::Explanation;
 use crate::decision::facts::Outcome;
 use crate::decision::id::{DecisionId, ReservationId};
 use crate::decision::ladder::{Ladder, Offer};
+use crate::decision::message::Voice;
 use crate::decision::plan::{OnStoreUnavailable, Plan};
 use crate::decision::refusal::BlockedBy;
 use crate::decision::rung::Taken;
@@ -38,6 +39,10 @@ pub struct Request {
     pub max_calls: Option<i64>,
     /// Holds nothing, and explains.
     pub dry_run: bool,
+    /// The languages in which its caller would read sentences, as in `Accept-Language`.
+    pub accept_language: Option<Arc<str>>,
+    /// Where an answer may be there already.
+    pub cache: Option<Box<cache::Asked>>,
 }
 
 impl Request {
@@ -59,12 +64,24 @@ pub struct Decision {
     pub replayed: bool,
     /// Only of a dry run.
     pub explain: Option<Box<Explanation>>,
+    /// What became of the look into the cache, where the decision is none of it and the cache was asked.
+    pub cache: Option<cache::Status>,
+}
+
+impl Decision {
+    /// The same, having asked the cache in vain. What is told again tells what it told first.
+    pub(super) fn after(mut self, status: Option<cache::Status>) -> Self {
+        self.cache = self.cache.or(status);
+        self
+    }
 }
 
 #[derive(Clone, Debug)]
 pub enum Verdict {
     Allowed(Box<Permit>),
     Denied(Box<Denied>),
+    /// The answer was there already; nothing is held.
+    Cached(Box<cache::Given>),
 }
 
 /// An allowed request with all that its answer tells.
@@ -83,7 +100,12 @@ pub struct Permit {
 /// Decides a request. Denials are answers, not errors.
 pub async fn authorize(service: &Service, request: Request) -> Result<Decision, FlowError> {
     let request = request.avoiding(&service.drained);
-    let ready = match prepare(service, &request).await? {
+    let decided = decide(service, &request).await;
+    cache::told(service, &request, decided).await
+}
+
+async fn decide(service: &Service, request: &Request) -> Result<Decision, FlowError> {
+    let mut ready = match prepare(service, request).await? {
         Prepared::Ready(ready) => ready,
         Prepared::OfRun(course, parent) => return run::authorize(*course, parent).await,
         Prepared::Decided(decision) => return Ok(*decision),
@@ -91,7 +113,12 @@ pub async fn authorize(service: &Service, request: Request) -> Result<Decision, 
     if request.dry_run {
         return dry_run::dry_run(service, &ready).await;
     }
-    let outcome = hold(service, &request, &ready).await;
+    if request.cache.is_some()
+        && let Some(given) = Box::pin(cache::instead(service, request, &mut ready)).await?
+    {
+        return Ok(given);
+    }
+    let outcome = hold(service, request, &ready).await;
     conclude(service, &ready, outcome).await
 }
 
@@ -101,6 +128,7 @@ pub(super) fn denial(decision: DecisionId, denied: Denied) -> Decision {
         verdict: Verdict::Denied(Box::new(denied)),
         replayed: false,
         explain: None,
+        cache: None,
     }
 }
 
@@ -141,13 +169,14 @@ async fn hold(service: &Service, request: &Request, ready: &Ready) -> Result<Hol
 
 /// The decision that follows from what the store answered.
 pub(super) async fn conclude(service: &Service, ready: &Ready, outcome: Result<HoldOutcome, FlowError>) -> Result<Decision, FlowError> {
-    match outcome {
-        Ok(outcome) => answer(service, ready, outcome).await,
+    let decided = match outcome {
+        Ok(outcome) => answer(service, ready, outcome).await?,
         Err(FlowError::Counters(error)) if ready.compiled.ladder.plan.on_store_unavailable == OnStoreUnavailable::Allow => {
-            Ok(degraded(service, &ready.compiled, &error))
+            degraded(service, &ready.compiled, &error)
         }
-        Err(error) => Err(error),
-    }
+        Err(error) => return Err(error),
+    };
+    Ok(decided.after(ready.cache))
 }
 
 async fn answer(service: &Service, ready: &Ready, outcome: HoldOutcome) -> Result<Decision, FlowError> {
@@ -159,7 +188,7 @@ async fn answer(service: &Service, ready: &Ready, outcome: HoldOutcome) -> Resul
     } = &ready.compiled;
     match outcome {
         HoldOutcome::Held { taken, before } => {
-            let permit = permit(&context.ask, ladder, Some(*reservation), taken, &before, note);
+            let permit = permit(ready.voice(), &context.ask, ladder, Some(*reservation), taken, &before, note);
             if context.logged {
                 let facts = context.facts(before, Outcome::Held(taken));
                 service.decisions.allow(context.decision, *reservation, facts);
@@ -169,19 +198,20 @@ async fn answer(service: &Service, ready: &Ready, outcome: HoldOutcome) -> Resul
                 verdict: Verdict::Allowed(Box::new(permit)),
                 replayed: false,
                 explain: None,
+                cache: None,
             })
         }
-        HoldOutcome::Replayed(record) => replay(service, *reservation, &record).await,
+        HoldOutcome::Replayed(record) => replay(service, *reservation, &record, ready.accepted()).await,
         HoldOutcome::Mismatch => Err(FlowError::IdempotencyMismatch),
         HoldOutcome::Ended(end) => Err(FlowError::ReservationEnded(*reservation, end)),
         HoldOutcome::Short { balances } => {
-            let denied = deny(service, &context.ask, ladder, &balances, ready.now).await?;
+            let denied = deny(service, ready, &balances).await?;
             let facts = context.facts(balances, Outcome::Short);
             service.decisions.deny(context.decision, facts);
             Ok(denial(context.decision, denied))
         }
         HoldOutcome::TooManyOpen { balances } => {
-            let denied = verdict::too_many_open(&context.ask, ladder, &balances);
+            let denied = verdict::too_many_open(ready.voice(), &context.ask, ladder, &balances);
             let facts = context.facts(balances, Outcome::TooManyOpen);
             service.decisions.deny(context.decision, facts);
             Ok(denial(context.decision, denied))
@@ -191,6 +221,7 @@ async fn answer(service: &Service, ready: &Ready, outcome: HoldOutcome) -> Resul
 }
 
 pub(super) fn permit(
+    voice: Voice<'_>,
     ask: &Ask,
     ladder: &Ladder,
     reservation: Option<ReservationId>,
@@ -204,12 +235,13 @@ pub(super) fn permit(
         degraded: false,
         offer: ladder.offers[taken.rung].clone(),
         input_tokens_estimated: ask.input_tokens_estimated,
-        allowed: verdict::allowed(ask, ladder, taken, before, note),
+        allowed: verdict::allowed(voice, ask, ladder, taken, before, note),
         plan: ladder.plan.clone(),
     }
 }
 
-pub(super) async fn deny(service: &Service, ask: &Ask, ladder: &Ladder, balances: &[Balance], now: Timestamp) -> Result<Denied, FlowError> {
+pub(super) async fn deny(service: &Service, ready: &Ready, balances: &[Balance]) -> Result<Denied, FlowError> {
+    let (ask, ladder, now) = (&ready.compiled.context.ask, &ready.compiled.ladder, ready.now);
     let shortages = verdict::shortages(ladder, balances);
     let mut free_at = Vec::with_capacity(shortages.len());
     for short in &shortages {
@@ -224,7 +256,7 @@ pub(super) async fn deny(service: &Service, ask: &Ask, ladder: &Ladder, balances
             _ => None,
         });
     }
-    Ok(verdict::denied(ask, ladder, balances, &shortages, &free_at, now))
+    Ok(verdict::denied(ready.voice(), ask, ladder, balances, &shortages, &free_at, now))
 }
 
 /// The plan allows requests while the counters are away.
@@ -265,5 +297,6 @@ pub(super) fn degraded(service: &Service, compiled: &Compiled, error: &CountersE
         verdict: Verdict::Allowed(Box::new(permit)),
         replayed: false,
         explain: None,
+        cache: None,
     }
 }

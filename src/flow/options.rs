@@ -1,6 +1,7 @@
 //! What settings say of the parts that have any: made by `cli` from the settings, by tests by hand, handed down by the composition root.
 
 use super::billing::BillingOptions;
+pub use crate::cache::embedder::EmbeddingSettings;
 use crate::decision::address::Range;
 use crate::decision::webhook::retry::Schedule;
 use crate::decision::webhook::seal::SealKey;
@@ -10,6 +11,8 @@ use std::sync::Arc;
 /// The default is what a service without configuration does.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// Where vectors of prompts come from; `None`: only from callers.
+    pub embeddings: Option<EmbeddingSettings>,
     pub billing: BillingOptions,
     /// What Stripe signs its events with; `None`: its events are not taken.
     pub stripe_webhook_secrets: Option<SigningSecrets>,

@@ -8,10 +8,10 @@ use crate::decision::id::WorkspaceId;
 use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
 use crate::ledger::invoices::{self, GrantPaid, PASSED_MAX, Passed, PassedQuery, Used};
-use crate::ledger::record::{GrantPaidRow, UsedRow};
+use crate::ledger::record::{CountedRow, GrantPaidRow};
 
 pub(super) async fn used(connection: &mut Connection, workspace: &WorkspaceId, period: Period) -> Result<Vec<Used>, Fault> {
-    let statement = sqlx::query_as::<_, UsedRow>(invoices::USED).bind(workspace.as_str());
+    let statement = sqlx::query_as::<_, CountedRow>(invoices::USED).bind(workspace.as_str());
     let statement = statement.bind(period.start.micros()).bind(period.end.micros());
     let rows = statement.fetch_all(connection).await?;
     rows.into_iter().map(|row| Ok(row.read()?)).collect()

@@ -34,20 +34,24 @@ use api_keys::ApiKeyLedger;
 use async_trait::async_trait;
 use audit::{AuditLedger, Audited, By};
 use billing::BillingLedger;
+use cached::CacheLedger;
 use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
 use events::EventLedger;
+use fair_use::FairUseLedger;
 use history::PolicyHistory;
 use inbound::InboundLedger;
 use invoices::InvoiceLedger;
 use provider::ProviderLedger;
+use told::ToldLedger;
 use webhooks::WebhookLedger;
 
 pub mod api_keys;
 pub mod audit;
 pub mod billing;
 mod billing_sql;
+pub mod cached;
 #[cfg(test)]
 mod contract;
 pub mod correction;
@@ -55,6 +59,7 @@ mod decisions;
 pub mod directory;
 pub mod ends;
 pub mod events;
+pub mod fair_use;
 mod grant_sql;
 mod grants;
 pub mod history;
@@ -65,6 +70,7 @@ pub mod provider;
 mod record;
 mod sql;
 pub mod sqlite;
+pub mod told;
 pub mod webhooks;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
@@ -266,17 +272,20 @@ pub trait Ledger:
     ApiKeyLedger
     + AuditLedger
     + BillingLedger
+    + CacheLedger
     + CorrectionLedger
     + DecisionLedger
     + DirectoryLedger
     + EndsLedger
     + EventLedger
+    + FairUseLedger
     + GrantLedger
     + InboundLedger
     + InvoiceLedger
     + PolicyHistory
     + ProviderLedger
     + WebhookLedger
+    + ToldLedger
 {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 

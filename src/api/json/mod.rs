@@ -4,13 +4,13 @@
 //! arrays, is read once more from a value ([`strict`]), which is stricter and knows places. Invariants: nothing that is returned came from
 //! a body with a doubled name, at any depth, nor was an object ever taken from an array.
 
-pub mod canonical;
 mod media;
 mod scan;
 mod strict;
 mod trouble;
 
 use super::problem::Problem;
+pub use crate::decision::canonical;
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, http::header};
 use serde::de::value::MapAccessDeserializer;
@@ -60,6 +60,13 @@ impl<'de> Deserialize<'de> for OpenObject {
 impl OpenObject {
     pub fn into_inner(self) -> Map<String, Value> {
         self.0
+    }
+}
+
+impl fmt::Display for OpenObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = serde_json::to_string(&self.0).map_err(|_| fmt::Error)?;
+        f.write_str(&text)
     }
 }
 

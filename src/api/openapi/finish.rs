@@ -13,12 +13,12 @@ type Object = Map<String, Value>;
 /// Integers of 64 bits that every reader of JSON takes exactly (RFC 8259, 6).
 const EXACT_MAX: i64 = 9_007_199_254_740_991;
 
-/// What is posted here is answered with one of two bodies.
-const TWO_ANSWERS: [(&str, [&str; 2]); 4] = [
-    ("/v1/authorize", ["AllowAnswer", "DenyAnswer"]),
-    ("/v1/reservations/{id}/settle", ["SettleAnswer", "CheckpointAnswer"]),
-    ("/v1/usage", ["RecordAnswer", "UsageBatchAnswer"]),
-    ("/v1/events", ["RecordAnswer", "UsageBatchAnswer"]),
+/// What is posted here is answered with one of several bodies.
+const SEVERAL_ANSWERS: [(&str, &[&str]); 4] = [
+    ("/v1/authorize", &["AllowAnswer", "DenyAnswer", "CachedAnswer"]),
+    ("/v1/reservations/{id}/settle", &["SettleAnswer", "CheckpointAnswer"]),
+    ("/v1/usage", &["RecordAnswer", "UsageBatchAnswer"]),
+    ("/v1/events", &["RecordAnswer", "UsageBatchAnswer"]),
 ];
 
 /// Whose `Idempotency-Key` is the request id that its reservation is made from, rather than the name of a kept answer.
@@ -29,8 +29,9 @@ pub fn finish(document: &mut Value) {
     shapes::take(&mut document["components"]["schemas"]);
     each_schema(document, flatten);
     bodies::take(document);
-    for (path, names) in TWO_ANSWERS {
-        let answer = json!({"anyOf": names.map(reference)});
+    for (path, names) in SEVERAL_ANSWERS {
+        let references: Vec<Value> = names.iter().map(|name| reference(name)).collect();
+        let answer = json!({"anyOf": references});
         document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["schema"] = answer;
     }
     mapped_denials(document);

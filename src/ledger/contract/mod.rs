@@ -9,11 +9,13 @@ pub(super) mod api_keys;
 pub(super) mod audit;
 pub(super) mod billing;
 pub(super) mod book;
+pub(super) mod cached;
 pub(super) mod checkpoints;
 pub(super) mod decisions;
 pub(super) mod described;
 pub(super) mod ends;
 pub(super) mod events;
+pub(super) mod fair_use;
 pub(super) mod grants;
 pub(super) mod history;
 pub(super) mod inbound;
@@ -158,6 +160,11 @@ macro_rules! ledger_contract {
             api_keys::changes_of_keys_are_told_in_their_order,
             api_keys::who_follows_the_numbers_of_racing_keys_misses_none,
             api_keys::when_a_key_was_used_only_rises_and_is_no_change,
+            cached::a_kept_answer_comes_back_as_it_was_put,
+            cached::what_came_and_went_is_told_in_its_order,
+            cached::who_follows_racing_changes_of_answers_misses_none,
+            cached::a_purge_takes_what_it_names_and_nothing_else,
+            cached::answers_are_pruned_by_expiry_age_and_number,
             billing::entries_of_one_workspace_and_hour_make_one_batch,
             billing::an_entry_is_collected_once_whoever_collects,
             billing::a_commit_that_comes_late_is_found_by_a_later_pass,
@@ -195,6 +202,13 @@ macro_rules! ledger_contract {
             events::events_are_listed_both_ways_in_pages_and_filtered,
             events::a_budget_at_its_limit_is_due_until_its_end_is_told,
             events::events_are_pruned_when_they_are_not_needed,
+            fair_use::usage_adds_up_by_minute_and_by_hour,
+            fair_use::what_others_of_a_plan_used_is_told_by_the_hour,
+            fair_use::old_usage_is_pruned_minutes_before_hours,
+            fair_use::an_action_is_begun_once_until_it_comes_to_its_end,
+            fair_use::of_racing_beginners_of_an_action_one_has_begun_it,
+            fair_use::an_action_is_ended_once_and_its_rule_stays_quiet_until_its_end,
+            fair_use::actions_are_listed_newest_first_in_pages,
             webhooks::an_endpoint_comes_back_as_it_was_put,
             webhooks::an_endpoint_is_put_at_its_version_or_not_at_all,
             webhooks::of_racing_endpoints_no_more_are_made_than_there_may_be,

@@ -61,6 +61,7 @@ mod batches_read;
 mod batching;
 mod billed;
 mod billing;
+mod cached;
 mod call;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
@@ -71,6 +72,10 @@ mod describe;
 #[path = "../eventing.rs"]
 mod eventing;
 mod events;
+mod fair_use;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../fair_using.rs"]
+mod fair_using;
 mod fault;
 mod follow;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
@@ -114,6 +119,10 @@ mod server;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod told;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../told_read.rs"]
+mod told_read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../webhook_queue_sql.rs"]
 mod webhook_queue_sql;

@@ -7,7 +7,7 @@ use crate::decision::time::Timestamp;
 use crate::ledger::invoices::{GrantPaid, Used};
 
 #[derive(sqlx::FromRow)]
-pub(in crate::ledger) struct UsedRow {
+pub(in crate::ledger) struct CountedRow {
     plan_id: Option<String>,
     plan_version: Option<i64>,
     feature: String,
@@ -20,7 +20,7 @@ pub(in crate::ledger) struct UsedRow {
     last_at: i64,
 }
 
-impl UsedRow {
+impl CountedRow {
     pub(in crate::ledger) fn read(self) -> Result<Used, Unreadable> {
         let plan = parse_some("plan_id", self.plan_id.as_deref(), PlanId::parse)?;
         let version = self.plan_version.map(|version| narrow("plan_version", version)).transpose()?;

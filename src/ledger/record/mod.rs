@@ -42,6 +42,7 @@ mod batch;
 mod decision;
 mod entry;
 mod event;
+mod fair_use;
 mod grant;
 mod inbound;
 mod invoice;
@@ -55,14 +56,16 @@ pub(super) use answer::{AnswerRow, hex};
 pub(super) use api_key::{ApiKeyRecord, ChangedApiKeyRow};
 pub(super) use audit::AuditRecord;
 pub(super) use batch::{
-    BATCH_COLUMNS, BatchRow, MemberRecord, UncollectedRow, batch_id, batch_state, calendar, exact, meter_id, reason_code, reason_word,
+    BATCH_COLUMNS, BatchRow, MemberRecord, UncollectedRow, batch_id, batch_state, calendar, exact, meter_id, no_factor, reason_code,
+    reason_word,
 };
 pub(super) use decision::DecisionRecord;
 pub(super) use entry::{EntryRecord, user_column};
 pub(super) use event::{EventRecord, workspace_column};
+pub(super) use fair_use::{ActionRow, UsedRow, action_feature};
 pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
 pub(super) use inbound::{HeardRow, MeterErrorRow, RevenueRow, SubscriptionRow};
-pub(super) use invoice::{GrantPaidRow, UsedRow};
+pub(super) use invoice::{CountedRow, GrantPaidRow};
 pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
@@ -150,7 +153,7 @@ fn read_json<T: DeserializeOwned>(column: &'static str, text: &str) -> Result<T,
     serde_json::from_str(text).map_err(|error| unreadable(column, text, error))
 }
 
-fn parse<T>(column: &'static str, text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Unreadable> {
+pub(super) fn parse<T>(column: &'static str, text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Unreadable> {
     parse(text).map_err(|why| unreadable(column, text, why))
 }
 

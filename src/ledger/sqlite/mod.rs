@@ -52,6 +52,7 @@ mod batches_read;
 mod batching;
 mod billed;
 mod billing;
+mod cached;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
 mod corrected;
@@ -61,6 +62,10 @@ mod describe;
 #[path = "../eventing.rs"]
 mod eventing;
 mod events;
+mod fair_use;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../fair_using.rs"]
+mod fair_using;
 mod fault;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../granting.rs"]
@@ -102,6 +107,10 @@ mod sql;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod told;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../told_read.rs"]
+mod told_read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../webhook_queue_sql.rs"]
 mod webhook_queue_sql;

@@ -1,9 +1,10 @@
 //! Plans: limits in the unit of their budget, in order, within what counters hold exactly; names that mean something.
 
-use super::{Found, LABEL_CHARS_MAX, hint, is_label, pricing};
+use super::{Found, LABEL_CHARS_MAX, fair_use, hint, is_label, pricing};
 use crate::decision::amount::{LIMIT_COUNT_MAX, Unit};
 use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
+use crate::decision::message::language::Language;
 use crate::decision::money::{LIMIT_USD_MAX, Usd};
 use crate::decision::plan::{ALERTS_MAX, AtHard, BUDGETS_MAX, Budget, CacheRules, FeatureRules, ModelPattern, Plan, Scope, SoftActions};
 use crate::decision::pricing::Pricing;
@@ -39,7 +40,7 @@ pub(super) fn plans(documents: &Documents, catalogue: &Catalogue, found: &mut Fo
 }
 
 /// What a downgrade can name.
-struct Targets<'a> {
+pub(super) struct Targets<'a> {
     catalogue: &'a Catalogue,
     tiers: HashSet<&'a str>,
 }
@@ -75,11 +76,13 @@ fn plan(document: &PlanDocument, version: u32, targets: &Targets<'_>, found: &mu
         version,
         name: document.name.clone().unwrap_or_else(|| document.id.to_string()),
         upgrade_url: document.upgrade_url.clone(),
+        locale: document.locale.as_deref().and_then(|tag| locale(tag, found)),
         allowed_models: patterns(&document.allowed_models, found),
         unlimited: document.unlimited,
         unknown_features: document.unknown_features,
         require_user: document.require_user,
         budgets,
+        fair_use: fair_use::rules(&document.fair_use, targets, found),
         features: document.features.iter().map(|(id, rules)| (id.clone(), feature(rules))).collect(),
         max_open_reservations: narrow(document.max_open_reservations.get()),
         min_hold_seconds: document.min_hold_seconds.get(),
@@ -91,7 +94,7 @@ fn plan(document: &PlanDocument, version: u32, targets: &Targets<'_>, found: &mu
     }
 }
 
-fn narrow(bounded: i64) -> u32 {
+pub(super) fn narrow(bounded: i64) -> u32 {
     u32::try_from(bounded).expect("the document's bounds are below 2^32")
 }
 
@@ -107,6 +110,14 @@ fn words(document: &PlanDocument, found: &mut Found) {
     if document.upgrade_url.as_ref().is_some_and(|url| !is_link(url)) {
         found.value("/upgrade_url", "a link begins with https:// or http:// and has no blanks");
     }
+}
+
+fn locale(tag: &str, found: &mut Found) -> Option<Language> {
+    let language = Language::parse(tag);
+    if language.is_none() {
+        found.value("/locale", format!("{tag:?} is no language tag such as de or pt-BR"));
+    }
+    language
 }
 
 fn patterns(texts: &[String], found: &mut Found) -> Vec<ModelPattern> {
@@ -178,7 +189,7 @@ fn budget(document: &BudgetDocument, place: &str, targets: &Targets<'_>, found: 
     }
 }
 
-fn downgrade(name: &str, place: &str, targets: &Targets<'_>, found: &mut Found) -> String {
+pub(super) fn downgrade(name: &str, place: &str, targets: &Targets<'_>, found: &mut Found) -> String {
     targets.resolve(name).unwrap_or_else(|| {
         let hint = targets.hint(name);
         found.unknown(

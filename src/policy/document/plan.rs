@@ -1,5 +1,6 @@
 //! A plan as it is written. Only ids, units and periods are required; everything else has the default that is documented beside it.
 
+use super::fair_use::FairUseDocument;
 use super::pricing::PricingDocument;
 use super::scalar::{Bill, Limit, Whole, whole};
 use super::shape::{Name, Share, limits_by_unit};
@@ -44,6 +45,9 @@ pub struct PlanDocument {
     /// Where a denied customer can buy more; `{workspace_id}` is filled in.
     #[serde(default)]
     pub upgrade_url: Option<String>,
+    /// In which language of `messages.yaml` its workspaces are told things, unless a caller accepts another; absent: the default one.
+    #[serde(default)]
+    pub locale: Option<String>,
     /// Globs over model ids, or `tier:NAME`.
     #[serde(default = "all_models")]
     pub allowed_models: Vec<String>,
@@ -59,6 +63,9 @@ pub struct PlanDocument {
     /// Their order is the order in which answers name them.
     #[serde(default)]
     pub budgets: Vec<BudgetDocument>,
+    /// What is too much even within the budgets, and what then happens for a while. No rule moves a limit.
+    #[serde(default)]
+    pub fair_use: Vec<FairUseDocument>,
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, FeatureDocument>")]
     #[schema(value_type = BTreeMap<String, FeatureDocument>)]

@@ -181,6 +181,8 @@ prop_compose! {
         (max_open_reservations, min_hold_seconds) in (whole(), whole()),
     ) -> PlanDocument {
         PlanDocument {
+            locale: None,
+            fair_use: Vec::new(),
             id, name, pricing, target_gross_margin, upgrade_url, allowed_models, unlimited, unknown_features, require_user, budgets,
             features, max_open_reservations, min_hold_seconds, on_expiry, on_store_unavailable,
         }
@@ -296,13 +298,15 @@ fn the_least_plan_has_the_defaults_of_the_contract() {
     assert_eq!(
         written,
         json!({
-            "id": "p", "name": null, "pricing": null, "target_gross_margin": null, "upgrade_url": null, "allowed_models": ["*"],
+            "id": "p", "name": null, "pricing": null, "target_gross_margin": null, "upgrade_url": null, "locale": null,
+            "allowed_models": ["*"],
             "unlimited": false, "unknown_features": "allow", "require_user": false,
             "budgets": [{
                 "id": "b", "scope": "workspace", "feature": null, "unit": "tokens", "period": "month", "soft": null, "hard": null,
                 "per_seat": false, "at_soft": ["warn"], "downgrade_to": null, "throttle_ms": 1000, "at_hard": "deny",
                 "overage_hard": null, "alerts": [0.8, 1], "shadow": false,
             }],
+            "fair_use": [],
             "features": {"faq": {"enabled": true, "never_downgrade": false, "cache": {
                 "exact": true, "semantic": false, "threshold": 0.93, "ttl_seconds": 86400, "max_entries": 10000, "scope": "workspace",
                 "bill": "free",
