@@ -226,6 +226,7 @@ fn of_models(row: &Value) -> Result<Result<(), String>, String> {
         plans: "plans: []\n".to_owned(),
         routing: "rules: []\n".to_owned(),
         billing: None,
+        ..Sources::samples()
     };
     let files = Files::load(&sources).unwrap_or_else(|problems| panic!("{}: {problems}", row["name"]));
     let at = row["at"]
