@@ -20,12 +20,17 @@ use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use crate::policy::files::{FileProblems, Files, Sources};
+use crate::webhooks as outgoing;
+use crate::webhooks::client::{ClientError, Limits};
+use crate::webhooks::dial::SystemNames;
 use actix_web::dev::Server;
 use actix_web::web::{Data, ServiceConfig};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub mod webhooks;
 
 /// How often holds that only the ledger can end are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
@@ -50,6 +55,8 @@ pub enum StartError {
     Counters(#[from] CountersError),
     #[error(transparent)]
     Flow(#[from] FlowError),
+    #[error(transparent)]
+    Webhooks(#[from] ClientError),
     #[error("{refusal}. What is in force stays; put back what is gone in {}, or start with the files as they were and move the workspaces", .files.display())]
     Stranding { files: PathBuf, refusal: FlowError },
     #[error("there is no directory {} with policies; without --policies the samples inside the program are used", .0.display())]
@@ -128,7 +135,9 @@ async fn compose(
         from = origin,
         "policy in force"
     );
-    let service = Arc::new(Service::new(counters, ledger, Holder::new(policy), clock, options));
+    let messenger = webhooks::LazyMessenger::new(options.webhooks.allowed.clone());
+    let service = Service::new(counters, ledger, Holder::new(policy), clock, options).with_messenger(Box::new(messenger));
+    let service = Arc::new(service);
     billing::employ(&service, Arc::new(NoProvider));
     flow::billing::begin(&service).await?;
     flow::workspace::follow_from_now(&service).await?;
@@ -178,6 +187,12 @@ pub fn background(service: &Arc<Service>, policy_poll: Duration) {
     tokio::spawn(log_decisions(service.clone()));
     tokio::spawn(billing::run(service.clone()));
     tokio::spawn(reconcile::run(service.clone()));
+}
+
+/// Delivers webhooks, until it is stopped.
+pub fn deliver(service: &Service) -> Result<outgoing::Running, StartError> {
+    let worker = webhooks::worker(service, Arc::new(SystemNames), Limits::default())?;
+    Ok(outgoing::start(Arc::new(worker)))
 }
 
 async fn log_decisions(service: Arc<Service>) {

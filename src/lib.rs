@@ -31,6 +31,7 @@ pub mod counters;
 pub mod ledger;
 
 pub mod billing;
+pub mod webhooks;
 
 pub mod app;
 pub mod cli;

@@ -14,6 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("billing", &["decision", "ledger", "clock", "config", "billing"]),
     ("flow", &["decision", "counters", "ledger", "policy", "flow", "clock"]),
     ("api", &["decision", "flow", "policy", "api", "telemetry", "clock"]),
+    ("webhooks", &["decision", "ledger", "clock", "webhooks"]),
     ("telemetry", &["decision", "config"]),
     ("config", &["decision", "config", "clock"]),
 ];
@@ -37,6 +38,7 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("billing/", "sqlx", "senders speak no SQL: add a method to the ledger's trait"),
     ("flow/", "actix", "flows speak no HTTP: let the handler unwrap and wrap"),
     ("flow/", "sqlx", "flows speak no SQL: add a method to the ledger's trait"),
+    ("webhooks/", "sqlx", "the queue is the ledger's: add a method to its trait"),
     ("", "SystemTime::now", "ask the clock, so that tests can move it"),
     ("", "Timestamp::now", "ask the clock, so that tests can move it"),
     ("", "unsafe ", "this crate has no unsafe code"),

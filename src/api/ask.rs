@@ -243,6 +243,7 @@ pub(super) async fn request(
         parent,
         max_calls,
         dry_run,
+        accept_language: call.accept_language(),
     })
 }
 

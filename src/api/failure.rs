@@ -36,7 +36,7 @@ impl From<FlowError> for Problem {
             }
             FlowError::RebuildTimeout(_) => counted("counters", Problem::overloaded().because(error)),
             FlowError::Ledger(LedgerError::Busy) => counted("ledger", Problem::overloaded()),
-            FlowError::Ledger(LedgerError::Corrupt { .. }) => Problem::internal().because(error),
+            FlowError::Ledger(LedgerError::Corrupt { .. }) | FlowError::NoRandomness(_) => Problem::internal().because(error),
             FlowError::Ledger(_) => counted("ledger", Problem::store_unavailable(RETRY_AFTER_SECONDS).because(error)),
             FlowError::Counters(_) => counted("counters", Problem::store_unavailable(RETRY_AFTER_SECONDS).because(error)),
         }

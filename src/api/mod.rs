@@ -34,6 +34,8 @@ pub mod routes;
 pub mod server;
 pub mod top_ups;
 pub mod usage;
+pub mod webhook_deliveries;
+pub mod webhook_endpoints;
 pub mod wire;
 pub mod workspace_list;
 pub mod workspaces;

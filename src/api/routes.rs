@@ -6,7 +6,7 @@ use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
     api_keys, audit_log, authorize, batch, billing, corrections, events, explain, grants, json, ledger, operations, policies,
-    portal_tokens, providers, reconcile, reservations, usage, workspace_list, workspaces,
+    portal_tokens, providers, reconcile, reservations, usage, webhook_deliveries, webhook_endpoints, workspace_list, workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -97,6 +97,8 @@ pub fn routes() -> Vec<Route> {
         PUT "/v1/admin/models/{id}", unbound, SMALL, policies::put_model;
         GET "/v1/admin/routing", unbound, SMALL, policies::get_routing;
         PUT "/v1/admin/routing", unbound, SMALL, policies::put_routing;
+        GET "/v1/admin/messages", unbound, SMALL, policies::get_messages;
+        PUT "/v1/admin/messages", unbound, SMALL, policies::put_messages;
         GET "/v1/admin/providers", unbound, SMALL, providers::list;
         GET "/v1/admin/providers/{id}", unbound, SMALL, providers::get;
         PUT "/v1/admin/providers/{id}", unbound, SMALL, providers::put;
@@ -118,6 +120,16 @@ pub fn routes() -> Vec<Route> {
         DELETE "/v1/admin/api-keys/{id}", unbound, SMALL, api_keys::delete;
         POST "/v1/admin/api-keys/{id}/rotate", unbound, CREATES_ONE, api_keys::rotate;
         POST "/v1/admin/portal-tokens", Access::scope(Scope::Admin), SMALL, portal_tokens::create;
+        POST "/v1/admin/webhook-endpoints", Access::scope(Scope::Admin), CREATES_ONE, webhook_endpoints::create;
+        GET "/v1/admin/webhook-endpoints", Access::scope(Scope::Admin), SMALL, webhook_endpoints::list;
+        GET "/v1/admin/webhook-endpoints/{id}", Access::scope(Scope::Admin), SMALL, webhook_endpoints::get;
+        PATCH "/v1/admin/webhook-endpoints/{id}", Access::scope(Scope::Admin), SMALL, webhook_endpoints::patch;
+        DELETE "/v1/admin/webhook-endpoints/{id}", Access::scope(Scope::Admin), SMALL, webhook_endpoints::delete;
+        POST "/v1/admin/webhook-endpoints/{id}/rotate", Access::scope(Scope::Admin), CREATES_ONE, webhook_endpoints::rotate;
+        POST "/v1/admin/webhook-endpoints/{id}/test", Access::scope(Scope::Admin), CREATES_ONE, webhook_endpoints::test;
+        POST "/v1/admin/webhook-endpoints/{id}/replay", Access::scope(Scope::Admin), CREATES_ONE, webhook_endpoints::replay;
+        GET "/v1/admin/webhook-deliveries", Access::scope(Scope::Admin), SMALL, webhook_deliveries::list;
+        POST "/v1/admin/webhook-deliveries/{id}/redeliver", Access::scope(Scope::Admin), CREATES_ONE, webhook_deliveries::redeliver;
         GET "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), SMALL, grants::list;
         POST "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), CREATES_ONE, grants::give;
         DELETE "/v1/admin/workspaces/{id}/grants/{grant}", Access::scope(Scope::Admin), SMALL, grants::void;

@@ -20,7 +20,7 @@ use crate::flow::usage::Forecast;
 use crate::flow::workspace::Told;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use serde::de::Error as _;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -379,7 +379,7 @@ pub async fn patch(call: Call) -> Answer {
 }
 
 /// The document after a merge, refused as the flow refuses.
-fn merged(document: Value) -> Result<WorkspaceBody, FlowError> {
+pub(super) fn merged<T: DeserializeOwned>(document: Value) -> Result<T, FlowError> {
     json::from_value(document).map_err(|problem: Problem| {
         let found = problem.errors().first();
         let (pointer, detail) = found.map_or_else(Default::default, |found| (found.pointer.clone(), found.detail.clone()));
@@ -391,7 +391,7 @@ fn merged(document: Value) -> Result<WorkspaceBody, FlowError> {
 }
 
 /// RFC 7396.
-fn merge(target: &mut Value, patch: &Map<String, Value>) {
+pub(super) fn merge(target: &mut Value, patch: &Map<String, Value>) {
     if !target.is_object() {
         *target = Value::Object(Map::new());
     }

@@ -236,7 +236,7 @@ pub(super) fn rebuild_counters(settings: &Settings) -> Result<ExitCode, Failure>
         return Ok(ExitCode::SUCCESS);
     }
     actix_web::rt::System::new().block_on(async {
-        let service = serve::service(settings).await?;
+        let service = serve::service(settings, None).await?;
         let progress = bar();
         let rebuilt = crate::flow::rebuild::all(&service, |sums| progress.set_position(sums)).await?;
         progress.finish_and_clear();

@@ -7,8 +7,12 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::data_dir::{self, Lock};
 use crate::config::{Secret, Settings, SigningKey};
 use crate::counters::redis::RedisSettings;
+use crate::decision::address::Range;
+use crate::decision::webhook::retry::Schedule;
+use crate::decision::webhook::seal::SealKey;
 use crate::flow::billing::BillingOptions;
-use crate::flow::{Options, Service};
+use crate::flow::{Options, Service, WebhookOptions};
+use crate::webhooks::Running;
 use crate::{app, telemetry};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -22,6 +26,7 @@ const FIRST_TOKEN_SECONDS: u32 = 24 * 3600;
 struct Started {
     server: actix_web::dev::Server,
     service: Arc<Service>,
+    webhooks: Running,
     url: String,
     /// Only this machine can reach it.
     is_local: bool,
@@ -39,12 +44,13 @@ async fn start(settings: &Settings, secret: Option<&Secret<SigningKey>>, listen:
     if verifier.seal().is_none() {
         tracing::warn!("there are no API keys and no portal tokens: set WEIR_SECRET_KEY (32 bytes or more) to have them");
     }
-    let service = service(settings).await?;
+    let service = service(settings, secret).await?;
     app::billing::employ(&service, billing::provider(settings, service.clock.clone())?);
     // So that the first request need not wait for it. An issuer that is away is no reason not to start.
     verifier.fetch_keys(service.clock.now()).await;
     let (server, address) = app::serve(service.clone(), verifier, listen)?;
     app::background(&service, Duration::from_secs(settings.policy_poll_seconds.get()));
+    let webhooks = app::deliver(&service)?;
     let url = url(address);
     if let Some(lock) = &mut lock {
         lock.announce(&url)?;
@@ -55,6 +61,7 @@ async fn start(settings: &Settings, secret: Option<&Secret<SigningKey>>, listen:
     Ok(Started {
         server,
         service,
+        webhooks,
         url,
         is_local: address.ip().is_loopback(),
         _lock: lock,
@@ -62,18 +69,25 @@ async fn start(settings: &Settings, secret: Option<&Secret<SigningKey>>, listen:
 }
 
 /// The service of the profile that the settings choose.
-pub(super) async fn service(settings: &Settings) -> Result<Arc<Service>, Failure> {
+pub(super) async fn service(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Result<Arc<Service>, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let options = options(settings, secret);
     Ok(match settings.production() {
-        Some((database, redis)) => {
-            app::production(database, RedisSettings::new(redis), &settings.policies, clock, options(settings)).await?
-        }
-        None => app::embedded(&settings.data_dir, &settings.policies, clock, options(settings)).await?,
+        Some((database, redis)) => app::production(database, RedisSettings::new(redis), &settings.policies, clock, options).await?,
+        None => app::embedded(&settings.data_dir, &settings.policies, clock, options).await?,
     })
 }
 
-/// What these settings say of the parts of a service.
-fn options(settings: &Settings) -> Options {
+/// What these settings say of the parts of a service. `secret` is what it signs credentials with, if it does.
+fn options(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Options {
+    let ranges = settings.webhook_allow_cidrs.as_slice().iter().map(|cidr| Range {
+        address: cidr.address,
+        prefix_bits: cidr.prefix_bits,
+    });
+    let delays = settings.webhook_retry_schedule.as_slice().iter();
+    let delays = delays.map(|seconds| i64::try_from(seconds.get()).unwrap_or(i64::MAX));
+    // The same key as for API keys.
+    let seal = settings.secret_key.as_ref().or(secret);
     // The bounds of the settings are far below what a signed number holds.
     let seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
     Options {
@@ -81,6 +95,11 @@ fn options(settings: &Settings) -> Options {
             window_seconds: seconds(settings.billing_window_seconds.get()),
             seal_after_seconds: seconds(settings.billing_seal_after_seconds.get()),
             late_after_seconds: seconds(settings.billing_late_after_seconds.get()),
+        },
+        webhooks: WebhookOptions {
+            allowed: ranges.collect(),
+            schedule: Schedule(delays.collect()),
+            seal: seal.map(|key| Arc::new(SealKey::new(key.expose().as_bytes()))),
         },
     }
 }
@@ -113,15 +132,21 @@ pub(super) fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
             say(greeting(settings, secret, &started.url))?;
         }
         let Started {
-            server, service, _lock, ..
+            server,
+            service,
+            webhooks,
+            _lock,
+            ..
         } = started;
-        let handle = server.handle();
+        let (handle, closer) = (server.handle(), webhooks.closer());
         tokio::spawn(async move {
             stop_signal().await;
             tracing::info!("stopping: new connections are refused, running requests are answered");
+            closer.close();
             handle.stop(true).await;
         });
         server.await?;
+        webhooks.stop().await;
         // What was decided last; the ledger takes it as long as it is open.
         crate::flow::decided::flush_all(&service).await.ok();
         if let Some(desk) = service.billing.desk() {
@@ -190,6 +215,7 @@ pub(super) fn replay(settings: &Settings, args: &ReplayArgs) -> Result<ExitCode,
         let Started {
             server,
             service,
+            webhooks,
             url,
             _lock,
             ..
@@ -214,6 +240,7 @@ pub(super) fn replay(settings: &Settings, args: &ReplayArgs) -> Result<ExitCode,
         say(format_args!("ledger       {} sums differ from their entries", differences.len()))?;
         handle.stop(true).await;
         server.await??;
+        webhooks.stop().await;
         service.ledger.close().await;
         outcome(good && differences.is_empty())
     })

@@ -6,7 +6,6 @@ use super::settings::Settings;
 pub(super) fn unused(settings: &Settings) -> Vec<String> {
     let rows = [
         (settings.embeddings_url.is_some(), "WEIR_EMBEDDINGS_URL"),
-        (!settings.webhook_allow_cidrs.as_slice().is_empty(), "WEIR_WEBHOOK_ALLOW_CIDRS"),
         (settings.stripe_webhook_secret.is_some(), "WEIR_STRIPE_WEBHOOK_SECRET"),
     ];
     rows.iter()

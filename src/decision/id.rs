@@ -250,6 +250,49 @@ impl AuditId {
     }
 }
 
+/// Something that happened and is told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(u128);
+
+impl EventId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
+/// Where somebody is told of events.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WebhookEndpointId(u128);
+
+impl WebhookEndpointId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
+/// An event on its way to one endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId(u128);
+
+impl DeliveryId {
+    /// Of this event to this endpoint, put on its way at `at`. Sorts by that, to the millisecond.
+    pub fn of(endpoint: WebhookEndpointId, event: EventId, at: Timestamp) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(endpoint.0.to_be_bytes());
+        hash.update(event.0.to_be_bytes());
+        let mut random = [0u8; 10];
+        random.copy_from_slice(&hash.finalize()[..10]);
+        let millis = u64::try_from(at.micros() / 1_000).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().as_u128())
+    }
+
+    /// Sorts before every id that is made at `at` or later.
+    pub const fn first_at(at: Timestamp) -> Self {
+        let millis = at.micros() / 1_000;
+        Self(if millis > 0 { (millis as u128) << 80 } else { 0 })
+    }
+}
+
 impl EntryId {
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid.as_u128())
@@ -333,6 +376,9 @@ prefixed! {
     GrantId, "grt_", "a grant id";
     BatchId, "bat_", "a batch id";
     AuditId, "aud_", "an id of the audit log";
+    WebhookEndpointId, "whe_", "a webhook endpoint id";
+    DeliveryId, "whd_", "a webhook delivery id";
+    EventId, "evt_", "an event id";
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Pure rules. Does no I/O, is never async, reads no clock and no chance, imports no other folder of this crate.
 
+pub mod address;
 pub mod amount;
 pub mod api_key;
 pub mod ask;
@@ -9,6 +10,7 @@ pub mod correction;
 pub mod counter;
 pub mod entry;
 pub mod estimate;
+pub mod event;
 pub mod explain;
 pub mod facts;
 pub mod finding;
@@ -40,4 +42,5 @@ pub mod tokens;
 pub mod usage;
 pub mod value;
 pub mod verdict;
+pub mod webhook;
 pub mod workspace;

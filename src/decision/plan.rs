@@ -3,6 +3,7 @@
 use super::amount::{Ratio, Unit};
 use super::catalogue::Model;
 use super::id::{BudgetId, Feature, PlanId};
+use super::message::language::Language;
 use super::money::Usd;
 use super::period::PeriodKind;
 use super::pricing::Pricing;
@@ -22,6 +23,8 @@ pub struct Plan {
     pub version: u32,
     pub name: String,
     pub upgrade_url: Option<String>,
+    /// In which language its workspaces are told things, unless a caller accepts another.
+    pub locale: Option<Language>,
     pub allowed_models: Vec<ModelPattern>,
     /// No budget is needed to be allowed.
     pub unlimited: bool,

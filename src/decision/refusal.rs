@@ -97,48 +97,4 @@ impl Refusal {
             Refusal::NoBudget { .. } => Code::NoBudget,
         }
     }
-
-    /// What happened and what to do about it.
-    pub fn message(&self) -> String {
-        match self {
-            Refusal::WorkspaceSuspended(workspace) => {
-                format!("Workspace {workspace} is suspended. Its administrator can have it resumed.")
-            }
-            Refusal::NoPlan(workspace) => {
-                format!(
-                    "Workspace {workspace} has no plan, and there is no default plan. Give it one with PUT /v1/admin/workspaces/{workspace}."
-                )
-            }
-            Refusal::FeatureDisabled {
-                feature,
-                plan,
-                known: true,
-            } => format!("Feature {feature} is not part of plan {plan}."),
-            Refusal::FeatureDisabled {
-                feature,
-                plan,
-                known: false,
-            } => {
-                format!("Plan {plan} does not name feature {feature}, and allows only the features that it names.")
-            }
-            Refusal::ModelNotAllowed { model, plan } => {
-                format!("Plan {plan} does not allow model {model}. Ask for another model, or for auto.")
-            }
-            Refusal::ModelUnpriced { model } => {
-                format!("Model {model} has no price in force, so what it costs is unknown. Add it with PUT /v1/admin/models/{model}.")
-            }
-            Refusal::ContextTooLong {
-                model,
-                input_tokens,
-                max_input_tokens,
-            } => {
-                format!(
-                    "Model {model} reads at most {max_input_tokens} tokens, and the request has {input_tokens}. Shorten it, or ask for another model."
-                )
-            }
-            Refusal::NoBudget { plan, feature } => {
-                format!("Plan {plan} has no budget for feature {feature}, and is not unlimited.")
-            }
-        }
-    }
 }

@@ -10,7 +10,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use decided::DecisionLog;
 use estimator::Estimator;
-pub use options::Options;
+pub use options::{Options, WebhookOptions};
 use providers::Drained;
 use std::sync::Arc;
 use workspace::Workspaces;
@@ -52,6 +52,7 @@ mod since;
 pub mod sweep;
 pub mod usage;
 pub mod verify;
+pub mod webhooks;
 pub mod workspace;
 
 /// How often a write is decided anew when another one was faster; more would mean a fault, not a race.
@@ -69,6 +70,7 @@ pub struct Service {
     pub estimator: Estimator,
     pub decisions: DecisionLog,
     pub billing: billing::Employed,
+    pub messages: webhooks::Messages,
     pub options: Options,
     pub clock: Arc<dyn Clock>,
 }
@@ -86,9 +88,16 @@ impl Service {
             estimator: Estimator::default(),
             decisions: DecisionLog::default(),
             billing: billing::Employed::default(),
+            messages: webhooks::Messages::through(None),
             options,
             clock,
         }
+    }
+
+    /// With what sends to the outside.
+    pub fn with_messenger(mut self, messenger: Box<dyn webhooks::Messenger>) -> Self {
+        self.messages = webhooks::Messages::through(Some(messenger));
+        self
     }
 
     fn entry_id(&self) -> EntryId {
@@ -149,6 +158,8 @@ pub enum FlowError {
     NoSuchVersion(i64),
     #[error("the counters of workspace {0} are being rebuilt and did not come up in time")]
     RebuildTimeout(WorkspaceId),
+    #[error(transparent)]
+    NoRandomness(#[from] crate::clock::NoRandomness),
     #[error(transparent)]
     Counters(#[from] CountersError),
     #[error(transparent)]

@@ -12,6 +12,7 @@ use crate::decision::facts::{Facts, Outcome};
 use crate::decision::id::{DecisionId, ModelId, ReservationId};
 use crate::decision::ladder::{Ladder, NoLadder};
 use crate::decision::limits::Limits;
+use crate::decision::message::Voice;
 use crate::decision::plan::{OnExpiry, Plan};
 use crate::decision::questions;
 use crate::decision::refusal::Refusal;
@@ -39,6 +40,7 @@ impl Prepared<'_> {
 /// A request that has passed every question before the counters.
 pub(super) struct Ready {
     policy: Arc<Policy>,
+    accept_language: Option<Arc<str>>,
     workspace: Arc<Workspace>,
     /// Nobody has seen the workspace before, and a dry run does not create it.
     pub(super) is_new: bool,
@@ -55,6 +57,16 @@ pub(super) struct Compiled {
 }
 
 impl Ready {
+    /// The languages that its caller reads.
+    pub(super) fn accepted(&self) -> Option<&str> {
+        self.accept_language.as_deref()
+    }
+
+    /// In whose words its answer speaks.
+    pub(super) fn voice(&self) -> Voice<'_> {
+        self.policy.voice(self.accepted(), Some(&self.compiled.ladder.plan))
+    }
+
     pub(super) fn named_since(&self) -> Timestamp {
         named_since(&self.policy, &self.workspace)
     }
@@ -134,6 +146,7 @@ impl<'a> Course<'a> {
         match self.compile(plan, None).await? {
             Ok(compiled) => Ok(Prepared::Ready(Box::new(Ready {
                 policy: self.policy,
+                accept_language: self.request.accept_language.clone(),
                 workspace: self.workspace,
                 is_new: self.is_new,
                 compiled,
@@ -150,6 +163,11 @@ impl<'a> Course<'a> {
             Some(plan) => self.compile(&plan, parent).await,
             None => Ok(Err(Refusal::NoPlan(self.workspace.id.clone()))),
         }
+    }
+
+    /// The policy by which it is decided.
+    pub(super) fn policy(&self) -> Arc<Policy> {
+        self.policy.clone()
     }
 
     /// The plan, once it is known.
@@ -236,11 +254,15 @@ impl<'a> Course<'a> {
             return Ok(before);
         }
         let upgrade_url = self.plan.as_ref().and_then(|plan| plan.upgrade_url.as_deref());
-        let mut told = denial(self.decision, verdict::refused(&self.request.ask, &refusal, upgrade_url));
-        let (service, is_dry, decision) = (self.service, self.request.dry_run, self.decision);
+        let voice = self.policy.voice(self.request.accept_language.as_deref(), self.plan.as_deref());
+        let mut told = denial(self.decision, verdict::refused(voice, &self.request.ask, &refusal, upgrade_url));
+        let (service, request, decision) = (self.service, self.request, self.decision);
         let facts = self.facts(refusal);
-        match is_dry {
-            true => told.explain = Some(Box::new(super::explain::explain(service, facts).await?)),
+        match request.dry_run {
+            true => {
+                let accepted = request.accept_language.as_deref();
+                told.explain = Some(Box::new(super::explain::explain(service, facts, accepted).await?));
+            }
             false => service.decisions.deny(decision, facts),
         }
         Ok(told)

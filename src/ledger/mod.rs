@@ -18,6 +18,7 @@
 //! 9. A logged decision is kept until it is pruned: the oldest of its kind first, and none that is neither too old nor too much.
 //! 10. What passes the limit of a budget with grants is paid by them in the transaction that records it, as far as their balances go, in their
 //!     order; no balance is spent twice, and each payment is in the sum's row under its version. What was paid stays paid.
+//! 11. An event is told once, in the transaction of what happened ([`events`]).
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -35,9 +36,11 @@ use billing::BillingLedger;
 use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
+use events::EventLedger;
 use history::PolicyHistory;
 use provider::ProviderLedger;
 use told::ToldLedger;
+use webhooks::WebhookLedger;
 
 pub mod api_keys;
 pub mod audit;
@@ -49,6 +52,7 @@ pub mod correction;
 mod decisions;
 pub mod directory;
 pub mod ends;
+pub mod events;
 mod grant_sql;
 mod grants;
 pub mod history;
@@ -58,6 +62,7 @@ mod record;
 mod sql;
 pub mod sqlite;
 pub mod told;
+pub mod webhooks;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
 pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};
@@ -262,10 +267,12 @@ pub trait Ledger:
     + DecisionLedger
     + DirectoryLedger
     + EndsLedger
+    + EventLedger
     + GrantLedger
     + PolicyHistory
     + ProviderLedger
     + ToldLedger
+    + WebhookLedger
 {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 

@@ -26,6 +26,10 @@ pub fn export(policy: &Policy) -> Result<Sources, serde_saphyr::SerializeError> 
             .object(&ObjectId::billing())
             .map(|object| text(&without_nulls(&object.body)))
             .transpose()?,
+        messages: match one(ObjectId::messages()) {
+            Value::Null => None,
+            messages => Some(text(&messages)?),
+        },
     })
 }
 

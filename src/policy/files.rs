@@ -4,7 +4,8 @@
 
 use super::Policy;
 use super::document::{
-    BillingDocument, Documents, MeterDocument, ModelDocument, ModelsFile, PlanDocument, PlansFile, RoutingDocument, RuleDocument,
+    BillingDocument, Documents, LocaleDocument, MessagesDocument, MeterDocument, ModelDocument, ModelsFile, PlanDocument, PlansFile,
+    RoutingDocument, RuleDocument,
 };
 use super::object::{self, Kind, Object, ObjectId};
 use super::problem::{Fault, Part, Problem};
@@ -22,6 +23,8 @@ pub const PLANS_FILE: &str = "plans.yaml";
 pub const ROUTING_FILE: &str = "routing.yaml";
 /// May be absent: then nothing is said about billing.
 pub const BILLING_FILE: &str = "billing.yaml";
+/// May be missing: Weir brings its own along.
+pub const MESSAGES_FILE: &str = "messages.yaml";
 
 /// The text of a policy's files.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +33,7 @@ pub struct Sources {
     pub plans: String,
     pub routing: String,
     pub billing: Option<String>,
+    pub messages: Option<String>,
 }
 
 /// Something wrong, or doubtful, in a file.
@@ -60,7 +64,7 @@ impl fmt::Display for FileProblems {
 impl std::error::Error for FileProblems {}
 
 impl Sources {
-    /// Reads the files of a directory; all but the one for billing must be there.
+    /// Reads the files of a directory; all but those for billing and messages must be there.
     pub fn read(directory: &Path) -> Result<Self, FileProblems> {
         let mut problems = Vec::new();
         let mut text = |name: &str| {
@@ -76,6 +80,7 @@ impl Sources {
             plans: text(PLANS_FILE),
             routing: text(ROUTING_FILE),
             billing: has_billing.then(|| text(BILLING_FILE)),
+            messages: directory.join(MESSAGES_FILE).exists().then(|| text(MESSAGES_FILE)),
         };
         if problems.is_empty() {
             Ok(sources)
@@ -91,6 +96,7 @@ impl Sources {
             plans: include_str!("../../policies/plans.yaml").to_owned(),
             routing: include_str!("../../policies/routing.yaml").to_owned(),
             billing: Some(include_str!("../../policies/billing.yaml").to_owned()),
+            messages: Some(include_str!("../../policies/messages.yaml").to_owned()),
         }
     }
 
@@ -99,6 +105,7 @@ impl Sources {
             MODELS_FILE => &self.models,
             PLANS_FILE => &self.plans,
             BILLING_FILE => self.billing.as_deref().unwrap_or_default(),
+            MESSAGES_FILE => self.messages.as_deref().unwrap_or_default(),
             _ => &self.routing,
         }
     }
@@ -132,12 +139,17 @@ impl Files {
             Some(_) => Parsed::<BillingDocument, MeterDocument>::new(sources, BILLING_FILE, "meters"),
             None => Parsed::empty(),
         };
+        let told = sources.messages.as_ref();
+        let messages = told.map(|_| Parsed::<MessagesDocument, LocaleDocument>::new(sources, MESSAGES_FILE, "locales"));
         let mut problems = [models.problems.as_slice(), &plans.problems, &routing.problems, &billing.problems].concat();
+        problems.extend(messages.iter().flat_map(|messages| messages.problems.clone()));
         let (models_are_whole, plans_are_whole) = (models.problems.is_empty(), plans.problems.is_empty());
-        let (documents, places) = gather(sources, models, plans, routing, billing);
+        let (documents, places) = gather(sources, models, plans, routing, billing, messages);
+        let lacking = documents.messages.iter().flat_map(compile::messages::missing);
+        problems.extend(lacking.map(|problem| places.trace(&problem)));
         // All that has the right shape is checked, even beside something that has not. Only what it refers to may not be known then.
         let is_certain = |problem: &&Problem| match (&problem.fault, &problem.object) {
-            (Fault::Unknown, Some(object)) if *object == ObjectId::default_plan() => plans_are_whole,
+            (Fault::Unknown, Some(object)) if [ObjectId::default_plan(), ObjectId::messages()].contains(object) => plans_are_whole,
             (Fault::Unknown, Some(object)) if *object == ObjectId::billing() => plans_are_whole && models_are_whole,
             (Fault::Unknown, _) => models_are_whole,
             _ => true,
@@ -232,10 +244,12 @@ fn gather(
     plans: Parsed<PlansFile, PlanDocument>,
     routing: Parsed<RoutingDocument, RuleDocument>,
     billing: Parsed<BillingDocument, MeterDocument>,
+    messages: Option<Parsed<MessagesDocument, LocaleDocument>>,
 ) -> (Documents, Places) {
     let mut objects = HashMap::from([
         (ObjectId::routing(), (ROUTING_FILE, String::new())),
         (ObjectId::billing(), (BILLING_FILE, String::new())),
+        (ObjectId::messages(), (MESSAGES_FILE, String::new())),
         (ObjectId::default_plan(), (PLANS_FILE, "/default_plan".to_owned())),
         (ObjectId::default_price(), (MODELS_FILE, "/default_price".to_owned())),
     ]);
@@ -245,11 +259,17 @@ fn gather(
     for (n, plan) in &plans.items {
         objects.insert(ObjectId::plan(plan.id.as_str()), (PLANS_FILE, format!("/plans/{n}")));
     }
+    let (messages_node, messages) = match messages {
+        Some(messages) => (messages.node, Some((messages.root, messages.items))),
+        None => (None, None),
+    };
+    let locales = messages.iter().flat_map(|(_, items)| items.iter().map(|(n, _)| *n));
     let nodes = [
         (MODELS_FILE, models.node),
         (PLANS_FILE, plans.node),
         (ROUTING_FILE, routing.node),
         (BILLING_FILE, billing.node),
+        (MESSAGES_FILE, messages_node),
     ];
     let places = Places {
         sources: sources.clone(),
@@ -257,6 +277,7 @@ fn gather(
         objects,
         rules: routing.items.iter().map(|(n, _)| *n).collect(),
         meters: billing.items.iter().map(|(n, _)| *n).collect(),
+        locales: locales.collect(),
     };
     let documents = Documents {
         models: models.items.into_iter().map(|(_, model)| (1, model)).collect(),
@@ -270,6 +291,10 @@ fn gather(
         billing: sources.billing.is_some().then(|| BillingDocument {
             meters: billing.items.into_iter().map(|(_, meter)| meter).collect(),
             ..billing.root
+        }),
+        messages: messages.map(|(root, items)| MessagesDocument {
+            locales: items.into_iter().map(|(_, locale)| locale).collect(),
+            ..root
         }),
     };
     (documents, places)
@@ -286,6 +311,8 @@ struct Places {
     rules: Vec<usize>,
     /// The same of meters.
     meters: Vec<usize>,
+    /// The same of languages.
+    locales: Vec<usize>,
 }
 
 impl Places {
@@ -296,12 +323,14 @@ impl Places {
             Some(Kind::Plan) => PLANS_FILE,
             Some(Kind::Routing) => ROUTING_FILE,
             Some(Kind::Billing) => BILLING_FILE,
+            Some(Kind::Messages) => MESSAGES_FILE,
             _ => MODELS_FILE,
         };
         let (file, prefix) = known.map_or((fallback, ""), |(file, prefix)| (*file, prefix.as_str()));
         let pointer = match file {
             ROUTING_FILE => in_list(&problem.pointer, "/rules/", &self.rules),
             BILLING_FILE => in_list(&problem.pointer, "/meters/", &self.meters),
+            MESSAGES_FILE => in_list(&problem.pointer, "/locales/", &self.locales),
             _ => format!("{prefix}{}", problem.pointer),
         };
         FileProblem {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a body is always written from a document that was read, so equal policies have equal bodies whatever their files look like.
 
-use super::document::{BillingDocument, Documents, ModelDocument, PlanDocument, RoutingDocument};
+use super::document::{BillingDocument, Documents, MessagesDocument, ModelDocument, PlanDocument, RoutingDocument};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -13,6 +13,8 @@ use std::fmt;
 pub const ROUTING_ID: &str = "routing";
 /// The id of the one billing object.
 pub const BILLING_ID: &str = "billing";
+/// The id of the one messages object.
+pub const MESSAGES_ID: &str = "messages";
 /// The setting that names the plan of workspaces without one.
 pub const DEFAULT_PLAN_ID: &str = "default_plan";
 /// The setting that holds the price of models that the catalogue does not know.
@@ -27,11 +29,19 @@ pub enum Kind {
     Plan,
     Routing,
     Billing,
+    Messages,
     Settings,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [Kind::Model, Kind::Plan, Kind::Routing, Kind::Billing, Kind::Settings];
+    pub const ALL: [Kind; 6] = [
+        Kind::Model,
+        Kind::Plan,
+        Kind::Routing,
+        Kind::Billing,
+        Kind::Messages,
+        Kind::Settings,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,6 +49,7 @@ impl Kind {
             Kind::Plan => "plan",
             Kind::Routing => "routing",
             Kind::Billing => "billing",
+            Kind::Messages => "messages",
             Kind::Settings => "settings",
         }
     }
@@ -76,6 +87,10 @@ impl ObjectId {
         Self::new(Kind::Billing, BILLING_ID)
     }
 
+    pub fn messages() -> Self {
+        Self::new(Kind::Messages, MESSAGES_ID)
+    }
+
     pub fn default_plan() -> Self {
         Self::new(Kind::Settings, DEFAULT_PLAN_ID)
     }
@@ -88,8 +103,7 @@ impl ObjectId {
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Kind::Routing => f.write_str("routing"),
-            Kind::Billing => f.write_str("billing"),
+            Kind::Routing | Kind::Billing | Kind::Messages => f.write_str(self.kind.as_str()),
             Kind::Settings => f.write_str(&self.id),
             kind => write!(f, "{} {}", kind.as_str(), self.id),
         }
@@ -136,6 +150,10 @@ pub fn billing_body(billing: &BillingDocument) -> Value {
     body(billing)
 }
 
+pub fn messages_body(messages: &MessagesDocument) -> Value {
+    body(messages)
+}
+
 fn body(document: &impl Serialize) -> Value {
     serde_json::to_value(document).expect("documents have text keys and finite numbers only")
 }
@@ -153,6 +171,9 @@ pub fn of_documents(documents: &Documents) -> Vec<Object> {
     add(ObjectId::routing(), routing_body(&documents.routing));
     if let Some(billing) = &documents.billing {
         add(ObjectId::billing(), billing_body(billing));
+    }
+    if let Some(messages) = &documents.messages {
+        add(ObjectId::messages(), messages_body(messages));
     }
     if let Some(plan) = &documents.default_plan {
         add(ObjectId::default_plan(), body(plan));
@@ -194,7 +215,7 @@ pub fn apply_files(current: &[Object], files: &[Object]) -> Vec<Change> {
     };
     let mut changes = diff(current, files);
     changes.retain(|(object, body)| match (body, object.kind) {
-        (Some(_), _) | (None, Kind::Routing | Kind::Billing | Kind::Settings) => true,
+        (Some(_), _) | (None, Kind::Routing | Kind::Billing | Kind::Messages | Kind::Settings) => true,
         (None, Kind::Plan) => named("plans", &object.id),
         (None, Kind::Model) => named("models", &object.id),
     });

@@ -3,6 +3,8 @@
 use crate::billed::{Billed, named};
 use crate::stripe::faults::Fault;
 use serde_json::{Value, json};
+use weir::decision::event::{Audience, EventType};
+use weir::ledger::events::EventQuery;
 
 const BEGIN: &str = "2025-11-21T10:00:00Z";
 const HOUR: i64 = 3_600;
@@ -233,6 +235,15 @@ async fn what_does_not_add_up_is_told_and_counted() {
     let mut found = named(&report);
     found.sort();
     assert_eq!(found, ["cus_one tokens unexplained -100", "cus_two tokens unexplained 11"]);
+    let query = EventQuery {
+        audience: Some(Audience::Operator),
+        kinds: vec![EventType::BillingDifferenceFound],
+        limit: 10,
+        ..EventQuery::default()
+    };
+    billed.reconcile(json!({})).await;
+    let events = billed.app().service.ledger.events(&query).await.expect("events");
+    assert_eq!(events.len(), 2, "each is told once, and to operators: {events:?}");
     let one = billed.reconcile(json!({"workspace_id": "ws_two", "meter": "tokens"})).await;
     assert_eq!(
         (one["lines"].as_array().map(Vec::len), &one["unexplained"]),

@@ -6,7 +6,7 @@ use super::{Failure, say};
 use crate::config::Settings;
 use crate::flow;
 use crate::policy;
-use crate::policy::files::{BILLING_FILE, MODELS_FILE, PLANS_FILE, ROUTING_FILE, Sources};
+use crate::policy::files::{BILLING_FILE, MESSAGES_FILE, MODELS_FILE, PLANS_FILE, ROUTING_FILE, Sources};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,6 +48,7 @@ fn write(directory: &Path, sources: &Sources, force: bool) -> Result<(), Failure
         (ROUTING_FILE, &sources.routing),
     ];
     files.extend(billing.map(|text| (BILLING_FILE, text)));
+    files.extend(sources.messages.iter().map(|text| (MESSAGES_FILE, text)));
     if let Some((name, _)) = files.iter().find(|(name, _)| !force && directory.join(name).exists()) {
         let path = directory.join(name);
         return Err(format!(

@@ -1,9 +1,8 @@
 //! The questions in their order, each with its answer: the first no is the refusal, and none after it was asked.
 
-use super::Explanation;
+use super::{Explanation, words};
 use crate::decision::facts::Outcome;
 use crate::decision::ladder::Way;
-use crate::decision::message;
 use crate::decision::plan::Plan;
 use crate::decision::refusal::Code;
 
@@ -103,7 +102,7 @@ impl Told<'_> {
                 None => format!("The input has {} tokens.", ask.input_tokens),
             }),
             Code::NoBudget => passed(self.budgets(plan)),
-            Code::TooManyOpenReservations if facts.outcome == Outcome::Degraded => (Answer::NotAsked, message::COUNTERS_AWAY.to_owned()),
+            Code::TooManyOpenReservations if facts.outcome == Outcome::Degraded => (Answer::NotAsked, words::COUNTERS_AWAY.to_owned()),
             Code::TooManyOpenReservations => passed(format!(
                 "Fewer than {} reservations are open.",
                 self.plan.map_or(0, |plan| plan.max_open_reservations)
@@ -113,7 +112,7 @@ impl Told<'_> {
                 Answer::NotAsked,
                 "A call of a run draws from its parent's hold, which the budgets count already.".to_owned(),
             ),
-            _ if facts.outcome == Outcome::Degraded || !counted => (Answer::NotAsked, message::COUNTERS_AWAY.to_owned()),
+            _ if facts.outcome == Outcome::Degraded || !counted => (Answer::NotAsked, words::COUNTERS_AWAY.to_owned()),
             Code::NeverFits => passed("No budget rules out every way of serving it.".to_owned()),
             _ => passed(self.fits()),
         }
@@ -145,14 +144,14 @@ impl Told<'_> {
             return (Answer::NotAsked, "The request belongs to no run.".to_owned());
         };
         if facts.outcome == Outcome::Degraded {
-            return (Answer::NotAsked, message::COUNTERS_AWAY.to_owned());
+            return (Answer::NotAsked, words::COUNTERS_AWAY.to_owned());
         }
         let Some((account, units)) = &run.stood else {
             return (Answer::Passed, format!("Run {} had enough left.", run.parent));
         };
         let left = units
             .iter()
-            .map(|unit| message::left_of(*unit, account.left().of(*unit), account.taken.of(*unit)));
+            .map(|unit| words::left_of(*unit, account.left().of(*unit), account.taken.of(*unit)));
         let left = left.collect::<Vec<_>>().join(", ");
         (Answer::Passed, format!("Run {} had left {left}.", run.parent))
     }

@@ -65,7 +65,7 @@ impl World {
     }
 
     fn explain(&self, facts: Facts) -> Explanation {
-        explain(facts, Some(&self.plan), &self.catalogue).expect("a ladder")
+        explain(facts, Some(&self.plan), &self.catalogue, Voice::english()).expect("a ladder")
     }
 
     /// As a store would have decided with these balances, (spent, held) for each counter.
@@ -357,7 +357,7 @@ fn a_refusal_ends_the_questions_and_has_no_rungs() {
         chosen: None,
         ..world.facts(ask(), Outcome::Refused(nobody), Vec::new())
     };
-    let explained = explain(facts, None, &world.catalogue).expect("no ladder is needed");
+    let explained = explain(facts, None, &world.catalogue, Voice::english()).expect("no ladder is needed");
     assert_eq!(
         (explained.plan_version, explained.questions[0].answer, explained.questions[1].answer),
         (None, Answer::Passed, Answer::Refused)
@@ -372,7 +372,7 @@ fn a_degraded_answer_asked_no_counter() {
     assert!(explained.rungs[0].taken && explained.rungs[0].ceilings.is_empty());
     assert_eq!(explained.questions[7].answer, Answer::NotAsked);
     let last = explained.questions.last().expect("questions");
-    assert_eq!((last.answer, last.detail.as_str()), (Answer::NotAsked, message::COUNTERS_AWAY));
+    assert_eq!((last.answer, last.detail.as_str()), (Answer::NotAsked, words::COUNTERS_AWAY));
 }
 
 /// Two enforced budgets with all that a limit can do, and a shadow one.

@@ -13,6 +13,7 @@ pub(super) mod checkpoints;
 pub(super) mod decisions;
 pub(super) mod described;
 pub(super) mod ends;
+pub(super) mod events;
 pub(super) mod grants;
 pub(super) mod history;
 pub(super) mod lists;
@@ -20,6 +21,7 @@ pub(super) mod nodes;
 pub(super) mod posts;
 pub(super) mod random;
 pub(super) mod sums;
+pub(super) mod webhooks;
 
 /// What a ledger brings to be tested: made with nothing in it.
 #[async_trait]
@@ -173,6 +175,26 @@ macro_rules! ledger_contract {
             billing::a_batch_is_sent_again_and_who_wants_it_is_noted,
             billing::batches_are_listed_newest_first_and_added_up,
             billing::whatever_is_recorded_is_told_once_or_named,
+            events::an_event_comes_back_as_it_was_written,
+            events::an_event_happens_once,
+            events::of_racing_writers_of_one_event_one_has_written_it,
+            events::events_wait_until_they_are_handed_on,
+            events::the_events_of_a_workspace_are_numbered_as_they_are_seen,
+            events::events_are_listed_both_ways_in_pages_and_filtered,
+            events::a_budget_at_its_limit_is_due_until_its_end_is_told,
+            events::events_are_pruned_when_they_are_not_needed,
+            webhooks::an_endpoint_comes_back_as_it_was_put,
+            webhooks::an_endpoint_is_put_at_its_version_or_not_at_all,
+            webhooks::of_racing_endpoints_no_more_are_made_than_there_may_be,
+            webhooks::an_event_is_handed_on_once_to_all_who_want_it,
+            webhooks::of_racing_nodes_each_event_is_handed_on_and_claimed_by_one,
+            webhooks::a_claim_runs_out_and_is_noted_by_who_holds_it,
+            webhooks::one_endpoint_has_few_tries_at_once_and_keeps_nobody_waiting,
+            webhooks::a_try_that_fails_is_due_again_at_its_time,
+            webhooks::an_endpoint_that_only_fails_ends_with_an_event,
+            webhooks::what_is_disabled_or_deleted_has_nothing_pending,
+            webhooks::events_are_replayed_and_delivered_again_under_their_ids,
+            webhooks::deliveries_are_listed_filtered_and_forgotten,
             random::whatever_is_posted_every_row_is_the_sum_of_its_entries,
             random::whatever_is_posted_at_once_every_row_is_the_sum_of_its_entries,
         }

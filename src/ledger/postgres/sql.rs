@@ -1,7 +1,11 @@
 //! Statements that only PostgreSQL is asked: it takes any number of rows as arrays.
 
+use crate::ledger::events::events_waiting;
 use crate::ledger::record::{EntryRecord, Record};
 use crate::ledger::sql::{checkpoints_due, columns, standing, standings_where, sum_key};
+
+/// What another taker has in its hands is left to it.
+pub(super) const TAKE_EVENTS: &str = events_waiting!(" FOR UPDATE SKIP LOCKED");
 
 pub(super) const CHECKPOINTS_DUE: &str = checkpoints_due!("standing.entry_occurred_at, ");
 

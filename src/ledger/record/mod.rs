@@ -41,10 +41,12 @@ mod audit;
 mod batch;
 mod decision;
 mod entry;
+mod event;
 mod grant;
 mod provider;
 mod standing;
 mod sum;
+mod webhook;
 mod workspace;
 
 pub(super) use answer::{AnswerRow, hex};
@@ -56,10 +58,14 @@ pub(super) use batch::{
 };
 pub(super) use decision::DecisionRecord;
 pub(super) use entry::{EntryRecord, user_column};
+pub(super) use event::{EventRecord, workspace_column};
 pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
 pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
+pub(super) use webhook::{
+    ClaimedRow, DeliveryRecord, EndpointRecord, QueueRow, read_delivery_id, read_endpoint_id, read_event_id, some_workspace,
+};
 pub(super) use workspace::{ChangedWorkspaceRow, PolicyObjectRecord, PolicyObjectRow, SumVersionRecord, WorkspaceRecord};
 
 /// What can be a row of a statement.

@@ -56,6 +56,10 @@ mod billing;
 mod corrected;
 mod decisions;
 mod describe;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../eventing.rs"]
+mod eventing;
+mod events;
 mod fault;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../granting.rs"]
@@ -95,6 +99,13 @@ mod told;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../told_read.rs"]
 mod told_read;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../webhook_queue_sql.rs"]
+mod webhook_queue_sql;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../webhook_sql.rs"]
+mod webhook_sql;
+mod webhooks;
 mod writer;
 
 /// What the shared reads are asked over.

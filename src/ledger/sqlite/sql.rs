@@ -3,8 +3,12 @@
 //! Their parameters are `?`, since SQLite looks a parameter with a name up among all others, and they say `OR FAIL`, since the writer rolls
 //! the whole batch back itself and SQLite need not prepare to undo a single statement.
 
+use crate::ledger::events::events_waiting;
 use crate::ledger::record::{DecisionRecord, EntryRecord, Record, StandingRecord, SumRecord, SumVersionRecord, UnbornRecord, UseRecord};
 use crate::ledger::sql::{checkpoints_due, columns, spent, standing, standings_where, sum_key, sum_of};
+
+/// The writer is the only one who takes events.
+pub(super) const TAKE_EVENTS: &str = events_waiting!("");
 
 // A batch: what it needs to know.
 

@@ -10,6 +10,7 @@ fn report(models: &str, plans: &str) -> Report {
         plans: plans.to_owned(),
         routing: "rules: []\n".to_owned(),
         billing: None,
+        messages: None,
     };
     check_sources(&sources, Timestamp::parse("2026-11-24T00:00:00Z").expect("a time"))
 }

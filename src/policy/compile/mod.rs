@@ -3,6 +3,7 @@
 //! A check never stops at the first problem. What is built besides is only used when there was none.
 
 mod billing;
+pub mod messages;
 mod model;
 mod plan;
 mod routing;
@@ -15,6 +16,7 @@ use super::object::ObjectId;
 use super::problem::{PROBLEMS_MAX, Problem};
 use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
+use crate::decision::message::Messages;
 use crate::decision::meter::Billing;
 use crate::decision::nearest::nearest;
 use crate::decision::plan::Plan;
@@ -30,6 +32,7 @@ pub struct Compiled {
     pub catalogue: Catalogue,
     pub routing: Routing,
     pub billing: Billing,
+    pub messages: Arc<Messages>,
 }
 
 /// Compiles all documents, or names everything that does not fit.
@@ -42,6 +45,7 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
         Some(billing) => billing::billing(billing, &catalogue, &plans, &mut found),
         None => Billing::default(),
     };
+    let messages = messages::messages(documents, &plans, &mut found);
     if let Some(plan) = &documents.default_plan
         && !plans.contains_key(plan)
     {
@@ -57,6 +61,7 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
         catalogue,
         routing,
         billing,
+        messages,
     })
 }
 

@@ -4,6 +4,7 @@ use super::{Found, LABEL_CHARS_MAX, hint, is_label};
 use crate::decision::amount::{LIMIT_COUNT_MAX, Unit};
 use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
+use crate::decision::message::language::Language;
 use crate::decision::money::{LIMIT_USD_MAX, Usd};
 use crate::decision::plan::{ALERTS_MAX, AtHard, BUDGETS_MAX, Budget, CacheRules, FeatureRules, ModelPattern, Plan, Scope, SoftActions};
 use crate::decision::pointer;
@@ -78,6 +79,7 @@ fn plan(document: &PlanDocument, version: u32, targets: &Targets<'_>, found: &mu
         version,
         name: document.name.clone().unwrap_or_else(|| document.id.to_string()),
         upgrade_url: document.upgrade_url.clone(),
+        locale: document.locale.as_deref().and_then(|tag| locale(tag, found)),
         allowed_models: patterns(&document.allowed_models, found),
         unlimited: document.unlimited,
         unknown_features: document.unknown_features,
@@ -110,6 +112,14 @@ fn words(document: &PlanDocument, found: &mut Found) {
     if document.upgrade_url.as_ref().is_some_and(|url| !is_link(url)) {
         found.value("/upgrade_url", "a link begins with https:// or http:// and has no blanks");
     }
+}
+
+fn locale(tag: &str, found: &mut Found) -> Option<Language> {
+    let language = Language::parse(tag);
+    if language.is_none() {
+        found.value("/locale", format!("{tag:?} is no language tag such as de or pt-BR"));
+    }
+    language
 }
 
 fn patterns(texts: &[String], found: &mut Found) -> Vec<ModelPattern> {

@@ -6,6 +6,7 @@
 
 mod billing;
 mod factor;
+mod messages;
 mod model;
 mod plan;
 mod routing;
@@ -14,6 +15,7 @@ mod shape;
 
 pub use billing::{BillingDocument, MeterDocument, MeterFilterDocument};
 pub use factor::Factor;
+pub use messages::{LocaleDocument, MessagesDocument, NumbersDocument};
 pub use model::{CreditsDocument, ModelDocument, PriceDocument, SourceDocument, StepDocument, Steps};
 pub use plan::{BudgetDocument, CacheDocument, FeatureDocument, OverageDocument, PlanDocument, PricingDocument, SoftAction};
 pub use plan::{CACHE_ENTRIES_MAX, CACHE_TTL_SECONDS_MAX, HOLD_SECONDS_MAX, OPEN_RESERVATIONS_MAX, THROTTLE_MS_MAX};
@@ -57,6 +59,8 @@ pub struct Documents {
     pub routing: RoutingDocument,
     /// `None`: nothing was said about billing, which is no meter and no price.
     pub billing: Option<BillingDocument>,
+    /// `None`: what Weir brings along.
+    pub messages: Option<MessagesDocument>,
 }
 
 #[cfg(test)]

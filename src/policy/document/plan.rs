@@ -44,6 +44,9 @@ pub struct PlanDocument {
     /// Where a denied customer can buy more; `{workspace_id}` is filled in.
     #[serde(default)]
     pub upgrade_url: Option<String>,
+    /// In which language of `messages.yaml` its workspaces are told things, unless a caller accepts another; absent: the default one.
+    #[serde(default)]
+    pub locale: Option<String>,
     /// Globs over model ids, or `tier:NAME`.
     #[serde(default = "all_models")]
     pub allowed_models: Vec<String>,

@@ -153,6 +153,7 @@ prop_compose! {
         (max_open_reservations, min_hold_seconds) in (whole(), whole()),
     ) -> PlanDocument {
         PlanDocument {
+            locale: None,
             id, name, pricing, target_gross_margin, upgrade_url, allowed_models, unlimited, unknown_features, require_user, budgets,
             features, max_open_reservations, min_hold_seconds, on_expiry, on_store_unavailable,
         }
@@ -263,7 +264,8 @@ fn the_least_plan_has_the_defaults_of_the_contract() {
     assert_eq!(
         written,
         json!({
-            "id": "p", "name": null, "pricing": null, "target_gross_margin": null, "upgrade_url": null, "allowed_models": ["*"],
+            "id": "p", "name": null, "pricing": null, "target_gross_margin": null, "upgrade_url": null, "locale": null,
+            "allowed_models": ["*"],
             "unlimited": false, "unknown_features": "allow", "require_user": false,
             "budgets": [{
                 "id": "b", "scope": "workspace", "feature": null, "unit": "tokens", "period": "month", "soft": null, "hard": null,

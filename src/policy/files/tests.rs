@@ -3,6 +3,7 @@
 use super::*;
 use crate::policy::object::ROUTING_ID;
 
+mod messages;
 mod tables;
 
 const MODELS: &str = "\
@@ -30,6 +31,7 @@ fn sources(models: &str, plans: &str, routing: &str) -> Sources {
         plans: plans.to_owned(),
         routing: routing.to_owned(),
         billing: None,
+        messages: None,
     }
 }
 
@@ -59,6 +61,10 @@ fn says_at_mark(file: &str, text: &str, expected: &str) {
         PLANS_FILE => sources(MODELS, &text, ROUTING),
         BILLING_FILE => Sources {
             billing: Some(text),
+            ..sources(MODELS, PLANS, ROUTING)
+        },
+        MESSAGES_FILE => Sources {
+            messages: Some(text),
             ..sources(MODELS, PLANS, ROUTING)
         },
         _ => sources(MODELS, PLANS, &text),

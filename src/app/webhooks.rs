@@ -1,0 +1,54 @@
+//! Webhooks put together: the worker that delivers, and the messenger through which a flow sends a test.
+
+use crate::decision::address::Range;
+use crate::decision::time::Timestamp;
+use crate::decision::webhook::Outgoing;
+use crate::decision::webhook::retry::Attempt;
+use crate::flow::Service;
+use crate::flow::webhooks::Messenger;
+use crate::webhooks::Worker;
+use crate::webhooks::client::{Client, ClientError, Limits};
+use crate::webhooks::dial::{Names, SystemNames};
+use async_trait::async_trait;
+use std::sync::{Arc, OnceLock};
+
+/// The worker of a service that resolves names by `names`; whoever makes it drives it, or starts it.
+pub fn worker(service: &Service, names: Arc<dyn Names>, limits: Limits) -> Result<Worker, ClientError> {
+    let options = &service.options.webhooks;
+    let client = Arc::new(Client::new(names, &options.allowed, limits)?);
+    let (ledger, clock) = (service.ledger.clone(), service.clock.clone());
+    Ok(Worker::new(ledger, clock, client, options.schedule.clone(), options.seal.clone()))
+}
+
+/// What sends tests. Its client is made when it is needed first: most processes never do.
+pub(super) struct LazyMessenger {
+    allowed: Vec<Range>,
+    client: OnceLock<Result<Client, ClientError>>,
+}
+
+impl LazyMessenger {
+    pub(super) fn new(allowed: Vec<Range>) -> Self {
+        Self {
+            allowed,
+            client: OnceLock::new(),
+        }
+    }
+}
+
+#[async_trait]
+impl Messenger for LazyMessenger {
+    async fn send(&self, outgoing: &Outgoing, now: Timestamp) -> Attempt {
+        let make = || Client::new(Arc::new(SystemNames), &self.allowed, Limits::default());
+        match self.client.get_or_init(make) {
+            Ok(client) => client.send(outgoing, now).await,
+            Err(error) => Attempt {
+                at: now,
+                duration_ms: 0,
+                status: None,
+                retry_after_seconds: None,
+                answer: String::new(),
+                error: Some(error.to_string()),
+            },
+        }
+    }
+}

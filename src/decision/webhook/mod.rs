@@ -1,0 +1,186 @@
+//! Webhooks: endpoints that are told of events, and the deliveries that tell them. The format is that of Standard Webhooks.
+
+use super::event::EventType;
+use super::id::{DeliveryId, EventId, WebhookEndpointId, WorkspaceId};
+use super::time::Timestamp;
+use filter::Filter;
+use retry::{Attempt, Disable};
+use seal::{SealKey, Sealed};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sign::Secret;
+
+pub mod filter;
+pub mod retry;
+pub mod seal;
+pub mod sign;
+pub mod url;
+
+/// The most endpoints of a workspace, and of those that are told of all workspaces.
+pub const ENDPOINTS_MAX: usize = 32;
+pub const DESCRIPTION_CHARS_MAX: usize = 256;
+/// The longest time for which a replaced secret goes on to sign.
+pub const OVERLAP_SECONDS_MAX: i64 = 30 * 24 * 3_600;
+
+/// Where a customer's system, or an operator's, is told of events.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Endpoint {
+    pub id: WebhookEndpointId,
+    /// Whose events it is told; `None`: those of all workspaces, and of none.
+    pub workspace: Option<WorkspaceId>,
+    pub url: String,
+    pub events: Vec<Filter>,
+    /// For people.
+    pub description: Option<String>,
+    pub enabled: bool,
+    /// Why and when it was disabled, unless somebody asked for it.
+    pub disabled: Option<(String, Timestamp)>,
+    pub secret: Sealed,
+    pub replaced: Option<Replaced>,
+    pub created_by: String,
+    pub created_at: Timestamp,
+    /// Rises with each change.
+    pub version: u32,
+}
+
+/// A secret that was replaced, and signs beside the new one for a while.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Replaced {
+    pub secret: Sealed,
+    /// Exclusive.
+    pub until: Timestamp,
+}
+
+impl Endpoint {
+    /// With another secret; the one that it has now signs too until `until`, and the one before that no longer.
+    pub fn rotated(&self, secret: Sealed, until: Timestamp) -> Self {
+        Self {
+            secret,
+            replaced: Some(Replaced {
+                secret: self.secret.clone(),
+                until,
+            }),
+            version: self.version + 1,
+            ..self.clone()
+        }
+    }
+
+    /// What its callers are shown, and the audit log: no secret, sealed or not.
+    pub fn document(&self) -> Value {
+        json!({
+            "endpoint_id": self.id,
+            "workspace_id": self.workspace,
+            "url": self.url,
+            "events": self.events.iter().map(Filter::as_str).collect::<Vec<_>>(),
+            "description": self.description,
+            "enabled": self.enabled,
+            "disabled_reason": self.disabled.as_ref().map(|(reason, _)| reason),
+            "replaced_secret_expires_at": self.replaced.as_ref().map(|replaced| replaced.until),
+        })
+    }
+
+    /// Whether it names the event that there is for each use.
+    pub fn wants_usage(&self) -> bool {
+        filter::passes(&self.events, EventType::UsageRecorded)
+    }
+
+    /// What a try at `now` is signed with, newest first; `None`: a secret cannot be opened with this key.
+    pub fn secrets(&self, key: &SealKey, now: Timestamp) -> Option<Vec<Secret>> {
+        let replaced = self.replaced.as_ref().filter(|replaced| now < replaced.until);
+        let sealed = [Some(&self.secret), replaced.map(|replaced| &replaced.secret)];
+        sealed.into_iter().flatten().map(|sealed| key.open(self.id, sealed)).collect()
+    }
+}
+
+/// How a delivery stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// A try is due, or runs.
+    Pending,
+    Delivered,
+    /// No try is left.
+    Failed,
+    /// It is not tried any more, for a reason that is given.
+    Cancelled,
+}
+
+impl State {
+    pub const ALL: [State; 4] = [State::Pending, State::Delivered, State::Failed, State::Cancelled];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            State::Pending => "pending",
+            State::Delivered => "delivered",
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// An event on its way to an endpoint.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Delivery {
+    pub id: DeliveryId,
+    pub endpoint: WebhookEndpointId,
+    /// The endpoint's.
+    pub workspace: Option<WorkspaceId>,
+    /// On every try, and on every replay, the same.
+    pub event: EventId,
+    pub kind: String,
+    /// As it is sent.
+    pub body: String,
+    pub state: State,
+    /// Of what was cancelled.
+    pub reason: Option<String>,
+    pub created_at: Timestamp,
+    /// Of the next try.
+    pub due_at: Timestamp,
+    /// Since it was last put on its way.
+    pub tries: u32,
+    pub last: Option<Attempt>,
+}
+
+/// A request as it leaves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outgoing {
+    pub url: String,
+    pub id: String,
+    pub unix_seconds: i64,
+    pub signatures: String,
+    pub body: String,
+}
+
+impl Outgoing {
+    /// A try at `now`.
+    pub fn new(url: &str, event: EventId, body: &str, secrets: &[Secret], now: Timestamp) -> Self {
+        let (id, unix_seconds) = (event.to_string(), now.micros().div_euclid(1_000_000));
+        Self {
+            url: url.to_owned(),
+            signatures: sign::signatures(secrets, &id, unix_seconds, body),
+            id,
+            unix_seconds,
+            body: body.to_owned(),
+        }
+    }
+}
+
+/// What is told when an endpoint is disabled, in the event and to people.
+pub fn disabled_data(endpoint: &Endpoint, why: Disable, at: Timestamp) -> Value {
+    let words = match why {
+        Disable::Gone => "answered 410 Gone, so it is not tried any more",
+        Disable::OnlyFailures => "has only failed for five days, so it is not tried any more",
+    };
+    json!({
+        "workspace_id": endpoint.workspace,
+        "endpoint_id": endpoint.id,
+        "url": endpoint.url,
+        "reason": why.as_str(),
+        "disabled_at": at,
+        "message": format!("The webhook endpoint {} {words}. What waited for it was cancelled. Enable it once it answers again, and replay what it missed.", endpoint.url),
+    })
+}

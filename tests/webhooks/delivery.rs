@@ -1,0 +1,207 @@
+//! From the event to the answer: what is sent, when it is sent again, and when an endpoint is given up.
+
+use super::receiver::{Manner, answers};
+use super::*;
+use weir::decision::webhook::retry::{FAILING_SECONDS_MAX, SCHEDULE_DEFAULT};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_arrives_signed_and_is_the_same_on_every_try() {
+    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let endpoint = app.endpoint(&receiver.url("/hook"), Some("ws_a")).await;
+    let other = app.endpoint(&receiver.url("/other"), Some("ws_b")).await;
+    let worker = worker_of(&app);
+    receiver.on("/hook", answers(500));
+    let event = app.happen("ws_a").await;
+    assert_eq!(worker.deliver_due().await.expect("the ledger answers"), 1);
+    app.pass_seconds(6);
+    receiver.on("/hook", Manner::Answers(204, "", String::new()));
+    assert_eq!(worker.deliver_due().await.expect("the ledger answers"), 1);
+    app.pass_seconds(1_000_000);
+    assert_eq!(
+        worker.deliver_due().await.expect("the ledger answers"),
+        0,
+        "what arrived is not sent again"
+    );
+
+    let seen = receiver.seen("/hook");
+    assert_eq!(seen.len(), 2);
+    assert!(is_one_event(&seen, event));
+    assert!(
+        seen.iter()
+            .all(|seen| is_signed(seen, &endpoint["secret"]) && !is_signed(seen, &other["secret"]))
+    );
+    assert_eq!(seen[0].header("content-type"), "application/json");
+    let moments: Vec<i64> = seen
+        .iter()
+        .map(|seen| seen.header("webhook-timestamp").parse().expect("seconds"))
+        .collect();
+    assert_eq!(moments[1] - moments[0], 6, "the time is that of the try");
+    let body: Value = serde_json::from_str(&seen[0].body).expect("JSON");
+    assert_eq!(body["type"], "budget.exhausted");
+    assert_eq!(body["timestamp"], "2025-11-21T10:00:00Z");
+    assert_eq!(body["data"]["message"], "naïve \"配额\"");
+    assert_eq!(receiver.seen("/other").len(), 0, "it is another workspace's");
+    let delivery = &app.deliveries(&endpoint).await[0];
+    assert_eq!((&delivery["status"], &delivery["tries"]), (&json!("delivered"), &json!(2)));
+    assert_eq!(
+        (&delivery["event_id"], &delivery["last_try"]["response_status"]),
+        (&json!(event), &json!(204))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_secret_is_rotated_both_sign() {
+    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let old = app.endpoint(&receiver.url("/hook"), Some("ws_a")).await;
+    let new = app.post(&path(&old, "/rotate"), json!({"overlap_seconds": 3600})).await.expect(200);
+    assert_ne!(old["secret"], new["secret"]);
+    let worker = worker_of(&app);
+    for (pass, is_old, signatures) in [(0, true, 2), (3_599, true, 2), (1, false, 1)] {
+        app.pass_seconds(pass);
+        app.happen("ws_a").await;
+        worker.deliver_due().await.expect("the ledger answers");
+        let seen = receiver.seen("/hook").pop().expect("it arrives");
+        assert_eq!((is_signed(&seen, &old["secret"]), is_signed(&seen, &new["secret"])), (is_old, true));
+        assert_eq!(seen.header("webhook-signature").split(' ').count(), signatures);
+    }
+    // One that leaked is gone at once.
+    let last = app.post(&path(&old, "/rotate"), json!({"overlap_seconds": 0})).await.expect(200);
+    app.happen("ws_a").await;
+    worker.deliver_due().await.expect("the ledger answers");
+    let seen = receiver.seen("/hook").pop().expect("it arrives");
+    assert!(is_signed(&seen, &last["secret"]) && !is_signed(&seen, &new["secret"]));
+}
+
+/// Dead for days: each try comes by the schedule and not sooner, then the delivery has failed; the endpoint ends after five days of only
+/// failures, and others are told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_is_dead_for_days_is_tried_by_the_schedule_and_then_disabled() {
+    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let dead = app.endpoint(&receiver.url("/dead"), Some("ws_a")).await;
+    let other = app.endpoint(&receiver.url("/other"), Some("ws_a")).await;
+    receiver.on("/dead", answers(500));
+    let worker = worker_of(&app);
+    let event = app.happen("ws_a").await;
+    worker.deliver_due().await.expect("the ledger answers");
+    for (tries, delay) in (1..).zip(&SCHEDULE_DEFAULT[1..]) {
+        assert_eq!(receiver.seen("/dead").len(), tries);
+        app.pass_seconds(delay - 1);
+        assert_eq!(
+            worker.deliver_due().await.expect("the ledger answers"),
+            0,
+            "try {tries} comes too soon"
+        );
+        // A tenth of jitter at most.
+        app.pass_seconds(delay / 10 + 1);
+        assert_eq!(
+            worker.deliver_due().await.expect("the ledger answers"),
+            1,
+            "try {tries} comes too late"
+        );
+    }
+    let seen = receiver.seen("/dead");
+    assert_eq!(seen.len(), SCHEDULE_DEFAULT.len());
+    assert!(is_one_event(&seen, event));
+    assert_eq!(app.deliveries(&dead).await[0]["status"], "failed");
+    assert_eq!(
+        app.endpoint_now(&dead).await["enabled"],
+        true,
+        "it has not failed for five days yet"
+    );
+
+    app.pass_seconds(FAILING_SECONDS_MAX);
+    app.happen("ws_a").await;
+    app.happen("ws_a").await;
+    worker.deliver_due().await.expect("the ledger answers");
+    let ended = app.endpoint_now(&dead).await;
+    assert_eq!(
+        (&ended["enabled"], &ended["disabled_reason"]),
+        (&json!(false), &json!("only_failures"))
+    );
+    let statuses: HashSet<String> = app.deliveries(&dead).await.iter().map(|one| one["status"].to_string()).collect();
+    assert_eq!(statuses, HashSet::from(["\"failed\"".to_owned(), "\"cancelled\"".to_owned()]));
+    let told = receiver.seen("/other").pop().expect("it is told");
+    let told: Value = serde_json::from_str(&told.body).expect("JSON");
+    assert_eq!(told["type"], "webhook_endpoint.disabled");
+    assert_eq!(told["data"]["endpoint_id"], dead["endpoint_id"]);
+    let records = app.get("/v1/admin/audit-log?action=webhook_endpoint.disable").await.expect(200);
+    assert_eq!(records["data"].as_array().map(Vec::len), Some(1));
+    let before = receiver.seen("/dead").len();
+    app.happen("ws_a").await;
+    worker.deliver_due().await.expect("the ledger answers");
+    assert_eq!(receiver.seen("/dead").len(), before, "it is left alone");
+
+    // It comes back, and gets what it missed.
+    receiver.on("/dead", answers(200));
+    app.patch_endpoint(&dead, json!({"enabled": true})).await.expect(200);
+    let month = json!({"from": "2025-11-21T00:00:00Z", "to": "2025-12-21T00:00:00Z"});
+    let replayed = app.post(&path(&dead, "/replay"), month).await.expect(200);
+    assert_eq!(replayed["deliveries"], 5, "four that happened, and that it was disabled");
+    worker.deliver_due().await.expect("the ledger answers");
+    let seen = receiver.seen("/dead");
+    assert_eq!(seen.len() - before, 5);
+    assert!(
+        seen[before..].iter().any(|seen| seen.header("webhook-id") == event.to_string()),
+        "under the id that it always had"
+    );
+    let after = app.deliveries(&dead).await;
+    assert!(after.iter().all(|one| one["status"] == "delivered"), "{after:?}");
+    assert!(app.deliveries(&other).await.iter().all(|one| one["status"] == "delivered"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_may_ask_for_time_or_to_be_left_alone() {
+    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let busy = app.endpoint(&receiver.url("/busy"), Some("ws_a")).await;
+    receiver.on("/busy", Manner::Answers(503, "Retry-After: 120\r\n", "later".to_owned()));
+    let worker = worker_of(&app);
+    app.happen("ws_a").await;
+    worker.deliver_due().await.expect("the ledger answers");
+    app.pass_seconds(119);
+    assert_eq!(
+        worker.deliver_due().await.expect("the ledger answers"),
+        0,
+        "it asked for two minutes"
+    );
+    app.pass_seconds(20);
+    assert_eq!(worker.deliver_due().await.expect("the ledger answers"), 1);
+
+    receiver.on("/busy", answers(410));
+    app.pass_seconds(2_000);
+    worker.deliver_due().await.expect("the ledger answers");
+    let gone = app.endpoint_now(&busy).await;
+    assert_eq!((&gone["enabled"], &gone["disabled_reason"]), (&json!(false), &json!("gone")));
+    assert_eq!(app.deliveries(&busy).await[0]["reason"], "endpoint_gone");
+    app.pass_seconds(1_000_000);
+    assert_eq!(worker.deliver_due().await.expect("the ledger answers"), 0);
+}
+
+/// The node dies after the receiver has the event and before that is noted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_sent_and_not_noted_is_sent_again_under_the_same_id() {
+    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let endpoint = app.endpoint(&receiver.url("/hook"), Some("ws_a")).await;
+    receiver.on("/hook", Manner::Hangs);
+    let event = app.happen("ws_a").await;
+    let dying = worker_of(&app);
+    let trying = tokio::spawn(async move { dying.deliver_due().await });
+    while receiver.seen("/hook").is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    trying.abort();
+    let app = app.restart().await;
+    receiver.on("/hook", answers(200));
+    let (worker, second) = (worker_of(&app), worker_of(&app));
+    assert_eq!(
+        worker.deliver_due().await.expect("the ledger answers"),
+        0,
+        "as far as anybody knows it runs"
+    );
+    app.pass_seconds(61);
+    let both = tokio::join!(worker.deliver_due(), second.deliver_due());
+    assert_eq!(both.0.expect("the ledger answers") + both.1.expect("the ledger answers"), 1);
+    let seen = receiver.seen("/hook");
+    assert_eq!(seen.len(), 2);
+    assert!(is_one_event(&seen, event));
+    assert_eq!(app.deliveries(&endpoint).await[0]["status"], "delivered");
+}
