@@ -9,10 +9,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &["decision"]),
     ("policy", &["decision", "policy"]),
     ("counters", &["decision", "counters"]),
+    // Exact answers lie beside the counters: the same connections, the same slots.
+    ("cache", &["decision", "cache", "counters"]),
     // A ledger's answer carries the rows that counters copy.
     ("ledger", &["decision", "ledger", "counters"]),
     ("billing", &["decision", "ledger", "clock", "config", "billing"]),
-    ("flow", &["decision", "counters", "ledger", "policy", "flow", "clock"]),
+    ("flow", &["decision", "cache", "counters", "ledger", "policy", "flow", "clock"]),
     ("api", &["decision", "flow", "policy", "api", "telemetry", "clock"]),
     ("webhooks", &["decision", "ledger", "clock", "webhooks"]),
     ("telemetry", &["decision", "config"]),
@@ -35,6 +37,7 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("api/", "sqlx", "handlers touch no store: add a flow"),
     ("api/", ".ledger.", "handlers touch no store: add a flow"),
     ("api/", ".counters.", "handlers touch no store: add a flow"),
+    ("cache/", "sqlx", "what is kept in the database is a matter of the ledger's trait"),
     ("billing/", "sqlx", "senders speak no SQL: add a method to the ledger's trait"),
     ("flow/", "actix", "flows speak no HTTP: let the handler unwrap and wrap"),
     ("flow/", "sqlx", "flows speak no SQL: add a method to the ledger's trait"),
@@ -50,6 +53,7 @@ const MAY_READ_CLOCKS: &[&str] = &["clock.rs"];
 /// Files in which a float may stand: none of them multiplies money by it.
 const MAY_USE_FLOATS: &[&str] = &[
     "decision/amount.rs",
+    "decision/canonical.rs",
     "decision/estimate.rs",
     "decision/value.rs",
     "decision/route.rs",

@@ -5,9 +5,9 @@ use super::call::{Answer, Call, answer};
 use super::explain::ExplainOut;
 use super::json::OpenObject;
 use super::problem::Problem;
-use super::wire::{AmountsOut, BudgetOut, ReasonOut, budgets, reasons};
-use crate::decision::amount::Unit;
-use crate::decision::id::{DecisionId, ModelId, RequestId, ReservationId};
+use super::wire::{AmountsOut, BudgetOut, EntryOut, ReasonOut, budgets, reasons};
+use crate::decision::amount::{Ratio, Unit};
+use crate::decision::id::{CacheEntryId, DecisionId, ModelId, RequestId, ReservationId};
 use crate::decision::limits::BudgetView;
 use crate::decision::price::Mode;
 use crate::decision::refusal::{BlockedBy, Code};
@@ -15,11 +15,13 @@ use crate::decision::time::Timestamp;
 use crate::decision::verdict::{self, Action};
 use crate::flow;
 use crate::flow::authorize::{Decision, Permit, Verdict};
+use crate::flow::cache::{Given, HitKind, Status};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fmt::Write;
 use utoipa::ToSchema;
 
@@ -105,20 +107,78 @@ pub struct DenyAnswer<'a> {
     explain: Option<Box<ExplainOut<'a>>>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-pub struct CacheOut {
-    /// hit, miss, off or error.
-    status: &'static str,
+/// The answer to a request whose answer was there already. Nothing is held; there is nothing to settle.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CachedAnswer<'a> {
+    #[schema(example = "cached")]
+    decision: &'static str,
+    #[schema(value_type = String)]
+    decision_id: DecisionId,
+    request_id: &'a str,
+    /// Always null.
+    #[schema(value_type = Option<String>)]
+    reservation_id: Option<ReservationId>,
+    /// The model that made the answer.
+    #[schema(example = "claude-haiku-4-5")]
+    model: &'a str,
+    requested_model: &'a str,
+    cache: HitOut,
+    /// What is in the ledger: no cost, what was avoided, and what counts by the feature's `bill`.
+    entry: EntryOut<'a>,
+    budgets: Vec<BudgetOut<'a>>,
+    plan_id: Option<&'a str>,
+    plan_version: Option<u32>,
 }
 
-impl CacheOut {
-    /// The cache of answers is not built yet: every feature's cache is off, and says so.
-    pub(super) const OFF: CacheOut = CacheOut { status: "off" };
+/// A kept answer that is given again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HitOut {
+    #[schema(example = "hit")]
+    status: &'static str,
+    kind: HitKind,
+    /// Of the prompts' vectors; 1 for an exact hit.
+    #[schema(value_type = f64, minimum = 0, maximum = 1, example = 0.951)]
+    similarity: Ratio,
+    #[schema(value_type = String, example = "cch_019aa2f1c5d77e3c8a8b9a0b1c2d3e4f")]
+    cache_entry_id: CacheEntryId,
+    /// How long ago it was kept.
+    #[schema(example = 31)]
+    age_seconds: i64,
+    /// As the settle brought it.
+    #[schema(value_type = Object)]
+    response: Value,
+}
+
+/// What became of the look into the cache, where the decision is none of it.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct CacheOut {
+    /// miss; off: the plan keeps no answers for such a request; error: the cache could not be asked.
+    #[schema(example = "miss")]
+    status: &'static str,
+    /// Of a miss: nobody else is about to bring this very answer. Who does not lead may wait, and ask again, for as long as a call takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader: Option<bool>,
+}
+
+impl From<Status> for CacheOut {
+    fn from(status: Status) -> Self {
+        let (status, leader) = match status {
+            Status::Off => ("off", None),
+            Status::Error => ("error", None),
+            Status::Miss { leads } => ("miss", Some(leads)),
+        };
+        Self { status, leader }
+    }
+}
+
+/// What is told of the cache to a request that asked it; one that was decided before it was asked found it off.
+pub(super) fn cache_out(asked: bool, decision: &Decision) -> Option<CacheOut> {
+    asked.then(|| decision.cache.unwrap_or(Status::Off).into())
 }
 
 /// May this workspace spend, on which model, how much?
 #[utoipa::path(post, path = "/v1/authorize", tag = "hot path", params(AuthorizeQuery), request_body = AuthorizeRequest,
-    responses((status = 200, description = "Allowed or denied: `decision` tells.", body = AllowAnswer)))]
+    responses((status = 200, description = "Allowed, denied, or answered from the cache: `decision` tells.", body = AllowAnswer)))]
 pub async fn authorize(call: Call) -> Answer {
     let query: AuthorizeQuery = call.query()?;
     if call.body.len() > BODY_BYTES_MAX && !call.json::<OpenObject>()?.contains_key("input") {
@@ -130,7 +190,7 @@ pub async fn authorize(call: Call) -> Answer {
     let ask_id = request.ask.request_id.clone();
     let requested = request.ask.model.clone();
     let decision = flow::authorize::authorize(&call.service, request).await?;
-    let cache = caches.then_some(CacheOut::OFF);
+    let cache = cache_out(caches, &decision);
     Ok(render(
         &decision,
         &ask_id,
@@ -148,6 +208,7 @@ pub async fn authorize(call: Call) -> Answer {
 pub enum DecisionOut<'a> {
     Allow(AllowAnswer<'a>),
     Deny(DenyAnswer<'a>),
+    Cached(CachedAnswer<'a>),
 }
 
 fn render(
@@ -191,6 +252,14 @@ fn render(
             rate_limit(&mut response, &denied.budgets, false, now);
             answer(response, &body)
         }
+        Verdict::Cached(given) => {
+            let mut response = HttpResponse::build(StatusCode::OK);
+            rate_limit(&mut response, &given.budgets, false, now);
+            if decision.replayed {
+                response.insert_header(("Idempotency-Replayed", "true"));
+            }
+            answer(response, &body)
+        }
     }
 }
 
@@ -202,7 +271,7 @@ pub(super) fn decision_out<'a>(
 ) -> DecisionOut<'a> {
     let reservation = match &decision.verdict {
         Verdict::Allowed(permit) => permit.reservation,
-        Verdict::Denied(_) => None,
+        Verdict::Denied(_) | Verdict::Cached(_) => None,
     };
     let explanation = decision.explain.as_ref();
     let explain = explanation.map(|explanation| Box::new(ExplainOut::new(decision.decision, reservation, explanation)));
@@ -221,6 +290,31 @@ pub(super) fn decision_out<'a>(
             cache,
             explain,
         }),
+        Verdict::Cached(given) => DecisionOut::Cached(cached(decision.decision, given, request_id, requested)),
+    }
+}
+
+fn cached<'a>(decision_id: DecisionId, given: &'a Given, request_id: &'a RequestId, requested: &'a ModelId) -> CachedAnswer<'a> {
+    CachedAnswer {
+        decision: "cached",
+        decision_id,
+        request_id: request_id.as_str(),
+        reservation_id: None,
+        model: given.entry.model.as_str(),
+        requested_model: requested.as_str(),
+        cache: HitOut {
+            status: "hit",
+            kind: given.kind,
+            similarity: given.similarity,
+            cache_entry_id: given.cache_entry,
+            age_seconds: given.age_seconds,
+            // It was an object when it was kept.
+            response: serde_json::from_str(&given.response).unwrap_or_default(),
+        },
+        entry: (&given.entry).into(),
+        budgets: budgets(&given.budgets),
+        plan_id: given.plan.as_ref().map(|plan| plan.id.as_str()),
+        plan_version: given.plan.as_ref().map(|plan| plan.version),
     }
 }
 

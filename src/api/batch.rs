@@ -1,7 +1,7 @@
 //! `POST /v1/authorize/batch`: up to a hundred requests at once, each decided by itself and answered in order.
 
 use super::ask::{AuthorizeRequest, request};
-use super::authorize::{CacheOut, DecisionOut, decision_out};
+use super::authorize::{DecisionOut, cache_out, decision_out};
 use super::call::{Answer, Call, ok};
 use super::json;
 use super::problem::{Problem, ProblemBody};
@@ -81,7 +81,7 @@ pub async fn batch(call: Call) -> Answer {
         None => answers.next().map(|((decided, (request_id, requested)), caches)| match decided {
             Ok(decision) => BatchResult {
                 status: 200,
-                decision: Some(decision_out(decision, request_id, requested, caches.then_some(CacheOut::OFF))),
+                decision: Some(decision_out(decision, request_id, requested, cache_out(caches, decision))),
                 error: None,
             },
             Err(problem) => failed(&call, problem),

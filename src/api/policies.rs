@@ -1,4 +1,4 @@
-//! `/v1/admin/plans`, `/v1/admin/models`, `/v1/admin/routing` and `/v1/admin/messages`: the same objects as in the policy files. Each change is a new version.
+//! `/v1/admin/plans`, `models`, `routing`, `messages` and `billing`: the same objects as in the policy files. Each change is a new version.
 
 use super::call::{Answer, Call, answer, ok};
 use super::json::{self, OpenObject};
@@ -7,8 +7,8 @@ use super::problem::Problem;
 use super::reservations::durably;
 use crate::flow;
 use crate::policy::compile::messages::missing;
-use crate::policy::document::{MessagesDocument, ModelDocument, PlanDocument, RoutingDocument};
-use crate::policy::object::{Kind, Object, ObjectId, messages_body, model_body, plan_body, routing_body};
+use crate::policy::document::{BillingDocument, MessagesDocument, ModelDocument, PlanDocument, RoutingDocument};
+use crate::policy::object::{Kind, Object, ObjectId, billing_body, messages_body, model_body, plan_body, routing_body};
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -171,4 +171,18 @@ pub async fn put_messages(call: Call) -> Answer {
         return Err(Problem::unacceptable(lacking.pointer, lacking.detail));
     }
     write(&call, ObjectId::messages(), messages_body(&messages)).await
+}
+
+/// The meters, and the plans that a provider's prices stand for.
+#[utoipa::path(get, path = "/v1/admin/billing", tag = "admin", responses((status = 200, body = BillingDocument)))]
+pub async fn get_billing(call: Call) -> Answer {
+    show(&call, &ObjectId::billing())
+}
+
+/// Replaces the meters, and the plans that a provider's prices stand for.
+#[utoipa::path(put, path = "/v1/admin/billing", tag = "admin", request_body = BillingDocument,
+    responses((status = 200, body = BillingDocument), (status = 201, body = BillingDocument)))]
+pub async fn put_billing(call: Call) -> Answer {
+    let billing: BillingDocument = call.json()?;
+    write(&call, ObjectId::billing(), billing_body(&billing)).await
 }

@@ -61,6 +61,7 @@ pub struct SettleRequest {
     pub feature: Option<Feature>,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub occurred_at: Option<Timestamp>,
+    /// Kept for requests like the one that was authorized, if it asked the cache, succeeded, and is settled in time. Of at most 256 KiB, compressed.
     #[schema(value_type = Option<Object>)]
     pub cache_store: Option<CacheStore>,
 }
@@ -70,7 +71,6 @@ pub struct SettleRequest {
 #[serde(deny_unknown_fields)]
 pub struct CacheStore {
     #[schema(value_type = Object)]
-    #[allow(dead_code, reason = "checked for its shape; kept once there is a cache to keep it in")]
     pub response: OpenObject,
 }
 
@@ -132,6 +132,7 @@ impl SettleRequest {
             user: self.user_id.clone(),
             feature: self.feature.clone(),
             occurred_at: self.occurred_at,
+            response: self.cache_store.as_ref().map(|store| store.response.to_string()),
         }
     }
 }

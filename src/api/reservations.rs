@@ -6,7 +6,7 @@ use super::report::SettleRequest;
 use super::wire::{AmountsOut, BeyondHold, BudgetOut, EntryOut, budgets};
 use crate::decision::amount::Count;
 use crate::decision::ask::HOLD_SECONDS_MAX;
-use crate::decision::id::ReservationId;
+use crate::decision::id::{CacheEntryId, ReservationId};
 use crate::decision::run::Account;
 use crate::decision::time::Timestamp;
 use crate::flow;
@@ -24,6 +24,18 @@ pub struct SettleAnswer<'a> {
     late: bool,
     beyond_hold: BeyondHold,
     budgets: Vec<BudgetOut<'a>>,
+    /// Whether the answer that came with it is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_store: Option<CacheStored>,
+}
+
+/// What became of an answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CacheStored {
+    /// False: its request had not asked the cache or found it off, another family's model answered, it is too large, or the cache is away.
+    stored: bool,
+    #[schema(value_type = Option<String>, example = "cch_019aa2f1c5d77e3c8a8b9a0b1c2d3e4f")]
+    cache_entry_id: Option<CacheEntryId>,
 }
 
 /// A recorded checkpoint of a stream.
@@ -86,6 +98,10 @@ pub async fn settle(call: Call) -> Answer {
         late: settled.late,
         beyond_hold: settled.beyond_hold.into(),
         budgets: budgets(&settled.budgets),
+        cache_store: settled.kept.map(|kept| CacheStored {
+            stored: kept.cache_entry.is_some(),
+            cache_entry_id: kept.cache_entry,
+        }),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The command line: parses, calls, prints. Failures end with one message on stderr that says what to do, and with exit code 1.
 
 mod billing;
+mod cache;
 mod doctor;
 mod explain;
 mod ledger;
@@ -62,6 +63,11 @@ enum Command {
     Prices {
         #[command(subcommand)]
         command: prices::PricesCommand,
+    },
+    /// Measure the cache of answers.
+    Cache {
+        #[command(subcommand)]
+        command: cache::CacheCommand,
     },
     /// Prove the ledger.
     Ledger {
@@ -151,6 +157,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Prices { command } => {
             loaded.check()?;
             prices::prices(settings, &command)
+        }
+        Command::Cache { command } => {
+            loaded.check()?;
+            cache::cache(settings, &command)
         }
         Command::Ledger { command } => {
             loaded.check()?;

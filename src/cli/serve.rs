@@ -11,7 +11,7 @@ use crate::decision::address::Range;
 use crate::decision::webhook::retry::Schedule;
 use crate::decision::webhook::seal::SealKey;
 use crate::flow::billing::BillingOptions;
-use crate::flow::{Options, Service, WebhookOptions};
+use crate::flow::{EmbeddingSettings, Options, Service, SigningSecrets, WebhookOptions};
 use crate::webhooks::Running;
 use crate::{app, telemetry};
 use std::net::SocketAddr;
@@ -90,18 +90,32 @@ fn options(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Options 
     let seal = settings.secret_key.as_ref().or(secret);
     // The bounds of the settings are far below what a signed number holds.
     let seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+    let stripe = settings.stripe_webhook_secret.as_ref();
     Options {
+        embeddings: embeddings(settings),
         billing: BillingOptions {
             window_seconds: seconds(settings.billing_window_seconds.get()),
             seal_after_seconds: seconds(settings.billing_seal_after_seconds.get()),
             late_after_seconds: seconds(settings.billing_late_after_seconds.get()),
         },
+        stripe_webhook_secrets: stripe.and_then(|secret| SigningSecrets::parse(secret.expose().as_str())),
         webhooks: WebhookOptions {
             allowed: ranges.collect(),
             schedule: Schedule(delays.collect()),
             seal: seal.map(|key| Arc::new(SealKey::new(key.expose().as_bytes()))),
         },
     }
+}
+
+/// Where vectors of prompts come from, where the settings say so.
+pub(super) fn embeddings(settings: &Settings) -> Option<EmbeddingSettings> {
+    let (url, model) = settings.embeddings_url.as_ref().zip(settings.embeddings_model.as_ref())?;
+    Some(EmbeddingSettings {
+        url: url.as_str().to_owned(),
+        api_key: settings.embeddings_api_key.as_ref().map(|key| key.expose().as_str().to_owned()),
+        model: model.as_str().to_owned(),
+        timeout: Duration::from_millis(settings.embeddings_timeout_ms.get()),
+    })
 }
 
 /// An address that a browser can be pointed to: "any" is reached by loopback.

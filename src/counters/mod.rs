@@ -303,6 +303,11 @@ pub trait Counters: Send + Sync {
     /// Looks at the store for whoever wants to know whether it is in good order.
     async fn inspect(&self, now: Timestamp) -> Result<Vec<Finding>, CountersError>;
 
+    /// Where values of workspaces that are no counters may lie, if that is a place that nodes share; `None`: this process is all there is.
+    fn beside(&self) -> Option<redis::Beside> {
+        None
+    }
+
     /// How many reservations are open, in all; for gauges, since those that expired and that nobody asked about since are still counted.
     async fn open(&self) -> Result<u64, CountersError>;
 }

@@ -250,6 +250,40 @@ impl AuditId {
     }
 }
 
+/// What a rule of fair use does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FairUseId(u128);
+
+impl FairUseId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
+/// A kept answer: a UUIDv7 whose last 24 bits, which are chance otherwise, name the slot of its workspace.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CacheEntryId(u128);
+
+impl CacheEntryId {
+    pub fn of(workspace: &WorkspaceId, uuid: Uuid) -> Self {
+        let rest = uuid.as_u128() >> SLOT_BITS << SLOT_BITS;
+        Self(rest | u128::from(slot(workspace)))
+    }
+
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+
+    /// The slot of the workspace: stores find the answer by it when only the id is known.
+    pub const fn slot(self) -> u32 {
+        (self.0 & ((1 << SLOT_BITS) - 1)) as u32
+    }
+}
+
 /// Something that happened and is told.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(u128);
@@ -376,9 +410,11 @@ prefixed! {
     GrantId, "grt_", "a grant id";
     BatchId, "bat_", "a batch id";
     AuditId, "aud_", "an id of the audit log";
+    CacheEntryId, "cch_", "the id of a kept answer";
     WebhookEndpointId, "whe_", "a webhook endpoint id";
     DeliveryId, "whd_", "a webhook delivery id";
     EventId, "evt_", "an event id";
+    FairUseId, "fua_", "an id of a fair-use action";
 }
 
 #[cfg(test)]
@@ -406,6 +442,17 @@ mod tests {
         assert_eq!(id("a", "k").slot(), slot(&WorkspaceId::parse("a").expect("a")));
         let uuid = Uuid::from_u128(id("a", "k").0);
         assert_eq!((uuid.get_version_num(), uuid.get_variant()), (8, uuid::Variant::RFC4122));
+    }
+
+    #[test]
+    fn the_id_of_a_kept_answer_is_a_uuid_that_names_the_slot() {
+        let workspace = WorkspaceId::parse("a").expect("a name");
+        let uuid = Uuid::from_u128(0x019a_a2f1_c5d7_7e3c_8a8b_9a0b_1c2d_3e4f);
+        let id = CacheEntryId::of(&workspace, uuid);
+        assert_eq!(id.slot(), slot(&workspace));
+        let made = Uuid::from_u128(id.0);
+        assert_eq!((made.get_version_num(), made.get_variant()), (7, uuid::Variant::RFC4122));
+        assert_eq!(CacheEntryId::parse(&id.to_string()), Ok(id));
     }
 
     #[test]

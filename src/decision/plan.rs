@@ -1,6 +1,7 @@
 //! What a workspace bought: budgets, feature rules and what happens at a limit. Read and checked by `policy`, compiled by `ladder`.
 
 use super::amount::{Ratio, Unit};
+use super::anomaly::Rule;
 use super::catalogue::Model;
 use super::id::{BudgetId, Feature, PlanId};
 use super::message::language::Language;
@@ -31,6 +32,7 @@ pub struct Plan {
     pub unknown_features: UnknownFeatures,
     pub require_user: bool,
     pub budgets: Vec<Budget>,
+    pub fair_use: Vec<Rule>,
     pub features: HashMap<Feature, FeatureRules>,
     pub max_open_reservations: u32,
     pub min_hold_seconds: i64,

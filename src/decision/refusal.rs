@@ -1,6 +1,8 @@
 //! Refusals are values: why a request is denied before any counter is asked. The questions have a fixed order, told by this enum.
 
+use super::anomaly::Action;
 use super::id::{Feature, ModelId, PlanId, WorkspaceId};
+use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Why a request is denied, as callers see it.
@@ -14,6 +16,8 @@ pub enum Code {
     ModelUnpriced,
     ContextTooLong,
     NoBudget,
+    /// A rule of fair use pauses requests for a while.
+    FairUsePause,
     TooManyOpenReservations,
     ParentExhausted,
     NeverFits,
@@ -23,6 +27,8 @@ pub enum Code {
     OverageCharged,
     AnswerCapped,
     Routed,
+    FairUseThrottle,
+    FairUseDowngrade,
 }
 
 impl Code {
@@ -43,6 +49,9 @@ impl Code {
             Code::OverageCharged => "overage_charged",
             Code::AnswerCapped => "answer_capped",
             Code::Routed => "routed",
+            Code::FairUsePause => "fair_use_pause",
+            Code::FairUseThrottle => "fair_use_throttle",
+            Code::FairUseDowngrade => "fair_use_downgrade",
         }
     }
 }
@@ -83,6 +92,8 @@ pub enum Refusal {
         plan: PlanId,
         feature: Feature,
     },
+    /// A rule of fair use pauses requests until its end.
+    FairUse(Box<Action>),
 }
 
 impl Refusal {
@@ -95,6 +106,15 @@ impl Refusal {
             Refusal::ModelUnpriced { .. } => Code::ModelUnpriced,
             Refusal::ContextTooLong { .. } => Code::ContextTooLong,
             Refusal::NoBudget { .. } => Code::NoBudget,
+            Refusal::FairUse(_) => Code::FairUsePause,
+        }
+    }
+
+    /// What stands in the way, and until when where that is known.
+    pub fn blocked(&self) -> (BlockedBy, Option<Timestamp>) {
+        match self {
+            Refusal::FairUse(action) => (BlockedBy::Rate, Some(action.ends_at)),
+            _ => (BlockedBy::Policy, None),
         }
     }
 }

@@ -101,7 +101,7 @@ pub fn exhausted(voice: Voice<'_>, ask: &Ask, ladder: &Ladder, units: &[Unit], a
     // As with budgets: first what is short for every rung, else what is short for the asked model.
     let least = |rung: &Rung| rung.cap.map_or(rung.needs, |cap| cap.amounts(cap.least, rung.needs.requests));
     let least_of = |unit: Unit| ladder.rungs.iter().map(|rung| least(rung).of(unit)).min().unwrap_or(0);
-    let asked = |unit: Unit| ladder.rungs.first().map_or(0, |rung| rung.needs.of(unit));
+    let asked = |unit: Unit| ladder.rungs.get(ladder.asked).map_or(0, |rung| rung.needs.of(unit));
     let short = |need: &dyn Fn(Unit) -> i64| -> Vec<Reason> {
         let short = units.iter().filter(|unit| need(**unit) > account.left().of(**unit));
         short

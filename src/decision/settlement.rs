@@ -150,7 +150,7 @@ fn with_extra(cost: Usd, extra: Usd) -> Result<Usd, CostTooLarge> {
 }
 
 /// What the requested model would have cost without batch or cache. Where it is not in the catalogue (`auto`), the model that ran.
-fn list_cost(
+pub(super) fn list_cost(
     subject: &Subject,
     ran: Option<&Model>,
     pools: &Pools,

@@ -1,5 +1,6 @@
 //! What the caller is told once a store has answered: actions and reasons of an allowed request, or what stands in the way of a denied one.
 
+use super::anomaly::{self, Act};
 use super::ask::Ask;
 use super::counter::Balance;
 use super::id::BudgetId;
@@ -106,6 +107,9 @@ pub fn allowed(voice: Voice<'_>, ask: &Ask, ladder: &Ladder, taken: Taken, befor
     for limited in &ladder.limits.budgets {
         said.soft(limited, before[limited.counter]);
     }
+    for action in &ladder.fair_use {
+        said.fair_use(action, offer.downgraded);
+    }
     if !matches!(offer.step, Step::Asked | Step::AskedPastSoft) {
         said.why_not_asked(before);
     }
@@ -171,7 +175,7 @@ impl Said<'_> {
         let counter = &self.ladder.limits.counters[limited.counter];
         let past_soft = limited.soft_line().is_some_and(|line| before.taken() >= line);
         if budget.shadow {
-            let need = self.ladder.rungs[0].needs.of(budget.unit);
+            let need = self.ladder.rungs[self.ladder.asked].needs.of(budget.unit);
             if limited
                 .overage_line(budget)
                 .is_some_and(|line| before.taken().saturating_add(need) > line)
@@ -207,9 +211,26 @@ impl Said<'_> {
         ));
     }
 
+    /// What rules of fair use do to this answer, or would have done.
+    fn fair_use(&mut self, action: &anomaly::Action, downgraded: bool) {
+        let Some(code) = action.code() else { return };
+        if action.shadow {
+            return self.shadows.push(note(code, None, action.message(self.voice)));
+        }
+        match action.act {
+            Act::Throttle { delay_ms } => {
+                self.delay_ms = self.delay_ms.max(delay_ms);
+                self.act(Action::Throttle, code, None, action.message(self.voice));
+            }
+            // Where nothing cheaper would do the asked model serves, and nothing was changed.
+            Act::Downgrade { .. } if downgraded => self.act(Action::Downgrade, code, None, action.message(self.voice)),
+            Act::Downgrade { .. } | Act::Event | Act::Pause => {}
+        }
+    }
+
     /// Names the hard limits that the asked model would have passed.
     fn why_not_asked(&mut self, before: &[Balance]) {
-        let needs = self.ladder.rungs[0].needs;
+        let needs = self.ladder.rungs[self.ladder.asked].needs;
         for limited in &self.ladder.limits.budgets {
             let limited = &limited.raised(before[limited.counter]);
             let budget = self.ladder.budget(limited);
@@ -271,7 +292,7 @@ pub fn shortages(ladder: &Ladder, balances: &[Balance]) -> Vec<Short> {
         };
         ladder.rungs.iter().map(of_rung).min().unwrap_or(0)
     };
-    let asked = |unit| ladder.rungs[0].needs.of(unit);
+    let asked = |unit| ladder.rungs[ladder.asked].needs.of(unit);
     let short = |need: &dyn Fn(super::amount::Unit) -> i64| -> Vec<Short> {
         let judged = ladder.limits.budgets.iter().enumerate().filter_map(|(place, limited)| {
             let budget = ladder.budget(limited);
@@ -356,11 +377,12 @@ pub fn too_many_open(voice: Voice<'_>, ask: &Ask, ladder: &Ladder, balances: &[B
 }
 
 /// The denial for a refusal: no budget was asked.
-pub fn refused(voice: Voice<'_>, ask: &Ask, refusal: &Refusal, upgrade_url: Option<&str>) -> Denied {
+pub fn refused(voice: Voice<'_>, ask: &Ask, refusal: &Refusal, upgrade_url: Option<&str>, now: Timestamp) -> Denied {
+    let (by, until) = refusal.blocked();
     let upgrade_url = upgrade_url.map(|url| message::upgrade_url(url, &ask.workspace));
     let block = Block {
-        by: BlockedBy::Policy,
-        retry_after_seconds: None,
+        by,
+        retry_after_seconds: until.map(|until| now.seconds_until(until).max(1)),
         upgrade_url,
     };
     let reason = Reason {

@@ -7,7 +7,7 @@ use super::prepare::{Compiled, Prepared, Ready, prepare};
 use super::providers::Drained;
 use super::rebuild::{self, Patience};
 use super::replay::replay;
-use super::{FlowError, Service, dry_run, run};
+use super::{FlowError, Service, cache, dry_run, run};
 use crate::counters::{CountersError, HoldOutcome, HoldRequest};
 use crate::decision::ask::Ask;
 use crate::decision::counter::Balance;
@@ -41,6 +41,8 @@ pub struct Request {
     pub dry_run: bool,
     /// The languages in which its caller would read sentences, as in `Accept-Language`.
     pub accept_language: Option<Arc<str>>,
+    /// Where an answer may be there already.
+    pub cache: Option<Box<cache::Asked>>,
 }
 
 impl Request {
@@ -62,12 +64,24 @@ pub struct Decision {
     pub replayed: bool,
     /// Only of a dry run.
     pub explain: Option<Box<Explanation>>,
+    /// What became of the look into the cache, where the decision is none of it and the cache was asked.
+    pub cache: Option<cache::Status>,
+}
+
+impl Decision {
+    /// The same, having asked the cache in vain. What is told again tells what it told first.
+    pub(super) fn after(mut self, status: Option<cache::Status>) -> Self {
+        self.cache = self.cache.or(status);
+        self
+    }
 }
 
 #[derive(Clone, Debug)]
 pub enum Verdict {
     Allowed(Box<Permit>),
     Denied(Box<Denied>),
+    /// The answer was there already; nothing is held.
+    Cached(Box<cache::Given>),
 }
 
 /// An allowed request with all that its answer tells.
@@ -86,7 +100,12 @@ pub struct Permit {
 /// Decides a request. Denials are answers, not errors.
 pub async fn authorize(service: &Service, request: Request) -> Result<Decision, FlowError> {
     let request = request.avoiding(&service.drained);
-    let ready = match prepare(service, &request).await? {
+    let decided = decide(service, &request).await;
+    cache::told(service, &request, decided).await
+}
+
+async fn decide(service: &Service, request: &Request) -> Result<Decision, FlowError> {
+    let mut ready = match prepare(service, request).await? {
         Prepared::Ready(ready) => ready,
         Prepared::OfRun(course, parent) => return run::authorize(*course, parent).await,
         Prepared::Decided(decision) => return Ok(*decision),
@@ -94,7 +113,12 @@ pub async fn authorize(service: &Service, request: Request) -> Result<Decision, 
     if request.dry_run {
         return dry_run::dry_run(service, &ready).await;
     }
-    let outcome = hold(service, &request, &ready).await;
+    if request.cache.is_some()
+        && let Some(given) = Box::pin(cache::instead(service, request, &mut ready)).await?
+    {
+        return Ok(given);
+    }
+    let outcome = hold(service, request, &ready).await;
     conclude(service, &ready, outcome).await
 }
 
@@ -104,6 +128,7 @@ pub(super) fn denial(decision: DecisionId, denied: Denied) -> Decision {
         verdict: Verdict::Denied(Box::new(denied)),
         replayed: false,
         explain: None,
+        cache: None,
     }
 }
 
@@ -144,13 +169,14 @@ async fn hold(service: &Service, request: &Request, ready: &Ready) -> Result<Hol
 
 /// The decision that follows from what the store answered.
 pub(super) async fn conclude(service: &Service, ready: &Ready, outcome: Result<HoldOutcome, FlowError>) -> Result<Decision, FlowError> {
-    match outcome {
-        Ok(outcome) => answer(service, ready, outcome).await,
+    let decided = match outcome {
+        Ok(outcome) => answer(service, ready, outcome).await?,
         Err(FlowError::Counters(error)) if ready.compiled.ladder.plan.on_store_unavailable == OnStoreUnavailable::Allow => {
-            Ok(degraded(service, &ready.compiled, &error))
+            degraded(service, &ready.compiled, &error)
         }
-        Err(error) => Err(error),
-    }
+        Err(error) => return Err(error),
+    };
+    Ok(decided.after(ready.cache))
 }
 
 async fn answer(service: &Service, ready: &Ready, outcome: HoldOutcome) -> Result<Decision, FlowError> {
@@ -172,6 +198,7 @@ async fn answer(service: &Service, ready: &Ready, outcome: HoldOutcome) -> Resul
                 verdict: Verdict::Allowed(Box::new(permit)),
                 replayed: false,
                 explain: None,
+                cache: None,
             })
         }
         HoldOutcome::Replayed(record) => replay(service, *reservation, &record, ready.accepted()).await,
@@ -270,5 +297,6 @@ pub(super) fn degraded(service: &Service, compiled: &Compiled, error: &CountersE
         verdict: Verdict::Allowed(Box::new(permit)),
         replayed: false,
         explain: None,
+        cache: None,
     }
 }

@@ -6,7 +6,7 @@
 use super::authorize::{Decision, Request, conclude, wanted};
 use super::prepare::{Prepared, Ready, prepare};
 use super::rebuild::{self, Patience};
-use super::{FlowError, Service, run};
+use super::{FlowError, Service, cache, run};
 use crate::counters::{CountersError, HoldOutcome, HoldRequest};
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::id::WorkspaceId;
@@ -21,8 +21,19 @@ pub async fn authorize_all(service: &Service, requests: Vec<Request>) -> Vec<Res
     let requests: Vec<Request> = requests.into_iter().map(|request| request.avoiding(&service.drained)).collect();
     let mut decided: Vec<Option<Result<Decision, FlowError>>> = Vec::with_capacity(requests.len());
     let mut groups: Vec<(&WorkspaceId, Vec<Waiting<'_>>)> = Vec::new();
-    for (place, request) in requests.iter().enumerate() {
-        decided.push(match prepare(service, request).await {
+    let mut prepared = Vec::with_capacity(requests.len());
+    for request in &requests {
+        prepared.push(prepare(service, request).await);
+    }
+    if requests.iter().any(|request| request.cache.is_some()) {
+        let looks = requests
+            .iter()
+            .zip(prepared)
+            .map(|(request, prepared)| or_answered(service, request, prepared));
+        prepared = join_all(looks).await;
+    }
+    for (place, (request, prepared)) in requests.iter().zip(prepared).enumerate() {
+        decided.push(match prepared {
             Ok(Prepared::Decided(decision)) => Some(Ok(*decision)),
             // It draws from its parent, and asks no budget of which others of the batch could take something.
             Ok(Prepared::OfRun(course, parent)) => Some(run::authorize(*course, parent).await),
@@ -45,10 +56,27 @@ pub async fn authorize_all(service: &Service, requests: Vec<Request>) -> Vec<Res
         decided[place] = Some(decision);
     }
     // Each request is in one group or decided before; none is left out.
-    decided
-        .into_iter()
-        .map(|decision| decision.unwrap_or(Err(FlowError::NotFound)))
-        .collect()
+    let decided = decided.into_iter().map(|decision| decision.unwrap_or(Err(FlowError::NotFound)));
+    let told = requests
+        .iter()
+        .zip(decided)
+        .map(|(request, decided)| cache::told(service, request, decided));
+    join_all(told).await
+}
+
+/// The answer that is there already, or the request as it is.
+async fn or_answered<'a>(
+    service: &'a Service,
+    request: &'a Request,
+    prepared: Result<Prepared<'a>, FlowError>,
+) -> Result<Prepared<'a>, FlowError> {
+    match prepared {
+        Ok(Prepared::Ready(mut ready)) if request.cache.is_some() => Ok(match cache::instead(service, request, &mut ready).await? {
+            Some(given) => Prepared::Decided(Box::new(given)),
+            None => Prepared::Ready(ready),
+        }),
+        prepared => prepared,
+    }
 }
 
 /// A request that waits for the counters, with its place in the batch.

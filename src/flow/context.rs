@@ -3,18 +3,21 @@
 //! The answer itself is not kept. It is a pure function of the ask, the policy version, the limits and the balances at the hold, so it is
 //! computed again; only what cannot be computed again is stored.
 
+use super::cache::Ticket;
 use super::{FlowError, Service};
 use crate::decision::amount::Amounts;
+use crate::decision::anomaly::Action;
 use crate::decision::ask::Ask;
 use crate::decision::counter::Balance;
 use crate::decision::facts::{Facts, Outcome, RunFacts};
 use crate::decision::id::{DecisionId, ModelId, ReservationId};
-use crate::decision::ladder::Ladder;
+use crate::decision::ladder::{Ladder, Terms};
 use crate::decision::limits::Limits;
 use crate::decision::settlement::Subject;
 use crate::decision::time::Timestamp;
 use crate::ledger::LedgerError;
 use crate::policy::Policy;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -22,6 +25,10 @@ use std::sync::Arc;
 const LAYOUT: u8 = 2;
 /// Added to it where a context of a run follows, which begins with its [`RunNote`].
 const OF_RUN: u8 = 0x80;
+/// Added where rules of fair use act on it, which follow after the run.
+const UNDER_FAIR_USE: u8 = 0x40;
+/// Added to it where a [`Ticket`] of the cache follows, behind what else there is.
+const OF_CACHE: u8 = 0x20;
 /// The layout before: without the workspace's version, and none of its decisions was logged when it was made.
 const LAYOUT_BEFORE: u8 = 1;
 /// What that layout lacks at its end: version 0, and not logged.
@@ -51,6 +58,12 @@ pub struct Context {
     /// What it is in a run; most requests are of none, so it is stored beside the rest.
     #[serde(skip)]
     pub run: Option<RunNote>,
+    /// What rules of fair use do to it; stored beside the rest, since seldom any does.
+    #[serde(skip)]
+    pub fair_use: Vec<Arc<Action>>,
+    /// Under what its settle keeps the answer; likewise stored beside the rest.
+    #[serde(skip)]
+    pub cache: Option<Box<Ticket>>,
 }
 
 /// What a hold remembers of its run.
@@ -69,12 +82,18 @@ pub enum RunNote {
 impl Context {
     pub fn encode(&self) -> Arc<[u8]> {
         let mut bytes = Vec::with_capacity(BYTES_USUALLY_MAX);
-        match &self.run {
-            None => bytes.push(LAYOUT),
-            Some(run) => {
-                bytes.push(LAYOUT | OF_RUN);
-                bytes = postcard::to_extend(run, bytes).unwrap_or_default();
-            }
+        let of_run = if self.run.is_some() { OF_RUN } else { 0 };
+        let under_fair_use = if self.fair_use.is_empty() { 0 } else { UNDER_FAIR_USE };
+        let of_cache = if self.cache.is_some() { OF_CACHE } else { 0 };
+        bytes.push(LAYOUT | of_run | under_fair_use | of_cache);
+        if let Some(run) = &self.run {
+            bytes = postcard::to_extend(run, bytes).unwrap_or_default();
+        }
+        if !self.fair_use.is_empty() {
+            bytes = postcard::to_extend(&self.fair_use, bytes).unwrap_or_default();
+        }
+        if let Some(ticket) = &self.cache {
+            bytes = postcard::to_extend(ticket, bytes).unwrap_or_default();
         }
         // Writing plain data into memory cannot fail; an empty context would be read back as unreadable, not as something else.
         postcard::to_extend(self, bytes).unwrap_or_default().into()
@@ -88,10 +107,21 @@ impl Context {
         };
         match bytes.split_first() {
             Some((&LAYOUT, rest)) => postcard::from_bytes(rest).map_err(|_| unreadable()),
-            Some((&layout, rest)) if layout == LAYOUT | OF_RUN => {
-                let (run, rest) = postcard::take_from_bytes(rest).map_err(|_| unreadable())?;
-                let context: Self = postcard::from_bytes(rest).map_err(|_| unreadable())?;
-                Ok(Self { run: Some(run), ..context })
+            Some((&layout, rest)) if layout & !(OF_RUN | UNDER_FAIR_USE | OF_CACHE) == LAYOUT => {
+                let read = || {
+                    let (run, rest) = part(layout & OF_RUN != 0, rest)?;
+                    let (fair_use, rest) = part(layout & UNDER_FAIR_USE != 0, rest)?;
+                    let (cache, rest) = part(layout & OF_CACHE != 0, rest)?;
+                    let context: Self = postcard::from_bytes(rest)?;
+                    let fair_use = fair_use.unwrap_or_default();
+                    Ok(Self {
+                        run,
+                        fair_use,
+                        cache,
+                        ..context
+                    })
+                };
+                read().map_err(|_: postcard::Error| unreadable())
             }
             Some((&LAYOUT_BEFORE, rest)) => postcard::from_bytes(&[rest, &LACKED_BEFORE].concat()).map_err(|_| unreadable()),
             _ => Err(unreadable()),
@@ -113,15 +143,12 @@ impl Context {
             Some(RunNote::Draws { .. }) => Arc::default(),
             _ => self.limits.clone(),
         };
-        let ladder = Ladder::build(
-            &self.ask,
-            asked,
-            plan.clone(),
-            &policy.catalogue,
-            limits,
-            self.expected_output,
-            self.authorized_at,
-        );
+        let terms = Terms {
+            expected_output: self.expected_output,
+            fair_use: &self.fair_use,
+            now: self.authorized_at,
+        };
+        let ladder = Ladder::under(&self.ask, asked, plan.clone(), &policy.catalogue, limits, terms);
         let ladder = ladder.map_err(|_| gone())?;
         Ok(super::run::ladder(ladder, self.run.as_ref(), self.authorized_at))
     }
@@ -145,6 +172,7 @@ impl Context {
             before,
             run: self.draws(),
             outcome,
+            fair_use: self.fair_use.clone(),
         }
     }
 
@@ -180,6 +208,15 @@ impl Context {
             late,
         }
     }
+}
+
+/// A part that may stand before the rest.
+fn part<T: DeserializeOwned>(is_there: bool, bytes: &[u8]) -> postcard::Result<(Option<T>, &[u8])> {
+    if !is_there {
+        return Ok((None, bytes));
+    }
+    let (part, rest) = postcard::take_from_bytes(bytes)?;
+    Ok((Some(part), rest))
 }
 
 impl Service {
@@ -229,6 +266,8 @@ mod tests {
             workspace_version: 0,
             logged: false,
             run: None,
+            fair_use: Vec::new(),
+            cache: None,
         };
         let now = context.encode();
         let id = ReservationId::derive(&context.ask.workspace, &context.ask.request_id);

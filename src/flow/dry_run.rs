@@ -29,6 +29,7 @@ pub(super) async fn dry_run(service: &Service, ready: &Ready) -> Result<Decision
                 verdict: Verdict::Allowed(Box::new(permit)),
                 replayed: false,
                 explain: None,
+                cache: None,
             }
         }
         None => denial(context.decision, deny(service, ready, &balances).await?),

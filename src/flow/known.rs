@@ -24,6 +24,8 @@ pub struct Described {
     pub user: Option<UserId>,
     pub feature: Option<Feature>,
     pub occurred_at: Option<Timestamp>,
+    /// The answer, as the JSON text of an object, to be kept for requests like this one.
+    pub response: Option<String>,
 }
 
 /// What is known of a reservation that usage is reported for.

@@ -1,6 +1,7 @@
 //! One verb per file: the order of effects, and what a crash costs at each step. Speaks neither HTTP nor SQL, and holds no rule that
 //! `decision` could hold.
 
+use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::counters::{Counters, CountersError};
 use crate::decision::billing::delivery::Impossible;
@@ -10,7 +11,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use decided::DecisionLog;
 use estimator::Estimator;
-pub use options::{Options, WebhookOptions};
+pub use options::{EmbeddingSettings, Options, SigningSecrets, WebhookOptions};
 use providers::Drained;
 use std::sync::Arc;
 use workspace::Workspaces;
@@ -21,6 +22,7 @@ pub mod audit;
 pub mod authorize;
 pub mod batch;
 pub mod billing;
+pub mod cache;
 pub mod context;
 pub mod correct;
 pub mod decided;
@@ -30,8 +32,11 @@ pub mod expected;
 pub mod expire;
 pub mod explain;
 pub mod extend;
+pub mod fair_use;
 pub mod find;
 pub mod grant;
+pub mod inbound;
+pub mod invoice;
 mod known;
 mod options;
 pub mod policy;
@@ -69,8 +74,10 @@ pub struct Service {
     pub api_keys: api_keys::ApiKeys,
     pub estimator: Estimator,
     pub decisions: DecisionLog,
+    pub fair_use: fair_use::FairUse,
     pub billing: billing::Employed,
     pub messages: webhooks::Messages,
+    pub cache: Cache,
     pub options: Options,
     pub clock: Arc<dyn Clock>,
 }
@@ -78,6 +85,7 @@ pub struct Service {
 impl Service {
     pub fn new(counters: Arc<dyn Counters>, ledger: Arc<dyn Ledger>, policy: Holder, clock: Arc<dyn Clock>, options: Options) -> Self {
         Self {
+            cache: Cache::beside(&*counters, options.embeddings.as_ref()),
             counters,
             ledger,
             policy,
@@ -87,6 +95,7 @@ impl Service {
             api_keys: api_keys::ApiKeys::default(),
             estimator: Estimator::default(),
             decisions: DecisionLog::default(),
+            fair_use: fair_use::FairUse::default(),
             billing: billing::Employed::default(),
             messages: webhooks::Messages::through(None),
             options,
@@ -138,6 +147,8 @@ pub enum FlowError {
     IdempotencyMismatch,
     #[error("the cost passes 1,000,000 USD, the most that one entry may cost")]
     AmountTooLarge,
+    #[error("the invoice passes what can be added up: an amount of more than 64 bits, or more periods than one invoice is made of")]
+    InvoiceTooLarge,
     #[error("{detail}")]
     LimitTooLarge { pointer: String, detail: String },
     #[error("plan {0} counts by user: name user_id")]

@@ -5,12 +5,13 @@ use super::authorize::{Decision, Request, denial, named_since};
 use super::context::{Context, RunNote};
 use super::replay::told_before;
 use super::run::{self, Opened};
-use super::{FlowError, Service, route, workspace};
+use super::{FlowError, Service, cache, route, workspace};
+use crate::decision::anomaly::{self, Action};
 use crate::decision::ask::Ask;
 use crate::decision::counter::Counter;
 use crate::decision::facts::{Facts, Outcome};
 use crate::decision::id::{DecisionId, ModelId, ReservationId};
-use crate::decision::ladder::{Ladder, NoLadder};
+use crate::decision::ladder::{Ladder, NoLadder, Terms};
 use crate::decision::limits::Limits;
 use crate::decision::message::Voice;
 use crate::decision::plan::{OnExpiry, Plan};
@@ -46,6 +47,8 @@ pub(super) struct Ready {
     pub(super) is_new: bool,
     pub(super) compiled: Compiled,
     pub(super) now: Timestamp,
+    /// What became of the look into the cache.
+    pub(super) cache: Option<cache::Status>,
 }
 
 /// A ladder and what its hold will remember.
@@ -54,6 +57,21 @@ pub(super) struct Compiled {
     pub(super) context: Context,
     pub(super) ladder: Ladder,
     pub(super) note: RouteNote,
+}
+
+impl Compiled {
+    /// What the questions have told by now.
+    pub(super) fn seen<'a>(&'a self, policy: &'a Arc<Policy>, now: Timestamp) -> cache::Seen<'a> {
+        cache::Seen {
+            policy,
+            plan: &self.ladder.plan,
+            limits: &self.context.limits,
+            ask: &self.context.ask,
+            chosen: &self.context.chosen,
+            decision: self.context.decision,
+            now,
+        }
+    }
 }
 
 impl Ready {
@@ -65,6 +83,10 @@ impl Ready {
     /// In whose words its answer speaks.
     pub(super) fn voice(&self) -> Voice<'_> {
         self.policy.voice(self.accepted(), Some(&self.compiled.ladder.plan))
+    }
+
+    pub(super) fn seen(&self) -> cache::Seen<'_> {
+        self.compiled.seen(&self.policy, self.now)
     }
 
     pub(super) fn named_since(&self) -> Timestamp {
@@ -85,7 +107,7 @@ impl Ready {
 pub(super) struct Course<'a> {
     pub(super) service: &'a Service,
     pub(super) request: &'a Request,
-    policy: Arc<Policy>,
+    pub(super) policy: Arc<Policy>,
     workspace: Arc<Workspace>,
     is_new: bool,
     pub(super) decision: DecisionId,
@@ -93,6 +115,9 @@ pub(super) struct Course<'a> {
     plan: Option<Arc<Plan>>,
     limits: Option<Arc<Limits>>,
     routed: Option<(Arc<Ask>, ModelId, RouteNote)>,
+    fair_use: Vec<Arc<Action>>,
+    /// What became of the look into the cache, where a call of a run is.
+    pub(super) cache: Option<cache::Status>,
 }
 
 /// Asks the questions before the counters, and compiles the ladder.
@@ -110,6 +135,8 @@ pub(super) async fn prepare<'a>(service: &'a Service, request: &'a Request) -> R
         plan: None,
         limits: None,
         routed: None,
+        fair_use: Vec::new(),
+        cache: None,
     };
     course.run().await
 }
@@ -140,6 +167,11 @@ impl<'a> Course<'a> {
                 .map(|before| Prepared::Decided(Box::new(before)))
                 .ok_or_else(|| FlowError::UserRequired(plan.id.to_string()));
         }
+        let (fair_use, ask) = (&self.service.fair_use, &self.request.ask);
+        if !self.request.dry_run && !plan.fair_use.is_empty() {
+            fair_use.called(plan, ask, self.now, || self.service.clock.uuid());
+        }
+        self.fair_use = fair_use.applying(ask, self.now);
         if let Some(parent) = self.request.parent {
             return Ok(Prepared::OfRun(Box::new(self), parent));
         }
@@ -151,8 +183,12 @@ impl<'a> Course<'a> {
                 is_new: self.is_new,
                 compiled,
                 now: self.now,
+                cache: None,
             }))),
-            Err(refusal) => self.refused(refusal).await.map(Prepared::decided),
+            Err(refusal) => match self.answered(&refusal).await? {
+                Some(given) => Ok(Prepared::decided(given)),
+                None => self.refused(refusal).await.map(Prepared::decided),
+            },
         }
     }
 
@@ -208,6 +244,11 @@ impl<'a> Course<'a> {
             self.routed = Some((ask, chosen, note));
             return Ok(Err(refusal));
         }
+        if let Some(action) = anomaly::pause(&self.fair_use) {
+            let paused = Refusal::FairUse(Box::new(Action::clone(action)));
+            self.routed = Some((ask, chosen, note));
+            return Ok(Err(paused));
+        }
         let expected_output = match ask.max_output_tokens {
             Some(_) => 0,
             None => service
@@ -218,7 +259,12 @@ impl<'a> Course<'a> {
         let note_of_run = run::note(self.request, parent, now);
         let asked_limits = if parent.is_some() { Arc::default() } else { limits.clone() };
         let catalogue = &self.policy.catalogue;
-        let built = Ladder::build(&ask, asked, plan.clone(), catalogue, asked_limits, expected_output, counted_at);
+        let terms = Terms {
+            expected_output,
+            fair_use: &self.fair_use,
+            now: counted_at,
+        };
+        let built = Ladder::under(&ask, asked, plan.clone(), catalogue, asked_limits, terms);
         let ladder = match built {
             Ok(ladder) => run::ladder(ladder, note_of_run.as_ref(), counted_at),
             Err(NoLadder::Refused(refusal)) => return Ok(Err(refusal)),
@@ -239,6 +285,8 @@ impl<'a> Course<'a> {
             logged: !self.request.dry_run && service.decisions.takes_allow(now),
             ask,
             run: note_of_run,
+            fair_use: self.fair_use.clone(),
+            cache: None,
         };
         Ok(Ok(Compiled {
             reservation: ReservationId::derive(&context.ask.workspace, &context.ask.request_id),
@@ -248,6 +296,33 @@ impl<'a> Course<'a> {
         }))
     }
 
+    /// The answer that is there already, where the question that was answered with no comes after the cache is asked.
+    async fn answered(&self, refusal: &Refusal) -> Result<Option<Decision>, FlowError> {
+        let comes_after = matches!(
+            refusal,
+            Refusal::ModelUnpriced { .. } | Refusal::ContextTooLong { .. } | Refusal::NoBudget { .. }
+        );
+        let (Some((ask, chosen, _)), Some(plan), Some(limits)) = (&self.routed, &self.plan, &self.limits) else {
+            return Ok(None);
+        };
+        if !comes_after || self.request.cache.is_none() {
+            return Ok(None);
+        }
+        let seen = cache::Seen {
+            policy: &self.policy,
+            plan,
+            limits,
+            ask,
+            chosen,
+            decision: self.decision,
+            now: self.now,
+        };
+        match Box::pin(cache::look(self.service, self.request, seen)).await? {
+            cache::Looked::Hit(given) => Ok(Some(*given)),
+            cache::Looked::Not(..) => Ok(None),
+        }
+    }
+
     /// The denial for a question that was answered with no, unless the request was allowed before.
     pub(super) async fn refused(self, refusal: Refusal) -> Result<Decision, FlowError> {
         if let Some(before) = told_before(self.service, self.request).await? {
@@ -255,7 +330,10 @@ impl<'a> Course<'a> {
         }
         let upgrade_url = self.plan.as_ref().and_then(|plan| plan.upgrade_url.as_deref());
         let voice = self.policy.voice(self.request.accept_language.as_deref(), self.plan.as_deref());
-        let mut told = denial(self.decision, verdict::refused(voice, &self.request.ask, &refusal, upgrade_url));
+        let mut told = denial(
+            self.decision,
+            verdict::refused(voice, &self.request.ask, &refusal, upgrade_url, self.now),
+        );
         let (service, request, decision) = (self.service, self.request, self.decision);
         let facts = self.facts(refusal);
         match request.dry_run {
@@ -287,6 +365,7 @@ impl<'a> Course<'a> {
             before: Vec::new(),
             run: None,
             outcome: Outcome::Refused(refusal),
+            fair_use: self.fair_use,
         }
     }
 }

@@ -43,5 +43,6 @@ pub(super) async fn replay(
         verdict: Verdict::Allowed(Box::new(permit)),
         replayed: true,
         explain: None,
+        cache: context.cache.as_ref().map(|ticket| ticket.status()),
     })
 }

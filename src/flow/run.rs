@@ -9,7 +9,7 @@ use super::context::{Context, RunNote};
 use super::prepare::{Compiled, Course};
 use super::rebuild::{self, Patience};
 use super::replay::{replay, told_before};
-use super::{FlowError, Service, explain};
+use super::{FlowError, Service, cache, explain};
 use crate::counters::run::{ChildOutcome, ChildRequest, Lending, Run, Unfit};
 use crate::counters::{CountersError, Progress, Record};
 use crate::decision::amount::{Amounts, Unit};
@@ -122,7 +122,7 @@ pub(super) async fn authorize(mut course: Course<'_>, parent: ReservationId) -> 
             }
         };
         match draw(&mut course, &opened).await? {
-            Drawn::Decided(decision) => return Ok(*decision),
+            Drawn::Decided(decision) => return Ok(decision.after(course.cache)),
             Drawn::Refused(refusal) => return course.refused(refusal).await,
             Drawn::Away(error) => return without_counters(course, error).await,
             // Rebuilt meanwhile, or held anew under the same id.
@@ -176,7 +176,7 @@ fn unfit(id: ReservationId, why: Unfit) -> FlowError {
 /// One attempt.
 async fn draw(course: &mut Course<'_>, opened: &Opened) -> Result<Drawn, FlowError> {
     let (service, request) = (course.service, course.request);
-    let compiled = match course.compile_call(Some(opened)).await? {
+    let mut compiled = match course.compile_call(Some(opened)).await? {
         Ok(compiled) => compiled,
         Err(refusal) => return Ok(Drawn::Refused(refusal)),
     };
@@ -185,6 +185,16 @@ async fn draw(course: &mut Course<'_>, opened: &Opened) -> Result<Drawn, FlowErr
     let voice = policy.voice(accepted, Some(&compiled.ladder.plan));
     if request.dry_run {
         return dry_run(service, request, voice, &compiled, opened).await.map(Drawn::decided);
+    }
+    if request.cache.is_some() {
+        let seen = compiled.seen(&course.policy, course.now);
+        match Box::pin(cache::look(service, request, seen)).await? {
+            cache::Looked::Hit(given) => return Ok(Drawn::Decided(given)),
+            cache::Looked::Not(status, ticket) => {
+                course.cache = Some(status);
+                compiled.context.cache = ticket;
+            }
+        }
     }
     let account = account(&opened.record, &opened.context);
     let wanted = ChildRequest {
@@ -275,6 +285,7 @@ fn allow(voice: Voice<'_>, compiled: &Compiled, id: Option<ReservationId>, taken
         verdict: Verdict::Allowed(Box::new(permit)),
         replayed: false,
         explain: None,
+        cache: None,
     }
 }
 

@@ -5,7 +5,7 @@ use super::context::Context;
 pub use super::known::Described;
 use super::known::{Known, know};
 use super::rebuild::{self, Committed};
-use super::{DECIDE_AGAIN_MAX, FlowError, Service, grant, run};
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, cache, grant, run};
 use crate::counters::run::Run;
 use crate::counters::{Applied, Claim, Progress, Record};
 use crate::decision::amount::Amounts;
@@ -30,6 +30,8 @@ pub struct Settled {
     pub late: bool,
     pub beyond_hold: Amounts,
     pub budgets: Vec<BudgetView>,
+    /// What became of the answer that came with it, the first time.
+    pub kept: Option<cache::Kept>,
 }
 
 /// A recorded checkpoint.
@@ -104,7 +106,11 @@ pub async fn settle(
         match service.ledger.post(grant::charged(service, post).await?).await? {
             Posted::Done { rows, purses } => {
                 let committed = Committed { rows, purses };
-                return Ok(settled(service, id, &known, report, entry, committed).await);
+                let mut settled = settled(service, id, &known, report, entry, committed).await;
+                if let Some(response) = &described.response {
+                    settled.kept = Some(Box::pin(cache::keep(service, &known, &settled.entry, response)).await);
+                }
+                return Ok(settled);
             }
             Posted::Stands(now) => standing = Some(*now),
         }
@@ -141,6 +147,7 @@ async fn settled(service: &Service, id: ReservationId, known: &Known, report: &R
             requests,
         );
     }
+    service.fair_use.used(known.plan.as_deref(), &entry, service.clock.now());
     look_back(service, known, &entry);
     let beyond_hold = known.hold.as_ref().map_or(Amounts::ZERO, |(_, held)| entry.counted.beyond(*held));
     Settled {
@@ -149,6 +156,7 @@ async fn settled(service: &Service, id: ReservationId, known: &Known, report: &R
         replayed: false,
         beyond_hold,
         budgets,
+        kept: None,
     }
 }
 
@@ -174,6 +182,7 @@ async fn replayed(service: &Service, id: ReservationId, known: &Known, entry: En
         replayed: true,
         beyond_hold,
         budgets,
+        kept: None,
     })
 }
 

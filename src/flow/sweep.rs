@@ -4,7 +4,7 @@
 //! One node at a time does it. A crash costs one round: the next leader looks back far enough.
 
 use super::verify::by_workspace;
-use super::{FlowError, Service, decided, grant};
+use super::{FlowError, Service, cache, decided, grant};
 use crate::counters::Applied;
 use crate::decision::time::Timestamp;
 use crate::ledger::Lead;
@@ -46,6 +46,7 @@ impl Sweeper {
         self.swept = Some(now);
         if self.rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) {
             decided::prune(service).await?;
+            cache::prune(service).await?;
         }
         self.rounds = self.rounds.wrapping_add(1);
         Ok(rows)

@@ -18,7 +18,8 @@
 //! 9. A logged decision is kept until it is pruned: the oldest of its kind first, and none that is neither too old nor too much.
 //! 10. What passes the limit of a budget with grants is paid by them in the transaction that records it, as far as their balances go, in their
 //!     order; no balance is spent twice, and each payment is in the sum's row under its version. What was paid stays paid.
-//! 11. An event is told once, in the transaction of what happened ([`events`]).
+//! 11. What a billing provider told is handled once, with all that follows from it ([`inbound`]).
+//! 12. An event is told once, in the transaction of what happened ([`events`]).
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -33,11 +34,15 @@ use api_keys::ApiKeyLedger;
 use async_trait::async_trait;
 use audit::{AuditLedger, Audited, By};
 use billing::BillingLedger;
+use cached::CacheLedger;
 use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
 use events::EventLedger;
+use fair_use::FairUseLedger;
 use history::PolicyHistory;
+use inbound::InboundLedger;
+use invoices::InvoiceLedger;
 use provider::ProviderLedger;
 use told::ToldLedger;
 use webhooks::WebhookLedger;
@@ -46,6 +51,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod billing;
 mod billing_sql;
+pub mod cached;
 #[cfg(test)]
 mod contract;
 pub mod correction;
@@ -53,9 +59,12 @@ mod decisions;
 pub mod directory;
 pub mod ends;
 pub mod events;
+pub mod fair_use;
 mod grant_sql;
 mod grants;
 pub mod history;
+pub mod inbound;
+pub mod invoices;
 pub mod postgres;
 pub mod provider;
 mod record;
@@ -263,16 +272,20 @@ pub trait Ledger:
     ApiKeyLedger
     + AuditLedger
     + BillingLedger
+    + CacheLedger
     + CorrectionLedger
     + DecisionLedger
     + DirectoryLedger
     + EndsLedger
     + EventLedger
+    + FairUseLedger
     + GrantLedger
+    + InboundLedger
+    + InvoiceLedger
     + PolicyHistory
     + ProviderLedger
-    + ToldLedger
     + WebhookLedger
+    + ToldLedger
 {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 

@@ -21,10 +21,10 @@ use std::path::Path;
 pub const MODELS_FILE: &str = "models.yaml";
 pub const PLANS_FILE: &str = "plans.yaml";
 pub const ROUTING_FILE: &str = "routing.yaml";
-/// May be absent: then nothing is said about billing.
-pub const BILLING_FILE: &str = "billing.yaml";
 /// May be missing: Weir brings its own along.
 pub const MESSAGES_FILE: &str = "messages.yaml";
+/// May be absent: then nothing is said about billing.
+pub const BILLING_FILE: &str = "billing.yaml";
 
 /// The text of a policy's files.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,8 +32,8 @@ pub struct Sources {
     pub models: String,
     pub plans: String,
     pub routing: String,
-    pub billing: Option<String>,
     pub messages: Option<String>,
+    pub billing: Option<String>,
 }
 
 /// Something wrong, or doubtful, in a file.
@@ -64,7 +64,7 @@ impl fmt::Display for FileProblems {
 impl std::error::Error for FileProblems {}
 
 impl Sources {
-    /// Reads the files of a directory; all but those for billing and messages must be there.
+    /// Reads the files of a directory; all but those for billing and for messages must be there.
     pub fn read(directory: &Path) -> Result<Self, FileProblems> {
         let mut problems = Vec::new();
         let mut text = |name: &str| {
@@ -79,8 +79,8 @@ impl Sources {
             models: text(MODELS_FILE),
             plans: text(PLANS_FILE),
             routing: text(ROUTING_FILE),
-            billing: has_billing.then(|| text(BILLING_FILE)),
             messages: directory.join(MESSAGES_FILE).exists().then(|| text(MESSAGES_FILE)),
+            billing: has_billing.then(|| text(BILLING_FILE)),
         };
         if problems.is_empty() {
             Ok(sources)
@@ -95,8 +95,8 @@ impl Sources {
             models: include_str!("../../policies/models.yaml").to_owned(),
             plans: include_str!("../../policies/plans.yaml").to_owned(),
             routing: include_str!("../../policies/routing.yaml").to_owned(),
-            billing: Some(include_str!("../../policies/billing.yaml").to_owned()),
             messages: Some(include_str!("../../policies/messages.yaml").to_owned()),
+            billing: Some(include_str!("../../policies/billing.yaml").to_owned()),
         }
     }
 
@@ -104,8 +104,8 @@ impl Sources {
         match file {
             MODELS_FILE => &self.models,
             PLANS_FILE => &self.plans,
-            BILLING_FILE => self.billing.as_deref().unwrap_or_default(),
             MESSAGES_FILE => self.messages.as_deref().unwrap_or_default(),
+            BILLING_FILE => self.billing.as_deref().unwrap_or_default(),
             _ => &self.routing,
         }
     }
@@ -139,12 +139,20 @@ impl Files {
             Some(_) => Parsed::<BillingDocument, MeterDocument>::new(sources, BILLING_FILE, "meters"),
             None => Parsed::empty(),
         };
-        let told = sources.messages.as_ref();
-        let messages = told.map(|_| Parsed::<MessagesDocument, LocaleDocument>::new(sources, MESSAGES_FILE, "locales"));
-        let mut problems = [models.problems.as_slice(), &plans.problems, &routing.problems, &billing.problems].concat();
-        problems.extend(messages.iter().flat_map(|messages| messages.problems.clone()));
+        let messages = match sources.messages {
+            Some(_) => Parsed::<MessagesDocument, LocaleDocument>::new(sources, MESSAGES_FILE, "locales"),
+            None => Parsed::empty(),
+        };
+        let mut problems = [
+            models.problems.as_slice(),
+            &plans.problems,
+            &routing.problems,
+            &billing.problems,
+            &messages.problems,
+        ]
+        .concat();
         let (models_are_whole, plans_are_whole) = (models.problems.is_empty(), plans.problems.is_empty());
-        let (documents, places) = gather(sources, models, plans, routing, billing, messages);
+        let (documents, places) = gather(sources, models, plans, routing, (billing, messages));
         let lacking = documents.messages.iter().flat_map(compile::messages::missing);
         problems.extend(lacking.map(|problem| places.trace(&problem)));
         // All that has the right shape is checked, even beside something that has not. Only what it refers to may not be known then.
@@ -243,8 +251,7 @@ fn gather(
     models: Parsed<ModelsFile, ModelDocument>,
     plans: Parsed<PlansFile, PlanDocument>,
     routing: Parsed<RoutingDocument, RuleDocument>,
-    billing: Parsed<BillingDocument, MeterDocument>,
-    messages: Option<Parsed<MessagesDocument, LocaleDocument>>,
+    (billing, messages): (Parsed<BillingDocument, MeterDocument>, Parsed<MessagesDocument, LocaleDocument>),
 ) -> (Documents, Places) {
     let mut objects = HashMap::from([
         (ObjectId::routing(), (ROUTING_FILE, String::new())),
@@ -259,17 +266,12 @@ fn gather(
     for (n, plan) in &plans.items {
         objects.insert(ObjectId::plan(plan.id.as_str()), (PLANS_FILE, format!("/plans/{n}")));
     }
-    let (messages_node, messages) = match messages {
-        Some(messages) => (messages.node, Some((messages.root, messages.items))),
-        None => (None, None),
-    };
-    let locales = messages.iter().flat_map(|(_, items)| items.iter().map(|(n, _)| *n));
     let nodes = [
         (MODELS_FILE, models.node),
         (PLANS_FILE, plans.node),
         (ROUTING_FILE, routing.node),
         (BILLING_FILE, billing.node),
-        (MESSAGES_FILE, messages_node),
+        (MESSAGES_FILE, messages.node),
     ];
     let places = Places {
         sources: sources.clone(),
@@ -277,7 +279,7 @@ fn gather(
         objects,
         rules: routing.items.iter().map(|(n, _)| *n).collect(),
         meters: billing.items.iter().map(|(n, _)| *n).collect(),
-        locales: locales.collect(),
+        locales: messages.items.iter().map(|(n, _)| *n).collect(),
     };
     let documents = Documents {
         models: models.items.into_iter().map(|(_, model)| (1, model)).collect(),
@@ -292,9 +294,9 @@ fn gather(
             meters: billing.items.into_iter().map(|(_, meter)| meter).collect(),
             ..billing.root
         }),
-        messages: messages.map(|(root, items)| MessagesDocument {
-            locales: items.into_iter().map(|(_, locale)| locale).collect(),
-            ..root
+        messages: sources.messages.is_some().then(|| MessagesDocument {
+            locales: messages.items.into_iter().map(|(_, locale)| locale).collect(),
+            ..messages.root
         }),
     };
     (documents, places)
@@ -309,10 +311,10 @@ struct Places {
     objects: HashMap<ObjectId, (&'static str, String)>,
     /// Where each rule stands in its list: rules of a wrong shape are left out before they are compiled.
     rules: Vec<usize>,
-    /// The same of meters.
-    meters: Vec<usize>,
     /// The same of languages.
     locales: Vec<usize>,
+    /// The same of meters.
+    meters: Vec<usize>,
 }
 
 impl Places {
@@ -322,8 +324,8 @@ impl Places {
         let fallback = match object.map(|object| object.kind) {
             Some(Kind::Plan) => PLANS_FILE,
             Some(Kind::Routing) => ROUTING_FILE,
-            Some(Kind::Billing) => BILLING_FILE,
             Some(Kind::Messages) => MESSAGES_FILE,
+            Some(Kind::Billing) => BILLING_FILE,
             _ => MODELS_FILE,
         };
         let (file, prefix) = known.map_or((fallback, ""), |(file, prefix)| (*file, prefix.as_str()));

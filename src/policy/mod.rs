@@ -46,8 +46,8 @@ pub struct Policy {
     pub default_plan: Option<PlanId>,
     pub catalogue: Catalogue,
     pub routing: Routing,
-    pub billing: Billing,
     pub messages: Arc<Messages>,
+    pub billing: Billing,
     objects: BTreeMap<ObjectId, Object>,
 }
 
@@ -71,8 +71,8 @@ impl Policy {
             default_plan: compiled.default_plan,
             catalogue: compiled.catalogue,
             routing: compiled.routing,
-            billing: compiled.billing,
             messages: compiled.messages,
+            billing: compiled.billing,
             objects: objects.into_iter().map(|object| (object.id.clone(), object)).collect(),
         }
     }

@@ -83,12 +83,12 @@ impl ObjectId {
         Self::new(Kind::Routing, ROUTING_ID)
     }
 
-    pub fn billing() -> Self {
-        Self::new(Kind::Billing, BILLING_ID)
-    }
-
     pub fn messages() -> Self {
         Self::new(Kind::Messages, MESSAGES_ID)
+    }
+
+    pub fn billing() -> Self {
+        Self::new(Kind::Billing, BILLING_ID)
     }
 
     pub fn default_plan() -> Self {
@@ -146,12 +146,12 @@ pub fn routing_body(routing: &RoutingDocument) -> Value {
     body(routing)
 }
 
-pub fn billing_body(billing: &BillingDocument) -> Value {
-    body(billing)
-}
-
 pub fn messages_body(messages: &MessagesDocument) -> Value {
     body(messages)
+}
+
+pub fn billing_body(billing: &BillingDocument) -> Value {
+    body(billing)
 }
 
 fn body(document: &impl Serialize) -> Value {
@@ -169,11 +169,11 @@ pub fn of_documents(documents: &Documents) -> Vec<Object> {
         add(ObjectId::plan(plan.id.as_str()), plan_body(plan));
     }
     add(ObjectId::routing(), routing_body(&documents.routing));
-    if let Some(billing) = &documents.billing {
-        add(ObjectId::billing(), billing_body(billing));
-    }
     if let Some(messages) = &documents.messages {
         add(ObjectId::messages(), messages_body(messages));
+    }
+    if let Some(billing) = &documents.billing {
+        add(ObjectId::billing(), billing_body(billing));
     }
     if let Some(plan) = &documents.default_plan {
         add(ObjectId::default_plan(), body(plan));

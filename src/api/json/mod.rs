@@ -4,13 +4,13 @@
 //! arrays, is read once more from a value ([`strict`]), which is stricter and knows places. Invariants: nothing that is returned came from
 //! a body with a doubled name, at any depth, nor was an object ever taken from an array.
 
-pub mod canonical;
 mod media;
 mod scan;
 mod strict;
 mod trouble;
 
 use super::problem::Problem;
+pub use crate::decision::canonical;
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, http::header};
 use serde::de::value::MapAccessDeserializer;
@@ -26,6 +26,8 @@ use std::time::Duration;
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// The longest body of batches, and of authorize with `input`.
 pub const LARGE_BODY_BYTES_MAX: usize = 8 << 20;
+/// The longest event of a billing provider: Stripe's are below a quarter of it.
+pub const EVENT_BYTES_MAX: usize = 256 << 10;
 /// How long a body may take to arrive.
 pub const BODY_SECONDS_MAX: u64 = 30;
 /// How deep objects and arrays may nest.
@@ -58,6 +60,13 @@ impl<'de> Deserialize<'de> for OpenObject {
 impl OpenObject {
     pub fn into_inner(self) -> Map<String, Value> {
         self.0
+    }
+}
+
+impl fmt::Display for OpenObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = serde_json::to_string(&self.0).map_err(|_| fmt::Error)?;
+        f.write_str(&text)
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{bodies, shapes, words};
 use crate::api::problem::{CONTENT_TYPE, ProblemCode, codes_as_markdown};
 use crate::api::routes::routes;
-use crate::policy::document::{ModelDocument, PlanDocument, RoutingDocument};
+use crate::policy::document::{BillingDocument, ModelDocument, PlanDocument, RoutingDocument};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -13,12 +13,12 @@ type Object = Map<String, Value>;
 /// Integers of 64 bits that every reader of JSON takes exactly (RFC 8259, 6).
 const EXACT_MAX: i64 = 9_007_199_254_740_991;
 
-/// What is posted here is answered with one of two bodies.
-const TWO_ANSWERS: [(&str, [&str; 2]); 4] = [
-    ("/v1/authorize", ["AllowAnswer", "DenyAnswer"]),
-    ("/v1/reservations/{id}/settle", ["SettleAnswer", "CheckpointAnswer"]),
-    ("/v1/usage", ["RecordAnswer", "UsageBatchAnswer"]),
-    ("/v1/events", ["RecordAnswer", "UsageBatchAnswer"]),
+/// What is posted here is answered with one of several bodies.
+const SEVERAL_ANSWERS: [(&str, &[&str]); 4] = [
+    ("/v1/authorize", &["AllowAnswer", "DenyAnswer", "CachedAnswer"]),
+    ("/v1/reservations/{id}/settle", &["SettleAnswer", "CheckpointAnswer"]),
+    ("/v1/usage", &["RecordAnswer", "UsageBatchAnswer"]),
+    ("/v1/events", &["RecordAnswer", "UsageBatchAnswer"]),
 ];
 
 /// Whose `Idempotency-Key` is the request id that its reservation is made from, rather than the name of a kept answer.
@@ -29,8 +29,9 @@ pub fn finish(document: &mut Value) {
     shapes::take(&mut document["components"]["schemas"]);
     each_schema(document, flatten);
     bodies::take(document);
-    for (path, names) in TWO_ANSWERS {
-        let answer = json!({"anyOf": names.map(reference)});
+    for (path, names) in SEVERAL_ANSWERS {
+        let references: Vec<Value> = names.iter().map(|name| reference(name)).collect();
+        let answer = json!({"anyOf": references});
         document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["schema"] = answer;
     }
     mapped_denials(document);
@@ -52,6 +53,7 @@ fn take_policies(document: &mut Value) {
     generator.subschema_for::<PlanDocument>();
     generator.subschema_for::<ModelDocument>();
     generator.subschema_for::<RoutingDocument>();
+    generator.subschema_for::<BillingDocument>();
     let schemas = &mut document["components"]["schemas"];
     for (name, mut schema) in generator.take_definitions(true) {
         // An editor wants the default of a member; a caller who leaves it out gets it.

@@ -56,7 +56,7 @@ impl Keys {
         Self { prefix: prefix.to_owned() }
     }
 
-    fn below(&self, tag: usize, rest: std::fmt::Arguments<'_>) -> String {
+    pub(super) fn below(&self, tag: usize, rest: std::fmt::Arguments<'_>) -> String {
         format!("{}{{{}}}{rest}", self.prefix, TAG_TEXTS[tag])
     }
 

@@ -9,6 +9,7 @@
 //! - *Generation*: a group that is missing begins a new one. A hold counts only in the generation in which it was taken.
 //! - *Adoption*: reservations that came back with an old copy are compared with the ledger before their workspace admits anything.
 
+mod beside;
 mod call;
 mod hold;
 mod inspect;
@@ -26,6 +27,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use beside::{Beside, OwnScript};
 pub use settings::{RedisSettings, Unfit};
 
 use super::run::{ChildOutcome, ChildRequest};
@@ -300,6 +302,10 @@ fn reservation(hex: &str) -> Result<ReservationId, Unexpected> {
 
 #[async_trait]
 impl Counters for RedisCounters {
+    fn beside(&self) -> Option<Beside> {
+        Some(self.open_beside())
+    }
+
     async fn hold(&self, request: &HoldRequest) -> Result<HoldOutcome, CountersError> {
         request::check(request).map_err(|why| refused("hold", why))?;
         self.try_hold(request, rand::random()).await.map_err(failed("hold"))

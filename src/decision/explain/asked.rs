@@ -7,7 +7,7 @@ use crate::decision::plan::Plan;
 use crate::decision::refusal::Code;
 
 /// All questions, by the code of their no.
-const ORDER: [Code; 11] = [
+const ORDER: [Code; 12] = [
     Code::WorkspaceSuspended,
     Code::NoPlan,
     Code::FeatureDisabled,
@@ -15,6 +15,7 @@ const ORDER: [Code; 11] = [
     Code::ModelUnpriced,
     Code::ContextTooLong,
     Code::NoBudget,
+    Code::FairUsePause,
     Code::TooManyOpenReservations,
     Code::ParentExhausted,
     Code::NeverFits,
@@ -102,6 +103,11 @@ impl Told<'_> {
                 None => format!("The input has {} tokens.", ask.input_tokens),
             }),
             Code::NoBudget => passed(self.budgets(plan)),
+            Code::FairUsePause => passed(match facts.fair_use.len() {
+                0 => "No rule of fair use acts on it.".to_owned(),
+                1 => "A rule of fair use acts on it, and does not pause it.".to_owned(),
+                n => format!("{n} rules of fair use act on it, and none pauses it."),
+            }),
             Code::TooManyOpenReservations if facts.outcome == Outcome::Degraded => (Answer::NotAsked, words::COUNTERS_AWAY.to_owned()),
             Code::TooManyOpenReservations => passed(format!(
                 "Fewer than {} reservations are open.",

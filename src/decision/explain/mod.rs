@@ -8,7 +8,7 @@ use super::catalogue::Catalogue;
 use super::counter::Counter;
 use super::facts::{Facts, Outcome};
 use super::id::BudgetId;
-use super::ladder::{Builder, Ladder, NoLadder, Offer, Step, Way};
+use super::ladder::{Builder, Ladder, NoLadder, Offer, Step, Terms, Way};
 use super::limits::{BudgetView, Limited};
 use super::message::Voice;
 use super::plan::{AtHard, Plan};
@@ -139,15 +139,15 @@ pub fn explain(facts: Facts, plan: Option<&Arc<Plan>>, catalogue: &Catalogue, vo
     // What was refused before the counters has no ladder to tell of.
     let ladder = match (&facts.outcome, plan, &way) {
         (Outcome::Refused(_), ..) | (_, None, _) | (_, _, None) => None,
-        (_, Some(plan), Some(way)) => Some(Ladder::build(
-            &facts.ask,
-            way.clone(),
-            plan.clone(),
-            catalogue,
-            facts.limits.clone(),
-            facts.expected_output,
-            facts.decided_at,
-        )?),
+        (_, Some(plan), Some(way)) => {
+            let terms = Terms {
+                expected_output: facts.expected_output,
+                fair_use: &facts.fair_use,
+                now: facts.decided_at,
+            };
+            let limits = facts.limits.clone();
+            Some(Ladder::under(&facts.ask, way.clone(), plan.clone(), catalogue, limits, terms)?)
+        }
     };
     let mut explanation = Explanation {
         code: None,
@@ -177,6 +177,7 @@ fn skipped(facts: &Facts, plan: &Plan, way: &Way, ladder: &Ladder, catalogue: &C
         plan,
         limits: &facts.limits,
         wanted_output: facts.ask.max_output_tokens.unwrap_or(facts.expected_output),
+        fair_use: &facts.fair_use,
         now: facts.decided_at,
     };
     skipped::skipped(&builder, way, ladder, catalogue)
@@ -300,7 +301,7 @@ impl Explanation {
         let facts = &self.facts;
         match (&facts.outcome, ladder) {
             (Outcome::Refused(refusal), _) => {
-                let denied = verdict::refused(voice, &facts.ask, refusal, None);
+                let denied = verdict::refused(voice, &facts.ask, refusal, None, facts.decided_at);
                 (self.code, self.reasons) = (Some(denied.code), denied.reasons);
             }
             (Outcome::Held(taken), Some(ladder)) => {

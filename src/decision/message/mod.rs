@@ -5,6 +5,7 @@
 //! [`template::TEXT_CHARS_MAX`] long before it is filled.
 
 use super::amount::Unit;
+use super::anomaly::{Act, Action};
 use super::ask::Ask;
 use super::counter::{Balance, Counter, Whose};
 use super::id::{Feature, ModelId, ReservationId, UserId, WorkspaceId};
@@ -259,7 +260,57 @@ pub fn refused(voice: Voice<'_>, refusal: &Refusal) -> String {
             ],
         ),
         Refusal::NoBudget { plan, feature } => voice.say(Text::NoBudget, &[(Slot::Plan, plan.as_str()), (Slot::Feature, feature.as_str())]),
+        Refusal::FairUse(action) => fair_use(voice, action),
     }
+}
+
+/// What a rule of fair use saw, what it does, what still works and until when.
+pub fn fair_use(voice: Voice<'_>, action: &Action) -> String {
+    let user = match &action.whose {
+        Whose::Workspace => None,
+        Whose::User(user) => Some(user.as_ref()),
+    };
+    let seen = &action.observed;
+    let subject = (Slot::Subject, &*subject(voice, &action.workspace, user, action.feature.as_ref()));
+    let (amount, window) = (voice.amount(seen.unit, seen.amount), self::window(voice, seen.window_seconds));
+    let rule = (Slot::Rule, action.rule.as_str());
+    // Only a loop is of a feature.
+    let observed = match (seen.typical, &action.feature) {
+        (Some(typical), _) => voice.say(
+            Text::FairUseObserved,
+            &[
+                subject,
+                (Slot::Observed, &amount),
+                (Slot::Window, &window),
+                (Slot::Typical, &voice.amount(seen.unit, typical)),
+                rule,
+            ],
+        ),
+        (None, Some(_)) => voice.say(
+            Text::FairUseLoop,
+            &[subject, (Slot::Calls, &voice.number(seen.amount)), (Slot::Seconds, &window), rule],
+        ),
+        (None, None) => voice.say(
+            Text::FairUseVelocity,
+            &[subject, (Slot::Observed, &amount), (Slot::Window, &window), rule],
+        ),
+    };
+    let text = match action.act {
+        Act::Event => return voice.say(Text::FairUseEvent, &[(Slot::Observed, &observed)]),
+        Act::Throttle { .. } => Text::FairUseThrottle,
+        Act::Downgrade { .. } => Text::FairUseDowngrade,
+        Act::Pause => Text::FairUsePause,
+    };
+    voice.say(text, &[(Slot::Observed, &observed), (Slot::Until, &voice.time(action.ends_at))])
+}
+
+fn window(voice: Voice<'_>, seconds: i64) -> String {
+    let (text, amount) = match (seconds % 60, seconds / 60) {
+        (0, 1) => (Text::OneMinute, 1),
+        (0, minutes) => (Text::Minutes, minutes),
+        _ => (Text::Seconds, seconds),
+    };
+    voice.say(text, &[(Slot::Amount, &voice.number(amount))])
 }
 
 /// The upgrade link of a plan for one workspace.

@@ -42,7 +42,10 @@ mod batch;
 mod decision;
 mod entry;
 mod event;
+mod fair_use;
 mod grant;
+mod inbound;
+mod invoice;
 mod provider;
 mod standing;
 mod sum;
@@ -59,7 +62,10 @@ pub(super) use batch::{
 pub(super) use decision::DecisionRecord;
 pub(super) use entry::{EntryRecord, user_column};
 pub(super) use event::{EventRecord, workspace_column};
+pub(super) use fair_use::{ActionRow, UsedRow, action_feature};
 pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
+pub(super) use inbound::{HeardRow, MeterErrorRow, RevenueRow, SubscriptionRow};
+pub(super) use invoice::{CountedRow, GrantPaidRow};
 pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
@@ -147,7 +153,7 @@ fn read_json<T: DeserializeOwned>(column: &'static str, text: &str) -> Result<T,
     serde_json::from_str(text).map_err(|error| unreadable(column, text, error))
 }
 
-fn parse<T>(column: &'static str, text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Unreadable> {
+pub(super) fn parse<T>(column: &'static str, text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Unreadable> {
     parse(text).map_err(|why| unreadable(column, text, why))
 }
 

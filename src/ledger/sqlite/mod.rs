@@ -50,7 +50,9 @@ mod batches_read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../batching.rs"]
 mod batching;
+mod billed;
 mod billing;
+mod cached;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
 mod corrected;
@@ -60,6 +62,10 @@ mod describe;
 #[path = "../eventing.rs"]
 mod eventing;
 mod events;
+mod fair_use;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../fair_using.rs"]
+mod fair_using;
 mod fault;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../granting.rs"]
@@ -69,7 +75,13 @@ mod history;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../history_read.rs"]
 mod history_read;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../inbound_rows.rs"]
+mod inbound_rows;
 mod inspect;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../invoice_read.rs"]
+mod invoice_read;
 mod lead;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../listed.rs"]

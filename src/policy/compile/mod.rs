@@ -3,9 +3,11 @@
 //! A check never stops at the first problem. What is built besides is only used when there was none.
 
 mod billing;
+mod fair_use;
 pub mod messages;
 mod model;
 mod plan;
+mod pricing;
 mod routing;
 
 pub use billing::METERS_MAX;
@@ -31,8 +33,8 @@ pub struct Compiled {
     pub default_plan: Option<PlanId>,
     pub catalogue: Catalogue,
     pub routing: Routing,
-    pub billing: Billing,
     pub messages: Arc<Messages>,
+    pub billing: Billing,
 }
 
 /// Compiles all documents, or names everything that does not fit.
@@ -41,11 +43,11 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
     let catalogue = model::catalogue(documents, &mut found);
     let plans = plan::plans(documents, &catalogue, &mut found);
     let routing = routing::routing(&documents.routing, &catalogue, &mut found);
+    let messages = messages::messages(documents, &plans, &mut found);
     let billing = match &documents.billing {
         Some(billing) => billing::billing(billing, &catalogue, &plans, &mut found),
         None => Billing::default(),
     };
-    let messages = messages::messages(documents, &plans, &mut found);
     if let Some(plan) = &documents.default_plan
         && !plans.contains_key(plan)
     {
@@ -60,8 +62,8 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
         default_plan: documents.default_plan.clone(),
         catalogue,
         routing,
-        billing,
         messages,
+        billing,
     })
 }
 

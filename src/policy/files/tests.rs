@@ -3,6 +3,7 @@
 use super::*;
 use crate::policy::object::ROUTING_ID;
 
+mod fair_use;
 mod messages;
 mod tables;
 
@@ -30,8 +31,8 @@ fn sources(models: &str, plans: &str, routing: &str) -> Sources {
         models: models.to_owned(),
         plans: plans.to_owned(),
         routing: routing.to_owned(),
-        billing: None,
         messages: None,
+        billing: None,
     }
 }
 
@@ -59,12 +60,12 @@ fn says_at_mark(file: &str, text: &str, expected: &str) {
     let sources = match file {
         MODELS_FILE => sources(&text, "plans: []\n", ROUTING),
         PLANS_FILE => sources(MODELS, &text, ROUTING),
-        BILLING_FILE => Sources {
-            billing: Some(text),
-            ..sources(MODELS, PLANS, ROUTING)
-        },
         MESSAGES_FILE => Sources {
             messages: Some(text),
+            ..sources(MODELS, PLANS, ROUTING)
+        },
+        BILLING_FILE => Sources {
+            billing: Some(text),
             ..sources(MODELS, PLANS, ROUTING)
         },
         _ => sources(MODELS, PLANS, &text),

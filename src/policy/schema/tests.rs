@@ -29,7 +29,7 @@ fn the_committed_schemas_are_current() {
 #[test]
 fn the_sample_files_are_good_by_their_schemas() {
     let sources = Sources::samples();
-    let billing = sources.billing.as_deref().expect("the samples have billing");
+    let billing = sources.billing.as_deref().expect("the samples speak of billing");
     let messages = sources.messages.as_deref().expect("the samples have messages");
     let texts = [sources.models.as_str(), &sources.plans, &sources.routing, billing, messages];
     for ((name, schema), text) in schemas().iter().zip(texts) {

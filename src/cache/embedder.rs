@@ -1,0 +1,362 @@
+//! The client of an endpoint that makes vectors of texts, in OpenAI's protocol.
+//!
+//! A decision waits for a vector no longer than the budget of the settings; whatever goes wrong or takes longer is a miss, and counted.
+//! Concurrent texts go in one request: while as many requests are on their way as may be, the next texts gather. An endpoint that fails
+//! [`FAILURES_MAX`] times in a row is left alone for [`OPEN_FOR`]; then one request tries it again.
+
+use super::vector::{DIMENSIONS_MAX, Vector};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, StatusCode, Url};
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Texts beyond this are not sent: models cut them off, and what is cut off is not compared.
+pub const TEXT_BYTES_MAX: usize = 8 << 10;
+/// How many texts one request has at most.
+const TEXTS_MAX: usize = 32;
+/// How many texts wait at most.
+const WAITING_MAX: usize = 1_024;
+/// How many requests are on their way at once.
+const REQUESTS_MAX: usize = 4;
+const FAILURES_MAX: u32 = 5;
+const OPEN_FOR: Duration = Duration::from_secs(5);
+/// The longest answer that is read: all vectors of a request, each number in thirty characters.
+const ANSWER_BYTES_MAX: usize = TEXTS_MAX * DIMENSIONS_MAX * 30;
+
+/// Where vectors come from.
+#[derive(Clone)]
+pub struct EmbeddingSettings {
+    /// The endpoint, or what `/embeddings` is below of: `https://api.example.com/v1`.
+    pub url: String,
+    pub api_key: Option<String>,
+    pub model: String,
+    /// How long a decision waits.
+    pub timeout: Duration,
+}
+
+impl std::fmt::Debug for EmbeddingSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = f
+            .debug_struct("EmbeddingSettings")
+            .field("url", &self.url)
+            .field("model", &self.model)
+            .finish_non_exhaustive();
+        shown
+    }
+}
+
+/// Why there is no vector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum EmbedError {
+    #[error("the endpoint took longer than a decision waits")]
+    Late,
+    #[error("the endpoint failed, or answered what cannot be used")]
+    Failed,
+    #[error("the endpoint failed too often of late, and is left alone for a while")]
+    Open,
+    #[error("too many texts wait already")]
+    Busy,
+    #[error("the text is too long")]
+    TooLong,
+}
+
+impl EmbedError {
+    const fn as_str(self) -> &'static str {
+        match self {
+            EmbedError::Late => "late",
+            EmbedError::Failed => "failed",
+            EmbedError::Open => "open",
+            EmbedError::Busy => "busy",
+            EmbedError::TooLong => "too_long",
+        }
+    }
+}
+
+/// A text that waits for its vector.
+struct Waiting {
+    text: Arc<str>,
+    answer: oneshot::Sender<Result<Vector, EmbedError>>,
+}
+
+/// The client.
+pub struct Embedder {
+    inner: Arc<Inner>,
+    queue: mpsc::Sender<Waiting>,
+    /// Taken by the task that sends, which begins with the first text: there is a runtime by then.
+    waiting: Mutex<Option<mpsc::Receiver<Waiting>>>,
+}
+
+struct Inner {
+    client: Option<Client>,
+    url: Option<Url>,
+    key: Option<HeaderValue>,
+    model: String,
+    timeout: Duration,
+    breaker: Breaker,
+}
+
+impl Embedder {
+    pub fn new(settings: &EmbeddingSettings) -> Self {
+        let client = Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .connect_timeout(settings.timeout)
+            .timeout(settings.timeout)
+            .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")));
+        let client = client
+            .build()
+            .inspect_err(|error| tracing::warn!(%error, "there is no client for embeddings"))
+            .ok();
+        let key = settings.api_key.as_ref().and_then(|key| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {key}")).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        let (queue, waiting) = mpsc::channel(WAITING_MAX);
+        Self {
+            inner: Arc::new(Inner {
+                client,
+                url: endpoint(&settings.url),
+                key,
+                model: settings.model.clone(),
+                timeout: settings.timeout,
+                breaker: Breaker::default(),
+            }),
+            queue,
+            waiting: Mutex::new(Some(waiting)),
+        }
+    }
+
+    /// Which model makes the vectors.
+    pub fn model(&self) -> &str {
+        &self.inner.model
+    }
+
+    /// The vector of a text, within the budget of a decision.
+    pub async fn embed(&self, text: &Arc<str>) -> Result<Vector, EmbedError> {
+        let made = self.try_embed(text).await;
+        let outcome = made.as_ref().map_or_else(|error| error.as_str(), |_| "made");
+        metrics::counter!("weir_embeddings_total", "outcome" => outcome).increment(1);
+        made
+    }
+
+    async fn try_embed(&self, text: &Arc<str>) -> Result<Vector, EmbedError> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(EmbedError::TooLong);
+        }
+        if !self.inner.breaker.admits() {
+            return Err(EmbedError::Open);
+        }
+        self.begin();
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting {
+            text: text.clone(),
+            answer,
+        };
+        match self.queue.try_send(waiting) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(EmbedError::Busy),
+            Err(TrySendError::Closed(_)) => return Err(EmbedError::Failed),
+        }
+        match tokio::time::timeout(self.inner.timeout, answered).await {
+            Ok(Ok(made)) => made,
+            Ok(Err(_)) => Err(EmbedError::Failed),
+            Err(_) => Err(EmbedError::Late),
+        }
+    }
+
+    fn begin(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = waiting.take() {
+            tokio::spawn(send_all(self.inner.clone(), waiting));
+        }
+    }
+}
+
+/// The address of the endpoint: as it is where it names one, else below what is given.
+fn endpoint(url: &str) -> Option<Url> {
+    let mut url = Url::parse(url).ok()?;
+    let path = url.path().trim_end_matches('/').to_owned();
+    match path.as_str() {
+        path if path.ends_with("/embeddings") => {}
+        "" => url.set_path("/v1/embeddings"),
+        path => url.set_path(&format!("{path}/embeddings")),
+    }
+    Some(url)
+}
+
+/// Sends what waits, many texts in a request, until nobody can ask any more.
+async fn send_all(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Waiting>) {
+    let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
+    loop {
+        let Ok(place) = requests.clone().acquire_owned().await else {
+            return;
+        };
+        let Some(first) = waiting.recv().await else { return };
+        let mut texts = vec![first];
+        while texts.len() < TEXTS_MAX
+            && let Ok(next) = waiting.try_recv()
+        {
+            texts.push(next);
+        }
+        // Nobody waits any more for those that had to wait too long here.
+        texts.retain(|waiting| !waiting.answer.is_closed());
+        if texts.is_empty() {
+            continue;
+        }
+        let inner = inner.clone();
+        tokio::spawn(async move {
+            let texts = texts;
+            let asked: Vec<&str> = texts.iter().map(|waiting| &*waiting.text).collect();
+            let made = inner.request(&asked).await;
+            inner.breaker.note(made.is_ok());
+            drop(place);
+            match made {
+                Ok(vectors) => {
+                    for (waiting, vector) in texts.into_iter().zip(vectors) {
+                        // Whoever waited may have gone.
+                        let _ = waiting.answer.send(Ok(vector));
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(error = &*error, "no vectors were made");
+                    texts
+                        .into_iter()
+                        .for_each(|waiting| drop(waiting.answer.send(Err(EmbedError::Failed))));
+                }
+            }
+        });
+    }
+}
+
+#[derive(Serialize)]
+struct Asked<'a> {
+    model: &'a str,
+    input: &'a [&'a str],
+}
+
+#[derive(Deserialize)]
+struct Answered {
+    data: Vec<Embedding>,
+}
+
+#[derive(Deserialize)]
+struct Embedding {
+    index: usize,
+    embedding: Vec<f64>,
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+impl Inner {
+    async fn request(&self, texts: &[&str]) -> Result<Vec<Vector>, Failure> {
+        let (Some(client), Some(url)) = (&self.client, &self.url) else {
+            return Err("the endpoint's address cannot be used".into());
+        };
+        let mut request = client.post(url.clone()).json(&Asked {
+            model: &self.model,
+            input: texts,
+        });
+        if let Some(key) = &self.key {
+            request = request.header(AUTHORIZATION, key);
+        }
+        let mut response = request.send().await?;
+        if response.status() != StatusCode::OK {
+            return Err(format!("the endpoint answered {}", response.status()).into());
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err("the endpoint's answer is too long".into());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let mut answered: Answered = serde_json::from_slice(&body)?;
+        answered.data.sort_unstable_by_key(|made| made.index);
+        let in_order = answered.data.iter().map(|made| made.index).eq(0..texts.len());
+        if !in_order {
+            return Err("the endpoint did not answer each text once".into());
+        }
+        let vector = |made: &Embedding| Vector::of(&made.embedding).ok_or_else(|| "a vector has no direction, or too many numbers".into());
+        answered.data.iter().map(vector).collect()
+    }
+}
+
+/// Whether the endpoint is asked.
+#[derive(Default)]
+struct Breaker {
+    failures: Mutex<(u32, Option<Instant>)>,
+    /// Somebody tries whether it is back.
+    trying: AtomicBool,
+}
+
+impl Breaker {
+    fn admits(&self) -> bool {
+        let (failures, failed_at) = *self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match failed_at {
+            Some(at) if failures >= FAILURES_MAX => at.elapsed() >= OPEN_FOR && !self.trying.swap(true, Ordering::Relaxed),
+            _ => true,
+        }
+    }
+
+    fn note(&self, is_good: bool) {
+        let mut state = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = match is_good {
+            true => (0, None),
+            false => (state.0.saturating_add(1), Some(Instant::now())),
+        };
+        self.trying.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_leads_to_the_endpoint() {
+        for (given, expected) in [
+            ("http://h:1", "http://h:1/v1/embeddings"),
+            ("http://h:1/", "http://h:1/v1/embeddings"),
+            ("https://h/v1", "https://h/v1/embeddings"),
+            ("https://h/v1/", "https://h/v1/embeddings"),
+            ("https://h/openai/embeddings", "https://h/openai/embeddings"),
+            ("https://h/v1/embeddings?api-version=1", "https://h/v1/embeddings?api-version=1"),
+        ] {
+            assert_eq!(endpoint(given).map(String::from).as_deref(), Some(expected), "{given}");
+        }
+        assert_eq!(endpoint("no address"), None);
+    }
+
+    #[test]
+    fn an_endpoint_that_fails_is_left_alone_and_tried_by_one() {
+        let breaker = Breaker::default();
+        for _ in 0..FAILURES_MAX {
+            assert!(breaker.admits());
+            breaker.note(false);
+        }
+        assert!(!breaker.admits());
+        let long_ago = Instant::now().checked_sub(OPEN_FOR).expect("the machine is up longer than that");
+        breaker.failures.lock().expect("no panic").1 = Some(long_ago);
+        assert!(breaker.admits(), "one tries");
+        assert!(!breaker.admits(), "and no other");
+        breaker.note(true);
+        assert!(breaker.admits() && breaker.admits());
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        let settings = EmbeddingSettings {
+            url: "http://h".to_owned(),
+            api_key: Some("sk-secret".to_owned()),
+            model: "m".to_owned(),
+            timeout: Duration::from_millis(50),
+        };
+        assert!(!format!("{settings:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,189 @@
+//! Exact answers in this process, for the embedded profile: bounded in all, and what was used longest ago goes first.
+
+use super::exact::{ExactError, ExactStore, FEATURE_BYTES_MAX, LEADER_SECONDS, Looked, Put};
+use crate::decision::cache::key::Key;
+use crate::decision::id::{CacheEntryId, Feature, ReservationId, WorkspaceId};
+use crate::decision::time::Timestamp;
+use async_trait::async_trait;
+use foldhash::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What all answers together take at most.
+const BYTES_MAX: usize = 128 << 20;
+/// When that is reached, so much is made free at once: finding what is oldest means looking at all.
+const FREED_BYTES: usize = BYTES_MAX / 16;
+/// How many leaders are remembered; beyond it those that are over are forgotten.
+const LEADERS_MAX: usize = 65_536;
+/// What an entry takes beside its answer, about.
+const OVERHEAD_BYTES: usize = 320;
+
+struct Kept {
+    workspace: WorkspaceId,
+    feature: Feature,
+    id: CacheEntryId,
+    answer: Vec<u8>,
+    expires_at: Timestamp,
+    /// Counts looks and puts, so that the lowest was used longest ago.
+    used: u64,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.answer.len() + OVERHEAD_BYTES
+    }
+
+    fn is_of(&self, workspace: &WorkspaceId, feature: &Feature) -> bool {
+        self.workspace == *workspace && self.feature == *feature
+    }
+}
+
+#[derive(Default)]
+struct State {
+    kept: HashMap<Key, Kept>,
+    ids: HashMap<CacheEntryId, Key>,
+    leaders: HashMap<Key, Timestamp>,
+    /// How many entries and bytes each feature of a workspace has.
+    sizes: HashMap<(WorkspaceId, Feature), (usize, usize)>,
+    bytes: usize,
+    uses: u64,
+}
+
+impl State {
+    fn remove(&mut self, key: &Key) -> Option<Kept> {
+        let kept = self.kept.remove(key)?;
+        self.ids.remove(&kept.id);
+        self.bytes -= kept.bytes();
+        let group = (kept.workspace.clone(), kept.feature.clone());
+        if let Some((entries, bytes)) = self.sizes.get_mut(&group) {
+            *entries -= 1;
+            *bytes -= kept.bytes();
+            if *entries == 0 {
+                self.sizes.remove(&group);
+            }
+        }
+        Some(kept)
+    }
+
+    fn insert(&mut self, key: Key, kept: Kept) {
+        let size = self.sizes.entry((kept.workspace.clone(), kept.feature.clone())).or_default();
+        size.0 += 1;
+        size.1 += kept.bytes();
+        self.bytes += kept.bytes();
+        self.ids.insert(kept.id, key);
+        self.kept.insert(key, kept);
+    }
+
+    /// Removes what was used longest ago of those that `of` names, until `enough`.
+    fn push_out(&mut self, of: impl Fn(&Kept) -> bool, mut enough: impl FnMut(&State) -> bool) {
+        let mut oldest: Vec<(u64, Key)> = self
+            .kept
+            .iter()
+            .filter(|(_, kept)| of(kept))
+            .map(|(key, kept)| (kept.used, *key))
+            .collect();
+        oldest.sort_unstable();
+        for (_, key) in oldest {
+            if enough(self) {
+                return;
+            }
+            self.remove(&key);
+        }
+    }
+}
+
+/// Exact answers of this process.
+#[derive(Default)]
+pub struct MemoryExact(Mutex<State>);
+
+impl MemoryExact {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl ExactStore for MemoryExact {
+    async fn look(&self, _workspace: &WorkspaceId, _reservation: ReservationId, key: &Key, now: Timestamp) -> Result<Looked, ExactError> {
+        let mut state = self.state();
+        state.uses += 1;
+        let uses = state.uses;
+        if let Some(kept) = state.kept.get_mut(key).filter(|kept| now < kept.expires_at) {
+            kept.used = uses;
+            return Ok(Looked {
+                answer: Some(kept.answer.clone()),
+                ..Looked::default()
+            });
+        }
+        state.remove(key);
+        let leads = state.leaders.get(key).is_none_or(|until| *until <= now);
+        if leads {
+            if state.leaders.len() >= LEADERS_MAX {
+                state.leaders.retain(|_, until| *until > now);
+            }
+            if state.leaders.len() < LEADERS_MAX {
+                state.leaders.insert(*key, now.plus_seconds(LEADER_SECONDS));
+            }
+        }
+        Ok(Looked {
+            leads,
+            ..Looked::default()
+        })
+    }
+
+    async fn put(&self, put: &Put<'_>, now: Timestamp) -> Result<bool, ExactError> {
+        let mut state = self.state();
+        state.leaders.remove(&put.key);
+        state.remove(&put.key);
+        state.uses += 1;
+        let kept = Kept {
+            workspace: put.workspace.clone(),
+            feature: put.feature.clone(),
+            id: put.id,
+            answer: put.answer.to_vec(),
+            expires_at: put.expires_at,
+            used: state.uses,
+        };
+        let (group, room) = ((put.workspace.clone(), put.feature.clone()), kept.bytes());
+        let most = put.entries_max as usize;
+        let fits = |state: &State| {
+            let (entries, bytes) = state.sizes.get(&group).copied().unwrap_or_default();
+            entries < most && bytes + room <= FEATURE_BYTES_MAX
+        };
+        if !fits(&state) {
+            let expired: Vec<Key> = state
+                .kept
+                .iter()
+                .filter(|(_, kept)| kept.expires_at <= now)
+                .map(|(key, _)| *key)
+                .collect();
+            expired.iter().for_each(|key| drop(state.remove(key)));
+            state.push_out(|kept| kept.is_of(put.workspace, put.feature), fits);
+        }
+        if state.bytes + room > BYTES_MAX {
+            state.push_out(|_| true, |state| state.bytes + FREED_BYTES <= BYTES_MAX);
+        }
+        state.insert(put.key, kept);
+        Ok(true)
+    }
+
+    async fn find(&self, id: CacheEntryId, now: Timestamp) -> Result<Option<(WorkspaceId, Option<Vec<u8>>)>, ExactError> {
+        let state = self.state();
+        let kept = state.ids.get(&id).and_then(|key| state.kept.get(key));
+        let kept = kept.filter(|kept| now < kept.expires_at);
+        Ok(kept.map(|kept| (kept.workspace.clone(), Some(kept.answer.clone()))))
+    }
+
+    async fn forget(&self, id: CacheEntryId, _now: Timestamp) -> Result<bool, ExactError> {
+        let mut state = self.state();
+        let key = state.ids.get(&id).copied();
+        Ok(key.and_then(|key| state.remove(&key)).is_some())
+    }
+
+    async fn purge(&self, workspace: &WorkspaceId, feature: Option<&Feature>) -> Result<u64, ExactError> {
+        let mut state = self.state();
+        let is_named = |kept: &Kept| kept.workspace == *workspace && feature.is_none_or(|feature| kept.feature == *feature);
+        let keys: Vec<Key> = state.kept.iter().filter(|(_, kept)| is_named(kept)).map(|(key, _)| *key).collect();
+        keys.iter().for_each(|key| drop(state.remove(key)));
+        Ok(keys.len() as u64)
+    }
+}

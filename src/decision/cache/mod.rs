@@ -1,0 +1,5 @@
+//! What is pure about keeping answers: who may share them, which texts may, and what giving one again counts for.
+
+pub mod bill;
+pub mod key;
+pub mod veto;

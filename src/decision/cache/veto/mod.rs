@@ -1,0 +1,202 @@
+//! Vetoes: whether two texts that an embedding finds alike still must not share an answer. Embeddings measure what texts are about; that one
+//! asks of 2016 and the other of 2017, that one says *not*, or that one is in kilograms hardly moves them.
+//!
+//! A text is read once into a [`Signature`], which is small enough to lie beside each vector, and two signatures are compared without the
+//! texts. Everything that decides is a multiset of hashes or a mask, so a signature tells nobody what the text said.
+//! Invariants: [`Signature::veto`] is symmetric, a text never vetoes itself, and a text that was too long to be read whole vetoes everything.
+
+mod read;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+/// Texts beyond this are not read, so they are never found similar.
+pub const TEXT_BYTES_MAX: usize = 32 << 10;
+/// The most things of one kind that a signature keeps; a text with more is not compared.
+pub const ITEMS_MAX: usize = 512;
+
+/// Why two texts must not share an answer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Veto {
+    /// One of them was too long to be compared.
+    TooLong,
+    Language,
+    Negation,
+    Number,
+    Unit,
+    Date,
+    Direction,
+    Quote,
+    Name,
+}
+
+impl Veto {
+    /// All of them, for whoever counts by kind.
+    pub const ALL: [Veto; 9] = [
+        Veto::TooLong,
+        Veto::Language,
+        Veto::Negation,
+        Veto::Number,
+        Veto::Unit,
+        Veto::Date,
+        Veto::Direction,
+        Veto::Quote,
+        Veto::Name,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Veto::TooLong => "too_long",
+            Veto::Language => "language",
+            Veto::Negation => "negation",
+            Veto::Number => "number",
+            Veto::Unit => "unit",
+            Veto::Date => "date",
+            Veto::Direction => "direction",
+            Veto::Quote => "quote",
+            Veto::Name => "name",
+        }
+    }
+}
+
+/// What of a text must agree.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Signature {
+    /// It was read to its end.
+    whole: bool,
+    /// Which alphabets its letters are of, a bit each.
+    scripts: u32,
+    /// Which language its common words are of; 0: not clear.
+    language: u8,
+    negated: bool,
+    /// Written in digits.
+    numbers: Vec<u32>,
+    /// Written in words, of which a text may leave one out.
+    spelt: Vec<u32>,
+    /// Numbers that it may mean: they excuse one of the other text.
+    loose: Vec<u32>,
+    /// Letters and digits in one word, such as the names of products.
+    codes: Vec<u32>,
+    /// A number and the unit beside it.
+    units: Vec<(u32, u32)>,
+    /// Units without a number, such as in "per week".
+    bare_units: Vec<u32>,
+    dates: Vec<u8>,
+    /// Two bits for each pair of opposites.
+    opposites: u128,
+    quotes: Vec<u32>,
+    /// Words that are written as names.
+    names: Vec<u32>,
+    /// The parts that numbers and names play, by the words before them.
+    roles: Vec<(u32, u8)>,
+    /// All words.
+    words: Vec<u32>,
+}
+
+impl Signature {
+    pub fn of(text: &str) -> Self {
+        read::read(text)
+    }
+
+    /// About how many bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let pairs = 2 * (self.units.len() + self.roles.len());
+        let lists = [
+            &self.numbers,
+            &self.spelt,
+            &self.loose,
+            &self.codes,
+            &self.bare_units,
+            &self.quotes,
+            &self.names,
+            &self.words,
+        ];
+        let items: usize = lists.iter().map(|list| list.len()).sum();
+        size_of::<Self>() + self.dates.len() + size_of::<u32>() * (items + pairs)
+    }
+
+    /// Why these texts must not share an answer, if they must not.
+    pub fn veto(&self, other: &Self) -> Option<Veto> {
+        let tests: [(Veto, fn(&Self, &Self) -> bool); 9] = [
+            (Veto::TooLong, |a, b| !a.whole || !b.whole),
+            (Veto::Language, languages_differ),
+            (Veto::Number, numbers_differ),
+            (Veto::Negation, |a, b| a.negated != b.negated),
+            (Veto::Unit, units_differ),
+            (Veto::Date, |a, b| a.dates != b.dates),
+            (Veto::Direction, |a, b| opposites_differ(a.opposites, b.opposites) || turned(a, b)),
+            (Veto::Quote, quotes_differ),
+            (Veto::Name, names_differ),
+        ];
+        tests.into_iter().find(|(_, differ)| differ(self, other)).map(|(veto, _)| veto)
+    }
+}
+
+fn languages_differ(a: &Signature, b: &Signature) -> bool {
+    a.scripts != b.scripts || (a.language != b.language && a.language != 0 && b.language != 0)
+}
+
+/// Every number that one text has in digits must stand in the other, or be excused by it. Of those in words, neither may have one of its own.
+fn numbers_differ(a: &Signature, b: &Signature) -> bool {
+    let said = |of: &Signature, number: &u32| [&of.numbers, &of.spelt, &of.loose].iter().any(|list| list.contains(number));
+    let lacks = |of: &Signature, list: &[u32]| list.iter().any(|number| !said(of, number));
+    let (lost_by_a, lost_by_b) = (lacks(a, &b.spelt), lacks(b, &a.spelt));
+    lacks(a, &b.numbers)
+        || lacks(b, &a.numbers)
+        || (lost_by_a && (lost_by_b || a.numbers.len() > b.numbers.len()))
+        || (lost_by_b && b.numbers.len() > a.numbers.len())
+        || each_has_its_own(&a.codes, &b.codes, |of, code| of.contains(code))
+        || repeats_differ(&a.numbers, &b.numbers)
+}
+
+/// The same digits more often: of three or more numbers in both, how often each stands there matters.
+fn repeats_differ(a: &[u32], b: &[u32]) -> bool {
+    a.len() > 2 && b.len() > 2 && a.len() != b.len()
+}
+
+/// A number that has a unit in both must have the same one; and of units without a number neither text may have one of its own.
+fn units_differ(a: &Signature, b: &Signature) -> bool {
+    let clash = a.units.iter().any(|(number, unit)| {
+        let mut same = b.units.iter().filter(|(other, _)| other == number).peekable();
+        same.peek().is_some() && same.all(|(_, other)| other != unit)
+    });
+    clash || each_has_its_own(&a.bare_units, &b.bare_units, |of, unit| of.contains(unit))
+}
+
+fn each_has_its_own(a: &[u32], b: &[u32], has: impl Fn(&[u32], &u32) -> bool) -> bool {
+    a.iter().any(|item| !has(b, item)) && b.iter().any(|item| !has(a, item))
+}
+
+/// Of a pair that both texts speak of, they must say the same.
+fn opposites_differ(a: u128, b: u128) -> bool {
+    (0..words::PAIRS).any(|pair| {
+        let (a, b) = ((a >> (2 * pair)) & 3, (b >> (2 * pair)) & 3);
+        a != b && a != 0 && b != 0
+    })
+}
+
+/// Two things that play each other's part: from 5 to 7 is not from 7 to 5.
+fn turned(a: &Signature, b: &Signature) -> bool {
+    let role = |of: &Signature, thing: u32| of.roles.iter().find(|(other, _)| *other == thing).map(|(_, role)| *role);
+    let moved: Vec<(u8, u8)> = a
+        .roles
+        .iter()
+        .filter_map(|(thing, before)| Some((*before, role(b, *thing)?)).filter(|(before, after)| before != after))
+        .collect();
+    moved.iter().any(|(before, after)| moved.contains(&(*after, *before)))
+}
+
+/// What one text quotes must be words of the other.
+fn quotes_differ(a: &Signature, b: &Signature) -> bool {
+    let says = |of: &Signature, word: &u32| of.quotes.contains(word) || of.words.binary_search(word).is_ok();
+    !a.quotes.iter().all(|word| says(b, word)) || !b.quotes.iter().all(|word| says(a, word))
+}
+
+/// Each text has a name that the other does not say at all.
+fn names_differ(a: &Signature, b: &Signature) -> bool {
+    let missing = |of: &Signature, other: &Signature| of.names.iter().any(|name| other.words.binary_search(name).is_err());
+    missing(a, b) && missing(b, a)
+}
