@@ -124,7 +124,7 @@ pub struct Report {
     /// What was of unknown fate, and what became of it.
     pub repairs: Vec<Repair>,
     /// How many lines have a difference without a name.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 4294967295u32)]
     pub unexplained: usize,
 }
 
