@@ -57,13 +57,16 @@ pub enum EventType {
     /// Nothing could be delivered to an endpoint for so long that it is not tried any more.
     #[serde(rename = "webhook_endpoint.disabled")]
     WebhookEndpointDisabled,
+    /// What was recorded, what batches say and what the billing provider has do not add up, and nothing explains it. For operators.
+    #[serde(rename = "billing.difference_found")]
+    BillingDifferenceFound,
     /// Sent because somebody asked for it, to see whether it arrives.
     #[serde(rename = "webhook.test")]
     WebhookTest,
 }
 
 impl EventType {
-    pub const ALL: [EventType; 13] = [
+    pub const ALL: [EventType; 14] = [
         EventType::BudgetThresholdReached,
         EventType::BudgetSoftLimitReached,
         EventType::BudgetExhausted,
@@ -76,6 +79,7 @@ impl EventType {
         EventType::PlanChanged,
         EventType::WorkspaceSuspended,
         EventType::WebhookEndpointDisabled,
+        EventType::BillingDifferenceFound,
         EventType::WebhookTest,
     ];
 
@@ -94,6 +98,7 @@ impl EventType {
             EventType::PlanChanged => "plan.changed",
             EventType::WorkspaceSuspended => "workspace.suspended",
             EventType::WebhookEndpointDisabled => "webhook_endpoint.disabled",
+            EventType::BillingDifferenceFound => "billing.difference_found",
             EventType::WebhookTest => "webhook.test",
         }
     }

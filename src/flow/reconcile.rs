@@ -4,11 +4,14 @@
 //! the act of whoever asked. A crash costs one round.
 
 use super::{FlowError, Service};
-use crate::decision::billing::report::{Outcome, Report};
-use crate::decision::id::{MeterId, WorkspaceId};
+use crate::decision::billing::reconcile::Code;
+use crate::decision::billing::report::{Line, Outcome, Report};
+use crate::decision::event::{Audience, Event, EventType};
+use crate::decision::id::{EventId, MeterId, WorkspaceId};
 use crate::decision::time::Timestamp;
 use crate::ledger::audit::By;
 pub use crate::ledger::told::Scope;
+use serde_json::json;
 
 /// How often it runs by itself.
 pub const EVERY_SECONDS: u64 = 3_600;
@@ -41,7 +44,30 @@ pub async fn reconcile(service: &Service, wanted: Wanted, by: &By) -> Result<Rep
     let meters = service.policy.load().billing.meters.clone();
     let report = desk.reconcile(&meters, scope).await?;
     tell(&report, whole);
+    let found: Vec<Event> = report
+        .lines
+        .iter()
+        .filter(|line| !line.is_explained)
+        .map(|line| event(service, line))
+        .collect();
+    if !found.is_empty() {
+        service.ledger.append_events(found).await?;
+    }
     Ok(report)
+}
+
+/// Told once for each customer, event name and difference, however often it is found.
+fn event(service: &Service, line: &Line) -> Event {
+    let unexplained = line.differences.iter().filter(|named| named.code == Code::Unexplained);
+    let values: Vec<String> = unexplained.map(|named| named.value.to_string()).collect();
+    let customer = line.customer.as_deref().unwrap_or("none");
+    let once = format!("billing_difference {customer} {} {}", line.event_name, values.join("_"));
+    let id = EventId::from_uuid(service.clock.uuid());
+    let event = Event::new(id, None, EventType::BillingDifferenceFound, once, service.clock.now(), json!(line));
+    Event {
+        audience: Audience::Operator,
+        ..event
+    }
 }
 
 /// As it runs by itself.

@@ -83,7 +83,7 @@ pub struct Billed {
 impl Billed {
     pub async fn start(moment: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let app = TestApp::start_in(policies(folder.path()), moment, Options::default()).await;
+        let app = TestApp::start_in_at(policies(folder.path()), moment, Options::default()).await;
         let fake = FakeStripe::start(app.clock.clone());
         for name in EVENT_NAMES {
             fake.book().add_meter(name);

@@ -109,7 +109,7 @@ impl TestApp {
     }
 
     /// With policies of the test's own.
-    pub async fn start_in(policies: PathBuf, moment: &str, options: Options) -> Self {
+    pub async fn start_in_at(policies: PathBuf, moment: &str, options: Options) -> Self {
         let clock = Arc::new(MovableClock::at(Timestamp::parse(moment).expect("a moment")));
         Self::start_all(Arc::new(Stores::empty().await), clock, policies, options).await
     }

@@ -39,8 +39,6 @@ pub enum Code {
     Unknown,
     /// Less than one, carried to the next batch; or owed back until there is enough to set it off against.
     CarriedFraction,
-    /// Told to another customer, whom the workspace had then.
-    CustomerChanged,
     /// The provider has no such customer.
     CustomerUnknown,
     /// The provider has no such meter.
@@ -72,7 +70,6 @@ impl Code {
             Code::TooOld => "too_old",
             Code::Unknown => "unknown",
             Code::CarriedFraction => "carried_fraction",
-            Code::CustomerChanged => "customer_changed",
             Code::CustomerUnknown => "customer_unknown",
             Code::MeterUnknown => "meter_unknown",
             Code::ProviderHasNoSummaries => "provider_has_no_summaries",

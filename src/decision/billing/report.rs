@@ -26,7 +26,9 @@ pub enum Between {
 #[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 #[schema(as = BillingDifference)]
 pub struct Named {
+    /// Which two totals it is between.
     pub between: Between,
+    /// Why they differ.
     pub code: Code,
     /// In the meter's unit, as the provider is told it. A decimal string.
     #[serde(serialize_with = "as_text")]
@@ -36,8 +38,9 @@ pub struct Named {
     #[schema(minimum = 0)]
     pub batches: i64,
     /// Some of them.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<String>, max_items = 20)]
     pub batch_ids: Vec<BatchId>,
+    /// The same for people.
     pub detail: String,
 }
 
@@ -53,6 +56,7 @@ pub struct Line {
     /// Meters of the policy by that name, now and before.
     #[schema(value_type = Vec<String>)]
     pub meters: Vec<MeterId>,
+    /// Whose use it is; where several have the same customer, all of them.
     #[schema(value_type = Vec<String>)]
     pub workspaces: Vec<WorkspaceId>,
     /// What was recorded, exactly. A decimal string.
@@ -67,6 +71,7 @@ pub struct Line {
     pub told: i64,
     /// What the provider has summed up. Null: it was not asked, or did not say.
     pub provider: Option<i64>,
+    /// Empty: all totals agree.
     pub differences: Vec<Named>,
     /// Whether every difference has a name.
     pub is_explained: bool,
@@ -76,12 +81,17 @@ pub struct Line {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[schema(as = BillingRepair)]
 pub struct Repair {
+    /// Which batch.
     #[schema(value_type = String)]
     pub batch_id: BatchId,
+    /// Whose it is.
     #[schema(value_type = String)]
     pub workspace_id: WorkspaceId,
+    /// What it is worth.
     pub value: i64,
+    /// What was found out about it.
     pub outcome: Outcome,
+    /// The same for people.
     pub detail: String,
 }
 
@@ -106,12 +116,15 @@ pub struct Report {
     /// Widened to whole windows and minutes.
     #[schema(value_type = String, format = DateTime)]
     pub from: Timestamp,
+    /// Exclusive.
     #[schema(value_type = String, format = DateTime)]
     pub to: Timestamp,
+    /// Customers and meters.
     pub lines: Vec<Line>,
+    /// What was of unknown fate, and what became of it.
     pub repairs: Vec<Repair>,
     /// How many lines have a difference without a name.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 4294967295u32)]
     pub unexplained: usize,
 }
 
