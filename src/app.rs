@@ -2,6 +2,7 @@
 //! serves the program and its tests.
 
 pub mod billing;
+mod reconcile;
 
 use crate::api;
 use crate::api::auth::Verifier;
@@ -11,6 +12,7 @@ use crate::clock::Clock;
 use crate::counters::memory::MemoryCounters;
 use crate::counters::redis::{RedisCounters, RedisSettings};
 use crate::counters::{Counters, CountersError};
+use crate::flow::fair_use::evaluate::Evaluator;
 use crate::flow::policy::By;
 use crate::flow::sweep::Sweeper;
 use crate::flow::{self, FlowError, Options, Service};
@@ -141,6 +143,7 @@ async fn compose(
     flow::billing::begin(&service).await?;
     flow::workspace::follow_from_now(&service).await?;
     flow::providers::follow(&service).await?;
+    flow::fair_use::follow(&service).await?;
     flow::api_keys::follow_from_now(&service).await?;
     flow::cache::follow(&service).await?;
     Ok(service)
@@ -185,7 +188,35 @@ pub fn background(service: &Arc<Service>, policy_poll: Duration) {
     tokio::spawn(sweep(service.clone()));
     tokio::spawn(note_uses(service.clone()));
     tokio::spawn(log_decisions(service.clone()));
+    tokio::spawn(watch(service.clone()));
+    tokio::spawn(write_noticed(service.clone()));
     tokio::spawn(billing::run(service.clone()));
+    tokio::spawn(reconcile::run(service.clone()));
+}
+
+/// Compares what is used with what is usual.
+async fn watch(service: Arc<Service>) {
+    let mut evaluator = Evaluator::default();
+    loop {
+        tokio::time::sleep(Duration::from_secs(flow::fair_use::EVERY_SECONDS)).await;
+        if let Err(error) = evaluator.round(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "fair use is not watched in this round; requests are decided without it");
+        }
+    }
+}
+
+async fn write_noticed(service: Arc<Service>) {
+    loop {
+        flow::fair_use::noticed(&service).await;
+        while let Err(error) = flow::fair_use::write_noticed(&service).await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a loop acts on this node alone until it can be written"
+            );
+            tokio::time::sleep(EXPIRE_EVERY).await;
+        }
+    }
 }
 
 /// Delivers webhooks, until it is stopped.
@@ -237,6 +268,13 @@ async fn follow(service: Arc<Service>, poll: Duration) {
         if let Err(error) = flow::providers::follow(&service).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "providers stay as they are known; what other nodes set cannot be read");
+        }
+        if let Err(error) = flow::fair_use::follow(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "fair use acts as it is known; what other nodes began or ended cannot be read"
+            );
         }
         if let Err(error) = flow::api_keys::follow(&service).await {
             let error = &error as &dyn std::error::Error;

@@ -173,6 +173,22 @@ fn describe() {
         "Vectors that were asked for, by what became of it; whatever is not made is a miss."
     );
     metrics::describe_counter!("weir_cache_feedback_total", "Answers that callers called right or wrong.");
+    metrics::describe_gauge!(
+        "weir_billing_batches",
+        "Batches for the billing provider that it does not have, by state; on the node that leads."
+    );
+    metrics::describe_gauge!(
+        "weir_billing_oldest_unsent_seconds",
+        "How old the oldest batch is that waits to be sent."
+    );
+    metrics::describe_gauge!("weir_billing_provider_down", "1 while the billing provider does not answer.");
+    metrics::describe_counter!("weir_billing_calls_total", "Calls to the billing provider, by outcome.");
+    metrics::describe_counter!(
+        "weir_billing_set_aside_total",
+        "Batches that were not billed and need an eye, by state."
+    );
+    metrics::describe_counter!("weir_billing_sealed_total", "Batches whose value was fixed.");
+    metrics::describe_counter!("weir_billing_entries_total", "Entries that became members of a batch.");
     metrics::describe_gauge!("weir_reservations_open", "Reservations that are held.");
 }
 

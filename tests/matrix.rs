@@ -18,7 +18,11 @@ const FOREIGN: &str = "ws_foreign";
 /// A name that nothing has.
 const NOTHING: &str = "nothing";
 const NO_RESERVATION: &str = "rsv_00000000000080008000000000000000";
+const NO_ENDPOINT: &str = "whe_00000000000070008000000000000000";
+const NO_DELIVERY: &str = "whd_00000000000070008000000000000000";
 const NO_DECISION: &str = "dec_01931f0c7a5b7c3e8f2a1b0c9d8e7f6a";
+
+const WEBHOOKS: &str = "/v1/admin/webhook-endpoints";
 
 /// How a route names the workspace that it is about.
 enum Names {
@@ -39,6 +43,8 @@ struct World {
     /// Of each workspace.
     reservations: BTreeMap<&'static str, String>,
     decisions: BTreeMap<&'static str, String>,
+    endpoints: BTreeMap<&'static str, String>,
+    deliveries: BTreeMap<&'static str, String>,
     keys: BTreeMap<(Word, bool), String>,
     expired_key: String,
     revoked_key: String,
@@ -51,12 +57,20 @@ impl World {
     async fn new() -> Self {
         let app = TestApp::start().await;
         let (mut reservations, mut decisions) = (BTreeMap::new(), BTreeMap::new());
+        let (mut endpoints, mut deliveries) = (BTreeMap::new(), BTreeMap::new());
         for workspace in [OWN, FOREIGN] {
             app.workspace_with_tokens(workspace, 1_000_000).await;
             let allowed = app.authorize(workspace).allowed().await;
             let id = |name: &str| allowed[name].as_str().expect("an id").to_owned();
             reservations.insert(workspace, id("reservation_id"));
             decisions.insert(workspace, id("decision_id"));
+            // Nobody listens there.
+            let made = json!({"url": "http://127.0.0.1:9/", "workspace_id": workspace});
+            let made = app.post(WEBHOOKS, made).await.expect(201);
+            let endpoint = made["endpoint_id"].as_str().expect("an id").to_owned();
+            let tested = app.post(&format!("{WEBHOOKS}/{endpoint}/test"), json!({})).await.expect(200);
+            deliveries.insert(workspace, tested["delivery_id"].as_str().expect("an id").to_owned());
+            endpoints.insert(workspace, endpoint);
         }
         let mut keys = BTreeMap::new();
         for scope in Scope::ALL {
@@ -79,6 +93,8 @@ impl World {
         Self {
             reservations,
             decisions,
+            endpoints,
+            deliveries,
             keys,
             expired_key: text(&expired),
             revoked_key: text(&revoked),
@@ -158,12 +174,18 @@ fn names(route: &Route) -> Names {
     if route.path.contains("/decisions/{id}") {
         return Names::Path(|world, workspace| world.decisions.get(workspace).cloned().unwrap_or_else(|| NO_DECISION.to_owned()));
     }
+    if route.path.contains("/webhook-endpoints/{id}") {
+        return Names::Path(|world, workspace| world.endpoints.get(workspace).cloned().unwrap_or_else(|| NO_ENDPOINT.to_owned()));
+    }
+    if route.path.contains("/webhook-deliveries/{id}") {
+        return Names::Path(|world, workspace| world.deliveries.get(workspace).cloned().unwrap_or_else(|| NO_DELIVERY.to_owned()));
+    }
     if !route.access.takes_bound() {
         return Names::None;
     }
     match (route.method.as_str(), route.path) {
         ("POST", "/v1/authorize/batch") => Names::Items,
-        ("GET", "/v1/admin/workspaces") => Names::Listed,
+        ("GET", "/v1/admin/workspaces" | WEBHOOKS | "/v1/admin/webhook-deliveries") => Names::Listed,
         _ => Names::Body,
     }
 }
@@ -184,6 +206,7 @@ fn body(route: &Route, workspace: &str) -> Option<Value> {
         ("POST", "/v1/reservations/{id}/settle") => json!({"usage": usage}),
         ("POST", "/v1/reservations/{id}/extend") => json!({"hold_seconds": 60}),
         ("POST", "/v1/admin/portal-tokens") => json!({"workspace_id": workspace}),
+        ("POST", WEBHOOKS) => json!({"url": "https://example.com/hook", "workspace_id": workspace}),
         ("PUT" | "PATCH" | "POST", path) if path.contains("{id}") => json!({}),
         (method, path) => panic!("say in tests/matrix.rs how {method} {path} names a workspace"),
     })

@@ -13,7 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cache", &["decision", "cache", "counters"]),
     // A ledger's answer carries the rows that counters copy.
     ("ledger", &["decision", "ledger", "counters"]),
-    ("billing", &["decision", "ledger", "clock", "billing"]),
+    ("billing", &["decision", "ledger", "clock", "config", "billing"]),
     ("flow", &["decision", "cache", "counters", "ledger", "policy", "flow", "clock"]),
     ("api", &["decision", "flow", "policy", "api", "telemetry", "clock"]),
     ("webhooks", &["decision", "ledger", "clock", "webhooks"]),

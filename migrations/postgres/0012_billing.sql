@@ -6,7 +6,7 @@ CREATE TABLE billing_meter (
     meter_number BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     meter_id     TEXT COLLATE "C" NOT NULL UNIQUE,
     since        BIGINT  NOT NULL, -- When it came.
-    rounds       BIGINT  NOT NULL  -- Raised by who collects: its row is the lock of the collectors of a meter.
+    rounds       BIGINT  NOT NULL  -- Raised by each who collects: of two who read the same one writes.
 );
 
 -- How far entries were looked at, in the order of recording. Each is looked at by several passes, the later ones long after it was recorded,

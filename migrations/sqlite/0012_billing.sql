@@ -6,7 +6,7 @@ CREATE TABLE billing_meter (
     meter_number INTEGER NOT NULL PRIMARY KEY,
     meter_id     TEXT    NOT NULL UNIQUE,
     since        INTEGER NOT NULL, -- When it came.
-    rounds       INTEGER NOT NULL  -- Raised by who collects: its row is the lock of the collectors of a meter.
+    rounds       INTEGER NOT NULL  -- Raised by each who collects: of two who read the same one writes.
 ) STRICT;
 
 -- How far entries were looked at, in the order of recording. Each is looked at by several passes, the later ones long after it was recorded,

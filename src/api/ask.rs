@@ -277,6 +277,7 @@ pub(super) async fn request(
         parent,
         max_calls,
         dry_run,
+        accept_language: call.accept_language(),
         cache: cache.map(Box::new),
     })
 }

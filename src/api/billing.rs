@@ -20,9 +20,11 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Batch)]
 pub struct BatchOut<'a> {
+    /// The same for the same use, whichever node made the batch.
     #[schema(value_type = String, example = "bat_6f1c2b3a4d5e8f708192a3b4c5d6e7f8")]
     batch_id: BatchId,
     workspace_id: &'a str,
+    /// The id of the meter in `billing.yaml`.
     #[schema(example = "tokens")]
     meter: &'a str,
     /// What the provider calls the meter.
@@ -30,10 +32,12 @@ pub struct BatchOut<'a> {
     event_name: &'a str,
     /// What the provider knows the batch by.
     identifier: String,
+    /// Whether it grows, waits, is under way, or where it ended.
     state: State,
     /// When its members were used: from `window_start` to before `window_end`.
     #[schema(value_type = String, format = DateTime)]
     window_start: Timestamp,
+    /// Where the window ends, or the billing period within it.
     #[schema(value_type = String, format = DateTime)]
     window_end: Timestamp,
     /// Counts the batches of one window, from 1: what is recorded after the first was sealed makes another one.
@@ -42,6 +46,7 @@ pub struct BatchOut<'a> {
     /// How many ledger entries it is made of.
     #[schema(minimum = 1)]
     members: i64,
+    /// What the meter counts.
     unit: Unit,
     /// What its members counted in the meter's unit: an integer, for usd a decimal string.
     #[schema(value_type = Object)]
@@ -69,10 +74,13 @@ pub struct BatchOut<'a> {
     /// The first try that may have been taken although no answer said so. The batch is sent again only for hours after it.
     #[schema(value_type = Option<String>, format = DateTime)]
     unsure_since: Option<Timestamp>,
+    /// When its first member was collected.
     #[schema(value_type = String, format = DateTime)]
     opened_at: Timestamp,
+    /// When its value was fixed; null while it is open.
     #[schema(value_type = Option<String>, format = DateTime)]
     sealed_at: Option<Timestamp>,
+    /// When the provider said that it has it; null: it has not.
     #[schema(value_type = Option<String>, format = DateTime)]
     acknowledged_at: Option<Timestamp>,
 }
@@ -89,9 +97,10 @@ pub struct BatchPage<'a> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct BatchesQuery {
+    /// Only of this workspace.
     #[param(value_type = Option<String>)]
     workspace_id: Option<WorkspaceId>,
-    /// The id of a meter.
+    /// Only of this meter.
     #[param(value_type = Option<String>)]
     meter: Option<MeterId>,
     /// Absent: all but open ones.

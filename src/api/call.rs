@@ -4,13 +4,16 @@ use super::auth::Identity;
 use super::json;
 use super::problem::Problem;
 use crate::decision::id::{DecisionId, RequestId, ReservationId, WorkspaceId};
+use crate::decision::message::language::ACCEPTED_BYTES_MAX;
 use crate::decision::value;
 use crate::flow::Service;
+use actix_web::http::header::ACCEPT_LANGUAGE;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// What a handler answers.
 pub type Answer = Result<HttpResponse, Problem>;
@@ -51,6 +54,12 @@ impl Call {
                 None => Problem::malformed("", told(why)),
             }
         })
+    }
+
+    /// The languages in which the caller reads, as it names them; nothing where that asks for none in particular.
+    pub fn accept_language(&self) -> Option<Arc<str>> {
+        let given = self.request.headers().get(ACCEPT_LANGUAGE)?.to_str().ok()?;
+        (given != "*" && given.len() <= ACCEPTED_BYTES_MAX).then(|| given.into())
     }
 
     /// A part of the path, percent-decoded; where that gives no text, as it came.

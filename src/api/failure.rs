@@ -25,7 +25,7 @@ impl From<FlowError> for Problem {
             FlowError::GrantConflict(_) => Problem::of(ProblemCode::GrantConflict, told),
             FlowError::BatchConflict(..) => Problem::of(ProblemCode::BatchConflict, told),
             FlowError::IdempotencyMismatch => Problem::of(ProblemCode::IdempotencyMismatch, told),
-            FlowError::AmountTooLarge => Problem::amount_too_large(told),
+            FlowError::AmountTooLarge | FlowError::InvoiceTooLarge => Problem::amount_too_large(told),
             FlowError::LimitTooLarge { pointer, detail } => Problem::amount_too_large_at(pointer, detail),
             FlowError::UserRequired(_) => Problem::user_required(told),
             FlowError::Raced { .. } => Problem::precondition_failed(told),
@@ -64,7 +64,7 @@ fn counted(store: &'static str, problem: Problem) -> Problem {
 pub fn status_of_denial(code: Code, is_rate: bool) -> StatusCode {
     match code {
         Code::HardLimitReached if is_rate => StatusCode::TOO_MANY_REQUESTS,
-        Code::TooManyOpenReservations => StatusCode::TOO_MANY_REQUESTS,
+        Code::TooManyOpenReservations | Code::FairUsePause => StatusCode::TOO_MANY_REQUESTS,
         Code::WorkspaceSuspended | Code::FeatureDisabled | Code::ModelNotAllowed => StatusCode::FORBIDDEN,
         Code::ModelUnpriced | Code::ContextTooLong => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::PAYMENT_REQUIRED,
@@ -85,6 +85,7 @@ mod tests {
             (Code::NoBudget, false, 402),
             (Code::ParentExhausted, false, 402),
             (Code::TooManyOpenReservations, false, 429),
+            (Code::FairUsePause, true, 429),
             (Code::WorkspaceSuspended, false, 403),
             (Code::FeatureDisabled, false, 403),
             (Code::ModelNotAllowed, false, 403),

@@ -1,4 +1,4 @@
-//! `/v1/admin/plans`, `/v1/admin/models` and `/v1/admin/routing`: the same objects as in the policy files. Each change is a new version.
+//! `/v1/admin/plans`, `models`, `routing`, `messages` and `billing`: the same objects as in the policy files. Each change is a new version.
 
 use super::call::{Answer, Call, answer, ok};
 use super::json::{self, OpenObject};
@@ -6,8 +6,9 @@ use super::page;
 use super::problem::Problem;
 use super::reservations::durably;
 use crate::flow;
-use crate::policy::document::{ModelDocument, PlanDocument, RoutingDocument};
-use crate::policy::object::{Kind, Object, ObjectId, model_body, plan_body, routing_body};
+use crate::policy::compile::messages::missing;
+use crate::policy::document::{BillingDocument, MessagesDocument, ModelDocument, PlanDocument, RoutingDocument};
+use crate::policy::object::{Kind, Object, ObjectId, billing_body, messages_body, model_body, plan_body, routing_body};
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -153,4 +154,35 @@ pub async fn get_routing(call: Call) -> Answer {
 pub async fn put_routing(call: Call) -> Answer {
     let routing: RoutingDocument = call.json()?;
     write(&call, ObjectId::routing(), routing_body(&routing)).await
+}
+
+/// The texts of warnings, denials and events, where somebody wrote other ones than Weir brings along.
+#[utoipa::path(get, path = "/v1/admin/messages", tag = "admin", responses((status = 200, body = MessagesDocument)))]
+pub async fn get_messages(call: Call) -> Answer {
+    show(&call, &ObjectId::messages())
+}
+
+/// Replaces the texts. Each placeholder is checked, and a language that Weir does not bring along must say everything.
+#[utoipa::path(put, path = "/v1/admin/messages", tag = "admin", request_body = MessagesDocument,
+    responses((status = 200, body = MessagesDocument), (status = 201, body = MessagesDocument)))]
+pub async fn put_messages(call: Call) -> Answer {
+    let messages: MessagesDocument = call.json()?;
+    if let Some(lacking) = missing(&messages).into_iter().next() {
+        return Err(Problem::unacceptable(lacking.pointer, lacking.detail));
+    }
+    write(&call, ObjectId::messages(), messages_body(&messages)).await
+}
+
+/// The meters, and the plans that a provider's prices stand for.
+#[utoipa::path(get, path = "/v1/admin/billing", tag = "admin", responses((status = 200, body = BillingDocument)))]
+pub async fn get_billing(call: Call) -> Answer {
+    show(&call, &ObjectId::billing())
+}
+
+/// Replaces the meters, and the plans that a provider's prices stand for.
+#[utoipa::path(put, path = "/v1/admin/billing", tag = "admin", request_body = BillingDocument,
+    responses((status = 200, body = BillingDocument), (status = 201, body = BillingDocument)))]
+pub async fn put_billing(call: Call) -> Answer {
+    let billing: BillingDocument = call.json()?;
+    write(&call, ObjectId::billing(), billing_body(&billing)).await
 }

@@ -73,6 +73,7 @@ const TAGGED: &[&str] = &[
     "/v1/admin/plans/{id}",
     "/v1/admin/models/{id}",
     "/v1/admin/routing",
+    "/v1/admin/billing",
     "/v1/admin/workspaces/{id}",
 ];
 

@@ -3,21 +3,27 @@
 //! A problem has an outside text, which is sent, and an inside cause, which is logged once when the answer is made and never sent.
 //! What is unknown and what another tenant owns look exactly alike.
 
+mod body;
+mod chain;
+
+pub use body::{FieldProblem, ProblemBody};
+
 use super::request_id;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use serde::Serialize;
+use chain::Chain;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
-use utoipa::ToSchema;
 
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
 /// How long callers should wait when a store is away or too much is going on.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
+/// How long to wait for an operator.
+const NOT_CONFIGURED_RETRY_SECONDS: u32 = 3_600;
 
 macro_rules! codes {
     ($($name:ident $text:literal $status:ident $meaning:literal;)*) => {
@@ -47,6 +53,8 @@ macro_rules! codes {
 codes! {
     Malformed "malformed" BAD_REQUEST
         "The request has the wrong shape: not JSON, a doubled key, an unknown or missing field, a wrong type. `errors` says where.";
+    SignatureInvalid "signature_invalid" BAD_REQUEST
+        "The body is not signed by whom it must be from, or its signature is too old; sign it with the secret of this service.";
     Unauthorized "unauthorized" UNAUTHORIZED "There is no credential, or it is not valid here.";
     InsufficientScope "insufficient_scope" FORBIDDEN "The credential is valid, and may not do this.";
     NotFound "not_found" NOT_FOUND "Unknown, or of a workspace that the credential may not see.";
@@ -78,6 +86,8 @@ codes! {
     StoreUnavailable "store_unavailable" SERVICE_UNAVAILABLE "A store is down; the same request may be sent again after `Retry-After`.";
     KeysUnavailable "keys_unavailable" SERVICE_UNAVAILABLE
         "The public keys of the credential's issuer cannot be fetched; the same request may be sent again after `Retry-After`.";
+    NotConfigured "not_configured" SERVICE_UNAVAILABLE
+        "The service lacks a setting that this needs; its operator is told in the detail. The same request may be sent again later.";
     Overloaded "overloaded" SERVICE_UNAVAILABLE "Too much is going on; the same request may be sent again after `Retry-After`.";
 }
 
@@ -85,39 +95,6 @@ codes! {
 pub fn codes_as_markdown() -> String {
     let row = |code: &ProblemCode| format!("| {} | `{}` | {} |\n", code.status().as_u16(), code.as_str(), code.meaning());
     "| status | code | meaning |\n| --- | --- | --- |\n".to_owned() + &ProblemCode::ALL.iter().map(row).collect::<String>()
-}
-
-/// One place of the request, and what is wrong with it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
-pub struct FieldProblem {
-    /// A JSON pointer into the body; empty for the whole.
-    #[schema(example = "/max_output_tokens")]
-    pub pointer: String,
-    #[schema(example = "must be an integer, not a string")]
-    pub detail: String,
-}
-
-/// A problem document, as it is sent.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ProblemBody {
-    #[serde(rename = "type")]
-    #[schema(example = "about:blank")]
-    kind: &'static str,
-    /// The status in words.
-    #[schema(example = "Bad Request")]
-    title: &'static str,
-    /// The status of the answer.
-    #[schema(example = 400)]
-    status: u16,
-    /// What happened, and what to do about it.
-    detail: String,
-    /// The request id: also in the header `X-Request-Id`, and in the logs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    instance: Option<String>,
-    /// Stable, for programs.
-    #[schema(example = "malformed")]
-    code: &'static str,
-    errors: Vec<FieldProblem>,
 }
 
 type Cause = Box<dyn Error + Send + Sync>;
@@ -195,6 +172,11 @@ impl Problem {
                 &format!("Bearer error=\"invalid_token\", error_description=\"{description}\""),
             ),
         }
+    }
+
+    /// A setting that this path needs is not there; who sends again after it was made loses nothing.
+    pub fn not_configured(detail: impl Into<String>) -> Self {
+        Self::new(ProblemCode::NotConfigured, detail.into()).retry_after(NOT_CONFIGURED_RETRY_SECONDS)
     }
 
     /// A valid credential that may not do this; `scope` names what would be needed, by the words of the credential.
@@ -411,21 +393,6 @@ impl Problem {
         } else {
             tracing::debug!(code = self.code(), request_id, cause = %chain, "a request was refused");
         }
-    }
-}
-
-/// An error and what caused it, on one line.
-struct Chain<'a>(&'a (dyn Error + 'static));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.0, f)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
     }
 }
 

@@ -5,8 +5,9 @@ use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
-    api_keys, audit_log, authorize, batch, billing, cache, corrections, events, explain, grants, json, ledger, operations, policies,
-    portal_tokens, providers, reservations, usage, webhook_deliveries, webhook_endpoints, workspace_list, workspaces,
+    api_keys, audit_log, authorize, batch, billing, cache, corrections, events, explain, fair_use, grants, invoices, json, ledger,
+    operations, policies, portal_tokens, providers, reconcile, reservations, stripe, usage, webhook_deliveries, webhook_endpoints,
+    workspace_list, workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -47,6 +48,10 @@ const SMALL: Body = Body {
 };
 const LARGE: Body = Body {
     bytes_max: json::LARGE_BODY_BYTES_MAX,
+    creates: false,
+};
+const EVENT: Body = Body {
+    bytes_max: json::EVENT_BYTES_MAX,
     creates: false,
 };
 const CREATES_ONE: Body = Body {
@@ -90,6 +95,7 @@ pub fn routes() -> Vec<Route> {
         POST "/v1/events", Access::scope(Scope::UsageWrite), CREATES, events::events;
         GET "/v1/workspaces/{id}/usage", reading.or(Scope::Portal), SMALL, workspaces::usage;
         GET "/v1/workspaces/{id}/ledger", reading, SMALL, ledger::ledger;
+        GET "/v1/workspaces/{id}/invoice-preview", reading, SMALL, invoices::preview;
         GET "/v1/admin/plans", unbound, SMALL, policies::list_plans;
         GET "/v1/admin/plans/{id}", unbound, SMALL, policies::get_plan;
         PUT "/v1/admin/plans/{id}", unbound, SMALL, policies::put_plan;
@@ -99,15 +105,22 @@ pub fn routes() -> Vec<Route> {
         PUT "/v1/admin/models/{id}", unbound, SMALL, policies::put_model;
         GET "/v1/admin/routing", unbound, SMALL, policies::get_routing;
         PUT "/v1/admin/routing", unbound, SMALL, policies::put_routing;
+        GET "/v1/admin/messages", unbound, SMALL, policies::get_messages;
+        PUT "/v1/admin/messages", unbound, SMALL, policies::put_messages;
+        GET "/v1/admin/billing", unbound, SMALL, policies::get_billing;
+        PUT "/v1/admin/billing", unbound, SMALL, policies::put_billing;
         GET "/v1/admin/providers", unbound, SMALL, providers::list;
         GET "/v1/admin/providers/{id}", unbound, SMALL, providers::get;
         PUT "/v1/admin/providers/{id}", unbound, SMALL, providers::put;
+        GET "/v1/admin/fair-use/actions", unbound, SMALL, fair_use::list;
+        DELETE "/v1/admin/fair-use/actions/{id}", unbound, SMALL, fair_use::end;
         POST "/v1/admin/ledger/corrections", unbound, CREATES_ONE, corrections::correct;
         POST "/v1/admin/ledger/reprice", unbound, SMALL, corrections::reprice;
         GET "/v1/admin/billing/batches", unbound, SMALL, billing::list;
         GET "/v1/admin/billing/batches/{id}", unbound, SMALL, billing::get;
         POST "/v1/admin/billing/batches/{id}/resend", unbound, SMALL, billing::resend;
         POST "/v1/admin/billing/flush", unbound, SMALL, billing::flush;
+        POST "/v1/admin/billing/reconcile", unbound, SMALL, reconcile::reconcile;
         GET "/v1/admin/audit-log", unbound, SMALL, audit_log::audit_log;
         GET "/v1/admin/workspaces", Access::scope(Scope::Admin), SMALL, workspace_list::list;
         GET "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::get;
@@ -132,6 +145,7 @@ pub fn routes() -> Vec<Route> {
         GET "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), SMALL, grants::list;
         POST "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), CREATES_ONE, grants::give;
         DELETE "/v1/admin/workspaces/{id}/grants/{grant}", Access::scope(Scope::Admin), SMALL, grants::void;
+        POST "/webhooks/stripe", Access::open(), EVENT, stripe::receive;
         GET "/healthz", Access::open(), SMALL, operations::healthz;
         GET "/readyz", Access::open(), SMALL, operations::readyz;
         GET "/metrics", Access::open(), SMALL, operations::metrics;

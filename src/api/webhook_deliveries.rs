@@ -17,15 +17,14 @@ use utoipa::{IntoParams, ToSchema};
 /// An event on its way to an endpoint. Kept for 30 days.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeliveryOut<'a> {
-    #[schema(value_type = String, example = "whd_019a7c2e5b6f7d3c8e1f2a3b4c5d6e7f")]
+    #[schema(value_type = String)]
     delivery_id: DeliveryId,
     #[schema(value_type = String)]
     endpoint_id: WebhookEndpointId,
     /// The endpoint's; null: it is told of all.
     #[schema(value_type = Option<String>)]
     workspace_id: Option<&'a WorkspaceId>,
-    /// Sent as `webhook-id`, the same on every try and every replay.
-    #[schema(value_type = String, example = "evt_019a7c2e5b6f7d3c8e1f2a3b4c5d6e7f")]
+    #[schema(value_type = String)]
     event_id: EventId,
     /// The event's.
     #[schema(example = "budget.exhausted")]

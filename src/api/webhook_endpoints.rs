@@ -130,17 +130,25 @@ pub struct ReplayAnswer {
 /// An endpoint as its operator sees it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WebhookEndpointOut<'a> {
-    #[schema(value_type = String, example = "whe_019a7c2e5b6f7d3c8e1f2a3b4c5d6e7f")]
+    #[schema(value_type = String)]
     endpoint_id: WebhookEndpointId,
+    /// Whose events it is told; null: those of all workspaces, with what only operators are told.
     #[schema(value_type = Option<String>)]
     workspace_id: Option<&'a WorkspaceId>,
+    /// Where it is.
+    #[schema(max_length = 2048, example = "https://example.com/hooks/weir")]
     url: &'a str,
+    /// Which events it is told.
+    #[schema(example = json!(["budget.*", "plan.changed"]))]
     events: Vec<&'a str>,
+    /// For people.
     description: Option<&'a str>,
+    /// False: it is told nothing.
     enabled: bool,
     /// Why it was disabled without anybody asking for it: `gone` (it answered 410) or `only_failures` (for five days); null: it was not.
     #[schema(example = "only_failures")]
     disabled_reason: Option<&'a str>,
+    /// When that was.
     #[schema(value_type = Option<String>, format = DateTime)]
     disabled_at: Option<Timestamp>,
     /// The `sub` of the credential that made it.

@@ -310,7 +310,7 @@ pub(super) fn shown(call: &Call, workspace: &Workspace) -> WorkspaceOut {
 }
 
 /// What of it an operator sets.
-fn document(call: &Call, workspace: &Workspace) -> Value {
+pub(super) fn document(call: &Call, workspace: &Workspace) -> Value {
     serde_json::to_value(shown(call, workspace).body).unwrap_or_default()
 }
 

@@ -2,12 +2,15 @@
 
 use crate::billing::Provider;
 use crate::billing::desk::{Desk, Rules};
+use crate::billing::reconcile::Reconciler;
 use crate::decision::billing::Terms;
+use crate::decision::billing::report::Report;
 use crate::decision::meter::Meter;
 use crate::decision::time::Timestamp;
 use crate::flow::billing::{self as flow_billing, Done};
 use crate::flow::{FlowError, Service};
 use crate::ledger::audit::Audited;
+use crate::ledger::told::Scope;
 use crate::ledger::{Lead, LedgerError};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -19,36 +22,50 @@ const ROUND_EVERY: Duration = Duration::from_secs(1);
 const LEAD: &str = "billing";
 
 /// A desk as flows know it.
-struct AtDesk(Desk);
+struct AtDesk {
+    desk: Desk,
+    window_seconds: i64,
+}
 
 #[async_trait]
 impl flow_billing::Desk for AtDesk {
     fn provider(&self) -> &'static str {
-        self.0.provider().name()
+        self.desk.provider().name()
     }
 
     fn terms(&self) -> Terms {
-        self.0.terms()
+        self.desk.terms()
     }
 
     async fn begin(&self, meters: &[Meter], since: Timestamp) -> Result<(), LedgerError> {
-        self.0.begin(meters, since).await
+        self.desk.begin(meters, since).await
     }
 
     async fn round(&self, meters: &[Meter], since: Timestamp) -> Result<Done, LedgerError> {
-        Ok(told(self.0.round(meters, since).await?))
+        Ok(told(self.desk.round(meters, since).await?))
     }
 
     async fn flush(&self, meters: &[Meter], since: Timestamp, audited: Audited) -> Result<Done, LedgerError> {
-        Ok(told(self.0.flush(meters, since, audited).await?))
+        Ok(told(self.desk.flush(meters, since, audited).await?))
+    }
+
+    async fn reconcile(&self, meters: &[Meter], scope: Scope) -> Result<Report, LedgerError> {
+        let reconciler = Reconciler {
+            ledger: self.desk.ledger().clone(),
+            provider: self.desk.provider().clone(),
+            clock: self.desk.clock().clone(),
+            meters: meters.to_vec(),
+            window_seconds: self.window_seconds,
+        };
+        reconciler.reconcile(&scope).await
     }
 
     async fn measure(&self) -> Result<(), LedgerError> {
-        self.0.measure().await
+        self.desk.measure().await
     }
 
     async fn close(&self) {
-        self.0.close().await;
+        self.desk.close().await;
     }
 }
 
@@ -69,7 +86,10 @@ pub fn employ(service: &Service, provider: Arc<dyn Provider>) {
         late_after_seconds: options.late_after_seconds,
     };
     let desk = Desk::new(service.ledger.clone(), provider, service.clock.clone(), rules);
-    service.billing.employ(Arc::new(AtDesk(desk)));
+    service.billing.employ(Arc::new(AtDesk {
+        desk,
+        window_seconds: options.window_seconds,
+    }));
 }
 
 /// Runs rounds for as long as the process does, whenever this node leads.

@@ -21,9 +21,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use tokio::sync::RwLock;
 
 /// How many entries are looked at in one transaction.
-const COLLECT_ENTRIES: usize = 2_000;
+const COLLECT_ENTRIES: usize = 1_000;
 /// How many pages of one meter and pass a round looks at, so that a backlog keeps neither other meters nor the sender waiting.
-const COLLECT_PAGES_MAX: usize = 50;
+const COLLECT_PAGES_MAX: usize = 100;
+/// How often the passes run that look for what was committed late.
+const LOOK_BACK_EVERY_SECONDS: i64 = 30;
+/// How often it is counted how many batches are where.
+const MEASURE_EVERY_SECONDS: i64 = 30;
 /// How many batches are sealed in one transaction.
 const SEAL_BATCHES: usize = 200;
 /// How many batches are claimed at once, and how many of them are under way at once.
@@ -43,6 +47,28 @@ pub struct Rules {
     pub window_seconds: i64,
     pub seal_after_seconds: i64,
     pub late_after_seconds: i64,
+}
+
+/// When something was done last that is done now and then.
+struct Rhythm(AtomicI64);
+
+impl Default for Rhythm {
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MIN))
+    }
+}
+
+impl Rhythm {
+    /// Whether it is time again; then it is taken to be done.
+    fn is_due(&self, every_seconds: i64, now: Timestamp) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        // A clock that was set back is no reason to wait for it.
+        let is_due = now.micros().saturating_sub(last) >= every_seconds * 1_000_000 || now.micros() < last;
+        if is_due {
+            self.0.store(now.micros(), Ordering::Relaxed);
+        }
+        is_due
+    }
 }
 
 /// What one round or flush did.
@@ -65,7 +91,9 @@ pub struct Desk {
     clock: Arc<dyn Clock>,
     rules: Rules,
     gate: Gate,
-    resumed_at: AtomicI64,
+    resumed: Rhythm,
+    looked_back: Rhythm,
+    measured: Rhythm,
     is_closing: AtomicBool,
     /// Held for reading while something is under way.
     under_way: RwLock<()>,
@@ -79,7 +107,9 @@ impl Desk {
             provider,
             clock,
             rules,
-            resumed_at: AtomicI64::new(i64::MIN),
+            resumed: Rhythm::default(),
+            looked_back: Rhythm::default(),
+            measured: Rhythm::default(),
             is_closing: AtomicBool::new(false),
             under_way: RwLock::new(()),
         }
@@ -110,17 +140,20 @@ impl Desk {
     /// What the leading node does each second: collects, seals what is due, sends.
     pub async fn round(&self, meters: &[Meter], since: Timestamp) -> Result<Done, LedgerError> {
         let mut done = Done::default();
+        let passes = match self.looked_back.is_due(LOOK_BACK_EVERY_SECONDS, self.clock.now()) {
+            true => PASS_LAG_SECONDS.len(),
+            false => 1,
+        };
         for meter in meters {
-            for (pass, lag_seconds) in PASS_LAG_SECONDS.into_iter().enumerate() {
+            for (pass, lag_seconds) in PASS_LAG_SECONDS.into_iter().enumerate().take(passes) {
                 let until = self.clock.now().plus_seconds(-lag_seconds);
                 done.collected += self.collect(meter, since, Place::Pass(pass), until, COLLECT_PAGES_MAX).await?;
             }
         }
         let now = self.clock.now();
         done.sealed += self.seal(now, None).await?;
-        if now.micros().saturating_sub(self.resumed_at.load(Ordering::Relaxed)) >= RESUME_EVERY_SECONDS * 1_000_000 && self.terms().sends {
+        if self.terms().sends && self.resumed.is_due(RESUME_EVERY_SECONDS, now) {
             self.ledger.resume_batches(self.terms(), RESUME_BATCHES, now).await?;
-            self.resumed_at.store(now.micros(), Ordering::Relaxed);
         }
         self.send(&mut done).await?;
         Ok(done)
@@ -291,8 +324,11 @@ impl Desk {
         self.clock.now() < claimed_at.plus_seconds(LEASE_SECONDS / 2) && !self.is_closing.load(Ordering::Relaxed)
     }
 
-    /// Shows how many batches are where. Done by the node that leads.
+    /// Shows how many batches are where, now and then. Done by the node that leads.
     pub async fn measure(&self) -> Result<(), LedgerError> {
+        if !self.measured.is_due(MEASURE_EVERY_SECONDS, self.clock.now()) {
+            return Ok(());
+        }
         let states = self.ledger.batch_states().await?;
         let now = self.clock.now();
         for state in State::ALL.into_iter().filter(|state| *state != State::Acknowledged) {

@@ -5,9 +5,12 @@
 //! A provider is one [`Provider`]: it says what it promises ([`Terms`]), and does one call at a time. It is never called inside of a
 //! transaction.
 
+pub mod cloudevents;
 pub mod desk;
 mod gate;
 pub mod none;
+pub mod reconcile;
+pub mod stripe;
 
 pub use crate::decision::billing::Terms;
 pub use crate::decision::billing::delivery::Answer;
@@ -46,10 +49,39 @@ pub struct SummaryQuery {
     pub to: Timestamp,
 }
 
-/// The provider could not tell; it may later.
-#[derive(Debug, thiserror::Error)]
-#[error("the provider does not tell: {0}")]
-pub struct Untold(pub String);
+/// Why the provider did not tell.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Untold {
+    #[error("the provider has no such customer")]
+    CustomerUnknown,
+    #[error("the provider has no such meter")]
+    MeterUnknown,
+    /// It may later.
+    #[error("the provider does not tell: {0}")]
+    NoAnswer(String),
+}
+
+/// What a customer has paid for ahead, for the provider to set off against invoices.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Credit {
+    /// Weir's id of the grant.
+    pub id: String,
+    pub customer: String,
+    pub cents: i64,
+    pub effective_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What became of a credit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CreditAnswer {
+    /// It is as it was asked for; the provider calls it so.
+    Done(String),
+    /// The provider does not want it, and would not the next time.
+    Refused(String),
+    /// It may be done or not: the next try looks first.
+    Later(String),
+}
 
 /// Whoever is told what to bill.
 #[async_trait]
@@ -67,4 +99,19 @@ pub trait Provider: Send + Sync {
 
     /// What the provider has for one customer, meter and stretch of time; `None`: it keeps no totals.
     async fn summary(&self, query: &SummaryQuery) -> Result<Option<i64>, Untold>;
+
+    /// What is wrong with the account for these event names; empty: nothing.
+    async fn check(&self, _event_names: &[String]) -> Result<Vec<String>, Untold> {
+        Ok(Vec::new())
+    }
+
+    /// Gives a credit unless it was given.
+    async fn give_credit(&self, _credit: &Credit) -> CreditAnswer {
+        CreditAnswer::Refused("the provider keeps no credits".to_owned())
+    }
+
+    /// Takes a credit back, by the provider's id.
+    async fn void_credit(&self, _id: &str) -> CreditAnswer {
+        CreditAnswer::Refused("the provider keeps no credits".to_owned())
+    }
 }

@@ -40,12 +40,10 @@ pub struct EmbeddingSettings {
 
 impl std::fmt::Debug for EmbeddingSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown = f
-            .debug_struct("EmbeddingSettings")
+        f.debug_struct("EmbeddingSettings")
             .field("url", &self.url)
             .field("model", &self.model)
-            .finish_non_exhaustive();
-        shown
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! `weir doctor`: whether the stores are reachable, in good order and do what they are told, and whether the policy holds together.
 
-use super::{Failure, say, serve};
+use super::{Failure, billing, say, serve};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::counters::Counters;
@@ -73,6 +73,9 @@ async fn look(settings: &Settings) -> Result<Vec<Finding>, Failure> {
         Err(error) => found.push(failed("counters", error)),
     }
     if let Ok(ledger) = ledger {
+        let policy = policy::in_force(&*ledger).await.ok().flatten();
+        let meters = policy.map(|policy| policy.billing.meters.clone()).unwrap_or_default();
+        billing::look(settings, &meters, &mut found).await;
         ledger.close().await;
     }
     Ok(found)

@@ -25,8 +25,8 @@ const LOOKS_AGAIN: usize = 5;
 
 #[derive(Subcommand)]
 pub(super) enum LedgerCommand {
-    /// Recompute every sum from its entries, compare every counter with its sum and every end with its entry, and name each difference (then
-    /// the exit code is 1).
+    /// Recompute every sum from its entries, compare every counter with its sum, every end with its entry and every batch
+    /// with its members, and name each difference (then the exit code is 1).
     Verify,
 }
 
@@ -148,6 +148,7 @@ fn told(found: &Verification) -> Result<ExitCode, Failure> {
         "ends      {} compared with their entries, and entries with them",
         found.ends
     ))?;
+    say(format_args!("batches   {} compared with their members", found.batches))?;
     for difference in &found.differences {
         if let Difference::Grant(grant) = difference {
             let (workspace, id, segment) = (&grant.workspace, grant.grant, grant.segment);
@@ -167,6 +168,11 @@ fn told(found: &Verification) -> Result<ExitCode, Failure> {
             continue;
         }
         let (workspace, counter, what) = match difference {
+            Difference::Batch(batch) => {
+                let (workspace, meter) = (&batch.workspace, &batch.meter);
+                say(format_args!("differs   workspace {workspace}, meter {meter}: {}", batch.what))?;
+                continue;
+            }
             Difference::End(end) => {
                 say(format_args!(
                     "differs   workspace {}, reservation {}: {}",

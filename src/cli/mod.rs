@@ -1,5 +1,6 @@
 //! The command line: parses, calls, prints. Failures end with one message on stderr that says what to do, and with exit code 1.
 
+mod billing;
 mod cache;
 mod doctor;
 mod explain;
@@ -72,6 +73,11 @@ enum Command {
     Ledger {
         #[command(subcommand)]
         command: ledger::LedgerCommand,
+    },
+    /// Look after what a billing provider is told.
+    Billing {
+        #[command(subcommand)]
+        command: billing::BillingCommand,
     },
     /// Read all counters from the ledger again.
     RebuildCounters,
@@ -159,6 +165,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Ledger { command } => {
             loaded.check()?;
             ledger::ledger(settings, &command)
+        }
+        Command::Billing { command } => {
+            loaded.check()?;
+            billing::billing(settings, &command)
         }
         Command::RebuildCounters => {
             loaded.check()?;

@@ -1,7 +1,7 @@
 //! `weir serve`, and a service of its own for `weir replay` where none runs.
 
 use super::replay::{self, ReplayArgs, Target};
-use super::{Failure, say, token};
+use super::{Failure, billing, say, token};
 use crate::api::auth::{Scope, ScopeSet};
 use crate::clock::{Clock, SystemClock};
 use crate::config::data_dir::{self, Lock};
@@ -11,7 +11,7 @@ use crate::decision::address::Range;
 use crate::decision::webhook::retry::Schedule;
 use crate::decision::webhook::seal::SealKey;
 use crate::flow::billing::BillingOptions;
-use crate::flow::{EmbeddingSettings, Options, Service, WebhookOptions};
+use crate::flow::{EmbeddingSettings, Options, Service, SigningSecrets, WebhookOptions};
 use crate::webhooks::Running;
 use crate::{app, telemetry};
 use std::net::SocketAddr;
@@ -45,6 +45,7 @@ async fn start(settings: &Settings, secret: Option<&Secret<SigningKey>>, listen:
         tracing::warn!("there are no API keys and no portal tokens: set WEIR_SECRET_KEY (32 bytes or more) to have them");
     }
     let service = service(settings, secret).await?;
+    app::billing::employ(&service, billing::provider(settings, service.clock.clone())?);
     // So that the first request need not wait for it. An issuer that is away is no reason not to start.
     verifier.fetch_keys(service.clock.now()).await;
     let (server, address) = app::serve(service.clone(), verifier, listen)?;
@@ -89,6 +90,7 @@ fn options(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Options 
     let seal = settings.secret_key.as_ref().or(secret);
     // The bounds of the settings are far below what a signed number holds.
     let seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+    let stripe = settings.stripe_webhook_secret.as_ref();
     Options {
         embeddings: embeddings(settings),
         billing: BillingOptions {
@@ -96,6 +98,7 @@ fn options(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Options 
             seal_after_seconds: seconds(settings.billing_seal_after_seconds.get()),
             late_after_seconds: seconds(settings.billing_late_after_seconds.get()),
         },
+        stripe_webhook_secrets: stripe.and_then(|secret| SigningSecrets::parse(secret.expose().as_str())),
         webhooks: WebhookOptions {
             allowed: ranges.collect(),
             schedule: Schedule(delays.collect()),

@@ -8,7 +8,6 @@ pub mod keys;
 mod secret;
 mod settings;
 mod sources;
-mod unbuilt;
 mod value;
 
 pub use secret::Secret;

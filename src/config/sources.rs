@@ -2,7 +2,6 @@
 
 use super::secret::PLACEHOLDER;
 use super::settings::{Row, Settings, TABLE};
-use super::unbuilt;
 use super::value::Setting;
 use crate::decision::nearest::nearest;
 use figment::Figment;
@@ -95,7 +94,6 @@ impl Loaded {
         }
         match Settings::read(&mut values) {
             Some(settings) if values.wrong.is_empty() => {
-                values.odd.extend(unbuilt::unused(&settings));
                 let origins = values.found.into_iter().map(|(name, (_, origin))| (name, origin)).collect();
                 Ok(Self {
                     settings,
@@ -109,10 +107,7 @@ impl Loaded {
 
     /// Whether the service can start with these settings.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let mut wrong = self.settings.conflicts();
-        if wrong.is_empty() {
-            wrong = unbuilt::refused(&self.settings);
-        }
+        let wrong = self.settings.conflicts();
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong)) }
     }
 

@@ -79,7 +79,11 @@ impl Model {
 
     /// The price in force at `at`; `None` before the first one.
     pub fn price_at(&self, at: Timestamp) -> Option<&Arc<Price>> {
-        self.prices.iter().rev().find(|price| price.effective_from <= at)
+        self.prices
+            .iter()
+            .rev()
+            .find(|price| price.effective_from <= at)
+            .map(|price| price.at(at))
     }
 
     /// What `pools` count for in each unit on this model.

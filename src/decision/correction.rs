@@ -42,7 +42,7 @@ impl Priced {
     /// The price of this version, of the model that `name` means or of the models that the catalogue does not know.
     pub fn of_version(catalogue: &Catalogue, name: &str, version: &str) -> Option<Self> {
         let of_model = catalogue.find(name).and_then(|model| {
-            let price = model.prices.iter().find(|price| &*price.version == version)?;
+            let price = model.prices.iter().find_map(|price| price.of_version(version))?;
             Some(Self {
                 price: price.clone(),
                 credits: model.credits,

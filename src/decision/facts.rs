@@ -1,6 +1,7 @@
 //! Facts: what a decision was made of, and what it was. Enough to explain it again at any time, and small enough to keep many.
 
 use super::amount::Unit;
+use super::anomaly::Action;
 use super::ask::Ask;
 use super::counter::Balance;
 use super::id::{ModelId, PlanId, ReservationId};
@@ -38,6 +39,8 @@ pub struct Facts {
     /// Of a call of a run.
     pub run: Option<RunFacts>,
     pub outcome: Outcome,
+    /// What rules of fair use were doing to it.
+    pub fair_use: Vec<Arc<Action>>,
 }
 
 /// What a call drew from. It is priced and counted at the time of its run's authorize, which is then `decided_at`.

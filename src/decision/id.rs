@@ -250,6 +250,16 @@ impl AuditId {
     }
 }
 
+/// What a rule of fair use does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FairUseId(u128);
+
+impl FairUseId {
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+}
+
 /// A kept answer: a UUIDv7 whose last 24 bits, which are chance otherwise, name the slot of its workspace.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CacheEntryId(u128);
@@ -404,6 +414,7 @@ prefixed! {
     WebhookEndpointId, "whe_", "a webhook endpoint id";
     DeliveryId, "whd_", "a webhook delivery id";
     EventId, "evt_", "an event id";
+    FairUseId, "fua_", "an id of a fair-use action";
 }
 
 #[cfg(test)]

@@ -9,9 +9,12 @@
 //! 5. the asked model, then downgrades, up to the overage limit where a budget bills overage
 //! 6. the asked model, then downgrades, capped to what fits
 //!
+//! While fair use downgrades, (2) comes before (1): the asked model serves only where nothing cheaper does.
+//!
 //! Invariant: the same ask, plan, catalogue and limits give the same ladder, so an answer can be told again without being stored.
 
 use super::amount::Amounts;
+use super::anomaly::{self, Action};
 use super::ask::Ask;
 use super::catalogue::{Catalogue, Model};
 use super::id::ModelId;
@@ -83,6 +86,19 @@ pub struct Ladder {
     pub limits: Arc<Limits>,
     pub offers: Vec<Offer>,
     pub rungs: Vec<Rung>,
+    /// The place of the asked model's whole answer: the first, unless fair use tries others before it.
+    pub asked: usize,
+    /// What rules of fair use do to this request; none of it changes a limit.
+    pub fair_use: Vec<Arc<Action>>,
+}
+
+/// Under which circumstances a ladder is built.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// How long an answer is thought to be, where the ask names no length.
+    pub expected_output: i64,
+    pub fair_use: &'a [Arc<Action>],
+    pub now: Timestamp,
 }
 
 /// Why there is no ladder: a refusal for the caller's customer, or an amount that no entry may have.
@@ -105,7 +121,7 @@ impl From<CostTooLarge> for NoLadder {
 }
 
 impl Ladder {
-    /// Compiles the rungs for an asked model that has passed its questions. `expected_output` is used where the ask names no length.
+    /// Compiles the rungs for an asked model that has passed its questions, where no rule of fair use acts.
     pub fn build(
         ask: &Ask,
         asked: (Arc<Model>, Arc<Price>),
@@ -115,19 +131,45 @@ impl Ladder {
         expected_output: i64,
         now: Timestamp,
     ) -> Result<Self, NoLadder> {
+        let terms = Terms {
+            expected_output,
+            fair_use: &[],
+            now,
+        };
+        Self::under(ask, asked, plan, catalogue, limits, terms)
+    }
+
+    /// Compiles the rungs for an asked model that has passed its questions.
+    pub fn under(
+        ask: &Ask,
+        asked: (Arc<Model>, Arc<Price>),
+        plan: Arc<Plan>,
+        catalogue: &Catalogue,
+        limits: Arc<Limits>,
+        terms: Terms<'_>,
+    ) -> Result<Self, NoLadder> {
         let builder = Builder {
             ask,
             plan: &plan,
             limits: &limits,
-            wanted_output: ask.max_output_tokens.unwrap_or(expected_output),
-            now,
+            wanted_output: ask.max_output_tokens.unwrap_or(terms.expected_output),
+            fair_use: terms.fair_use,
+            now: terms.now,
         };
-        let (offers, rungs) = builder.rungs(asked, catalogue)?;
+        let (mut offers, mut rungs) = builder.rungs(asked, catalogue)?;
+        let mut asked = 0;
+        if anomaly::downgrade(terms.fair_use).is_some() {
+            asked = offers[1..].iter().take_while(|offer| offer.step == Step::Downgrade).count();
+            offers[..=asked].rotate_left(1);
+            rungs[..=asked].rotate_left(1);
+        }
         Ok(Ladder {
             plan,
             limits,
             offers,
             rungs,
+            asked,
+            fair_use: terms.fair_use.to_vec(),
         })
     }
 
@@ -143,6 +185,7 @@ pub(super) struct Builder<'a> {
     pub(super) plan: &'a Plan,
     pub(super) limits: &'a Limits,
     pub(super) wanted_output: i64,
+    pub(super) fair_use: &'a [Arc<Action>],
     pub(super) now: Timestamp,
 }
 
@@ -276,15 +319,17 @@ impl Builder<'_> {
         limits
     }
 
-    /// Which models may serve instead, in the order in which the budgets name them. None unless a budget that applies says `downgrade`.
+    /// Which models may serve instead, in the order in which fair use and the budgets name them. None unless one of them says `downgrade`.
     fn downgrades(&self, asked: &Way, needs: Amounts, catalogue: &Catalogue) -> Vec<Way> {
         let mut ways: Vec<Way> = Vec::new();
         if self.plan.feature(&self.ask.feature).is_some_and(|rules| rules.never_downgrade) {
             return ways;
         }
         let naming = self.limits.budgets.iter().map(|limited| &self.plan.budgets[limited.budget]);
-        for budget in naming.filter(|budget| !budget.shadow && budget.at_soft.downgrade) {
-            for way in self.targets(budget, asked, needs, catalogue) {
+        let naming = naming.filter(|budget| !budget.shadow && budget.at_soft.downgrade);
+        let fair_use = anomaly::downgrade(self.fair_use).into_iter();
+        for target in fair_use.chain(naming.map(|budget| budget.downgrade_to.as_deref())) {
+            for way in self.targets(target, asked, needs, catalogue) {
                 if ways.len() < DOWNGRADES_MAX && !ways.iter().any(|(model, _)| model.id == way.0.id) {
                     ways.push(way);
                 }
@@ -293,10 +338,10 @@ impl Builder<'_> {
         ways
     }
 
-    fn targets(&self, budget: &Budget, asked: &Way, needs: Amounts, catalogue: &Catalogue) -> Vec<Way> {
+    fn targets(&self, target: Option<&str>, asked: &Way, needs: Amounts, catalogue: &Catalogue) -> Vec<Way> {
         let usable = |model: &Arc<Model>| self.cheaper(model, asked, needs).ok();
         let named = |id: &ModelId| catalogue.get(id.as_str());
-        let Some(target) = &budget.downgrade_to else {
+        let Some(target) = target else {
             return asked
                 .0
                 .downgrades

@@ -155,6 +155,12 @@ impl Limits {
     }
 }
 
+/// The hard limit of a budget of `plan` for a workspace as it is at `at`: seats multiplied, an override taken.
+pub fn hard_of(plan: &Plan, budget: &Budget, workspace: &Workspace, at: Timestamp) -> Option<i64> {
+    let limits = Limits::build(plan, workspace, None, at, |other| other.id == budget.id);
+    limits.budgets.first().and_then(|limited| limited.hard)
+}
+
 /// The counter of `budget` at `now`.
 pub fn counter_of(budget: &Budget, workspace: &Workspace, user: Option<&UserId>, now: Timestamp) -> Counter {
     Counter {

@@ -1,8 +1,10 @@
 //! What a workspace bought: budgets, feature rules and what happens at a limit. Read and checked by `policy`, compiled by `ladder`.
 
 use super::amount::{Ratio, Unit};
+use super::anomaly::Rule;
 use super::catalogue::Model;
 use super::id::{BudgetId, Feature, PlanId};
+use super::message::language::Language;
 use super::money::Usd;
 use super::period::PeriodKind;
 use super::pricing::Pricing;
@@ -22,12 +24,15 @@ pub struct Plan {
     pub version: u32,
     pub name: String,
     pub upgrade_url: Option<String>,
+    /// In which language its workspaces are told things, unless a caller accepts another.
+    pub locale: Option<Language>,
     pub allowed_models: Vec<ModelPattern>,
     /// No budget is needed to be allowed.
     pub unlimited: bool,
     pub unknown_features: UnknownFeatures,
     pub require_user: bool,
     pub budgets: Vec<Budget>,
+    pub fair_use: Vec<Rule>,
     pub features: HashMap<Feature, FeatureRules>,
     pub max_open_reservations: u32,
     pub min_hold_seconds: i64,

@@ -5,6 +5,7 @@
 
 use super::amount::Ratio;
 use super::money::{Usd, half_even};
+use super::off_peak::OffPeak;
 use super::time::Timestamp;
 use super::usage::{Named, Pools};
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,8 @@ pub struct Price {
     pub above: Vec<(i64, Rates)>,
     pub request: Usd,
     pub batch_discount: Ratio,
+    /// What holds instead at some hours.
+    pub off_peak: Option<OffPeak>,
     /// `<effective_from>.<8 hex of its content>`, stamped on each entry.
     pub version: Arc<str>,
 }
@@ -90,6 +93,23 @@ pub struct CostLine {
 pub const COST_DENOMINATOR: i128 = TOKENS_PER_RATE * Ratio::DENOMINATOR as i128;
 
 impl Price {
+    /// The price that holds at a moment while this one is in force.
+    pub fn at(self: &Arc<Self>, at: Timestamp) -> &Arc<Self> {
+        match &self.off_peak {
+            Some(off_peak) if off_peak.holds_at(at) => &off_peak.price,
+            _ => self,
+        }
+    }
+
+    /// This price, or that of its off-peak hours, if it is of this version.
+    pub fn of_version(self: &Arc<Self>, version: &str) -> Option<&Arc<Self>> {
+        let off_peak = self.off_peak.as_ref().map(|off_peak| &off_peak.price);
+        [Some(self), off_peak]
+            .into_iter()
+            .flatten()
+            .find(|price| &*price.version == version)
+    }
+
     /// Which of the pools that providers name apart have a rate of their own here.
     pub fn named(&self) -> Named {
         Named {

@@ -1,14 +1,16 @@
 //! What a plan costs its customer: the base, the seats, what passes a limit, and results. Knows nothing of what models cost.
 
-use super::id::{BudgetId, OutcomeName};
+use super::amount::Unit;
+use super::id::{BudgetId, Feature, OutcomeName};
 use super::money::{Usd, half_even};
+use super::rating::{self, Charge, ChargeKind, Commitment, Metered, Price, Tiers, TooMuch, times};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 const MONTHS_PER_YEAR: i128 = 12;
 
 /// The price of a plan. Every part may be present in every kind; the kind says which part leads.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Pricing {
     pub model: PricingModel,
     /// Per interval.
@@ -19,6 +21,32 @@ pub struct Pricing {
     pub overage: Option<OveragePrice>,
     /// Per billable outcome that a settle reports.
     pub outcomes: BTreeMap<OutcomeName, Usd>,
+    /// In the place of `seat`.
+    pub seat_tiers: Option<Tiers>,
+    /// How many seats cost nothing.
+    pub included_seats: i64,
+    /// Prices of use besides what passes a limit.
+    pub usage: Vec<UsagePrice>,
+    /// Of the whole period.
+    pub commitment: Commitment,
+    /// Pays what was used in a period, before anything of it is charged.
+    pub credit: Usd,
+}
+
+/// A price of what was used in a period.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UsagePrice {
+    pub id: String,
+    pub unit: Unit,
+    /// Only the use of this feature; `None`: all.
+    pub feature: Option<Feature>,
+    /// A budget whose counter counts this use: what its grants pay is not charged.
+    pub budget: Option<BudgetId>,
+    /// What of it costs nothing.
+    pub included: i64,
+    /// For each seat.
+    pub included_per_seat: bool,
+    pub price: Price,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema, utoipa::ToSchema)]
@@ -67,8 +95,46 @@ impl Pricing {
 
     /// What base and `seats` come to in a month; `None` when it is more than 64 bits can say.
     pub fn per_month_with(&self, seats: i64) -> Option<Usd> {
-        let seats = self.seat.nanos().checked_mul(seats)?;
-        Some(self.per_month(self.base.checked_add(Usd::from_nanos(seats))?))
+        let seats = rating::sum(&self.charges_of_seats(seats).ok()?).ok()?;
+        Some(self.per_month(self.base.checked_add(seats)?))
+    }
+
+    /// What `seats` come to in a month. Where they are paid by the year each charge is a twelfth of the year's.
+    pub fn seat_charges(&self, seats: i64) -> Result<Vec<Charge>, TooMuch> {
+        let charges = self.charges_of_seats(seats)?.into_iter();
+        Ok(charges
+            .map(|charge| Charge {
+                amount: self.per_month(charge.amount),
+                ..charge
+            })
+            .collect())
+    }
+
+    /// What `seats` come to in an interval.
+    fn charges_of_seats(&self, seats: i64) -> Result<Vec<Charge>, TooMuch> {
+        let quantity = seats.saturating_sub(self.included_seats).max(0);
+        if let Some(tiers) = &self.seat_tiers {
+            let price = Price {
+                tiers: tiers.clone(),
+                commitment: Commitment::default(),
+            };
+            return if quantity == 0 {
+                Ok(Vec::new())
+            } else {
+                price.charges(&Metered::whole(quantity))
+            };
+        }
+        if quantity == 0 || self.seat == Usd::ZERO {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Charge {
+            kind: ChargeKind::Unit,
+            tier: None,
+            quantity,
+            price: self.seat,
+            per: 1,
+            amount: times(self.seat, quantity, 1)?,
+        }])
     }
 
     fn per_month(&self, per_interval: Usd) -> Usd {
@@ -98,6 +164,11 @@ mod tests {
             interval,
             overage: None,
             outcomes: BTreeMap::new(),
+            seat_tiers: None,
+            included_seats: 0,
+            usage: Vec::new(),
+            commitment: Commitment::default(),
+            credit: Usd::ZERO,
         }
     }
 

@@ -1,6 +1,8 @@
 //! Refusals are values: why a request is denied before any counter is asked. The questions have a fixed order, told by this enum.
 
+use super::anomaly::Action;
 use super::id::{Feature, ModelId, PlanId, WorkspaceId};
+use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Why a request is denied, as callers see it.
@@ -14,6 +16,8 @@ pub enum Code {
     ModelUnpriced,
     ContextTooLong,
     NoBudget,
+    /// A rule of fair use pauses requests for a while.
+    FairUsePause,
     TooManyOpenReservations,
     ParentExhausted,
     NeverFits,
@@ -23,6 +27,8 @@ pub enum Code {
     OverageCharged,
     AnswerCapped,
     Routed,
+    FairUseThrottle,
+    FairUseDowngrade,
 }
 
 impl Code {
@@ -43,6 +49,9 @@ impl Code {
             Code::OverageCharged => "overage_charged",
             Code::AnswerCapped => "answer_capped",
             Code::Routed => "routed",
+            Code::FairUsePause => "fair_use_pause",
+            Code::FairUseThrottle => "fair_use_throttle",
+            Code::FairUseDowngrade => "fair_use_downgrade",
         }
     }
 }
@@ -83,6 +92,8 @@ pub enum Refusal {
         plan: PlanId,
         feature: Feature,
     },
+    /// A rule of fair use pauses requests until its end.
+    FairUse(Box<Action>),
 }
 
 impl Refusal {
@@ -95,50 +106,15 @@ impl Refusal {
             Refusal::ModelUnpriced { .. } => Code::ModelUnpriced,
             Refusal::ContextTooLong { .. } => Code::ContextTooLong,
             Refusal::NoBudget { .. } => Code::NoBudget,
+            Refusal::FairUse(_) => Code::FairUsePause,
         }
     }
 
-    /// What happened and what to do about it.
-    pub fn message(&self) -> String {
+    /// What stands in the way, and until when where that is known.
+    pub fn blocked(&self) -> (BlockedBy, Option<Timestamp>) {
         match self {
-            Refusal::WorkspaceSuspended(workspace) => {
-                format!("Workspace {workspace} is suspended. Its administrator can have it resumed.")
-            }
-            Refusal::NoPlan(workspace) => {
-                format!(
-                    "Workspace {workspace} has no plan, and there is no default plan. Give it one with PUT /v1/admin/workspaces/{workspace}."
-                )
-            }
-            Refusal::FeatureDisabled {
-                feature,
-                plan,
-                known: true,
-            } => format!("Feature {feature} is not part of plan {plan}."),
-            Refusal::FeatureDisabled {
-                feature,
-                plan,
-                known: false,
-            } => {
-                format!("Plan {plan} does not name feature {feature}, and allows only the features that it names.")
-            }
-            Refusal::ModelNotAllowed { model, plan } => {
-                format!("Plan {plan} does not allow model {model}. Ask for another model, or for auto.")
-            }
-            Refusal::ModelUnpriced { model } => {
-                format!("Model {model} has no price in force, so what it costs is unknown. Add it with PUT /v1/admin/models/{model}.")
-            }
-            Refusal::ContextTooLong {
-                model,
-                input_tokens,
-                max_input_tokens,
-            } => {
-                format!(
-                    "Model {model} reads at most {max_input_tokens} tokens, and the request has {input_tokens}. Shorten it, or ask for another model."
-                )
-            }
-            Refusal::NoBudget { plan, feature } => {
-                format!("Plan {plan} has no budget for feature {feature}, and is not unlimited.")
-            }
+            Refusal::FairUse(action) => (BlockedBy::Rate, Some(action.ends_at)),
+            _ => (BlockedBy::Policy, None),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::ask::Ask;
 use super::counter::Balance;
 use super::id::ReservationId;
 use super::ladder::Ladder;
-use super::message;
+use super::message::{self, Voice};
 use super::refusal::{BlockedBy, Code};
 use super::rung::{self, Limit, Rung, Taken};
 use super::verdict::{Block, Denied, Reason};
@@ -80,7 +80,7 @@ impl Account {
 }
 
 /// The denial of a call whose parent has not enough left, in any of these units or in calls.
-pub fn exhausted(ask: &Ask, ladder: &Ladder, units: &[Unit], account: &Account) -> Denied {
+pub fn exhausted(voice: Voice<'_>, ask: &Ask, ladder: &Ladder, units: &[Unit], account: &Account) -> Denied {
     let upgrade_url = ladder.plan.upgrade_url.as_deref();
     let upgrade_url = || upgrade_url.map(|url| message::upgrade_url(url, &ask.workspace));
     let told = |by: BlockedBy, message: String| Reason {
@@ -96,12 +96,12 @@ pub fn exhausted(ask: &Ask, ladder: &Ladder, units: &[Unit], account: &Account) 
     };
     let mut reasons = Vec::new();
     if let Some(most) = account.calls_max.filter(|most| account.calls >= *most) {
-        reasons.push(told(BlockedBy::Policy, message::run_has_no_calls(account.parent, most)));
+        reasons.push(told(BlockedBy::Policy, message::run_has_no_calls(voice, account.parent, most)));
     }
     // As with budgets: first what is short for every rung, else what is short for the asked model.
     let least = |rung: &Rung| rung.cap.map_or(rung.needs, |cap| cap.amounts(cap.least, rung.needs.requests));
     let least_of = |unit: Unit| ladder.rungs.iter().map(|rung| least(rung).of(unit)).min().unwrap_or(0);
-    let asked = |unit: Unit| ladder.rungs.first().map_or(0, |rung| rung.needs.of(unit));
+    let asked = |unit: Unit| ladder.rungs.get(ladder.asked).map_or(0, |rung| rung.needs.of(unit));
     let short = |need: &dyn Fn(Unit) -> i64| -> Vec<Reason> {
         let short = units.iter().filter(|unit| need(**unit) > account.left().of(**unit));
         short
@@ -116,7 +116,7 @@ pub fn exhausted(ask: &Ask, ladder: &Ladder, units: &[Unit], account: &Account) 
                 };
                 told(
                     by,
-                    message::run_is_short(account.parent, *unit, account.left().of(*unit), taken, need),
+                    message::run_is_short(voice, account.parent, *unit, account.left().of(*unit), taken, need),
                 )
             })
             .collect()

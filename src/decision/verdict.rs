@@ -1,11 +1,12 @@
 //! What the caller is told once a store has answered: actions and reasons of an allowed request, or what stands in the way of a denied one.
 
+use super::anomaly::{self, Act};
 use super::ask::Ask;
 use super::counter::Balance;
 use super::id::BudgetId;
 use super::ladder::{Ladder, Step};
 use super::limits::{BudgetView, Limited};
-use super::message;
+use super::message::{self, Voice};
 use super::plan::{AtHard, Budget};
 use super::refusal::{BlockedBy, Code, Refusal};
 use super::rung::Taken;
@@ -74,7 +75,7 @@ pub struct RouteNote {
 }
 
 /// The answer for the rung that was taken; `before` are the balances just before it.
-pub fn allowed(ask: &Ask, ladder: &Ladder, taken: Taken, before: &[Balance], route: &RouteNote) -> Allowed {
+pub fn allowed(voice: Voice<'_>, ask: &Ask, ladder: &Ladder, taken: Taken, before: &[Balance], route: &RouteNote) -> Allowed {
     let offer = &ladder.offers[taken.rung];
     let after = |limited: &Limited| {
         let balance = before[limited.counter];
@@ -86,6 +87,7 @@ pub fn allowed(ask: &Ask, ladder: &Ladder, taken: Taken, before: &[Balance], rou
         }
     };
     let mut said = Said {
+        voice,
         ask,
         ladder,
         actions: Vec::new(),
@@ -94,16 +96,19 @@ pub fn allowed(ask: &Ask, ladder: &Ladder, taken: Taken, before: &[Balance], rou
         delay_ms: 0,
     };
     if let Some(name) = &route.routed {
-        said.act(Action::Route, Code::Routed, None, message::routed(name, &offer.model.id));
+        said.act(Action::Route, Code::Routed, None, message::routed(voice, name, &offer.model.id));
     }
     said.shadows.extend(
         route
             .shadows
             .iter()
-            .map(|name| note(Code::Routed, None, message::would_route(name))),
+            .map(|name| note(Code::Routed, None, message::would_route(voice, name))),
     );
     for limited in &ladder.limits.budgets {
         said.soft(limited, before[limited.counter]);
+    }
+    for action in &ladder.fair_use {
+        said.fair_use(action, offer.downgraded);
     }
     if !matches!(offer.step, Step::Asked | Step::AskedPastSoft) {
         said.why_not_asked(before);
@@ -115,7 +120,7 @@ pub fn allowed(ask: &Ask, ladder: &Ladder, taken: Taken, before: &[Balance], rou
         said.add(Action::Defer);
     }
     if taken.output < ladder.rungs[taken.rung].output {
-        said.act(Action::Cap, Code::AnswerCapped, None, message::capped(taken.output));
+        said.act(Action::Cap, Code::AnswerCapped, None, message::capped(voice, taken.output));
     }
     for limited in &ladder.limits.budgets {
         said.overage(limited, after(limited));
@@ -142,6 +147,7 @@ pub fn allowed(ask: &Ask, ladder: &Ladder, taken: Taken, before: &[Balance], rou
 
 /// Collects what is said of an allowed request.
 struct Said<'a> {
+    voice: Voice<'a>,
     ask: &'a Ask,
     ladder: &'a Ladder,
     actions: Vec<Action>,
@@ -169,18 +175,21 @@ impl Said<'_> {
         let counter = &self.ladder.limits.counters[limited.counter];
         let past_soft = limited.soft_line().is_some_and(|line| before.taken() >= line);
         if budget.shadow {
-            let need = self.ladder.rungs[0].needs.of(budget.unit);
+            let need = self.ladder.rungs[self.ladder.asked].needs.of(budget.unit);
             if limited
                 .overage_line(budget)
                 .is_some_and(|line| before.taken().saturating_add(need) > line)
             {
-                self.shadows
-                    .push(note(Code::HardLimitReached, Some(&budget.id), message::would_deny(budget, limited)));
+                self.shadows.push(note(
+                    Code::HardLimitReached,
+                    Some(&budget.id),
+                    message::would_deny(self.voice, budget, limited),
+                ));
             } else if past_soft {
                 self.shadows.push(note(
                     Code::SoftLimitReached,
                     Some(&budget.id),
-                    message::soft(self.ask, budget, limited, counter, before),
+                    message::soft(self.voice, self.ask, budget, limited, counter, before),
                 ));
             }
             return;
@@ -198,13 +207,30 @@ impl Said<'_> {
         self.reasons.push(note(
             Code::SoftLimitReached,
             Some(&budget.id),
-            message::soft(self.ask, budget, limited, counter, before),
+            message::soft(self.voice, self.ask, budget, limited, counter, before),
         ));
+    }
+
+    /// What rules of fair use do to this answer, or would have done.
+    fn fair_use(&mut self, action: &anomaly::Action, downgraded: bool) {
+        let Some(code) = action.code() else { return };
+        if action.shadow {
+            return self.shadows.push(note(code, None, action.message(self.voice)));
+        }
+        match action.act {
+            Act::Throttle { delay_ms } => {
+                self.delay_ms = self.delay_ms.max(delay_ms);
+                self.act(Action::Throttle, code, None, action.message(self.voice));
+            }
+            // Where nothing cheaper would do the asked model serves, and nothing was changed.
+            Act::Downgrade { .. } if downgraded => self.act(Action::Downgrade, code, None, action.message(self.voice)),
+            Act::Downgrade { .. } | Act::Event | Act::Pause => {}
+        }
     }
 
     /// Names the hard limits that the asked model would have passed.
     fn why_not_asked(&mut self, before: &[Balance]) {
-        let needs = self.ladder.rungs[0].needs;
+        let needs = self.ladder.rungs[self.ladder.asked].needs;
         for limited in &self.ladder.limits.budgets {
             let limited = &limited.raised(before[limited.counter]);
             let budget = self.ladder.budget(limited);
@@ -213,7 +239,7 @@ impl Said<'_> {
                 .hard_line()
                 .is_some_and(|line| before[limited.counter].taken().saturating_add(need) > line);
             if short && !budget.shadow {
-                let text = message::asked_does_not_fit(budget, limited, before[limited.counter], need);
+                let text = message::asked_does_not_fit(self.voice, budget, limited, before[limited.counter], need);
                 self.reasons.push(note(Code::HardLimitReached, Some(&budget.id), text));
             }
         }
@@ -228,7 +254,7 @@ impl Said<'_> {
                 Action::Overage,
                 Code::OverageCharged,
                 Some(&budget.id),
-                message::overage(budget, beyond),
+                message::overage(self.voice, budget, beyond),
             );
         }
     }
@@ -266,7 +292,7 @@ pub fn shortages(ladder: &Ladder, balances: &[Balance]) -> Vec<Short> {
         };
         ladder.rungs.iter().map(of_rung).min().unwrap_or(0)
     };
-    let asked = |unit| ladder.rungs[0].needs.of(unit);
+    let asked = |unit| ladder.rungs[ladder.asked].needs.of(unit);
     let short = |need: &dyn Fn(super::amount::Unit) -> i64| -> Vec<Short> {
         let judged = ladder.limits.budgets.iter().enumerate().filter_map(|(place, limited)| {
             let budget = ladder.budget(limited);
@@ -306,6 +332,7 @@ fn judge(limited: usize, budget: &Budget, need: i64, ceiling: i64, balance: Bala
 
 /// The denial for budgets. `free_at` says, for each shortage that holds cause, when expiring holds alone make room.
 pub fn denied(
+    voice: Voice<'_>,
     ask: &Ask,
     ladder: &Ladder,
     balances: &[Balance],
@@ -316,7 +343,7 @@ pub fn denied(
     let reasons: Vec<Reason> = shortages
         .iter()
         .zip(free_at)
-        .map(|(short, free_at)| reason(ask, ladder, balances, short, *free_at, now))
+        .map(|(short, free_at)| reason(voice, ask, ladder, balances, short, *free_at, now))
         .collect();
     Denied {
         code: reasons.first().map_or(Code::HardLimitReached, |reason| reason.code),
@@ -327,8 +354,8 @@ pub fn denied(
 }
 
 /// The denial of a workspace that has too many reservations open already.
-pub fn too_many_open(ask: &Ask, ladder: &Ladder, balances: &[Balance]) -> Denied {
-    let message = message::too_many_open(&ask.workspace, ladder.plan.max_open_reservations);
+pub fn too_many_open(voice: Voice<'_>, ask: &Ask, ladder: &Ladder, balances: &[Balance]) -> Denied {
+    let message = message::too_many_open(voice, &ask.workspace, ladder.plan.max_open_reservations);
     // Each settle makes room, so there is no better moment to name than soon.
     let block = Block {
         by: BlockedBy::Held,
@@ -350,17 +377,18 @@ pub fn too_many_open(ask: &Ask, ladder: &Ladder, balances: &[Balance]) -> Denied
 }
 
 /// The denial for a refusal: no budget was asked.
-pub fn refused(ask: &Ask, refusal: &Refusal, upgrade_url: Option<&str>) -> Denied {
+pub fn refused(voice: Voice<'_>, ask: &Ask, refusal: &Refusal, upgrade_url: Option<&str>, now: Timestamp) -> Denied {
+    let (by, until) = refusal.blocked();
     let upgrade_url = upgrade_url.map(|url| message::upgrade_url(url, &ask.workspace));
     let block = Block {
-        by: BlockedBy::Policy,
-        retry_after_seconds: None,
+        by,
+        retry_after_seconds: until.map(|until| now.seconds_until(until).max(1)),
         upgrade_url,
     };
     let reason = Reason {
         code: refusal.code(),
         budget: None,
-        message: refusal.message(),
+        message: message::refused(voice, refusal),
         block: Some(block),
     };
     Denied {
@@ -383,7 +411,15 @@ fn views(ladder: &Ladder, balances: &[Balance]) -> Vec<BudgetView> {
     ladder.limits.budgets.iter().map(view).collect()
 }
 
-fn reason(ask: &Ask, ladder: &Ladder, balances: &[Balance], short: &Short, free_at: Option<Timestamp>, now: Timestamp) -> Reason {
+fn reason(
+    voice: Voice<'_>,
+    ask: &Ask,
+    ladder: &Ladder,
+    balances: &[Balance],
+    short: &Short,
+    free_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Reason {
     let limited = &ladder.limits.budgets[short.limited];
     let limited = &limited.raised(balances[limited.counter]);
     let budget = ladder.budget(limited);
@@ -399,7 +435,7 @@ fn reason(ask: &Ask, ladder: &Ladder, balances: &[Balance], short: &Short, free_
         retry_after_seconds: until.map(|until| now.seconds_until(until).max(1)),
         upgrade_url: upgrade_url(ask, ladder),
     };
-    let message = message::short(ask, budget, limited, counter, balances[limited.counter], short);
+    let message = message::short(voice, ask, budget, limited, counter, balances[limited.counter], short);
     Reason {
         code: short.code,
         budget: Some(budget.id.clone()),

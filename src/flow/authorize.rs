@@ -15,6 +15,7 @@ use crate::decision::explain::Explanation;
 use crate::decision::facts::Outcome;
 use crate::decision::id::{DecisionId, ReservationId};
 use crate::decision::ladder::{Ladder, Offer};
+use crate::decision::message::Voice;
 use crate::decision::plan::{OnStoreUnavailable, Plan};
 use crate::decision::refusal::BlockedBy;
 use crate::decision::rung::Taken;
@@ -38,6 +39,8 @@ pub struct Request {
     pub max_calls: Option<i64>,
     /// Holds nothing, and explains.
     pub dry_run: bool,
+    /// The languages in which its caller would read sentences, as in `Accept-Language`.
+    pub accept_language: Option<Arc<str>>,
     /// Where an answer may be there already.
     pub cache: Option<Box<cache::Asked>>,
 }
@@ -185,7 +188,7 @@ async fn answer(service: &Service, ready: &Ready, outcome: HoldOutcome) -> Resul
     } = &ready.compiled;
     match outcome {
         HoldOutcome::Held { taken, before } => {
-            let permit = permit(&context.ask, ladder, Some(*reservation), taken, &before, note);
+            let permit = permit(ready.voice(), &context.ask, ladder, Some(*reservation), taken, &before, note);
             if context.logged {
                 let facts = context.facts(before, Outcome::Held(taken));
                 service.decisions.allow(context.decision, *reservation, facts);
@@ -198,17 +201,17 @@ async fn answer(service: &Service, ready: &Ready, outcome: HoldOutcome) -> Resul
                 cache: None,
             })
         }
-        HoldOutcome::Replayed(record) => replay(service, *reservation, &record).await,
+        HoldOutcome::Replayed(record) => replay(service, *reservation, &record, ready.accepted()).await,
         HoldOutcome::Mismatch => Err(FlowError::IdempotencyMismatch),
         HoldOutcome::Ended(end) => Err(FlowError::ReservationEnded(*reservation, end)),
         HoldOutcome::Short { balances } => {
-            let denied = deny(service, &context.ask, ladder, &balances, ready.now).await?;
+            let denied = deny(service, ready, &balances).await?;
             let facts = context.facts(balances, Outcome::Short);
             service.decisions.deny(context.decision, facts);
             Ok(denial(context.decision, denied))
         }
         HoldOutcome::TooManyOpen { balances } => {
-            let denied = verdict::too_many_open(&context.ask, ladder, &balances);
+            let denied = verdict::too_many_open(ready.voice(), &context.ask, ladder, &balances);
             let facts = context.facts(balances, Outcome::TooManyOpen);
             service.decisions.deny(context.decision, facts);
             Ok(denial(context.decision, denied))
@@ -218,6 +221,7 @@ async fn answer(service: &Service, ready: &Ready, outcome: HoldOutcome) -> Resul
 }
 
 pub(super) fn permit(
+    voice: Voice<'_>,
     ask: &Ask,
     ladder: &Ladder,
     reservation: Option<ReservationId>,
@@ -231,12 +235,13 @@ pub(super) fn permit(
         degraded: false,
         offer: ladder.offers[taken.rung].clone(),
         input_tokens_estimated: ask.input_tokens_estimated,
-        allowed: verdict::allowed(ask, ladder, taken, before, note),
+        allowed: verdict::allowed(voice, ask, ladder, taken, before, note),
         plan: ladder.plan.clone(),
     }
 }
 
-pub(super) async fn deny(service: &Service, ask: &Ask, ladder: &Ladder, balances: &[Balance], now: Timestamp) -> Result<Denied, FlowError> {
+pub(super) async fn deny(service: &Service, ready: &Ready, balances: &[Balance]) -> Result<Denied, FlowError> {
+    let (ask, ladder, now) = (&ready.compiled.context.ask, &ready.compiled.ladder, ready.now);
     let shortages = verdict::shortages(ladder, balances);
     let mut free_at = Vec::with_capacity(shortages.len());
     for short in &shortages {
@@ -251,7 +256,7 @@ pub(super) async fn deny(service: &Service, ask: &Ask, ladder: &Ladder, balances
             _ => None,
         });
     }
-    Ok(verdict::denied(ask, ladder, balances, &shortages, &free_at, now))
+    Ok(verdict::denied(ready.voice(), ask, ladder, balances, &shortages, &free_at, now))
 }
 
 /// The plan allows requests while the counters are away.

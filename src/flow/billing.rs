@@ -6,6 +6,7 @@
 use super::audit::{self, By, Subject};
 use super::{FlowError, Service};
 use crate::decision::billing::delivery::Event;
+use crate::decision::billing::report::Report;
 use crate::decision::billing::{Batch, Terms};
 use crate::decision::id::BatchId;
 use crate::decision::meter::Meter;
@@ -14,6 +15,7 @@ use crate::ledger::LedgerError;
 use crate::ledger::audit::Audited;
 pub use crate::ledger::billing::BatchQuery;
 use crate::ledger::billing::{BatchChange, Changed};
+use crate::ledger::told::Scope;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -63,6 +65,9 @@ pub trait Desk: Send + Sync {
 
     /// Seals what is open and sends what can be sent now.
     async fn flush(&self, meters: &[Meter], since: Timestamp, audited: Audited) -> Result<Done, LedgerError>;
+
+    /// Holds the ledger, its batches and the provider's sums against each other, and mends what needs no guess.
+    async fn reconcile(&self, meters: &[Meter], scope: Scope) -> Result<Report, LedgerError>;
 
     /// Shows how many batches are where.
     async fn measure(&self) -> Result<(), LedgerError>;

@@ -6,11 +6,12 @@
 use super::cache::Ticket;
 use super::{FlowError, Service};
 use crate::decision::amount::Amounts;
+use crate::decision::anomaly::Action;
 use crate::decision::ask::Ask;
 use crate::decision::counter::Balance;
 use crate::decision::facts::{Facts, Outcome, RunFacts};
 use crate::decision::id::{DecisionId, ModelId, ReservationId};
-use crate::decision::ladder::Ladder;
+use crate::decision::ladder::{Ladder, Terms};
 use crate::decision::limits::Limits;
 use crate::decision::settlement::Subject;
 use crate::decision::time::Timestamp;
@@ -24,8 +25,10 @@ use std::sync::Arc;
 const LAYOUT: u8 = 2;
 /// Added to it where a context of a run follows, which begins with its [`RunNote`].
 const OF_RUN: u8 = 0x80;
-/// Added to it where a [`Ticket`] of the cache follows, behind the note of a run if there is one.
-const OF_CACHE: u8 = 0x40;
+/// Added where rules of fair use act on it, which follow after the run.
+const UNDER_FAIR_USE: u8 = 0x40;
+/// Added to it where a [`Ticket`] of the cache follows, behind what else there is.
+const OF_CACHE: u8 = 0x20;
 /// The layout before: without the workspace's version, and none of its decisions was logged when it was made.
 const LAYOUT_BEFORE: u8 = 1;
 /// What that layout lacks at its end: version 0, and not logged.
@@ -55,6 +58,9 @@ pub struct Context {
     /// What it is in a run; most requests are of none, so it is stored beside the rest.
     #[serde(skip)]
     pub run: Option<RunNote>,
+    /// What rules of fair use do to it; stored beside the rest, since seldom any does.
+    #[serde(skip)]
+    pub fair_use: Vec<Arc<Action>>,
     /// Under what its settle keeps the answer; likewise stored beside the rest.
     #[serde(skip)]
     pub cache: Option<Box<Ticket>>,
@@ -77,10 +83,14 @@ impl Context {
     pub fn encode(&self) -> Arc<[u8]> {
         let mut bytes = Vec::with_capacity(BYTES_USUALLY_MAX);
         let of_run = if self.run.is_some() { OF_RUN } else { 0 };
+        let under_fair_use = if self.fair_use.is_empty() { 0 } else { UNDER_FAIR_USE };
         let of_cache = if self.cache.is_some() { OF_CACHE } else { 0 };
-        bytes.push(LAYOUT | of_run | of_cache);
+        bytes.push(LAYOUT | of_run | under_fair_use | of_cache);
         if let Some(run) = &self.run {
             bytes = postcard::to_extend(run, bytes).unwrap_or_default();
+        }
+        if !self.fair_use.is_empty() {
+            bytes = postcard::to_extend(&self.fair_use, bytes).unwrap_or_default();
         }
         if let Some(ticket) = &self.cache {
             bytes = postcard::to_extend(ticket, bytes).unwrap_or_default();
@@ -97,11 +107,21 @@ impl Context {
         };
         match bytes.split_first() {
             Some((&LAYOUT, rest)) => postcard::from_bytes(rest).map_err(|_| unreadable()),
-            Some((&layout, rest)) if layout & !(OF_RUN | OF_CACHE) == LAYOUT => {
-                let (run, rest) = part(layout & OF_RUN != 0, rest).map_err(|_| unreadable())?;
-                let (cache, rest) = part(layout & OF_CACHE != 0, rest).map_err(|_| unreadable())?;
-                let context: Self = postcard::from_bytes(rest).map_err(|_| unreadable())?;
-                Ok(Self { run, cache, ..context })
+            Some((&layout, rest)) if layout & !(OF_RUN | UNDER_FAIR_USE | OF_CACHE) == LAYOUT => {
+                let read = || {
+                    let (run, rest) = part(layout & OF_RUN != 0, rest)?;
+                    let (fair_use, rest) = part(layout & UNDER_FAIR_USE != 0, rest)?;
+                    let (cache, rest) = part(layout & OF_CACHE != 0, rest)?;
+                    let context: Self = postcard::from_bytes(rest)?;
+                    let fair_use = fair_use.unwrap_or_default();
+                    Ok(Self {
+                        run,
+                        fair_use,
+                        cache,
+                        ..context
+                    })
+                };
+                read().map_err(|_: postcard::Error| unreadable())
             }
             Some((&LAYOUT_BEFORE, rest)) => postcard::from_bytes(&[rest, &LACKED_BEFORE].concat()).map_err(|_| unreadable()),
             _ => Err(unreadable()),
@@ -123,15 +143,12 @@ impl Context {
             Some(RunNote::Draws { .. }) => Arc::default(),
             _ => self.limits.clone(),
         };
-        let ladder = Ladder::build(
-            &self.ask,
-            asked,
-            plan.clone(),
-            &policy.catalogue,
-            limits,
-            self.expected_output,
-            self.authorized_at,
-        );
+        let terms = Terms {
+            expected_output: self.expected_output,
+            fair_use: &self.fair_use,
+            now: self.authorized_at,
+        };
+        let ladder = Ladder::under(&self.ask, asked, plan.clone(), &policy.catalogue, limits, terms);
         let ladder = ladder.map_err(|_| gone())?;
         Ok(super::run::ladder(ladder, self.run.as_ref(), self.authorized_at))
     }
@@ -155,6 +172,7 @@ impl Context {
             before,
             run: self.draws(),
             outcome,
+            fair_use: self.fair_use.clone(),
         }
     }
 
@@ -248,6 +266,7 @@ mod tests {
             workspace_version: 0,
             logged: false,
             run: None,
+            fair_use: Vec::new(),
             cache: None,
         };
         let now = context.encode();

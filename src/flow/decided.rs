@@ -169,7 +169,11 @@ fn row(decided: &Decided) -> LoggedDecision {
 }
 
 /// The first byte of stored facts; another layout gets another number.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
+/// The layout before, without what fair use did.
+const LAYOUT_BEFORE: u8 = 1;
+/// What that layout lacks at its end: nothing was done.
+const LACKED_BEFORE: [u8; 1] = [0];
 
 fn encode(facts: &Facts) -> Vec<u8> {
     // Plain data into memory cannot fail; no facts at all would be read back as unreadable, not as others.
@@ -180,6 +184,7 @@ fn encode(facts: &Facts) -> Vec<u8> {
 pub fn decode(bytes: &[u8]) -> Option<Facts> {
     match bytes.split_first() {
         Some((&LAYOUT, rest)) => postcard::from_bytes(rest).ok(),
+        Some((&LAYOUT_BEFORE, rest)) => postcard::from_bytes(&[rest, &LACKED_BEFORE].concat()).ok(),
         _ => None,
     }
 }

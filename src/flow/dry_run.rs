@@ -23,7 +23,7 @@ pub(super) async fn dry_run(service: &Service, ready: &Ready) -> Result<Decision
     let taken = first_fit(&ladder.rungs, &ladder.limits.units(), &balances);
     let mut decision = match taken {
         Some(taken) => {
-            let permit = permit(&context.ask, ladder, None, taken, &balances, &ready.compiled.note);
+            let permit = permit(ready.voice(), &context.ask, ladder, None, taken, &balances, &ready.compiled.note);
             Decision {
                 decision: context.decision,
                 verdict: Verdict::Allowed(Box::new(permit)),
@@ -32,9 +32,11 @@ pub(super) async fn dry_run(service: &Service, ready: &Ready) -> Result<Decision
                 cache: None,
             }
         }
-        None => denial(context.decision, deny(service, &context.ask, ladder, &balances, ready.now).await?),
+        None => denial(context.decision, deny(service, ready, &balances).await?),
     };
     let outcome = taken.map_or(Outcome::Short, Outcome::Held);
-    decision.explain = Some(Box::new(explain::explain(service, context.facts(balances, outcome)).await?));
+    decision.explain = Some(Box::new(
+        explain::explain(service, context.facts(balances, outcome), ready.accepted()).await?,
+    ));
     Ok(decision)
 }

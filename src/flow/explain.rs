@@ -75,7 +75,7 @@ async fn of_hold(service: &Service, record: &Record) -> Result<Explained, FlowEr
     Ok(Explained {
         decision: context.decision,
         reservation: Some(record.reservation),
-        explanation: explain(service, facts).await?,
+        explanation: explain(service, facts, None).await?,
     })
 }
 
@@ -86,13 +86,14 @@ async fn of_log(service: &Service, logged: LoggedDecision) -> Result<Explained, 
     Ok(Explained {
         decision: logged.decision,
         reservation: logged.reservation,
-        explanation: explain(service, facts).await?,
+        explanation: explain(service, facts, None).await?,
     })
 }
 
-/// Takes facts apart by the policy that they were decided under.
-pub(super) async fn explain(service: &Service, facts: Facts) -> Result<Explanation, FlowError> {
+/// Takes facts apart by the policy that they were decided under, in a language that is accepted.
+pub(super) async fn explain(service: &Service, facts: Facts, accepted: Option<&str>) -> Result<Explanation, FlowError> {
     let policy = policy::at(service, facts.policy_version).await?;
     let plan = facts.plan.as_ref().and_then(|plan| policy.plans.get(plan)).cloned();
-    explain::explain(facts, plan.as_ref(), &policy.catalogue).map_err(|_| FlowError::AmountTooLarge)
+    let voice = policy.voice(accepted, plan.as_deref());
+    explain::explain(facts, plan.as_ref(), &policy.catalogue, voice).map_err(|_| FlowError::AmountTooLarge)
 }

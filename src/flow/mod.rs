@@ -11,7 +11,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use decided::DecisionLog;
 use estimator::Estimator;
-pub use options::{EmbeddingSettings, Options, WebhookOptions};
+pub use options::{EmbeddingSettings, Options, SigningSecrets, WebhookOptions};
 use providers::Drained;
 use std::sync::Arc;
 use workspace::Workspaces;
@@ -32,8 +32,11 @@ pub mod expected;
 pub mod expire;
 pub mod explain;
 pub mod extend;
+pub mod fair_use;
 pub mod find;
 pub mod grant;
+pub mod inbound;
+pub mod invoice;
 mod known;
 mod options;
 pub mod policy;
@@ -41,6 +44,7 @@ mod prepare;
 pub mod providers;
 pub mod read;
 pub mod rebuild;
+pub mod reconcile;
 pub mod record;
 pub mod release;
 mod replay;
@@ -70,6 +74,7 @@ pub struct Service {
     pub api_keys: api_keys::ApiKeys,
     pub estimator: Estimator,
     pub decisions: DecisionLog,
+    pub fair_use: fair_use::FairUse,
     pub billing: billing::Employed,
     pub messages: webhooks::Messages,
     pub cache: Cache,
@@ -90,6 +95,7 @@ impl Service {
             api_keys: api_keys::ApiKeys::default(),
             estimator: Estimator::default(),
             decisions: DecisionLog::default(),
+            fair_use: fair_use::FairUse::default(),
             billing: billing::Employed::default(),
             messages: webhooks::Messages::through(None),
             options,
@@ -141,6 +147,8 @@ pub enum FlowError {
     IdempotencyMismatch,
     #[error("the cost passes 1,000,000 USD, the most that one entry may cost")]
     AmountTooLarge,
+    #[error("the invoice passes what can be added up: an amount of more than 64 bits, or more periods than one invoice is made of")]
+    InvoiceTooLarge,
     #[error("{detail}")]
     LimitTooLarge { pointer: String, detail: String },
     #[error("plan {0} counts by user: name user_id")]

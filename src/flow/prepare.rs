@@ -6,12 +6,14 @@ use super::context::{Context, RunNote};
 use super::replay::told_before;
 use super::run::{self, Opened};
 use super::{FlowError, Service, cache, route, workspace};
+use crate::decision::anomaly::{self, Action};
 use crate::decision::ask::Ask;
 use crate::decision::counter::Counter;
 use crate::decision::facts::{Facts, Outcome};
 use crate::decision::id::{DecisionId, ModelId, ReservationId};
-use crate::decision::ladder::{Ladder, NoLadder};
+use crate::decision::ladder::{Ladder, NoLadder, Terms};
 use crate::decision::limits::Limits;
+use crate::decision::message::Voice;
 use crate::decision::plan::{OnExpiry, Plan};
 use crate::decision::questions;
 use crate::decision::refusal::Refusal;
@@ -39,6 +41,7 @@ impl Prepared<'_> {
 /// A request that has passed every question before the counters.
 pub(super) struct Ready {
     policy: Arc<Policy>,
+    accept_language: Option<Arc<str>>,
     workspace: Arc<Workspace>,
     /// Nobody has seen the workspace before, and a dry run does not create it.
     pub(super) is_new: bool,
@@ -72,6 +75,16 @@ impl Compiled {
 }
 
 impl Ready {
+    /// The languages that its caller reads.
+    pub(super) fn accepted(&self) -> Option<&str> {
+        self.accept_language.as_deref()
+    }
+
+    /// In whose words its answer speaks.
+    pub(super) fn voice(&self) -> Voice<'_> {
+        self.policy.voice(self.accepted(), Some(&self.compiled.ladder.plan))
+    }
+
     pub(super) fn seen(&self) -> cache::Seen<'_> {
         self.compiled.seen(&self.policy, self.now)
     }
@@ -102,6 +115,7 @@ pub(super) struct Course<'a> {
     plan: Option<Arc<Plan>>,
     limits: Option<Arc<Limits>>,
     routed: Option<(Arc<Ask>, ModelId, RouteNote)>,
+    fair_use: Vec<Arc<Action>>,
     /// What became of the look into the cache, where a call of a run is.
     pub(super) cache: Option<cache::Status>,
 }
@@ -121,6 +135,7 @@ pub(super) async fn prepare<'a>(service: &'a Service, request: &'a Request) -> R
         plan: None,
         limits: None,
         routed: None,
+        fair_use: Vec::new(),
         cache: None,
     };
     course.run().await
@@ -152,12 +167,18 @@ impl<'a> Course<'a> {
                 .map(|before| Prepared::Decided(Box::new(before)))
                 .ok_or_else(|| FlowError::UserRequired(plan.id.to_string()));
         }
+        let (fair_use, ask) = (&self.service.fair_use, &self.request.ask);
+        if !self.request.dry_run && !plan.fair_use.is_empty() {
+            fair_use.called(plan, ask, self.now, || self.service.clock.uuid());
+        }
+        self.fair_use = fair_use.applying(ask, self.now);
         if let Some(parent) = self.request.parent {
             return Ok(Prepared::OfRun(Box::new(self), parent));
         }
         match self.compile(plan, None).await? {
             Ok(compiled) => Ok(Prepared::Ready(Box::new(Ready {
                 policy: self.policy,
+                accept_language: self.request.accept_language.clone(),
                 workspace: self.workspace,
                 is_new: self.is_new,
                 compiled,
@@ -178,6 +199,11 @@ impl<'a> Course<'a> {
             Some(plan) => self.compile(&plan, parent).await,
             None => Ok(Err(Refusal::NoPlan(self.workspace.id.clone()))),
         }
+    }
+
+    /// The policy by which it is decided.
+    pub(super) fn policy(&self) -> Arc<Policy> {
+        self.policy.clone()
     }
 
     /// The plan, once it is known.
@@ -218,6 +244,11 @@ impl<'a> Course<'a> {
             self.routed = Some((ask, chosen, note));
             return Ok(Err(refusal));
         }
+        if let Some(action) = anomaly::pause(&self.fair_use) {
+            let paused = Refusal::FairUse(Box::new(Action::clone(action)));
+            self.routed = Some((ask, chosen, note));
+            return Ok(Err(paused));
+        }
         let expected_output = match ask.max_output_tokens {
             Some(_) => 0,
             None => service
@@ -228,7 +259,12 @@ impl<'a> Course<'a> {
         let note_of_run = run::note(self.request, parent, now);
         let asked_limits = if parent.is_some() { Arc::default() } else { limits.clone() };
         let catalogue = &self.policy.catalogue;
-        let built = Ladder::build(&ask, asked, plan.clone(), catalogue, asked_limits, expected_output, counted_at);
+        let terms = Terms {
+            expected_output,
+            fair_use: &self.fair_use,
+            now: counted_at,
+        };
+        let built = Ladder::under(&ask, asked, plan.clone(), catalogue, asked_limits, terms);
         let ladder = match built {
             Ok(ladder) => run::ladder(ladder, note_of_run.as_ref(), counted_at),
             Err(NoLadder::Refused(refusal)) => return Ok(Err(refusal)),
@@ -249,6 +285,7 @@ impl<'a> Course<'a> {
             logged: !self.request.dry_run && service.decisions.takes_allow(now),
             ask,
             run: note_of_run,
+            fair_use: self.fair_use.clone(),
             cache: None,
         };
         Ok(Ok(Compiled {
@@ -292,11 +329,18 @@ impl<'a> Course<'a> {
             return Ok(before);
         }
         let upgrade_url = self.plan.as_ref().and_then(|plan| plan.upgrade_url.as_deref());
-        let mut told = denial(self.decision, verdict::refused(&self.request.ask, &refusal, upgrade_url));
-        let (service, is_dry, decision) = (self.service, self.request.dry_run, self.decision);
+        let voice = self.policy.voice(self.request.accept_language.as_deref(), self.plan.as_deref());
+        let mut told = denial(
+            self.decision,
+            verdict::refused(voice, &self.request.ask, &refusal, upgrade_url, self.now),
+        );
+        let (service, request, decision) = (self.service, self.request, self.decision);
         let facts = self.facts(refusal);
-        match is_dry {
-            true => told.explain = Some(Box::new(super::explain::explain(service, facts).await?)),
+        match request.dry_run {
+            true => {
+                let accepted = request.accept_language.as_deref();
+                told.explain = Some(Box::new(super::explain::explain(service, facts, accepted).await?));
+            }
             false => service.decisions.deny(decision, facts),
         }
         Ok(told)
@@ -321,6 +365,7 @@ impl<'a> Course<'a> {
             before: Vec::new(),
             run: None,
             outcome: Outcome::Refused(refusal),
+            fair_use: self.fair_use,
         }
     }
 }

@@ -112,6 +112,7 @@ pub async fn record(service: &Service, usage: &Use) -> Result<Recorded, FlowErro
         match service.ledger.post(grant::charged(service, post).await?).await? {
             Posted::Done { rows, purses } => {
                 learn(service, usage, &entry);
+                service.fair_use.used(known.plan.as_deref(), &entry, now);
                 return Ok(done(service, id, &known, entry, false, Committed { rows, purses }, end).await);
             }
             Posted::Stands(now) => standing = Some(*now),

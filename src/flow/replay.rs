@@ -18,12 +18,17 @@ pub(super) async fn told_before(service: &Service, request: &Request) -> Result<
         None => Ok(None),
         Some(record) if ![request.fingerprint, FINGERPRINT_UNKNOWN].contains(&record.fingerprint) => Err(FlowError::IdempotencyMismatch),
         Some(Record { end: Some(end), .. }) => Err(FlowError::ReservationEnded(id, end)),
-        Some(record) => replay(service, id, &record).await.map(Some),
+        Some(record) => replay(service, id, &record, request.accept_language.as_deref()).await.map(Some),
     }
 }
 
-/// The first answer again, computed from what the hold remembers.
-pub(super) async fn replay(service: &Service, reservation: ReservationId, record: &Record) -> Result<Decision, FlowError> {
+/// The first answer again, computed from what the hold remembers; its sentences in a language that whoever asks now accepts.
+pub(super) async fn replay(
+    service: &Service,
+    reservation: ReservationId,
+    record: &Record,
+    accepted: Option<&str>,
+) -> Result<Decision, FlowError> {
     let context = Context::decode(&record.context, reservation)?;
     let policy = service.policy_of(&context).await?;
     let ladder = context.ladder(&policy)?;
@@ -31,7 +36,8 @@ pub(super) async fn replay(service: &Service, reservation: ReservationId, record
         routed: context.routed.clone(),
         shadows: context.shadow_routes.clone(),
     };
-    let permit = permit(&context.ask, &ladder, Some(reservation), record.taken, &record.before, &note);
+    let voice = policy.voice(accepted, Some(&ladder.plan));
+    let permit = permit(voice, &context.ask, &ladder, Some(reservation), record.taken, &record.before, &note);
     Ok(Decision {
         decision: context.decision,
         verdict: Verdict::Allowed(Box::new(permit)),

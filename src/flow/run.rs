@@ -18,6 +18,7 @@ use crate::decision::facts::{Facts, Outcome};
 use crate::decision::id::{ReservationId, WorkspaceId};
 use crate::decision::ladder::Ladder;
 use crate::decision::limits::{Limited, Limits};
+use crate::decision::message::Voice;
 use crate::decision::plan::{OnStoreUnavailable, Plan};
 use crate::decision::refusal::Refusal;
 use crate::decision::run::{self, Account};
@@ -179,8 +180,11 @@ async fn draw(course: &mut Course<'_>, opened: &Opened) -> Result<Drawn, FlowErr
         Ok(compiled) => compiled,
         Err(refusal) => return Ok(Drawn::Refused(refusal)),
     };
+    let policy = course.policy();
+    let accepted = request.accept_language.as_deref();
+    let voice = policy.voice(accepted, Some(&compiled.ladder.plan));
     if request.dry_run {
-        return dry_run(service, &compiled, opened).await.map(Drawn::decided);
+        return dry_run(service, request, voice, &compiled, opened).await.map(Drawn::decided);
     }
     if request.cache.is_some() {
         let seen = compiled.seen(&course.policy, course.now);
@@ -221,21 +225,21 @@ async fn draw(course: &mut Course<'_>, opened: &Opened) -> Result<Drawn, FlowErr
                 let held = facts(&compiled, opened, account, Outcome::Held(record.taken));
                 service.decisions.allow(decision, id, held);
             }
-            Ok(Drawn::decided(allow(&compiled, Some(id), record.taken)))
+            Ok(Drawn::decided(allow(voice, &compiled, Some(id), record.taken)))
         }
-        ChildOutcome::Replayed(record) => replay(service, id, &record).await.map(Drawn::decided),
+        ChildOutcome::Replayed(record) => replay(service, id, &record, accepted).await.map(Drawn::decided),
         ChildOutcome::Mismatch => Err(FlowError::IdempotencyMismatch),
         ChildOutcome::Ended(end) => Err(FlowError::ReservationEnded(id, end)),
         ChildOutcome::NoParent => Ok(Drawn::Again),
         ChildOutcome::ParentEnded(end) => Err(FlowError::ParentEnded(opened.id, end)),
         ChildOutcome::Unfit(why) => Err(unfit(opened.id, why)),
         ChildOutcome::TooManyOpen => {
-            let told = verdict::too_many_open(&compiled.context.ask, &compiled.ladder, &[]);
+            let told = verdict::too_many_open(voice, &compiled.context.ask, &compiled.ladder, &[]);
             denied(told, account, Outcome::TooManyOpen)
         }
         ChildOutcome::Exhausted(parent) => {
             let account = self::account(&parent, &opened.context);
-            denied(exhausted(&compiled, &account, opened), account, Outcome::ParentExhausted)
+            denied(exhausted(voice, &compiled, &account, opened), account, Outcome::ParentExhausted)
         }
         ChildOutcome::Unready(groups) => {
             let counters = &compiled.context.limits.counters;
@@ -270,12 +274,12 @@ fn units(opened: &Opened) -> Vec<Unit> {
     run::units(opened.context.limits.counters.iter().map(|counter| counter.unit))
 }
 
-fn exhausted(compiled: &Compiled, account: &Account, opened: &Opened) -> Denied {
-    run::exhausted(&compiled.context.ask, &compiled.ladder, &units(opened), account)
+fn exhausted(voice: Voice<'_>, compiled: &Compiled, account: &Account, opened: &Opened) -> Denied {
+    run::exhausted(voice, &compiled.context.ask, &compiled.ladder, &units(opened), account)
 }
 
-fn allow(compiled: &Compiled, id: Option<ReservationId>, taken: Taken) -> Decision {
-    let permit = permit(&compiled.context.ask, &compiled.ladder, id, taken, &[], &compiled.note);
+fn allow(voice: Voice<'_>, compiled: &Compiled, id: Option<ReservationId>, taken: Taken) -> Decision {
+    let permit = permit(voice, &compiled.context.ask, &compiled.ladder, id, taken, &[], &compiled.note);
     Decision {
         decision: compiled.context.decision,
         verdict: Verdict::Allowed(Box::new(permit)),
@@ -286,15 +290,23 @@ fn allow(compiled: &Compiled, id: Option<ReservationId>, taken: Taken) -> Decisi
 }
 
 /// What would be decided now. The rungs have no ceilings but the parent's rest.
-async fn dry_run(service: &Service, compiled: &Compiled, opened: &Opened) -> Result<Decision, FlowError> {
+async fn dry_run(
+    service: &Service,
+    request: &Request,
+    voice: Voice<'_>,
+    compiled: &Compiled,
+    opened: &Opened,
+) -> Result<Decision, FlowError> {
     let account = account(&opened.record, &opened.context);
     let taken = run::first_fit(&compiled.ladder.rungs, &units(opened), account.left()).filter(|_| account.admits());
     let mut decision = match taken {
-        Some(taken) => allow(compiled, None, taken),
-        None => denial(compiled.context.decision, exhausted(compiled, &account, opened)),
+        Some(taken) => allow(voice, compiled, None, taken),
+        None => denial(compiled.context.decision, exhausted(voice, compiled, &account, opened)),
     };
     let outcome = taken.map_or(Outcome::ParentExhausted, Outcome::Held);
     let facts = facts(compiled, opened, account, outcome);
-    decision.explain = Some(Box::new(explain::explain(service, facts).await?));
+    decision.explain = Some(Box::new(
+        explain::explain(service, facts, request.accept_language.as_deref()).await?,
+    ));
     Ok(decision)
 }

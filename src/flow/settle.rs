@@ -147,6 +147,7 @@ async fn settled(service: &Service, id: ReservationId, known: &Known, report: &R
             requests,
         );
     }
+    service.fair_use.used(known.plan.as_deref(), &entry, service.clock.now());
     look_back(service, known, &entry);
     let beyond_hold = known.hold.as_ref().map_or(Amounts::ZERO, |(_, held)| entry.counted.beyond(*held));
     Settled {

@@ -1,4 +1,5 @@
-//! Verify: every sum against its entries, every counter against its sum, every purse against its grants, and every end against its entry.
+//! Verify: every sum against its entries, every counter against its sum, every purse against its grants, every end against its entry, and
+//! every batch against its members.
 //! Reads only; what differs is named, not mended.
 //!
 //! A counter may be behind its sum for the moment between a commit and its copy, so one that differs is looked at again before it is told.
@@ -10,6 +11,7 @@ use crate::counters::{Applied, Counters, SumRow};
 use crate::decision::counter::Counter;
 use crate::decision::id::WorkspaceId;
 use crate::decision::time::Timestamp;
+use crate::ledger::billing::BatchDifference;
 use crate::ledger::ends::{EndDifference, EndsPlace};
 use crate::ledger::{GrantDifference, Ledger, SumDifference};
 use std::collections::BTreeMap;
@@ -24,6 +26,8 @@ use purses::Purses;
 const PAGE_SUMS: usize = 500;
 /// How many ends or entries are held against each other in one step: so few that the other side is looked up by its key, and not read whole.
 const PAGE_ENDS: usize = 500;
+/// How many workspaces and meters have their batches added up again in one step.
+const PAGE_BILLED: usize = 100;
 /// How often a counter that differs is looked at again, and how long apart.
 const LOOKS_AGAIN: usize = 5;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
@@ -36,6 +40,8 @@ pub struct Verification {
     pub counters: u64,
     /// Reservations that have a standing.
     pub ends: u64,
+    /// Batches for the billing provider, open ones too.
+    pub batches: u64,
     pub differences: Vec<Difference>,
 }
 
@@ -54,6 +60,8 @@ pub enum Difference {
     Purse(PurseDifference),
     /// An end and an entry do not belong together.
     End(EndDifference),
+    /// A batch is not what its members say, or what is carried is not what is left of them.
+    Batch(BatchDifference),
 }
 
 /// A counter that is not what its sum says.
@@ -103,6 +111,7 @@ pub async fn verify(
         .differences
         .extend(ledger.verify_grants().await?.into_iter().map(Difference::Grant));
     ends(ledger, &mut found).await?;
+    batches(ledger, &mut found).await?;
     Ok(found)
 }
 
@@ -115,6 +124,19 @@ async fn ends(ledger: &dyn Ledger, found: &mut Verification) -> Result<(), FlowE
         next = page.next;
     }
     Ok(())
+}
+
+async fn batches(ledger: &dyn Ledger, found: &mut Verification) -> Result<(), FlowError> {
+    let mut after = None;
+    loop {
+        let page = ledger.verify_batches(after, PAGE_BILLED).await?;
+        found.batches += page.batches;
+        found.differences.extend(page.differences.into_iter().map(Difference::Batch));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
 }
 
 /// The rows of each workspace.

@@ -1,7 +1,8 @@
 //! Collecting entries into batches, and sealing them, inside of a transaction.
 //!
-//! Written once and compiled into each store (`#[path]`), like `read.rs`. Collectors of one meter take turns by its row; whoever seals takes
-//! the row of the workspace and meter, so that what is carried is read and written by one at a time.
+//! Written once and compiled into each store (`#[path]`), like `read.rs`. Who collects reads a page first, and writes it only if nobody else
+//! has collected of that meter since. Whoever seals takes the row of the workspace and meter, so that what is carried is read and written by
+//! one at a time.
 
 use super::describe::Description;
 use super::fault::Fault;
@@ -52,48 +53,82 @@ struct Share {
     last_used_at: i64,
 }
 
+/// A page of entries as it was read: what the meter counts of it and has not got, by workspace and window.
+pub(super) struct Page {
+    collecting: Collecting,
+    meter_number: i64,
+    /// How often entries of the meter had been collected by then. If they were since, the page is read again.
+    rounds: i64,
+    shares: BTreeMap<(String, Period), Share>,
+    last: Option<(Timestamp, EntryId)>,
+    is_full: bool,
+}
+
+impl Page {
+    /// Nothing to be written: no entry was looked at.
+    pub(super) fn nothing(&self) -> Option<Collected> {
+        self.last.is_none().then_some(Collected { members: 0, next: None })
+    }
+}
+
+/// Reads a page, outside of any transaction that writes: while it is looked through, nobody waits. `None`: the meter is not known yet.
+pub(super) async fn page(connection: &mut Connection, collecting: &Collecting) -> Result<Option<Page>, Fault> {
+    let known: Option<(i64, i64, i64)> = sqlx::query_as(sql::METER)
+        .bind(collecting.meter.id.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some((meter_number, since, rounds)) = known else {
+        return Ok(None);
+    };
+    let from = cursor(connection, &collecting.place, meter_number, since).await?;
+    let rows: Vec<UncollectedRow> = sqlx::query_as(AssertSqlSafe(sql::uncollected(collecting.meter.unit)))
+        .bind(from.0)
+        .bind(&from.1)
+        .bind(collecting.until.micros())
+        .bind(meter_number)
+        .bind(i64::try_from(collecting.limit).unwrap_or(i64::MAX))
+        .fetch_all(&mut *connection)
+        .await?;
+    let last = match rows.last() {
+        Some(last) => Some((Timestamp::from_micros(last.recorded_at), record::entry_id(&last.entry_id)?)),
+        None => None,
+    };
+    Ok(Some(Page {
+        meter_number,
+        rounds,
+        is_full: rows.len() >= collecting.limit,
+        shares: shares(collecting, rows, Timestamp::from_micros(since))?,
+        last,
+        collecting: collecting.clone(),
+    }))
+}
+
+/// Writes a page; `None`: somebody else has collected in between, and nothing was written.
 #[async_trait]
-impl Description<Collected> for Collecting {
-    async fn write(&self, connection: &mut Connection) -> Result<(Collected, bool), Fault> {
-        begin(connection, &self.meter.id, self.since).await?;
-        let (number, since): (i64, i64) = sqlx::query_as(sql::LOCK_METER)
-            .bind(self.meter.id.as_str())
-            .fetch_one(&mut *connection)
-            .await?;
-        let from = cursor(connection, &self.place, number, since).await?;
-        let rows: Vec<UncollectedRow> = sqlx::query_as(AssertSqlSafe(sql::uncollected(self.meter.unit)))
-            .bind(from.0)
-            .bind(&from.1)
-            .bind(self.until.micros())
-            .bind(number)
-            .bind(i64::try_from(self.limit).unwrap_or(i64::MAX))
-            .fetch_all(&mut *connection)
-            .await?;
-        let next = match rows.last() {
-            Some(last) => Some((Timestamp::from_micros(last.recorded_at), record::entry_id(&last.entry_id)?)),
-            None => None,
-        };
-        let is_full = rows.len() >= self.limit;
-        let shares = shares(self, rows, Timestamp::from_micros(since))?;
+impl Description<Option<Collected>> for Page {
+    async fn write(&self, connection: &mut Connection) -> Result<(Option<Collected>, bool), Fault> {
+        let turn = sqlx::query(sql::TAKE_TURN).bind(self.meter_number).bind(self.rounds);
+        if turn.execute(&mut *connection).await?.rows_affected() == 0 {
+            return Ok((None, false));
+        }
         let mut members = Vec::new();
-        for ((workspace, window), share) in shares {
-            let batch = add(connection, self, &workspace, window, &share).await?;
-            let member = |(entry_id, counted)| MemberRecord {
-                meter_number: number,
-                entry_id,
+        for ((workspace, window), share) in &self.shares {
+            let batch = add(connection, &self.collecting, workspace, *window, share).await?;
+            members.extend(share.members.iter().map(|(entry_id, counted)| MemberRecord {
+                meter_number: self.meter_number,
+                entry_id: entry_id.clone(),
                 batch_number: batch,
-                counted,
-            };
-            members.extend(share.members.into_iter().map(member));
+                counted: *counted,
+            }));
         }
         let count = members.len();
         many::insert(connection, members).await?;
-        move_on(connection, &self.place, number, next).await?;
+        move_on(connection, &self.collecting.place, self.meter_number, self.last).await?;
         let collected = Collected {
             members: count,
-            next: next.filter(|_| is_full),
+            next: self.last.filter(|_| self.is_full),
         };
-        Ok((collected, true))
+        Ok((Some(collected), true))
     }
 }
 

@@ -30,6 +30,9 @@ pub const PASS_LAG_SECONDS: [i64; 3] = [5, 600, 86_400];
 /// How far before a meter came its first pass begins: no billing period is longer, so nothing earlier belongs to the period in which it came.
 pub const BEFORE_SECONDS: i64 = 35 * 86_400;
 
+/// How often a page is read again because somebody else collected in between.
+pub(super) const COLLECT_AGAIN_MAX: usize = 64;
+
 /// Where to collect.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Place {

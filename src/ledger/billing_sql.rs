@@ -10,8 +10,10 @@ use crate::decision::amount::Unit;
 pub(super) const BEGIN_METER: &str = "INSERT INTO billing_meter (meter_id, since, rounds) VALUES ($1, $2, 0) \
      ON CONFLICT (meter_id) DO NOTHING";
 
-/// Takes the lock of a meter's collectors.
-pub(super) const LOCK_METER: &str = "UPDATE billing_meter SET rounds = rounds + 1 WHERE meter_id = $1 RETURNING meter_number, since";
+pub(super) const METER: &str = "SELECT meter_number, since, rounds FROM billing_meter WHERE meter_id = $1";
+
+/// Of those who read meter `$1` after `$2` rounds the first takes its turn; the others have read what is not so any more.
+pub(super) const TAKE_TURN: &str = "UPDATE billing_meter SET rounds = rounds + 1 WHERE meter_number = $1 AND rounds = $2";
 
 pub(super) const PASS: &str = "SELECT recorded_at, entry_id FROM billing_pass WHERE meter_number = $1 AND pass = $2";
 

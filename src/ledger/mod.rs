@@ -18,7 +18,8 @@
 //! 9. A logged decision is kept until it is pruned: the oldest of its kind first, and none that is neither too old nor too much.
 //! 10. What passes the limit of a budget with grants is paid by them in the transaction that records it, as far as their balances go, in their
 //!     order; no balance is spent twice, and each payment is in the sum's row under its version. What was paid stays paid.
-//! 11. An event is told once, in the transaction of what happened ([`events`]).
+//! 11. What a billing provider told is handled once, with all that follows from it ([`inbound`]).
+//! 12. An event is told once, in the transaction of what happened ([`events`]).
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -38,8 +39,12 @@ use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
 use events::EventLedger;
+use fair_use::FairUseLedger;
 use history::PolicyHistory;
+use inbound::InboundLedger;
+use invoices::InvoiceLedger;
 use provider::ProviderLedger;
+use told::ToldLedger;
 use webhooks::WebhookLedger;
 
 pub mod api_keys;
@@ -54,14 +59,18 @@ mod decisions;
 pub mod directory;
 pub mod ends;
 pub mod events;
+pub mod fair_use;
 mod grant_sql;
 mod grants;
 pub mod history;
+pub mod inbound;
+pub mod invoices;
 pub mod postgres;
 pub mod provider;
 mod record;
 mod sql;
 pub mod sqlite;
+pub mod told;
 pub mod webhooks;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
@@ -269,10 +278,14 @@ pub trait Ledger:
     + DirectoryLedger
     + EndsLedger
     + EventLedger
+    + FairUseLedger
     + GrantLedger
+    + InboundLedger
+    + InvoiceLedger
     + PolicyHistory
     + ProviderLedger
     + WebhookLedger
+    + ToldLedger
 {
     async fn post(&self, post: Post) -> Result<Posted, LedgerError>;
 

@@ -198,4 +198,4 @@ pub(super) fn columns<R: Record>() -> String {
     format!("\"{}\"", R::COLUMNS.join("\", \""))
 }
 
-pub(super) use {checkpoints_due, spent, standing, standings_where, sum_key, sum_of};
+pub(super) use {checkpoints_due, spent, standing, standings_where, sum_key, sum_of, workspace};

@@ -4,7 +4,8 @@
 
 use super::Policy;
 use super::document::{
-    BillingDocument, Documents, MeterDocument, ModelDocument, ModelsFile, PlanDocument, PlansFile, RoutingDocument, RuleDocument,
+    BillingDocument, Documents, LocaleDocument, MessagesDocument, MeterDocument, ModelDocument, ModelsFile, PlanDocument, PlansFile,
+    RoutingDocument, RuleDocument,
 };
 use super::object::{self, Kind, Object, ObjectId};
 use super::problem::{Fault, Part, Problem};
@@ -20,6 +21,8 @@ use std::path::Path;
 pub const MODELS_FILE: &str = "models.yaml";
 pub const PLANS_FILE: &str = "plans.yaml";
 pub const ROUTING_FILE: &str = "routing.yaml";
+/// May be missing: Weir brings its own along.
+pub const MESSAGES_FILE: &str = "messages.yaml";
 /// May be absent: then nothing is said about billing.
 pub const BILLING_FILE: &str = "billing.yaml";
 
@@ -29,6 +32,7 @@ pub struct Sources {
     pub models: String,
     pub plans: String,
     pub routing: String,
+    pub messages: Option<String>,
     pub billing: Option<String>,
 }
 
@@ -60,7 +64,7 @@ impl fmt::Display for FileProblems {
 impl std::error::Error for FileProblems {}
 
 impl Sources {
-    /// Reads the files of a directory; all but the one for billing must be there.
+    /// Reads the files of a directory; all but those for billing and for messages must be there.
     pub fn read(directory: &Path) -> Result<Self, FileProblems> {
         let mut problems = Vec::new();
         let mut text = |name: &str| {
@@ -75,6 +79,7 @@ impl Sources {
             models: text(MODELS_FILE),
             plans: text(PLANS_FILE),
             routing: text(ROUTING_FILE),
+            messages: directory.join(MESSAGES_FILE).exists().then(|| text(MESSAGES_FILE)),
             billing: has_billing.then(|| text(BILLING_FILE)),
         };
         if problems.is_empty() {
@@ -90,6 +95,7 @@ impl Sources {
             models: include_str!("../../policies/models.yaml").to_owned(),
             plans: include_str!("../../policies/plans.yaml").to_owned(),
             routing: include_str!("../../policies/routing.yaml").to_owned(),
+            messages: Some(include_str!("../../policies/messages.yaml").to_owned()),
             billing: Some(include_str!("../../policies/billing.yaml").to_owned()),
         }
     }
@@ -98,6 +104,7 @@ impl Sources {
         match file {
             MODELS_FILE => &self.models,
             PLANS_FILE => &self.plans,
+            MESSAGES_FILE => self.messages.as_deref().unwrap_or_default(),
             BILLING_FILE => self.billing.as_deref().unwrap_or_default(),
             _ => &self.routing,
         }
@@ -132,12 +139,25 @@ impl Files {
             Some(_) => Parsed::<BillingDocument, MeterDocument>::new(sources, BILLING_FILE, "meters"),
             None => Parsed::empty(),
         };
-        let mut problems = [models.problems.as_slice(), &plans.problems, &routing.problems, &billing.problems].concat();
+        let messages = match sources.messages {
+            Some(_) => Parsed::<MessagesDocument, LocaleDocument>::new(sources, MESSAGES_FILE, "locales"),
+            None => Parsed::empty(),
+        };
+        let mut problems = [
+            models.problems.as_slice(),
+            &plans.problems,
+            &routing.problems,
+            &billing.problems,
+            &messages.problems,
+        ]
+        .concat();
         let (models_are_whole, plans_are_whole) = (models.problems.is_empty(), plans.problems.is_empty());
-        let (documents, places) = gather(sources, models, plans, routing, billing);
+        let (documents, places) = gather(sources, models, plans, routing, (billing, messages));
+        let lacking = documents.messages.iter().flat_map(compile::messages::missing);
+        problems.extend(lacking.map(|problem| places.trace(&problem)));
         // All that has the right shape is checked, even beside something that has not. Only what it refers to may not be known then.
         let is_certain = |problem: &&Problem| match (&problem.fault, &problem.object) {
-            (Fault::Unknown, Some(object)) if *object == ObjectId::default_plan() => plans_are_whole,
+            (Fault::Unknown, Some(object)) if [ObjectId::default_plan(), ObjectId::messages()].contains(object) => plans_are_whole,
             (Fault::Unknown, Some(object)) if *object == ObjectId::billing() => plans_are_whole && models_are_whole,
             (Fault::Unknown, _) => models_are_whole,
             _ => true,
@@ -231,11 +251,12 @@ fn gather(
     models: Parsed<ModelsFile, ModelDocument>,
     plans: Parsed<PlansFile, PlanDocument>,
     routing: Parsed<RoutingDocument, RuleDocument>,
-    billing: Parsed<BillingDocument, MeterDocument>,
+    (billing, messages): (Parsed<BillingDocument, MeterDocument>, Parsed<MessagesDocument, LocaleDocument>),
 ) -> (Documents, Places) {
     let mut objects = HashMap::from([
         (ObjectId::routing(), (ROUTING_FILE, String::new())),
         (ObjectId::billing(), (BILLING_FILE, String::new())),
+        (ObjectId::messages(), (MESSAGES_FILE, String::new())),
         (ObjectId::default_plan(), (PLANS_FILE, "/default_plan".to_owned())),
         (ObjectId::default_price(), (MODELS_FILE, "/default_price".to_owned())),
     ]);
@@ -250,6 +271,7 @@ fn gather(
         (PLANS_FILE, plans.node),
         (ROUTING_FILE, routing.node),
         (BILLING_FILE, billing.node),
+        (MESSAGES_FILE, messages.node),
     ];
     let places = Places {
         sources: sources.clone(),
@@ -257,6 +279,7 @@ fn gather(
         objects,
         rules: routing.items.iter().map(|(n, _)| *n).collect(),
         meters: billing.items.iter().map(|(n, _)| *n).collect(),
+        locales: messages.items.iter().map(|(n, _)| *n).collect(),
     };
     let documents = Documents {
         models: models.items.into_iter().map(|(_, model)| (1, model)).collect(),
@@ -271,6 +294,10 @@ fn gather(
             meters: billing.items.into_iter().map(|(_, meter)| meter).collect(),
             ..billing.root
         }),
+        messages: sources.messages.is_some().then(|| MessagesDocument {
+            locales: messages.items.into_iter().map(|(_, locale)| locale).collect(),
+            ..messages.root
+        }),
     };
     (documents, places)
 }
@@ -284,6 +311,8 @@ struct Places {
     objects: HashMap<ObjectId, (&'static str, String)>,
     /// Where each rule stands in its list: rules of a wrong shape are left out before they are compiled.
     rules: Vec<usize>,
+    /// The same of languages.
+    locales: Vec<usize>,
     /// The same of meters.
     meters: Vec<usize>,
 }
@@ -295,6 +324,7 @@ impl Places {
         let fallback = match object.map(|object| object.kind) {
             Some(Kind::Plan) => PLANS_FILE,
             Some(Kind::Routing) => ROUTING_FILE,
+            Some(Kind::Messages) => MESSAGES_FILE,
             Some(Kind::Billing) => BILLING_FILE,
             _ => MODELS_FILE,
         };
@@ -302,6 +332,7 @@ impl Places {
         let pointer = match file {
             ROUTING_FILE => in_list(&problem.pointer, "/rules/", &self.rules),
             BILLING_FILE => in_list(&problem.pointer, "/meters/", &self.meters),
+            MESSAGES_FILE => in_list(&problem.pointer, "/locales/", &self.locales),
             _ => format!("{prefix}{}", problem.pointer),
         };
         FileProblem {

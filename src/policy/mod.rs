@@ -22,6 +22,7 @@ pub mod yaml;
 
 use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
+use crate::decision::message::{Messages, Voice};
 use crate::decision::meter::Billing;
 use crate::decision::plan::Plan;
 use crate::decision::route::Routing;
@@ -45,6 +46,7 @@ pub struct Policy {
     pub default_plan: Option<PlanId>,
     pub catalogue: Catalogue,
     pub routing: Routing,
+    pub messages: Arc<Messages>,
     pub billing: Billing,
     objects: BTreeMap<ObjectId, Object>,
 }
@@ -69,6 +71,7 @@ impl Policy {
             default_plan: compiled.default_plan,
             catalogue: compiled.catalogue,
             routing: compiled.routing,
+            messages: compiled.messages,
             billing: compiled.billing,
             objects: objects.into_iter().map(|object| (object.id.clone(), object)).collect(),
         }
@@ -98,6 +101,11 @@ impl Policy {
         self.objects.values()
     }
 
+    /// In whose words something is said: of the languages that a caller accepts, else of the plan, else the default.
+    pub fn voice<'a>(&'a self, accepted: Option<&'a str>, plan: Option<&'a Plan>) -> Voice<'a> {
+        Voice::new(&self.messages, accepted, plan)
+    }
+
     /// The plan of a workspace that has chosen `plan`, or none; `None` when there is no such plan any more.
     pub fn plan(&self, plan: Option<&PlanId>) -> Option<&Arc<Plan>> {
         self.plans.get(plan.or(self.default_plan.as_ref())?)
@@ -116,6 +124,7 @@ fn documents(objects: &[Object]) -> Result<Documents, Vec<Problem>> {
             (Kind::Plan, _) => documents
                 .plans
                 .extend(read(object, &mut problems).map(|plan| (object.version, plan))),
+            (Kind::Messages, _) => documents.messages = read(object, &mut problems),
             (Kind::Routing, _) => documents.routing = read(object, &mut problems).unwrap_or_default(),
             (Kind::Billing, _) => documents.billing = read(object, &mut problems),
             (Kind::Settings, DEFAULT_PLAN_ID) => documents.default_plan = read(object, &mut problems),

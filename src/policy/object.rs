@@ -2,7 +2,7 @@
 //!
 //! Invariant: a body is always written from a document that was read, so equal policies have equal bodies whatever their files look like.
 
-use super::document::{BillingDocument, Documents, ModelDocument, PlanDocument, RoutingDocument};
+use super::document::{BillingDocument, Documents, MessagesDocument, ModelDocument, PlanDocument, RoutingDocument};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -13,6 +13,8 @@ use std::fmt;
 pub const ROUTING_ID: &str = "routing";
 /// The id of the one billing object.
 pub const BILLING_ID: &str = "billing";
+/// The id of the one messages object.
+pub const MESSAGES_ID: &str = "messages";
 /// The setting that names the plan of workspaces without one.
 pub const DEFAULT_PLAN_ID: &str = "default_plan";
 /// The setting that holds the price of models that the catalogue does not know.
@@ -27,11 +29,19 @@ pub enum Kind {
     Plan,
     Routing,
     Billing,
+    Messages,
     Settings,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [Kind::Model, Kind::Plan, Kind::Routing, Kind::Billing, Kind::Settings];
+    pub const ALL: [Kind; 6] = [
+        Kind::Model,
+        Kind::Plan,
+        Kind::Routing,
+        Kind::Billing,
+        Kind::Messages,
+        Kind::Settings,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,6 +49,7 @@ impl Kind {
             Kind::Plan => "plan",
             Kind::Routing => "routing",
             Kind::Billing => "billing",
+            Kind::Messages => "messages",
             Kind::Settings => "settings",
         }
     }
@@ -72,6 +83,10 @@ impl ObjectId {
         Self::new(Kind::Routing, ROUTING_ID)
     }
 
+    pub fn messages() -> Self {
+        Self::new(Kind::Messages, MESSAGES_ID)
+    }
+
     pub fn billing() -> Self {
         Self::new(Kind::Billing, BILLING_ID)
     }
@@ -88,8 +103,7 @@ impl ObjectId {
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Kind::Routing => f.write_str("routing"),
-            Kind::Billing => f.write_str("billing"),
+            Kind::Routing | Kind::Billing | Kind::Messages => f.write_str(self.kind.as_str()),
             Kind::Settings => f.write_str(&self.id),
             kind => write!(f, "{} {}", kind.as_str(), self.id),
         }
@@ -132,6 +146,10 @@ pub fn routing_body(routing: &RoutingDocument) -> Value {
     body(routing)
 }
 
+pub fn messages_body(messages: &MessagesDocument) -> Value {
+    body(messages)
+}
+
 pub fn billing_body(billing: &BillingDocument) -> Value {
     body(billing)
 }
@@ -151,6 +169,9 @@ pub fn of_documents(documents: &Documents) -> Vec<Object> {
         add(ObjectId::plan(plan.id.as_str()), plan_body(plan));
     }
     add(ObjectId::routing(), routing_body(&documents.routing));
+    if let Some(messages) = &documents.messages {
+        add(ObjectId::messages(), messages_body(messages));
+    }
     if let Some(billing) = &documents.billing {
         add(ObjectId::billing(), billing_body(billing));
     }
@@ -194,7 +215,7 @@ pub fn apply_files(current: &[Object], files: &[Object]) -> Vec<Change> {
     };
     let mut changes = diff(current, files);
     changes.retain(|(object, body)| match (body, object.kind) {
-        (Some(_), _) | (None, Kind::Routing | Kind::Billing | Kind::Settings) => true,
+        (Some(_), _) | (None, Kind::Routing | Kind::Billing | Kind::Messages | Kind::Settings) => true,
         (None, Kind::Plan) => named("plans", &object.id),
         (None, Kind::Model) => named("models", &object.id),
     });

@@ -93,6 +93,7 @@ async fn what_was_acknowledged_is_kept_once_whatever_fails() {
             policies: policies.clone(),
             database_url: stores.database_url(SCHEMA),
             redis_url: stores.redis_url(),
+            more: Vec::new(),
         };
         Arc::new(Node::start(number, settings))
     };

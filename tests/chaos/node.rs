@@ -18,6 +18,8 @@ pub struct Settings {
     pub policies: PathBuf,
     pub database_url: String,
     pub redis_url: String,
+    /// Variables beside these.
+    pub more: Vec<(&'static str, String)>,
 }
 
 /// A node that is killed and started again; its address changes with that.
@@ -91,6 +93,7 @@ impl Node {
             policies,
             database_url,
             redis_url,
+            more,
         } = &self.settings;
         let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("a log");
         let mut node = Command::new(env!("CARGO_BIN_EXE_weir"))
@@ -100,6 +103,7 @@ impl Node {
             .env_clear()
             .envs([("WEIR_DATABASE_URL", database_url.as_str()), ("WEIR_REDIS_URL", redis_url)])
             .envs([("WEIR_JWT_SECRET", support::SECRET), ("WEIR_LOG", "info")])
+            .envs(more.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -19,9 +19,11 @@ use stores::Stores;
 use weir::api::auth::{Claims, Keys, ScopeSet, Verifier, mint};
 use weir::app;
 use weir::clock::{Clock, MovableClock};
+use weir::decision::address::Range;
 use weir::decision::id::WorkspaceId;
 use weir::decision::time::Timestamp;
-use weir::flow::{Options, Service};
+use weir::decision::webhook::seal::SealKey;
+use weir::flow::{Options, Service, WebhookOptions};
 
 /// Signs the credentials of tests.
 pub const SECRET: &str = "a secret for tests, long enough to be one";
@@ -63,6 +65,21 @@ impl Drop for Running {
     }
 }
 
+/// What settings would make: a key for secrets, and this machine's first address open to webhooks.
+pub fn options() -> Options {
+    Options {
+        webhooks: WebhookOptions {
+            allowed: vec![Range {
+                address: "127.0.0.1".parse().expect("an address"),
+                prefix_bits: 32,
+            }],
+            seal: Some(Arc::new(SealKey::new(SECRET.as_bytes()))),
+            ..WebhookOptions::default()
+        },
+        ..Options::default()
+    }
+}
+
 /// The policies of the tests, written by us for them.
 pub fn policies() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies")
@@ -75,7 +92,7 @@ impl TestApp {
 
     pub async fn start_at(moment: &str) -> Self {
         let clock = Arc::new(MovableClock::at(Timestamp::parse(moment).expect("a moment")));
-        Self::start_all(Arc::new(Stores::empty().await), clock, policies(), Options::default()).await
+        Self::start_all(Arc::new(Stores::empty().await), clock, policies(), options()).await
     }
 
     /// With set-ups that settings would make.
@@ -88,7 +105,13 @@ impl TestApp {
     pub async fn start_on_samples() -> Self {
         let clock = Arc::new(MovableClock::at(Timestamp::parse("2026-11-24T10:00:00Z").expect("a moment")));
         let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
-        Self::start_all(Arc::new(Stores::empty().await), clock, samples, Options::default()).await
+        Self::start_all(Arc::new(Stores::empty().await), clock, samples, options()).await
+    }
+
+    /// With policies of the test's own.
+    pub async fn start_in(policies: PathBuf, moment: &str, options: Options) -> Self {
+        let clock = Arc::new(MovableClock::at(Timestamp::parse(moment).expect("a moment")));
+        Self::start_all(Arc::new(Stores::empty().await), clock, policies, options).await
     }
 
     /// One service, on either profile.
@@ -122,7 +145,7 @@ impl TestApp {
     /// A node on these stores.
     pub async fn on(stores: Stores) -> Self {
         let clock = Arc::new(MovableClock::at(Timestamp::parse(BEGIN).expect("a moment")));
-        Self::start_on(Arc::new(stores), clock, policies(), Options::default()).await
+        Self::start_on(Arc::new(stores), clock, policies(), options()).await
     }
 
     /// Nodes of the production profile over the same stores and by the same clock.
@@ -131,7 +154,7 @@ impl TestApp {
         let stores = Arc::new(Stores::empty_production().await);
         let mut nodes = Vec::with_capacity(count);
         for _ in 0..count {
-            nodes.push(Self::start_on(stores.clone(), clock.clone(), policies(), Options::default()).await);
+            nodes.push(Self::start_on(stores.clone(), clock.clone(), policies(), options()).await);
         }
         // Their requests have ids of their own.
         let next = nodes[0].next.clone();
@@ -408,6 +431,7 @@ impl TestApp {
         weir::flow::workspace::follow(&self.service).await.expect("workspaces are followed");
         weir::flow::providers::follow(&self.service).await.expect("providers are followed");
         weir::flow::api_keys::follow(&self.service).await.expect("API keys are followed");
+        weir::flow::fair_use::follow(&self.service).await.expect("fair use is followed");
         weir::flow::cache::follow(&self.service).await.expect("kept answers are followed");
     }
 

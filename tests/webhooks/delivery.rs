@@ -6,7 +6,7 @@ use weir::decision::webhook::retry::{FAILING_SECONDS_MAX, SCHEDULE_DEFAULT};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_arrives_signed_and_is_the_same_on_every_try() {
-    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
     let endpoint = app.endpoint(&receiver.url("/hook"), Some("ws_a")).await;
     let other = app.endpoint(&receiver.url("/other"), Some("ws_b")).await;
     let worker = worker_of(&app);
@@ -51,7 +51,7 @@ async fn an_event_arrives_signed_and_is_the_same_on_every_try() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_a_secret_is_rotated_both_sign() {
-    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
     let old = app.endpoint(&receiver.url("/hook"), Some("ws_a")).await;
     let new = app.post(&path(&old, "/rotate"), json!({"overlap_seconds": 3600})).await.expect(200);
     assert_ne!(old["secret"], new["secret"]);
@@ -76,7 +76,7 @@ async fn while_a_secret_is_rotated_both_sign() {
 /// failures, and others are told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_is_dead_for_days_is_tried_by_the_schedule_and_then_disabled() {
-    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
     let dead = app.endpoint(&receiver.url("/dead"), Some("ws_a")).await;
     let other = app.endpoint(&receiver.url("/other"), Some("ws_a")).await;
     receiver.on("/dead", answers(500));
@@ -92,7 +92,7 @@ async fn an_endpoint_that_is_dead_for_days_is_tried_by_the_schedule_and_then_dis
             "try {tries} comes too soon"
         );
         // A tenth of jitter at most.
-        app.pass_seconds(delay / 10 + 1);
+        app.pass_seconds(delay / 10 + 2);
         assert_eq!(
             worker.deliver_due().await.expect("the ledger answers"),
             1,
@@ -133,9 +133,9 @@ async fn an_endpoint_that_is_dead_for_days_is_tried_by_the_schedule_and_then_dis
 
     // It comes back, and gets what it missed.
     receiver.on("/dead", answers(200));
-    app.patch_endpoint(&dead, json!({"enabled": true})).await.expect(200);
-    let month = json!({"from": "2025-11-21T00:00:00Z", "to": "2025-12-21T00:00:00Z"});
-    let replayed = app.post(&path(&dead, "/replay"), month).await.expect(200);
+    app.change(&dead, json!({"enabled": true})).await.expect(200);
+    let stretch = json!({"from": "2025-11-21T00:00:00Z", "to": "2025-12-21T00:00:00Z"});
+    let replayed = app.post(&path(&dead, "/replay"), stretch).await.expect(200);
     assert_eq!(replayed["deliveries"], 5, "four that happened, and that it was disabled");
     worker.deliver_due().await.expect("the ledger answers");
     let seen = receiver.seen("/dead");
@@ -151,7 +151,7 @@ async fn an_endpoint_that_is_dead_for_days_is_tried_by_the_schedule_and_then_dis
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_may_ask_for_time_or_to_be_left_alone() {
-    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
     let busy = app.endpoint(&receiver.url("/busy"), Some("ws_a")).await;
     receiver.on("/busy", Manner::Answers(503, "Retry-After: 120\r\n", "later".to_owned()));
     let worker = worker_of(&app);
@@ -179,7 +179,7 @@ async fn a_receiver_may_ask_for_time_or_to_be_left_alone() {
 /// The node dies after the receiver has the event and before that is noted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_sent_and_not_noted_is_sent_again_under_the_same_id() {
-    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
     let endpoint = app.endpoint(&receiver.url("/hook"), Some("ws_a")).await;
     receiver.on("/hook", Manner::Hangs);
     let event = app.happen("ws_a").await;

@@ -19,32 +19,14 @@ use std::time::Duration;
 use support::TestApp;
 use weir::app;
 use weir::clock::Clock;
-use weir::decision::address::Range;
 use weir::decision::event::{Event, EventType};
 use weir::decision::id::{EventId, WorkspaceId};
-use weir::decision::webhook::seal::SealKey;
-use weir::flow::{Options, WebhookOptions};
 use weir::webhooks::Worker;
 use weir::webhooks::client::Limits;
 use weir::webhooks::dial::{Names, SystemNames};
 
 const ENDPOINTS: &str = "/v1/admin/webhook-endpoints";
 const DELIVERIES: &str = "/v1/admin/webhook-deliveries";
-
-/// What settings would make, with this machine's first address open.
-pub fn options() -> Options {
-    Options {
-        webhooks: WebhookOptions {
-            allowed: vec![Range {
-                address: "127.0.0.1".parse().expect("an address"),
-                prefix_bits: 32,
-            }],
-            seal: Some(Arc::new(SealKey::new(&[7; 32]))),
-            ..WebhookOptions::default()
-        },
-        ..Options::default()
-    }
-}
 
 /// Tries that end soon.
 pub fn soon() -> Limits {
@@ -92,7 +74,7 @@ impl TestApp {
         self.get(&path(endpoint, "")).await.expect(200)
     }
 
-    pub async fn patch_endpoint(&self, endpoint: &Value, body: Value) -> support::Reply {
+    pub async fn change(&self, endpoint: &Value, body: Value) -> support::Reply {
         self.call(Method::PATCH, &path(endpoint, ""), Some(body)).await
     }
 }

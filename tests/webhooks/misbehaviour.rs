@@ -11,7 +11,7 @@ use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_receiver_does_a_try_is_bounded() {
-    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
     let closed = Receiver::start().await;
     let refusing = closed.url("/refused");
     drop(closed);
@@ -75,7 +75,7 @@ impl Names for Rebinding {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_leads_elsewhere_at_the_try_is_judged_by_where_it_leads_then() {
-    let (app, open) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let (app, open) = (TestApp::alone().await, Receiver::start().await);
     // The same port on an address that is not open: whoever connects to it is seen.
     let port = open.address.port();
     let closed = Receiver::start_on(SocketAddr::new("127.0.0.2".parse().expect("an address"), port)).await;
@@ -95,6 +95,8 @@ async fn a_name_that_leads_elsewhere_at_the_try_is_judged_by_where_it_leads_then
         (false, "only be reached by https"),
         (true, ""),
     ] {
+        // So that the newest one is known by its id.
+        app.clock.advance_micros(2_000);
         app.happen("ws_a").await;
         worker.deliver_due().await.expect("the ledger answers");
         let delivery = app.deliveries(&endpoint).await.remove(0);
@@ -110,6 +112,7 @@ async fn a_name_that_leads_elsewhere_at_the_try_is_judged_by_where_it_leads_then
         ("127.0.0.2", "a loopback address"),
     ] {
         let worker = worker_with(&app, Arc::new(Rebinding(Mutex::new(vec![vec![address]]))));
+        app.clock.advance_micros(2_000);
         app.happen("ws_b").await;
         worker.deliver_due().await.expect("the ledger answers");
         let delivery = app.deliveries(&secure).await.remove(0);
@@ -122,7 +125,7 @@ async fn a_name_that_leads_elsewhere_at_the_try_is_judged_by_where_it_leads_then
 /// An operator closes what was open: the endpoint stays, and is not dialled any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_is_no_longer_open_is_not_dialled() {
-    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
     let endpoint = app.endpoint(&receiver.url("/hook"), Some("ws_a")).await;
     app.happen("ws_a").await;
     let client = weir::webhooks::client::Client::new(Arc::new(SystemNames), &[], soon()).expect("a client");
@@ -146,7 +149,7 @@ async fn an_address_that_is_no_longer_open_is_not_dialled() {
 /// TLS is spoken and verified: a plain server behind https gets no request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn https_is_not_spoken_to_whoever_cannot_prove_who_it_is() {
-    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
     receiver.on("/hook", answers(200));
     let url = receiver.url("/hook").replace("http:", "https:");
     let endpoint = app.endpoint(&url, Some("ws_a")).await;

@@ -29,7 +29,7 @@ async fn of_a_thousand_endpoints_a_hundred_hang_and_the_others_do_not_wait() {
         eprintln!("skipped: set WEIR_WEBHOOK_SCALE=1 to measure");
         return;
     }
-    let (app, receiver) = (TestApp::start_with(options()).await, Receiver::start().await);
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
     let seal = app.service.options.webhooks.seal.clone().expect("a key");
     for number in 0..ENDPOINTS_COUNT {
         let place = format!("/{number}");

@@ -26,6 +26,8 @@ use std::time::Duration;
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// The longest body of batches, and of authorize with `input`.
 pub const LARGE_BODY_BYTES_MAX: usize = 8 << 20;
+/// The longest event of a billing provider: Stripe's are below a quarter of it.
+pub const EVENT_BYTES_MAX: usize = 256 << 10;
 /// How long a body may take to arrive.
 pub const BODY_SECONDS_MAX: u64 = 30;
 /// How deep objects and arrays may nest.

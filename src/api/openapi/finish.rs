@@ -4,7 +4,7 @@
 use super::{bodies, shapes, words};
 use crate::api::problem::{CONTENT_TYPE, ProblemCode, codes_as_markdown};
 use crate::api::routes::routes;
-use crate::policy::document::{ModelDocument, PlanDocument, RoutingDocument};
+use crate::policy::document::{BillingDocument, ModelDocument, PlanDocument, RoutingDocument};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -53,6 +53,7 @@ fn take_policies(document: &mut Value) {
     generator.subschema_for::<PlanDocument>();
     generator.subschema_for::<ModelDocument>();
     generator.subschema_for::<RoutingDocument>();
+    generator.subschema_for::<BillingDocument>();
     let schemas = &mut document["components"]["schemas"];
     for (name, mut schema) in generator.take_definitions(true) {
         // An editor wants the default of a member; a caller who leaves it out gets it.

@@ -107,7 +107,7 @@ fn shapes() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 /// Bodies to begin with. Tests send them.
-fn examples() -> [(&'static str, Value); 4] {
+fn examples() -> [(&'static str, Value); 5] {
     [
         (
             "PlanDocument",
@@ -124,6 +124,10 @@ fn examples() -> [(&'static str, Value); 4] {
             "RoutingDocument",
             json!({"default_model": "gpt-4o-mini", "rules": [
             {"name": "simple-is-fast", "when": "has(request.attributes.complexity) && request.attributes.complexity < 0.35", "tier": "fast"}]}),
+        ),
+        (
+            "BillingDocument",
+            json!({"meters": [{"id": "tokens", "event_name": "weir_tokens", "unit": "tokens"}], "plans_by_price": {}}),
         ),
         (
             "WorkspaceBody",

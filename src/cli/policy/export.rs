@@ -6,7 +6,7 @@ use super::{Failure, say};
 use crate::config::Settings;
 use crate::flow;
 use crate::policy;
-use crate::policy::files::{BILLING_FILE, MODELS_FILE, PLANS_FILE, ROUTING_FILE, Sources};
+use crate::policy::files::{BILLING_FILE, MESSAGES_FILE, MODELS_FILE, PLANS_FILE, ROUTING_FILE, Sources};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,12 +42,16 @@ fn write(directory: &Path, sources: &Sources, force: bool) -> Result<(), Failure
     let nothing = "meters: []\nplans_by_price: {}\n".to_owned();
     let is_there = directory.join(BILLING_FILE).exists();
     let billing = sources.billing.as_ref().or(is_there.then_some(&nothing));
+    let as_shipped = "locales: []\n".to_owned();
+    let is_there = directory.join(MESSAGES_FILE).exists();
+    let messages = sources.messages.as_ref().or(is_there.then_some(&as_shipped));
     let mut files = vec![
         (MODELS_FILE, &sources.models),
         (PLANS_FILE, &sources.plans),
         (ROUTING_FILE, &sources.routing),
     ];
     files.extend(billing.map(|text| (BILLING_FILE, text)));
+    files.extend(messages.map(|text| (MESSAGES_FILE, text)));
     if let Some((name, _)) = files.iter().find(|(name, _)| !force && directory.join(name).exists()) {
         let path = directory.join(name);
         return Err(format!(

@@ -4,7 +4,7 @@ use super::store::{Absent, with_ledger};
 use super::{Failure, say, tell};
 use crate::config::Settings;
 use crate::ledger::history::{ChangedObject, HistoryQuery, PolicyVersion};
-use crate::policy::object::{DEFAULT_PLAN_ID, DEFAULT_PRICE_ID, FILES_ID, Kind, ObjectId, ROUTING_ID};
+use crate::policy::object::{BILLING_ID, DEFAULT_PLAN_ID, DEFAULT_PRICE_ID, FILES_ID, Kind, MESSAGES_ID, ObjectId, ROUTING_ID};
 use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ const OBJECTS_SHOWN: usize = 8;
 
 #[derive(Args)]
 pub(in crate::cli) struct HistoryArgs {
-    /// Only versions that changed this object: plan/ID, model/ID, routing, default_plan or default_price.
+    /// Only versions that changed this object: plan/ID, model/ID, routing, messages, billing, default_plan or default_price.
     #[arg(long, value_parser = object)]
     object: Option<ObjectId>,
     /// Only versions before this one.
@@ -30,11 +30,13 @@ pub(in crate::cli) struct HistoryArgs {
 fn object(text: &str) -> Result<ObjectId, String> {
     match (text, text.split_once('/')) {
         (ROUTING_ID, _) => Ok(ObjectId::routing()),
+        (MESSAGES_ID, _) => Ok(ObjectId::messages()),
+        (BILLING_ID, _) => Ok(ObjectId::billing()),
         (DEFAULT_PLAN_ID, _) => Ok(ObjectId::default_plan()),
         (DEFAULT_PRICE_ID, _) => Ok(ObjectId::default_price()),
         (_, Some(("plan", id))) => Ok(ObjectId::plan(id)),
         (_, Some(("model", id))) => Ok(ObjectId::model(id)),
-        _ => Err("plan/ID, model/ID, routing, default_plan or default_price".to_owned()),
+        _ => Err("plan/ID, model/ID, routing, billing, default_plan or default_price".to_owned()),
     }
 }
 

@@ -6,6 +6,8 @@
 
 pub mod delivery;
 pub mod exact;
+pub mod reconcile;
+pub mod report;
 pub mod window;
 
 use super::amount::Unit;
@@ -170,9 +172,15 @@ impl Batch {
                 detail: format!("workspace {} has no stripe_customer_id", self.workspace),
             });
         }
+        // What may have been taken as of one time is told as of that time again, as long as its books are open: reconcile can then find it.
+        let told_as_of = self
+            .delivery
+            .told_at
+            .filter(|_| self.delivery.unsure_since.is_some())
+            .unwrap_or(self.last_used_at);
         Event::Claimed {
             customer: customer.filter(|_| terms.needs_customer).map(str::to_owned),
-            told_at: window::told_at(self.last_used_at, calendar, terms.closes_periods, late_after_seconds, now),
+            told_at: window::told_at(told_as_of, calendar, terms.closes_periods, late_after_seconds, now),
         }
     }
 }

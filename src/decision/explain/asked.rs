@@ -1,14 +1,13 @@
 //! The questions in their order, each with its answer: the first no is the refusal, and none after it was asked.
 
-use super::Explanation;
+use super::{Explanation, words};
 use crate::decision::facts::Outcome;
 use crate::decision::ladder::Way;
-use crate::decision::message;
 use crate::decision::plan::Plan;
 use crate::decision::refusal::Code;
 
 /// All questions, by the code of their no.
-const ORDER: [Code; 11] = [
+const ORDER: [Code; 12] = [
     Code::WorkspaceSuspended,
     Code::NoPlan,
     Code::FeatureDisabled,
@@ -16,6 +15,7 @@ const ORDER: [Code; 11] = [
     Code::ModelUnpriced,
     Code::ContextTooLong,
     Code::NoBudget,
+    Code::FairUsePause,
     Code::TooManyOpenReservations,
     Code::ParentExhausted,
     Code::NeverFits,
@@ -103,7 +103,12 @@ impl Told<'_> {
                 None => format!("The input has {} tokens.", ask.input_tokens),
             }),
             Code::NoBudget => passed(self.budgets(plan)),
-            Code::TooManyOpenReservations if facts.outcome == Outcome::Degraded => (Answer::NotAsked, message::COUNTERS_AWAY.to_owned()),
+            Code::FairUsePause => passed(match facts.fair_use.len() {
+                0 => "No rule of fair use acts on it.".to_owned(),
+                1 => "A rule of fair use acts on it, and does not pause it.".to_owned(),
+                n => format!("{n} rules of fair use act on it, and none pauses it."),
+            }),
+            Code::TooManyOpenReservations if facts.outcome == Outcome::Degraded => (Answer::NotAsked, words::COUNTERS_AWAY.to_owned()),
             Code::TooManyOpenReservations => passed(format!(
                 "Fewer than {} reservations are open.",
                 self.plan.map_or(0, |plan| plan.max_open_reservations)
@@ -113,7 +118,7 @@ impl Told<'_> {
                 Answer::NotAsked,
                 "A call of a run draws from its parent's hold, which the budgets count already.".to_owned(),
             ),
-            _ if facts.outcome == Outcome::Degraded || !counted => (Answer::NotAsked, message::COUNTERS_AWAY.to_owned()),
+            _ if facts.outcome == Outcome::Degraded || !counted => (Answer::NotAsked, words::COUNTERS_AWAY.to_owned()),
             Code::NeverFits => passed("No budget rules out every way of serving it.".to_owned()),
             _ => passed(self.fits()),
         }
@@ -145,14 +150,14 @@ impl Told<'_> {
             return (Answer::NotAsked, "The request belongs to no run.".to_owned());
         };
         if facts.outcome == Outcome::Degraded {
-            return (Answer::NotAsked, message::COUNTERS_AWAY.to_owned());
+            return (Answer::NotAsked, words::COUNTERS_AWAY.to_owned());
         }
         let Some((account, units)) = &run.stood else {
             return (Answer::Passed, format!("Run {} had enough left.", run.parent));
         };
         let left = units
             .iter()
-            .map(|unit| message::left_of(*unit, account.left().of(*unit), account.taken.of(*unit)));
+            .map(|unit| words::left_of(*unit, account.left().of(*unit), account.taken.of(*unit)));
         let left = left.collect::<Vec<_>>().join(", ");
         (Answer::Passed, format!("Run {} had left {left}.", run.parent))
     }

@@ -8,19 +8,21 @@ use super::catalogue::Catalogue;
 use super::counter::Counter;
 use super::facts::{Facts, Outcome};
 use super::id::BudgetId;
-use super::ladder::{Builder, Ladder, NoLadder, Offer, Step, Way};
+use super::ladder::{Builder, Ladder, NoLadder, Offer, Step, Terms, Way};
 use super::limits::{BudgetView, Limited};
+use super::message::Voice;
 use super::plan::{AtHard, Plan};
 use super::refusal::Code;
 use super::rung::{Cap, Line, Rung, fit};
 use super::verdict::{self, Reason, RouteNote};
-use super::{message, questions, run};
+use super::{questions, run};
 use std::sync::Arc;
 
 mod asked;
 mod skipped;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use asked::{Answer, Question};
 pub use skipped::{Skipped, Why};
@@ -128,8 +130,8 @@ pub struct Overage {
     pub beyond: i64,
 }
 
-/// Takes a decision apart. `plan` and `catalogue` are of the policy version that the facts name; `None`: there was no such plan.
-pub fn explain(facts: Facts, plan: Option<&Arc<Plan>>, catalogue: &Catalogue) -> Result<Explanation, NoLadder> {
+/// Takes a decision apart. `plan`, `catalogue` and `voice` are of the policy version that the facts name; `None`: there was no such plan.
+pub fn explain(facts: Facts, plan: Option<&Arc<Plan>>, catalogue: &Catalogue, voice: Voice<'_>) -> Result<Explanation, NoLadder> {
     let way = match (plan, &facts.chosen) {
         (Some(plan), Some(chosen)) => questions::model_for(&facts.ask, chosen, plan, catalogue, facts.decided_at).ok(),
         _ => None,
@@ -137,15 +139,15 @@ pub fn explain(facts: Facts, plan: Option<&Arc<Plan>>, catalogue: &Catalogue) ->
     // What was refused before the counters has no ladder to tell of.
     let ladder = match (&facts.outcome, plan, &way) {
         (Outcome::Refused(_), ..) | (_, None, _) | (_, _, None) => None,
-        (_, Some(plan), Some(way)) => Some(Ladder::build(
-            &facts.ask,
-            way.clone(),
-            plan.clone(),
-            catalogue,
-            facts.limits.clone(),
-            facts.expected_output,
-            facts.decided_at,
-        )?),
+        (_, Some(plan), Some(way)) => {
+            let terms = Terms {
+                expected_output: facts.expected_output,
+                fair_use: &facts.fair_use,
+                now: facts.decided_at,
+            };
+            let limits = facts.limits.clone();
+            Some(Ladder::under(&facts.ask, way.clone(), plan.clone(), catalogue, limits, terms)?)
+        }
     };
     let mut explanation = Explanation {
         code: None,
@@ -164,7 +166,7 @@ pub fn explain(facts: Facts, plan: Option<&Arc<Plan>>, catalogue: &Catalogue) ->
         explanation.skipped = skipped(&explanation.facts, plan, way, ladder, catalogue);
         explanation.climb(ladder);
     }
-    explanation.tell(ladder.as_ref());
+    explanation.tell(ladder.as_ref(), voice);
     explanation.questions = asked::questions(&explanation, plan.map(|plan| &**plan), way.as_ref());
     Ok(explanation)
 }
@@ -175,6 +177,7 @@ fn skipped(facts: &Facts, plan: &Plan, way: &Way, ladder: &Ladder, catalogue: &C
         plan,
         limits: &facts.limits,
         wanted_output: facts.ask.max_output_tokens.unwrap_or(facts.expected_output),
+        fair_use: &facts.fair_use,
         now: facts.decided_at,
     };
     skipped::skipped(&builder, way, ladder, catalogue)
@@ -294,11 +297,11 @@ impl Explanation {
     }
 
     /// What the caller was told, in the words of the answer.
-    fn tell(&mut self, ladder: Option<&Ladder>) {
+    fn tell(&mut self, ladder: Option<&Ladder>, voice: Voice<'_>) {
         let facts = &self.facts;
         match (&facts.outcome, ladder) {
             (Outcome::Refused(refusal), _) => {
-                let denied = verdict::refused(&facts.ask, refusal, None);
+                let denied = verdict::refused(voice, &facts.ask, refusal, None, facts.decided_at);
                 (self.code, self.reasons) = (Some(denied.code), denied.reasons);
             }
             (Outcome::Held(taken), Some(ladder)) => {
@@ -306,23 +309,23 @@ impl Explanation {
                     routed: facts.routed.clone(),
                     shadows: facts.shadow_routes.clone(),
                 };
-                let allowed = verdict::allowed(&facts.ask, ladder, *taken, &facts.before, &note);
+                let allowed = verdict::allowed(voice, &facts.ask, ladder, *taken, &facts.before, &note);
                 (self.reasons, self.shadow_reasons) = (allowed.reasons, allowed.shadow_reasons);
             }
             (Outcome::Short, Some(ladder)) => {
                 let short = verdict::shortages(ladder, &facts.before);
                 let free_at = vec![None; short.len()];
-                let denied = verdict::denied(&facts.ask, ladder, &facts.before, &short, &free_at, facts.decided_at);
+                let denied = verdict::denied(voice, &facts.ask, ladder, &facts.before, &short, &free_at, facts.decided_at);
                 (self.code, self.reasons) = (Some(denied.code), denied.reasons);
             }
             (Outcome::ParentExhausted, Some(ladder)) => {
                 if let Some((account, units)) = facts.run.as_ref().and_then(|run| run.stood.as_ref()) {
-                    let denied = run::exhausted(&facts.ask, ladder, units, account);
+                    let denied = run::exhausted(voice, &facts.ask, ladder, units, account);
                     (self.code, self.reasons) = (Some(denied.code), denied.reasons);
                 }
             }
             (Outcome::TooManyOpen, Some(ladder)) => {
-                let denied = verdict::too_many_open(&facts.ask, ladder, &facts.before);
+                let denied = verdict::too_many_open(voice, &facts.ask, ladder, &facts.before);
                 (self.code, self.reasons) = (Some(denied.code), denied.reasons);
             }
             _ => {}
@@ -379,6 +382,6 @@ impl ExplainedRung {
 impl Ceiling {
     /// What a person reads of it.
     pub fn sentence(&self) -> Option<String> {
-        self.because.map(|because| message::closed(self, because))
+        self.because.map(|because| words::closed(self, because))
     }
 }

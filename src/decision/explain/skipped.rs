@@ -1,5 +1,6 @@
 //! Why a ladder has no rung of a step, or none with a model that was considered for it.
 
+use crate::decision::anomaly;
 use crate::decision::catalogue::{Catalogue, Model};
 use crate::decision::id::ModelId;
 use crate::decision::ladder::{Builder, DOWNGRADES_MAX, Ladder, Step, Unusable, Way};
@@ -142,6 +143,11 @@ impl List<'_> {
             .map(|budget| budget.downgrade_to.clone())
             .collect();
         let rules = self.builder.plan.feature(&self.builder.ask.feature);
+        let targets: Vec<Option<String>> = anomaly::downgrade(self.builder.fair_use)
+            .map(|to| to.map(str::to_owned))
+            .into_iter()
+            .chain(targets)
+            .collect();
         if targets.is_empty() {
             return self.add(Step::Downgrade, None, Why::NoBudgetDowngrades);
         }
@@ -169,7 +175,7 @@ impl List<'_> {
         if self.serves(&model.id) {
             return;
         }
-        let why = match self.builder.cheaper(model, self.asked, self.ladder.rungs[0].needs) {
+        let why = match self.builder.cheaper(model, self.asked, self.ladder.rungs[self.ladder.asked].needs) {
             Err(unusable) => unusable.into(),
             Ok(_) if self.ladder.offers.iter().filter(|offer| offer.step == Step::Downgrade).count() >= DOWNGRADES_MAX => {
                 Why::TooManyDowngrades

@@ -61,11 +61,12 @@ impl World {
             before,
             run: None,
             outcome,
+            fair_use: Vec::new(),
         }
     }
 
     fn explain(&self, facts: Facts) -> Explanation {
-        explain(facts, Some(&self.plan), &self.catalogue).expect("a ladder")
+        explain(facts, Some(&self.plan), &self.catalogue, Voice::english()).expect("a ladder")
     }
 
     /// As a store would have decided with these balances, (spent, held) for each counter.
@@ -160,13 +161,14 @@ fn a_plain_allow_passes_every_question_and_takes_the_first_rung() {
         Code::ModelUnpriced,
         Code::ContextTooLong,
         Code::NoBudget,
+        Code::FairUsePause,
         Code::TooManyOpenReservations,
     ]
     .map(|code| (code, Answer::Passed))
     .to_vec();
-    assert_eq!(answers[..8], expected[..]);
+    assert_eq!(answers[..9], expected[..]);
     assert_eq!(
-        answers[8..],
+        answers[9..],
         [
             (Code::ParentExhausted, Answer::NotAsked),
             (Code::NeverFits, Answer::Passed),
@@ -350,14 +352,14 @@ fn a_refusal_ends_the_questions_and_has_no_rungs() {
     let answers: Vec<Answer> = explained.questions.iter().map(|question| question.answer).collect();
     assert_eq!(answers[..4], [Answer::Passed; 4]);
     assert_eq!(answers[4], Answer::Refused);
-    assert_eq!(answers[5..], [Answer::NotAsked; 6]);
+    assert_eq!(answers[5..], [Answer::NotAsked; 7]);
     let nobody = Refusal::NoPlan(WorkspaceId::parse("ws").expect("a name"));
     let facts = Facts {
         plan: None,
         chosen: None,
         ..world.facts(ask(), Outcome::Refused(nobody), Vec::new())
     };
-    let explained = explain(facts, None, &world.catalogue).expect("no ladder is needed");
+    let explained = explain(facts, None, &world.catalogue, Voice::english()).expect("no ladder is needed");
     assert_eq!(
         (explained.plan_version, explained.questions[0].answer, explained.questions[1].answer),
         (None, Answer::Passed, Answer::Refused)
@@ -370,9 +372,9 @@ fn a_degraded_answer_asked_no_counter() {
     let explained = world.explain(world.facts(ask(), Outcome::Degraded, Vec::new()));
     assert_eq!(explained.code, None);
     assert!(explained.rungs[0].taken && explained.rungs[0].ceilings.is_empty());
-    assert_eq!(explained.questions[7].answer, Answer::NotAsked);
+    assert_eq!(explained.questions[8].answer, Answer::NotAsked);
     let last = explained.questions.last().expect("questions");
-    assert_eq!((last.answer, last.detail.as_str()), (Answer::NotAsked, message::COUNTERS_AWAY));
+    assert_eq!((last.answer, last.detail.as_str()), (Answer::NotAsked, words::COUNTERS_AWAY));
 }
 
 /// Two enforced budgets with all that a limit can do, and a shadow one.

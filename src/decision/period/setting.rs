@@ -35,6 +35,12 @@ impl AnchorDay {
     pub const fn get(self) -> u8 {
         self.0
     }
+
+    /// The day of the month that `at` lies in, in a zone.
+    pub fn of(at: Timestamp, zone: &Zone) -> Self {
+        let (_, day) = zone.day_at(at.clamp(MOMENT_MIN, MOMENT_MAX)).in_month();
+        Self(u8::try_from(day).map_or(1, |day| day.clamp(Self::MIN.0, Self::MAX.0)))
+    }
 }
 
 impl Default for AnchorDay {

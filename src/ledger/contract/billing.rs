@@ -166,6 +166,14 @@ async fn sealed(book: &Book) -> Batch {
     only(book).await
 }
 
+/// Two sealed batches of 100 and 50 tokens, an hour apart.
+pub(in crate::ledger) async fn sealed_twice(book: &Book) {
+    book.done(used("a", 100)).await;
+    book.done(used("b", 50).at(NOW + HOUR).recorded(NOW + HOUR)).await;
+    collect(book, &meter(), NOW + HOUR + 10).await;
+    assert_eq!(seal(book, NOW + 3 * HOUR).await, 2);
+}
+
 async fn put(book: &Book, id: &str, version: u32, customer: Option<&str>) {
     let described = Workspace {
         stripe_customer_id: customer.map(str::to_owned),

@@ -15,8 +15,11 @@ pub(super) mod decisions;
 pub(super) mod described;
 pub(super) mod ends;
 pub(super) mod events;
+pub(super) mod fair_use;
 pub(super) mod grants;
 pub(super) mod history;
+pub(super) mod inbound;
+pub(super) mod invoices;
 pub(super) mod lists;
 pub(super) mod nodes;
 pub(super) mod posts;
@@ -181,6 +184,16 @@ macro_rules! ledger_contract {
             billing::a_batch_is_sent_again_and_who_wants_it_is_noted,
             billing::batches_are_listed_newest_first_and_added_up,
             billing::whatever_is_recorded_is_told_once_or_named,
+            inbound::an_event_is_handled_once_with_all_that_follows,
+            inbound::an_event_without_effect_is_taken_when_it_comes_again,
+            inbound::what_changed_since_an_event_was_decided_takes_all_of_it_back,
+            inbound::of_racing_receivers_of_an_event_one_handles_it,
+            inbound::what_was_paid_is_kept_once_and_read_by_period,
+            inbound::reports_of_refused_usage_are_kept_in_their_order,
+            inbound::workspaces_are_found_by_their_customer,
+            invoices::what_was_used_adds_up_by_what_prices_it,
+            invoices::sums_that_passed_a_limit_are_told_by_the_end_of_their_period,
+            invoices::what_grants_paid_is_told_by_when_it_was_used,
             events::an_event_comes_back_as_it_was_written,
             events::an_event_happens_once,
             events::of_racing_writers_of_one_event_one_has_written_it,
@@ -189,6 +202,13 @@ macro_rules! ledger_contract {
             events::events_are_listed_both_ways_in_pages_and_filtered,
             events::a_budget_at_its_limit_is_due_until_its_end_is_told,
             events::events_are_pruned_when_they_are_not_needed,
+            fair_use::usage_adds_up_by_minute_and_by_hour,
+            fair_use::what_others_of_a_plan_used_is_told_by_the_hour,
+            fair_use::old_usage_is_pruned_minutes_before_hours,
+            fair_use::an_action_is_begun_once_until_it_comes_to_its_end,
+            fair_use::of_racing_beginners_of_an_action_one_has_begun_it,
+            fair_use::an_action_is_ended_once_and_its_rule_stays_quiet_until_its_end,
+            fair_use::actions_are_listed_newest_first_in_pages,
             webhooks::an_endpoint_comes_back_as_it_was_put,
             webhooks::an_endpoint_is_put_at_its_version_or_not_at_all,
             webhooks::of_racing_endpoints_no_more_are_made_than_there_may_be,

@@ -59,6 +59,7 @@ mod batches_read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../batching.rs"]
 mod batching;
+mod billed;
 mod billing;
 mod cached;
 mod call;
@@ -71,6 +72,10 @@ mod describe;
 #[path = "../eventing.rs"]
 mod eventing;
 mod events;
+mod fair_use;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../fair_using.rs"]
+mod fair_using;
 mod fault;
 mod follow;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
@@ -81,7 +86,13 @@ mod history;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../history_read.rs"]
 mod history_read;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../inbound_rows.rs"]
+mod inbound_rows;
 mod inspect;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../invoice_read.rs"]
+mod invoice_read;
 mod lead;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../listed.rs"]
@@ -108,6 +119,10 @@ mod server;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod told;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../told_read.rs"]
+mod told_read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../webhook_queue_sql.rs"]
 mod webhook_queue_sql;

@@ -84,3 +84,6 @@ pub(super) const MAKE_MONTHS: &str = "SELECT made.name FROM (SELECT 'entry_' || 
      CAST(EXTRACT(EPOCH FROM month + INTERVAL '1 month') AS BIGINT) * 1000000) AS is_made \
      FROM generate_series(date_trunc('month', now() AT TIME ZONE 'UTC') - INTERVAL '2 months', \
      date_trunc('month', now() AT TIME ZONE 'UTC') + INTERVAL '3 months', INTERVAL '1 month') AS month) AS made WHERE NOT made.is_made";
+
+/// Keeps what a billing provider tells in one order until the transaction ends: it is rare, and what is decided on stays as it was.
+pub(super) const LOCK_INBOUND: &str = "SELECT pg_advisory_xact_lock(hashtext('weir inbound ' || current_schema()), 0)";

@@ -160,6 +160,11 @@ pub(in crate::ledger) fn batch_state(text: &str) -> Result<crate::decision::bill
     read_word("state", text)
 }
 
+/// A factor that is none.
+pub(in crate::ledger) fn no_factor(denominator: i64) -> Unreadable {
+    unreadable("factor_denominator", denominator, "is of no factor")
+}
+
 /// A workspace's calendar that is read by itself.
 pub(in crate::ledger) fn calendar(text: &str) -> Result<Calendar, Unreadable> {
     super::read_json("calendar", text)

@@ -42,7 +42,10 @@ mod batch;
 mod decision;
 mod entry;
 mod event;
+mod fair_use;
 mod grant;
+mod inbound;
+mod invoice;
 mod provider;
 mod standing;
 mod sum;
@@ -53,12 +56,16 @@ pub(super) use answer::{AnswerRow, hex};
 pub(super) use api_key::{ApiKeyRecord, ChangedApiKeyRow};
 pub(super) use audit::AuditRecord;
 pub(super) use batch::{
-    BATCH_COLUMNS, BatchRow, MemberRecord, UncollectedRow, batch_id, batch_state, calendar, exact, meter_id, reason_code, reason_word,
+    BATCH_COLUMNS, BatchRow, MemberRecord, UncollectedRow, batch_id, batch_state, calendar, exact, meter_id, no_factor, reason_code,
+    reason_word,
 };
 pub(super) use decision::DecisionRecord;
 pub(super) use entry::{EntryRecord, user_column};
 pub(super) use event::{EventRecord, workspace_column};
+pub(super) use fair_use::{ActionRow, UsedRow, action_feature};
 pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
+pub(super) use inbound::{HeardRow, MeterErrorRow, RevenueRow, SubscriptionRow};
+pub(super) use invoice::{CountedRow, GrantPaidRow};
 pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};

@@ -1,6 +1,6 @@
 //! Batches for a billing provider, as the trait asks for them: each write is one transaction.
 
-use super::batching::Beginning;
+use super::batching::{self, Beginning};
 use super::sending::Resuming;
 use super::{SqliteLedger, batches_read, sending};
 use crate::decision::billing::{Batch, Terms};
@@ -8,8 +8,8 @@ use crate::decision::id::{BatchId, MeterId, WorkspaceId};
 use crate::decision::time::Timestamp;
 use crate::ledger::LedgerError;
 use crate::ledger::billing::{
-    AccountSums, Answered, BatchChange, BatchQuery, BatchesVerified, BillingLedger, Changed, Claiming, Claims, Collected, Collecting,
-    Metered, MeteredQuery, Sealing, StateCount, SumsQuery,
+    AccountSums, Answered, BatchChange, BatchQuery, BatchesVerified, BillingLedger, COLLECT_AGAIN_MAX, Changed, Claiming, Claims,
+    Collected, Collecting, Metered, MeteredQuery, Sealing, StateCount, SumsQuery,
 };
 use async_trait::async_trait;
 
@@ -21,7 +21,20 @@ impl BillingLedger for SqliteLedger {
     }
 
     async fn collect(&self, collecting: Collecting) -> Result<Collected, LedgerError> {
-        self.describe("collect what is to be billed", collecting).await
+        for _ in 0..COLLECT_AGAIN_MAX {
+            let Some(page) = read!(self, "read what is to be billed", batching::page(&collecting))? else {
+                self.begin_meters(std::slice::from_ref(&collecting.meter.id), collecting.since)
+                    .await?;
+                continue;
+            };
+            if let Some(nothing) = page.nothing() {
+                return Ok(nothing);
+            }
+            if let Some(collected) = self.describe("collect what is to be billed", page).await? {
+                return Ok(collected);
+            }
+        }
+        Err(LedgerError::Busy)
     }
 
     async fn seal(&self, sealing: Sealing) -> Result<usize, LedgerError> {

@@ -1,5 +1,6 @@
 //! The contract over SQLite, and what only a file can do: be tampered with, full, locked, or no database at all.
 
+mod billing;
 mod ends;
 
 use super::writer::{BATCH_WRITES_MAX, QUEUE_WRITES_MAX};

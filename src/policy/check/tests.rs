@@ -9,6 +9,7 @@ fn report(models: &str, plans: &str) -> Report {
         models: models.to_owned(),
         plans: plans.to_owned(),
         routing: "rules: []\n".to_owned(),
+        messages: None,
         billing: None,
     };
     check_sources(&sources, Timestamp::parse("2026-11-24T00:00:00Z").expect("a time"))

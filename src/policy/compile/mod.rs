@@ -3,8 +3,11 @@
 //! A check never stops at the first problem. What is built besides is only used when there was none.
 
 mod billing;
+mod fair_use;
+pub mod messages;
 mod model;
 mod plan;
+mod pricing;
 mod routing;
 
 pub use billing::METERS_MAX;
@@ -15,6 +18,7 @@ use super::object::ObjectId;
 use super::problem::{PROBLEMS_MAX, Problem};
 use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
+use crate::decision::message::Messages;
 use crate::decision::meter::Billing;
 use crate::decision::nearest::nearest;
 use crate::decision::plan::Plan;
@@ -29,6 +33,7 @@ pub struct Compiled {
     pub default_plan: Option<PlanId>,
     pub catalogue: Catalogue,
     pub routing: Routing,
+    pub messages: Arc<Messages>,
     pub billing: Billing,
 }
 
@@ -38,6 +43,7 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
     let catalogue = model::catalogue(documents, &mut found);
     let plans = plan::plans(documents, &catalogue, &mut found);
     let routing = routing::routing(&documents.routing, &catalogue, &mut found);
+    let messages = messages::messages(documents, &plans, &mut found);
     let billing = match &documents.billing {
         Some(billing) => billing::billing(billing, &catalogue, &plans, &mut found),
         None => Billing::default(),
@@ -56,6 +62,7 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
         default_plan: documents.default_plan.clone(),
         catalogue,
         routing,
+        messages,
         billing,
     })
 }

@@ -4,8 +4,9 @@ use super::{Found, LABEL_CHARS_MAX, hint, is_label};
 use crate::decision::catalogue::{Catalogue, CreditRates, Model};
 use crate::decision::id::ModelId;
 use crate::decision::money::{NANOS_PER_USD, Usd};
+use crate::decision::off_peak::{OffPeak, Window};
 use crate::decision::price::{Price, RATE_USD_MAX, Rate, Rates, STEPS_MAX};
-use crate::policy::document::{Documents, Dollars, ModelDocument, PriceDocument, StepDocument};
+use crate::policy::document::{Documents, Dollars, ModelDocument, OffPeakDocument, PriceDocument, StepDocument};
 use crate::policy::object::{ObjectId, hex};
 use crate::policy::problem::Problem;
 use sha2::{Digest, Sha256};
@@ -25,6 +26,8 @@ const SOURCE_CHARS_MAX: usize = 512;
 const TOKEN_FACTOR_MIN: i64 = 1_000;
 /// The most that it may make of it.
 const TOKEN_FACTOR_MAX: i64 = 100_000;
+/// The most windows of off-peak rates, and the most stretches of one.
+const WINDOWS_MAX: usize = 16;
 /// How many bytes of the hash of a price its version shows.
 const VERSION_HASH_BYTES: usize = 4;
 
@@ -167,10 +170,79 @@ fn price(document: &PriceDocument, place: &str, found: &mut Found) -> Price {
         above,
         request,
         batch_discount: document.batch_discount,
+        off_peak: None,
         version: "".into(),
     };
     price.version = version(document.effective_from.as_str(), &price).into();
+    price.off_peak = document.off_peak.as_ref().map(|off_peak| {
+        if place.is_empty() {
+            found.value("/off_peak", "the price of models that are not listed holds at all hours");
+        }
+        self::off_peak(off_peak, document, &price, &format!("{place}/off_peak"), found)
+    });
     price
+}
+
+fn off_peak(document: &OffPeakDocument, usual: &PriceDocument, base: &Price, place: &str, found: &mut Found) -> OffPeak {
+    let windows = windows(document, place, found);
+    let mut rate = |field: &str, usd: Dollars| rate(usd, format!("{place}/{field}"), found);
+    let input = document.input.map_or(base.rates.input, |usd| rate("input", usd));
+    let mut or = |field: &str, own: Option<Dollars>, usual: Option<Dollars>, otherwise: Rate| {
+        own.or(usual).map_or(otherwise, |usd| rate(field, usd))
+    };
+    // A cache rate that is nowhere named is the input rate of these hours.
+    let cache_write = or("cache_write", document.cache_write, usual.cache_write, input);
+    let mut price = Price {
+        rates: Rates {
+            input,
+            output: or("output", document.output, Some(usual.output), base.rates.output),
+            cache_read: or("cache_read", document.cache_read, usual.cache_read, input),
+            cache_write,
+            cache_write_1h: or("cache_write_1h", document.cache_write_1h, usual.cache_write_1h, cache_write),
+            ..base.rates.clone()
+        },
+        above: Vec::new(),
+        ..base.clone()
+    };
+    price.version = version(usual.effective_from.as_str(), &price).into();
+    OffPeak {
+        windows,
+        price: Arc::new(price),
+    }
+}
+
+fn windows(document: &OffPeakDocument, place: &str, found: &mut Found) -> Vec<Window> {
+    let mut windows = Vec::new();
+    if document.windows.is_empty() || document.windows.len() > WINDOWS_MAX {
+        found.value(
+            format!("{place}/windows"),
+            format!("off-peak rates have 1 to {WINDOWS_MAX} windows"),
+        );
+    }
+    for (n, window) in document.windows.iter().take(WINDOWS_MAX).enumerate() {
+        let place = format!("{place}/windows/{n}");
+        if window.hours_utc.is_empty() || window.hours_utc.len() > WINDOWS_MAX {
+            found.value(
+                format!("{place}/hours_utc"),
+                format!("a window has 1 to {WINDOWS_MAX} stretches of hours"),
+            );
+        }
+        if window.weekdays.is_empty() {
+            found.value(
+                format!("{place}/weekdays"),
+                "a window has a day: 1, Monday, to 7; leave it out for all",
+            );
+        }
+        let is_on = |day: i64| window.weekdays.iter().any(|on| on.get() == day);
+        let weekdays = std::array::from_fn(|day| i64::try_from(day).is_ok_and(|day| is_on(day + 1)));
+        for (m, hours) in window.hours_utc.iter().take(WINDOWS_MAX).enumerate() {
+            match Window::parse(hours, weekdays) {
+                Ok(window) => windows.push(window),
+                Err(why) => found.value(format!("{place}/hours_utc/{m}"), why),
+            }
+        }
+    }
+    windows
 }
 
 fn base_rates(document: &PriceDocument, place: &str, found: &mut Found) -> Rates {

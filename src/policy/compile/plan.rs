@@ -1,14 +1,14 @@
 //! Plans: limits in the unit of their budget, in order, within what counters hold exactly; names that mean something.
 
-use super::{Found, LABEL_CHARS_MAX, hint, is_label};
+use super::{Found, LABEL_CHARS_MAX, fair_use, hint, is_label, pricing};
 use crate::decision::amount::{LIMIT_COUNT_MAX, Unit};
 use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
+use crate::decision::message::language::Language;
 use crate::decision::money::{LIMIT_USD_MAX, Usd};
 use crate::decision::plan::{ALERTS_MAX, AtHard, BUDGETS_MAX, Budget, CacheRules, FeatureRules, ModelPattern, Plan, Scope, SoftActions};
-use crate::decision::pointer;
-use crate::decision::pricing::{OveragePrice, Pricing};
-use crate::policy::document::{BudgetDocument, Documents, Dollars, FeatureDocument, Limit, PlanDocument, PricingDocument, SoftAction};
+use crate::decision::pricing::Pricing;
+use crate::policy::document::{BudgetDocument, Documents, FeatureDocument, Limit, PlanDocument, SoftAction};
 use crate::policy::object::ObjectId;
 use crate::policy::problem::Problem;
 use std::collections::{HashMap, HashSet};
@@ -20,8 +20,6 @@ const PLANS_MAX: usize = 20_000;
 const FEATURES_MAX: usize = 1_000;
 /// The most patterns of `allowed_models`.
 const PATTERNS_MAX: usize = 256;
-/// The most billable outcomes of a plan.
-const OUTCOMES_MAX: usize = 256;
 const URL_BYTES_MAX: usize = 2_048;
 
 pub(super) fn plans(documents: &Documents, catalogue: &Catalogue, found: &mut Found) -> HashMap<PlanId, Arc<Plan>> {
@@ -42,7 +40,7 @@ pub(super) fn plans(documents: &Documents, catalogue: &Catalogue, found: &mut Fo
 }
 
 /// What a downgrade can name.
-struct Targets<'a> {
+pub(super) struct Targets<'a> {
     catalogue: &'a Catalogue,
     tiers: HashSet<&'a str>,
 }
@@ -69,7 +67,7 @@ impl Targets<'_> {
 fn plan(document: &PlanDocument, version: u32, targets: &Targets<'_>, found: &mut Found) -> Plan {
     words(document, found);
     let budgets = budgets(document, targets, found);
-    let pricing = document.pricing.as_ref().map(|pricing| self::pricing(pricing, &budgets, found));
+    let pricing = document.pricing.as_ref().map(|pricing| pricing::pricing(pricing, &budgets, found));
     if document.features.len() > FEATURES_MAX {
         found.value("/features", format!("a plan names at most {FEATURES_MAX} features"));
     }
@@ -78,11 +76,13 @@ fn plan(document: &PlanDocument, version: u32, targets: &Targets<'_>, found: &mu
         version,
         name: document.name.clone().unwrap_or_else(|| document.id.to_string()),
         upgrade_url: document.upgrade_url.clone(),
+        locale: document.locale.as_deref().and_then(|tag| locale(tag, found)),
         allowed_models: patterns(&document.allowed_models, found),
         unlimited: document.unlimited,
         unknown_features: document.unknown_features,
         require_user: document.require_user,
         budgets,
+        fair_use: fair_use::rules(&document.fair_use, targets, found),
         features: document.features.iter().map(|(id, rules)| (id.clone(), feature(rules))).collect(),
         max_open_reservations: narrow(document.max_open_reservations.get()),
         min_hold_seconds: document.min_hold_seconds.get(),
@@ -94,7 +94,7 @@ fn plan(document: &PlanDocument, version: u32, targets: &Targets<'_>, found: &mu
     }
 }
 
-fn narrow(bounded: i64) -> u32 {
+pub(super) fn narrow(bounded: i64) -> u32 {
     u32::try_from(bounded).expect("the document's bounds are below 2^32")
 }
 
@@ -110,6 +110,14 @@ fn words(document: &PlanDocument, found: &mut Found) {
     if document.upgrade_url.as_ref().is_some_and(|url| !is_link(url)) {
         found.value("/upgrade_url", "a link begins with https:// or http:// and has no blanks");
     }
+}
+
+fn locale(tag: &str, found: &mut Found) -> Option<Language> {
+    let language = Language::parse(tag);
+    if language.is_none() {
+        found.value("/locale", format!("{tag:?} is no language tag such as de or pt-BR"));
+    }
+    language
 }
 
 fn patterns(texts: &[String], found: &mut Found) -> Vec<ModelPattern> {
@@ -181,7 +189,7 @@ fn budget(document: &BudgetDocument, place: &str, targets: &Targets<'_>, found: 
     }
 }
 
-fn downgrade(name: &str, place: &str, targets: &Targets<'_>, found: &mut Found) -> String {
+pub(super) fn downgrade(name: &str, place: &str, targets: &Targets<'_>, found: &mut Found) -> String {
     targets.resolve(name).unwrap_or_else(|| {
         let hint = targets.hint(name);
         found.unknown(
@@ -217,7 +225,7 @@ fn order(document: &BudgetDocument, [soft, hard, overage]: [Option<i64>; 3], pla
 }
 
 /// A limit in the smallest part of its unit; `None` when it is written for another unit.
-fn amount(given: Limit, unit: Unit, place: String, found: &mut Found) -> Option<i64> {
+pub(super) fn amount(given: Limit, unit: Unit, place: String, found: &mut Found) -> Option<i64> {
     let name = unit.as_str();
     match (unit, given) {
         (Unit::Usd, Limit::Usd(usd)) => {
@@ -270,56 +278,4 @@ fn feature(document: &FeatureDocument) -> FeatureRules {
             bill: cache.bill.share(),
         }),
     }
-}
-
-fn pricing(document: &PricingDocument, budgets: &[Budget], found: &mut Found) -> Pricing {
-    let mut money = |usd: Dollars, place: String| {
-        if usd.get() > Usd::LIMIT_MAX {
-            found.add(Problem::too_large(place, format!("a price is at most {LIMIT_USD_MAX} usd")));
-        }
-        usd.get()
-    };
-    let base = money(document.base_usd, "/pricing/base_usd".to_owned());
-    let seat = money(document.seat_usd, "/pricing/seat_usd".to_owned());
-    let outcomes = document
-        .outcomes
-        .iter()
-        .map(|(name, usd)| (name.clone(), money(*usd, pointer::member("/pricing/outcomes", name.as_str()))))
-        .collect();
-    if document.outcomes.len() > OUTCOMES_MAX {
-        found.value("/pricing/outcomes", format!("a plan has at most {OUTCOMES_MAX} billable outcomes"));
-    }
-    Pricing {
-        model: document.model,
-        base,
-        seat,
-        interval: document.interval,
-        overage: overage(document, budgets, found),
-        outcomes,
-    }
-}
-
-fn overage(document: &PricingDocument, budgets: &[Budget], found: &mut Found) -> Option<OveragePrice> {
-    let overage = document.overage.as_ref()?;
-    let Some(budget) = budgets.iter().find(|budget| budget.id == overage.budget_id) else {
-        let hint = hint(overage.budget_id.as_str(), budgets.iter().map(|budget| budget.id.as_str()));
-        let detail = format!("this plan has no budget {}{hint}", overage.budget_id);
-        found.value("/pricing/overage/budget_id", detail);
-        return None;
-    };
-    let per = amount(overage.per, budget.unit, "/pricing/overage/per".to_owned(), found)?;
-    if per == 0 {
-        found.value("/pricing/overage/per", "overage is priced per an amount above zero");
-    }
-    if overage.usd.get() > Usd::LIMIT_MAX {
-        found.add(Problem::too_large(
-            "/pricing/overage/usd",
-            format!("a price is at most {LIMIT_USD_MAX} usd"),
-        ));
-    }
-    Some(OveragePrice {
-        budget_id: budget.id.clone(),
-        per,
-        usd: overage.usd.get(),
-    })
 }

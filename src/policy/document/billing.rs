@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping with `meters` and `plans_by_price`")]
 pub struct BillingDocument {
+    /// What the provider is told; each has an event of its own.
     #[serde(default)]
     pub meters: Vec<MeterDocument>,
     /// Which plan a workspace gets whose subscription has this price.
@@ -31,6 +32,7 @@ pub struct MeterDocument {
     pub id: MeterId,
     /// What the provider calls it.
     pub event_name: String,
+    /// What of an entry is told.
     pub unit: Unit,
     /// Only entries that are all of this; absent: all.
     #[serde(default, rename = "where")]

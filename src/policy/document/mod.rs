@@ -6,17 +6,23 @@
 
 mod billing;
 mod factor;
+mod fair_use;
+mod messages;
 mod model;
 mod plan;
+mod pricing;
 mod routing;
 mod scalar;
 mod shape;
 
 pub use billing::{BillingDocument, MeterDocument, MeterFilterDocument};
 pub use factor::Factor;
-pub use model::{CreditsDocument, ModelDocument, PriceDocument, SourceDocument, StepDocument, Steps};
-pub use plan::{BudgetDocument, CacheDocument, FeatureDocument, OverageDocument, PlanDocument, PricingDocument, SoftAction};
+pub use fair_use::{FairUseAct, FairUseDocument, Measure};
+pub use messages::{LocaleDocument, MessagesDocument, NumbersDocument};
+pub use model::{CreditsDocument, ModelDocument, OffPeakDocument, PriceDocument, SourceDocument, StepDocument, Steps, WindowDocument};
+pub use plan::{BudgetDocument, CacheDocument, FeatureDocument, PlanDocument, SoftAction};
 pub use plan::{CACHE_ENTRIES_MAX, CACHE_TTL_SECONDS_MAX, HOLD_SECONDS_MAX, OPEN_RESERVATIONS_MAX, THROTTLE_MS_MAX};
+pub use pricing::{OverageDocument, PricingDocument, SeatTiersDocument, TierDocument, UsagePriceDocument};
 pub use routing::{RoutingDocument, RuleDocument};
 pub use scalar::{Bill, Dollars, EffectiveFrom, Fraction, Limit, Whole};
 pub use shape::{NAME_PATTERN, USD_PATTERN};
@@ -55,6 +61,8 @@ pub struct Documents {
     pub plans: Vec<(u32, PlanDocument)>,
     pub default_plan: Option<PlanId>,
     pub routing: RoutingDocument,
+    /// `None`: what Weir brings along.
+    pub messages: Option<MessagesDocument>,
     /// `None`: nothing was said about billing, which is no meter and no price.
     pub billing: Option<BillingDocument>,
 }

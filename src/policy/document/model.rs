@@ -113,9 +113,52 @@ pub struct PriceDocument {
     #[serde(default)]
     #[schema(value_type = Vec<StepDocument>)]
     pub above: Steps,
+    /// Other rates at some hours of the week, whatever the length of a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_peak: Option<OffPeakDocument>,
     /// Where it was taken from; absent where somebody wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceDocument>,
+}
+
+/// Rates at some hours. One that is not named is as at all other hours.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "off-peak rates as a mapping")]
+pub struct OffPeakDocument {
+    /// When they hold.
+    pub windows: Vec<WindowDocument>,
+    /// For input that is neither read from a cache nor written to one.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub input: Option<Dollars>,
+    /// For the answer.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub output: Option<Dollars>,
+    /// Absent here and at all other hours: as `input`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub cache_read: Option<Dollars>,
+    /// Absent here and at all other hours: as `input`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub cache_write: Option<Dollars>,
+    /// Absent here and at all other hours: as `cache_write`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub cache_write_1h: Option<Dollars>,
+}
+
+/// Stretches of some days of the week.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "a window as a mapping")]
+pub struct WindowDocument {
+    /// Such as `16:30-00:30`, in UTC: with its first minute and without its last. One that ends at or before its begin goes on into the next day.
+    pub hours_utc: Vec<String>,
+    /// From 1, Monday, to 7; of a window that goes on into the next day the day of its begin.
+    #[serde(default = "every_day")]
+    #[schema(value_type = Vec<u8>)]
+    pub weekdays: Vec<Whole<1, 7>>,
 }
 
 /// The table that a price was imported from.
@@ -221,6 +264,10 @@ pub struct CreditsDocument {
     pub input: Fraction,
     #[schema(value_type = f64)]
     pub output: Fraction,
+}
+
+fn every_day() -> Vec<Whole<1, 7>> {
+    (1..=7).filter_map(Whole::new).collect()
 }
 
 fn one() -> Fraction {

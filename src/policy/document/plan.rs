@@ -1,12 +1,13 @@
 //! A plan as it is written. Only ids, units and periods are required; everything else has the default that is documented beside it.
 
-use super::scalar::{Bill, Dollars, Limit, Whole, whole};
+use super::fair_use::FairUseDocument;
+use super::pricing::PricingDocument;
+use super::scalar::{Bill, Limit, Whole, whole};
 use super::shape::{Name, Share, limits_by_unit};
 use crate::decision::amount::{Ratio, Unit};
-use crate::decision::id::{BudgetId, Feature, OutcomeName, PlanId};
+use crate::decision::id::{BudgetId, Feature, PlanId};
 use crate::decision::period::PeriodKind;
 use crate::decision::plan::{AtHard, OnExpiry, OnStoreUnavailable, Scope, UnknownFeatures};
-use crate::decision::pricing::{Interval, PricingModel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,6 +45,9 @@ pub struct PlanDocument {
     /// Where a denied customer can buy more; `{workspace_id}` is filled in.
     #[serde(default)]
     pub upgrade_url: Option<String>,
+    /// In which language of `messages.yaml` its workspaces are told things, unless a caller accepts another; absent: the default one.
+    #[serde(default)]
+    pub locale: Option<String>,
     /// Globs over model ids, or `tier:NAME`.
     #[serde(default = "all_models")]
     pub allowed_models: Vec<String>,
@@ -59,6 +63,9 @@ pub struct PlanDocument {
     /// Their order is the order in which answers name them.
     #[serde(default)]
     pub budgets: Vec<BudgetDocument>,
+    /// What is too much even within the budgets, and what then happens for a while. No rule moves a limit.
+    #[serde(default)]
+    pub fair_use: Vec<FairUseDocument>,
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, FeatureDocument>")]
     #[schema(value_type = BTreeMap<String, FeatureDocument>)]
@@ -182,45 +189,6 @@ pub struct CacheDocument {
     #[serde(default)]
     #[schema(value_type = Object)]
     pub bill: Bill,
-}
-
-/// What the customer pays.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema, ToSchema)]
-#[serde(deny_unknown_fields, expecting = "a price as a mapping")]
-pub struct PricingDocument {
-    /// Which part leads; every part may be there in every kind.
-    pub model: PricingModel,
-    /// Per interval.
-    #[serde(default)]
-    #[schema(value_type = String, example = "50.00")]
-    pub base_usd: Dollars,
-    /// Per seat and interval.
-    #[serde(default)]
-    #[schema(value_type = String, example = "20.00")]
-    pub seat_usd: Dollars,
-    #[serde(default)]
-    pub interval: Interval,
-    #[serde(default)]
-    pub overage: Option<OverageDocument>,
-    /// Per billable outcome that a settle reports.
-    #[serde(default)]
-    #[schemars(with = "BTreeMap<String, Dollars>")]
-    #[schema(value_type = BTreeMap<String, String>)]
-    pub outcomes: BTreeMap<OutcomeName, Dollars>,
-}
-
-/// What is billed of the use that passes a budget's hard limit and its grants, pro rata.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema, ToSchema)]
-#[serde(deny_unknown_fields, expecting = "an overage price as a mapping")]
-pub struct OverageDocument {
-    #[schemars(with = "Name")]
-    #[schema(value_type = String)]
-    pub budget_id: BudgetId,
-    /// In the unit of the budget.
-    #[schema(value_type = Object)]
-    pub per: Limit,
-    #[schema(value_type = String, example = "4.00")]
-    pub usd: Dollars,
 }
 
 fn yes() -> bool {

@@ -9,6 +9,7 @@ use crate::decision::period::PeriodKind;
 use crate::decision::plan::{AtHard, OnExpiry, OnStoreUnavailable, Scope, UnknownFeatures};
 use crate::decision::price::Mode;
 use crate::decision::pricing::{Interval, PricingModel};
+use crate::decision::rating;
 use crate::policy::read::read;
 use crate::policy::yaml;
 use proptest::collection::{btree_map, vec};
@@ -134,9 +135,36 @@ prop_compose! {
         interval in select(vec![Interval::Month, Interval::Year]),
         overage in option::of((id(BudgetId::parse), limit(), dollars())),
         outcomes in btree_map(id(OutcomeName::parse), dollars(), 0..3),
+        seats in option::of((select(MODES.to_vec()), vec(tier(), 0..3), option::of(whole()))),
+        (included_seats, usage) in (whole(), vec(usage_price(), 0..3)),
+        (credit_usd, minimum_usd, maximum_usd) in (option::of(dollars()), option::of(dollars()), option::of(dollars())),
     ) -> PricingDocument {
         let overage = overage.map(|(budget_id, per, usd)| OverageDocument { budget_id, per, usd });
-        PricingDocument { model, base_usd, seat_usd, interval, overage, outcomes }
+        let seat_tiers = seats.map(|(mode, tiers, package_size)| SeatTiersDocument { mode, tiers, package_size });
+        PricingDocument {
+            model, base_usd, seat_usd, interval, overage, outcomes, seat_tiers, included_seats, usage, credit_usd, minimum_usd, maximum_usd,
+        }
+    }
+}
+
+const MODES: [rating::Mode; 3] = [rating::Mode::Graduated, rating::Mode::Volume, rating::Mode::Package];
+
+prop_compose! {
+    fn tier()((up_to, flat_usd, unit_usd) in (option::of(limit()), option::of(dollars()), option::of(dollars()))) -> TierDocument {
+        TierDocument { up_to, flat_usd, unit_usd }
+    }
+}
+
+prop_compose! {
+    fn usage_price()(
+        (id, budget_id, unit) in (id(BudgetId::parse), option::of(id(BudgetId::parse)), option::of(select(Unit::ALL.to_vec()))),
+        (feature, mode, tiers) in (option::of(id(Feature::parse)), select(MODES.to_vec()), vec(tier(), 0..3)),
+        (per, package_size, included) in (option::of(limit()), option::of(limit()), option::of(limit())),
+        (included_per_seat, minimum_usd, maximum_usd) in (any::<bool>(), option::of(dollars()), option::of(dollars())),
+    ) -> UsagePriceDocument {
+        UsagePriceDocument {
+            id, budget_id, unit, feature, mode, per, tiers, package_size, included, included_per_seat, minimum_usd, maximum_usd,
+        }
     }
 }
 
@@ -153,6 +181,8 @@ prop_compose! {
         (max_open_reservations, min_hold_seconds) in (whole(), whole()),
     ) -> PlanDocument {
         PlanDocument {
+            locale: None,
+            fair_use: Vec::new(),
             id, name, pricing, target_gross_margin, upgrade_url, allowed_models, unlimited, unknown_features, require_user, budgets,
             features, max_open_reservations, min_hold_seconds, on_expiry, on_store_unavailable,
         }
@@ -177,10 +207,15 @@ prop_compose! {
         (cache_read, cache_write, cache_write_1h) in (option::of(dollars()), option::of(dollars()), option::of(dollars())),
         (audio_input, audio_output, image_input) in (option::of(dollars()), option::of(dollars()), option::of(dollars())),
         above in vec(step(), 0..3),
+        off_peak in option::of((vec((vec(text(), 0..3), vec(whole(), 0..3)), 0..3), option::of(dollars()), option::of(dollars()))),
     ) -> PriceDocument {
+        let window = |(hours_utc, weekdays)| WindowDocument { hours_utc, weekdays };
+        let off_peak = off_peak.map(|(windows, input, cache_read)| OffPeakDocument {
+            windows: windows.into_iter().map(window).collect(), input, output: None, cache_read, cache_write: None, cache_write_1h: input,
+        });
         PriceDocument {
             effective_from, input, output, cache_read, cache_write, cache_write_1h, audio_input, audio_output, image_input, request,
-            batch_discount, above: Steps(above), source: None,
+            batch_discount, above: Steps(above), off_peak, source: None,
         }
     }
 }
@@ -263,13 +298,15 @@ fn the_least_plan_has_the_defaults_of_the_contract() {
     assert_eq!(
         written,
         json!({
-            "id": "p", "name": null, "pricing": null, "target_gross_margin": null, "upgrade_url": null, "allowed_models": ["*"],
+            "id": "p", "name": null, "pricing": null, "target_gross_margin": null, "upgrade_url": null, "locale": null,
+            "allowed_models": ["*"],
             "unlimited": false, "unknown_features": "allow", "require_user": false,
             "budgets": [{
                 "id": "b", "scope": "workspace", "feature": null, "unit": "tokens", "period": "month", "soft": null, "hard": null,
                 "per_seat": false, "at_soft": ["warn"], "downgrade_to": null, "throttle_ms": 1000, "at_hard": "deny",
                 "overage_hard": null, "alerts": [0.8, 1], "shadow": false,
             }],
+            "fair_use": [],
             "features": {"faq": {"enabled": true, "never_downgrade": false, "cache": {
                 "exact": true, "semantic": false, "threshold": 0.93, "ttl_seconds": 86400, "max_entries": 10000, "scope": "workspace",
                 "bill": "free",

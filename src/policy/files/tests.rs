@@ -3,6 +3,8 @@
 use super::*;
 use crate::policy::object::ROUTING_ID;
 
+mod fair_use;
+mod messages;
 mod tables;
 
 const MODELS: &str = "\
@@ -29,6 +31,7 @@ fn sources(models: &str, plans: &str, routing: &str) -> Sources {
         models: models.to_owned(),
         plans: plans.to_owned(),
         routing: routing.to_owned(),
+        messages: None,
         billing: None,
     }
 }
@@ -57,6 +60,10 @@ fn says_at_mark(file: &str, text: &str, expected: &str) {
     let sources = match file {
         MODELS_FILE => sources(&text, "plans: []\n", ROUTING),
         PLANS_FILE => sources(MODELS, &text, ROUTING),
+        MESSAGES_FILE => Sources {
+            messages: Some(text),
+            ..sources(MODELS, PLANS, ROUTING)
+        },
         BILLING_FILE => Sources {
             billing: Some(text),
             ..sources(MODELS, PLANS, ROUTING)

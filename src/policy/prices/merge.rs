@@ -286,6 +286,7 @@ fn completed(mut price: PriceDocument, before: Option<&PriceDocument>) -> PriceD
     price.audio_input = price.audio_input.or(before.audio_input);
     price.audio_output = price.audio_output.or(before.audio_output);
     price.image_input = price.image_input.or(before.image_input);
+    price.off_peak = price.off_peak.or_else(|| before.off_peak.clone());
     if price.batch_discount == Ratio::ZERO {
         price.batch_discount = before.batch_discount;
     }

@@ -108,6 +108,7 @@ impl Said {
             request: Dollars::new(self.request).unwrap_or_default(),
             batch_discount,
             above: Steps(above),
+            off_peak: None,
             source: None,
         };
         Ok((price, self.left_out))

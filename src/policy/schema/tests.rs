@@ -29,8 +29,10 @@ fn the_committed_schemas_are_current() {
 #[test]
 fn the_sample_files_are_good_by_their_schemas() {
     let sources = Sources::samples();
-    let billing = sources.billing.as_ref().expect("a sample");
-    for ((name, schema), text) in schemas().iter().zip([&sources.models, &sources.plans, &sources.routing, billing]) {
+    let billing = sources.billing.as_deref().expect("the samples speak of billing");
+    let messages = sources.messages.as_deref().expect("the samples have messages");
+    let texts = [sources.models.as_str(), &sources.plans, &sources.routing, billing, messages];
+    for ((name, schema), text) in schemas().iter().zip(texts) {
         let value = yaml::parse(text).expect(name).to_value();
         assert_eq!(wrong(&value, schema, schema, ""), None, "{name}");
     }
@@ -38,7 +40,7 @@ fn the_sample_files_are_good_by_their_schemas() {
 
 #[test]
 fn the_schemas_refuse_what_reading_refuses() {
-    let [(_, models), (_, plans), (_, routing), (_, billing)] = schemas();
+    let [(_, models), (_, plans), (_, routing), (_, billing), (_, messages)] = schemas();
     for (schema, text, place) in [
         (
             &models,
@@ -57,6 +59,11 @@ fn the_schemas_refuse_what_reading_refuses() {
             "/plans/0/budgets/0/hard",
         ),
         (&plans, r#"{"plans": [{"id": "a b"}]}"#, "/plans/0/id"),
+        (
+            &messages,
+            r#"{"locales": [{"id": "en", "texts": {"limit_spend": "All used."}}]}"#,
+            "/locales/0/texts/limit_spend",
+        ),
         (
             &routing,
             r#"{"rules": [{"name": "r", "when": "true", "mode": "bulk"}]}"#,

@@ -285,6 +285,18 @@ fn what_a_model_cannot_be_is_told_with_its_place() {
             "prices: [{input: §\"1e3\", output: \"1\"}]",
             "\"1e3\" is not a decimal number such as \"12.50\"",
         ),
+        (
+            "prices: [{input: \"1\", output: \"1\", off_peak: {windows: §[]}}]",
+            "off-peak rates have 1 to 16 windows",
+        ),
+        (
+            "prices: [{input: \"1\", output: \"1\", off_peak: {windows: [{hours_utc: [§\"8-9\"]}]}}]",
+            "\"8-9\" is not a window such as \"16:30-00:30\"",
+        ),
+        (
+            "prices: [{input: \"1\", output: \"1\", off_peak: {windows: [{hours_utc: [\"08:00-09:00\"], weekdays: [§8]}]}}]",
+            "a whole number must be from 1 to 7",
+        ),
         ("prices: [{input: §\"1000001\", output: \"1\"}]", "a price is at most 1000000 usd"),
         (
             "prices: [{input: \"1\", output: \"1\", batch_discount: §1.1}]",
@@ -487,4 +499,75 @@ fn an_alias_in_a_meter_is_the_model_that_it_names() {
     assert_eq!(meter.only.model.as_ref().map(ModelId::as_str), Some("big"));
     assert_eq!(files.policy.billing.plans_by_price.len(), 1);
     assert_ne!(files.hash(), hash, "a file of billing says more than none");
+}
+
+#[test]
+fn what_a_price_of_use_cannot_be_is_told_with_its_place() {
+    let one = "tiers: [{unit_usd: \"1\"}]";
+    let usage = |text: &str| format!("usage: [{{id: u, {text}}}]");
+    let priced = |text: &str| format!("usage: [{{id: u, unit: tokens, {text}}}]");
+    for (text, expected) in [
+        (usage("unit: tokens"), "the field `tiers` is missing"),
+        (
+            usage(&format!("unit: §euro, {one}")),
+            "\"euro\" is none of `tokens`, `usd`, `requests`, `credits`",
+        ),
+        (usage(&format!("budget_id: §c, {one}")), "this plan has no budget c"),
+        (
+            usage(&format!("budget_id: b, feature: §f, {one}")),
+            "the budget says of which feature it is",
+        ),
+        (priced("tiers: §[]"), "a price has 1 to 64 tiers"),
+        (priced("tiers: [§{}]"), "a tier has flat_usd, unit_usd, or both"),
+        (
+            priced("tiers: [§{up_to: 5, unit_usd: \"1\"}]"),
+            "the last tier has no up_to, and every other one has",
+        ),
+        (
+            priced("tiers: [{up_to: 5, unit_usd: \"1\"}, {up_to: §5, unit_usd: \"1\"}, {unit_usd: \"1\"}]"),
+            "tiers rise: up_to is above that of the tier before",
+        ),
+        (
+            priced("tiers: [{up_to: §\"5\", unit_usd: \"1\"}, {unit_usd: \"1\"}]"),
+            "a limit in tokens is an integer without quotes",
+        ),
+        (priced(&format!("per: §0, {one}")), "per is above zero"),
+        (
+            priced("tiers: [{unit_usd: §1}]"),
+            "an amount in usd is a decimal in quotes: write \"1\", not 1",
+        ),
+        (priced("tiers: [{unit_usd: §\"4000001\"}]"), "a price is at most 4000000 usd"),
+        (
+            priced(&format!("minimum_usd: §\"2\", maximum_usd: \"1\", {one}")),
+            "minimum_usd (2.000000000) must not be above maximum_usd (1.000000000)",
+        ),
+        (
+            priced("mode: package, package_size: 5, tiers: §[{unit_usd: \"1\"}]"),
+            "a package has one tier, whose flat_usd is the price of a package",
+        ),
+        (
+            priced("mode: §package, tiers: [{flat_usd: \"1\"}]"),
+            "package_size belongs to mode package, and mode package needs it",
+        ),
+        (
+            "seat_usd: \"5\", seat_tiers: §{tiers: [{unit_usd: \"1\"}]}".to_owned(),
+            "seats have either tiers or one price: leave seat_usd out",
+        ),
+        (
+            "seat_tiers: {tiers: [§{up_to: 5, unit_usd: \"1\"}]}".to_owned(),
+            "the last tier has no up_to, and every other one has",
+        ),
+        (
+            "minimum_usd: §\"2\", maximum_usd: \"1\"".to_owned(),
+            "minimum_usd (2.000000000) must not be above maximum_usd (1.000000000)",
+        ),
+    ] {
+        let text = match text.strip_suffix("unit: tokens}]") {
+            Some(_) => text.replace("{id", "§{id"),
+            None => text,
+        };
+        let budgets = "[{id: b, unit: tokens, period: month, hard: 5}]";
+        let text = format!("plans:\n  - id: p\n    pricing: {{model: usage, {text}}}\n    budgets: {budgets}\n");
+        says_at_mark(PLANS_FILE, &text, expected);
+    }
 }

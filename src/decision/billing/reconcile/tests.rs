@@ -1,0 +1,211 @@
+//! Tables: batches and a sum, and what is said of them.
+
+use super::*;
+use crate::decision::amount::Unit;
+use crate::decision::billing::delivery::Delivery;
+use crate::decision::billing::exact::Exact;
+use crate::decision::billing::{Sealed, batch_id};
+use crate::decision::id::{MeterId, WorkspaceId};
+use crate::decision::meter::{FACTOR_BILLIONTHS, Factor};
+use crate::decision::period::Period;
+
+const NOW: i64 = 1_000_000_000_000_000;
+const DAY: i64 = 86_400;
+
+/// A batch in this state, worth so much, that was last touched so many seconds ago.
+fn batch(state: State, value: i64, seconds_ago: i64) -> Batch {
+    static NEXT: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(1);
+    let sequence = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let (workspace, meter) = (WorkspaceId::parse("ws").expect("a name"), MeterId::parse("tokens").expect("a name"));
+    let at = Timestamp::from_micros(NOW).plus_seconds(-seconds_ago);
+    let window = Period {
+        start: at.plus_seconds(-3_600),
+        end: at,
+    };
+    Batch {
+        id: batch_id(&workspace, &meter, window, sequence),
+        workspace,
+        meter,
+        window,
+        sequence,
+        event_name: "tokens".to_owned(),
+        unit: Unit::Tokens,
+        factor: Factor::new(FACTOR_BILLIONTHS, FACTOR_BILLIONTHS, Unit::Tokens).expect("one"),
+        members: 1,
+        counted: value,
+        last_used_at: at,
+        opened_at: at,
+        seals_at: at,
+        sealed: Some(Sealed {
+            at,
+            number: sequence,
+            value,
+            carry: Exact::ZERO,
+        }),
+        delivery: Delivery {
+            state,
+            customer: Some("cus_1".to_owned()),
+            told_at: Some(at),
+            tries: 1,
+            claimed_at: Some(at),
+            unsure_since: (state == State::Unknown).then_some(at),
+            acknowledged_at: (state == State::Acknowledged).then_some(at),
+            ..Delivery::open()
+        },
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_micros(NOW)
+}
+
+#[test]
+fn a_sum_is_right_or_its_difference_has_a_name() {
+    use State::{Acknowledged as A, Rejected, Sealed, Sending, Unbillable, Unknown};
+    let rows: &[(&str, &[(State, i64, i64)], i64, Option<(Code, i64)>)] = &[
+        ("nothing was told, and nothing is there", &[], 0, None),
+        ("all of it is there", &[(A, 5, DAY), (A, 7, DAY)], 12, None),
+        (
+            "something is there that nobody told",
+            &[(A, 5, DAY)],
+            6,
+            Some((Code::Unexplained, 1)),
+        ),
+        ("something is gone", &[(A, 5, DAY), (A, 7, DAY)], 5, Some((Code::Unexplained, -7))),
+        (
+            "it was acknowledged just now",
+            &[(A, 5, DAY), (A, 7, 60)],
+            5,
+            Some((Code::Settling, -7)),
+        ),
+        (
+            "more is missing than was acknowledged just now",
+            &[(A, 5, DAY), (A, 7, 60)],
+            0,
+            Some((Code::Unexplained, -12)),
+        ),
+        (
+            "not what was acknowledged just now is missing",
+            &[(A, 5, DAY), (A, 7, 60)],
+            7,
+            Some((Code::Unexplained, -5)),
+        ),
+        (
+            "one is on its way, and there",
+            &[(A, 5, DAY), (Sending, 3, 1)],
+            8,
+            Some((Code::InFlight, 3)),
+        ),
+        ("one is on its way, and not there", &[(A, 5, DAY), (Sending, 3, 1)], 5, None),
+        (
+            "nobody knows, and it is there",
+            &[(A, 5, DAY), (Unknown, 3, DAY)],
+            8,
+            Some((Code::Unknown, 3)),
+        ),
+        (
+            "nobody knows, and something else is there",
+            &[(A, 5, DAY), (Unknown, 3, DAY)],
+            9,
+            Some((Code::Unexplained, 4)),
+        ),
+        ("one of two", &[(Unknown, 3, DAY), (Unknown, 4, DAY)], 4, Some((Code::Unknown, 4))),
+        (
+            "what was never sent is not there",
+            &[(Sealed, 3, DAY), (Rejected, 4, DAY), (Unbillable, 5, DAY)],
+            0,
+            None,
+        ),
+        ("what was refused is there", &[(Rejected, 4, DAY)], 4, Some((Code::Unexplained, 4))),
+        (
+            "one is there and another one not yet",
+            &[(A, 9, 60), (Unknown, 4, DAY)],
+            4,
+            Some((Code::Settling, -5)),
+        ),
+    ];
+    for (why, given, provider, expected) in rows {
+        let batches: Vec<Batch> = given.iter().map(|(state, value, ago)| batch(*state, *value, *ago)).collect();
+        let found = compare(&batches, *provider, now()).map(|difference| (difference.code, difference.value));
+        assert_eq!(found, *expected, "{why}");
+    }
+}
+
+#[test]
+fn an_unknown_batch_is_there_or_not_only_where_one_choice_adds_up() {
+    use State::{Acknowledged as A, Sending, Unknown};
+    let rows: &[(&str, &[(State, i64, i64)], i64, Result<&[bool], Presence>)] = &[
+        ("it is there", &[(Unknown, 3, DAY)], 3, Ok(&[true])),
+        ("it is not", &[(Unknown, 3, DAY)], 0, Ok(&[false])),
+        ("beside others", &[(A, 5, DAY), (Unknown, 3, DAY)], 5, Ok(&[false])),
+        ("beside others, there", &[(A, 5, DAY), (Unknown, 3, DAY)], 8, Ok(&[true])),
+        ("one of two", &[(Unknown, 3, DAY), (Unknown, 4, DAY)], 4, Ok(&[false, true])),
+        (
+            "which of two equal ones, the sum does not say",
+            &[(Unknown, 3, DAY), (Unknown, 3, DAY)],
+            3,
+            Err(Presence::Unclear),
+        ),
+        (
+            "three, or one and two",
+            &[(Unknown, 3, DAY), (Unknown, 1, DAY), (Unknown, 2, DAY)],
+            3,
+            Err(Presence::Unclear),
+        ),
+        ("something else is there", &[(Unknown, 3, DAY)], 2, Err(Presence::Unclear)),
+        (
+            "what was acknowledged is gone",
+            &[(A, 5, DAY), (Unknown, 3, DAY)],
+            3,
+            Err(Presence::Unclear),
+        ),
+        ("it was tried just now", &[(Unknown, 3, 60)], 0, Err(Presence::Early)),
+        (
+            "another one was acknowledged just now",
+            &[(A, 5, 60), (Unknown, 3, DAY)],
+            5,
+            Err(Presence::Early),
+        ),
+        (
+            "another one is under way",
+            &[(Sending, 5, DAY), (Unknown, 3, DAY)],
+            0,
+            Err(Presence::Early),
+        ),
+    ];
+    for (why, given, provider, expected) in rows {
+        let batches: Vec<Batch> = given.iter().map(|(state, value, ago)| batch(*state, *value, *ago)).collect();
+        let found = match presence(&batches, *provider, now()) {
+            Presence::Known(known) => Ok(known.into_iter().map(|(_, is_there)| is_there).collect::<Vec<_>>()),
+            other => Err(other),
+        };
+        assert_eq!(found, expected.clone().map(<[bool]>::to_vec), "{why}");
+    }
+}
+
+#[test]
+fn of_many_batches_only_the_bounds_are_looked_at() {
+    let batches: Vec<Batch> = (0..20).map(|_| batch(State::Unknown, 10, DAY)).collect();
+    assert_eq!(compare(&batches, 15, now()).map(|difference| difference.code), Some(Code::Unknown));
+    assert_eq!(
+        compare(&batches, 201, now()).map(|difference| difference.code),
+        Some(Code::Unexplained)
+    );
+    assert_eq!(presence(&batches, 0, now()), Presence::Unclear);
+}
+
+proptest::proptest! {
+    /// Whatever is said to be there and not there adds up to the sum, and what is sent again makes it whole.
+    #[test]
+    fn what_is_decided_adds_up(values in proptest::collection::vec(1..50i64, 1..6), there in 0..64u32, known in 0..1_000i64) {
+        let mut batches = vec![batch(State::Acknowledged, known, DAY)];
+        batches.extend(values.iter().map(|value| batch(State::Unknown, *value, DAY)));
+        let taken: i64 = values.iter().enumerate().filter(|(place, _)| there & (1 << place) != 0).map(|(_, value)| value).sum();
+        if let Presence::Known(found) = presence(&batches, known + taken, now()) {
+            let value = |id| batches.iter().find(|batch| batch.id == id).map_or(0, Batch::value);
+            let said: i64 = found.iter().filter(|(_, is_there)| *is_there).map(|(id, _)| value(*id)).sum();
+            proptest::prop_assert_eq!(said, taken);
+            proptest::prop_assert_eq!(found.len(), values.len());
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What a billing provider told: each event once, with all that follows from it in one transaction.
+//!
+//! The promises, which `contract/inbound.rs` checks on each store: an event is handled once, whoever receives it how often and wherever;
+//! but one that had no effect for a reason that can be taken away is taken again ([`Outcome::may_come_again`]). What an event does to
+//! a subscription and to workspaces was decided on what was known of the customer ([`Received::revision`]); if that has changed, nothing
+//! is written. Parts of revenue are told apart by their source, so that the same part told by two events is one.
+
+use super::LedgerError;
+use super::audit::Audited;
+use crate::decision::id::WorkspaceId;
+use crate::decision::inbound::{MeterError, Outcome, Revenue, Subscription};
+use crate::decision::time::Timestamp;
+use crate::decision::workspace::Workspace;
+use async_trait::async_trait;
+
+/// The most workspaces that one customer may have.
+pub const WORKSPACES_OF_CUSTOMER_MAX: usize = 1_000;
+
+/// The record of an event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Heard {
+    pub id: String,
+    pub kind: String,
+    pub created_at: Timestamp,
+    pub received_at: Timestamp,
+    pub customer: Option<String>,
+    pub outcome: Outcome,
+}
+
+/// An event and all that follows from it.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub event: Heard,
+    /// Of the customer's subscriptions, as they were when this was decided.
+    pub revision: i64,
+    pub subscription: Option<Subscription>,
+    /// Workspaces as they become, each with the version that it replaces.
+    pub workspaces: Vec<(Workspace, u32, Audited)>,
+    /// What was paid, with the workspace whose it is; none: nobody has this customer yet.
+    pub revenue: Vec<Revenue>,
+    pub revenue_of: Option<WorkspaceId>,
+    pub meter_errors: Vec<MeterError>,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Receipt {
+    Done,
+    /// It was handled before.
+    Known(Outcome),
+    /// What it was decided on has changed, and nothing was written.
+    Raced,
+}
+
+/// A report of refused usage, with the event that told of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReportedError {
+    pub event: String,
+    pub reported_at: Timestamp,
+    pub error: MeterError,
+}
+
+/// The part of a ledger that hears a billing provider.
+#[async_trait]
+pub trait InboundLedger: Send + Sync {
+    /// What became of an event; `None`: it was never heard of.
+    async fn heard(&self, event: &str) -> Result<Option<Heard>, LedgerError>;
+
+    /// A customer's subscriptions, and their revision, which rises with each change of one.
+    async fn subscriptions(&self, customer: &str) -> Result<(i64, Vec<Subscription>), LedgerError>;
+
+    /// The workspaces that have this customer, oldest first.
+    async fn workspaces_of_customer(&self, customer: &str) -> Result<Vec<Workspace>, LedgerError>;
+
+    async fn receive(&self, received: Received) -> Result<Receipt, LedgerError>;
+
+    /// What was paid for a workspace, or by its customer before it had one, for periods that begin from `from` until before `to`.
+    async fn revenue(
+        &self,
+        workspace: &WorkspaceId,
+        customer: Option<&str>,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<Revenue>, LedgerError>;
+
+    /// Reports of refused usage from `from` on, oldest first, at most `limit`.
+    async fn meter_errors(&self, from: Timestamp, limit: usize) -> Result<Vec<ReportedError>, LedgerError>;
+}
+
+pub(super) const HEARD: &str =
+    "SELECT event_id, event_type, created_at, received_at, customer_id, outcome FROM inbound_event WHERE event_id = $1";
+
+pub(super) const HEAR: &str = "INSERT INTO inbound_event (event_id, event_type, created_at, received_at, customer_id, outcome) \
+     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (event_id) DO UPDATE SET received_at = excluded.received_at, outcome = excluded.outcome";
+
+pub(super) const SUBSCRIPTIONS: &str = "SELECT subscription_id, customer_id, status, items, anchor_day, anchor_at, started_at, told_at, \
+     rank, revision FROM stripe_subscription WHERE customer_id = $1 ORDER BY started_at, subscription_id";
+
+pub(super) const REVISION: &str = "SELECT CAST(COALESCE(SUM(revision), 0) AS BIGINT) FROM stripe_subscription WHERE customer_id = $1";
+
+pub(super) const PUT_SUBSCRIPTION: &str = "INSERT INTO stripe_subscription (subscription_id, customer_id, status, items, anchor_day, anchor_at, \
+     started_at, told_at, rank, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1) ON CONFLICT (subscription_id) DO UPDATE SET \
+     customer_id = excluded.customer_id, status = excluded.status, items = excluded.items, anchor_day = excluded.anchor_day, \
+     anchor_at = excluded.anchor_at, started_at = excluded.started_at, told_at = excluded.told_at, rank = excluded.rank, \
+     revision = stripe_subscription.revision + 1";
+
+pub(super) const ADD_REVENUE: &str = "INSERT INTO revenue (source_id, document_id, customer_id, workspace_id, amount, currency, usd, \
+     period_start, period_end, paid_at, event_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (source_id) DO NOTHING";
+
+/// Of workspace `$1`, and of customer `$2` what belongs to no workspace, from `$3` until before `$4`.
+pub(super) const REVENUE: &str = "SELECT source_id, document_id, amount, currency, period_start, period_end, paid_at FROM revenue \
+     WHERE (workspace_id = $1 OR (workspace_id IS NULL AND customer_id = $2)) AND period_start >= $3 AND period_start < $4 \
+     ORDER BY period_start, source_id";
+
+pub(super) const ADD_METER_ERROR: &str = "INSERT INTO meter_error (event_id, place, reported_at, meter, identifier, code, message) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (event_id, place) DO NOTHING";
+
+pub(super) const METER_ERRORS: &str = "SELECT event_id, reported_at, meter, identifier, code, message FROM meter_error \
+     WHERE reported_at >= $1 ORDER BY reported_at, event_id, place LIMIT $2";

@@ -1,0 +1,143 @@
+//! What reconcile asks a ledger about batches: those that one customer was told of in a stretch of time, what batches of windows add up to,
+//! and which entries no batch has although every pass has been over them. Reads only; what is found is mended by [`BillingLedger`].
+
+#[cfg(doc)]
+use super::billing::BillingLedger;
+
+use super::LedgerError;
+use super::audit::By;
+use super::record::BATCH_COLUMNS;
+use crate::decision::amount::Unit;
+use crate::decision::billing::delivery::ReasonCode;
+use crate::decision::billing::{Batch, State};
+use crate::decision::id::{MeterId, WorkspaceId};
+use crate::decision::meter::{Factor, Meter};
+use crate::decision::time::Timestamp;
+use async_trait::async_trait;
+
+/// A customer and an event name, as the provider knows both.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ToldAccount {
+    pub customer: String,
+    pub event_name: String,
+}
+
+/// Which stretch of time, and whose.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    pub workspace: Option<WorkspaceId>,
+    pub from: Timestamp,
+    pub to: Timestamp,
+}
+
+/// What is to be reconciled, and who wants it.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    pub workspace: Option<WorkspaceId>,
+    pub meter: Option<MeterId>,
+    pub by: By,
+}
+
+/// What the batches of one workspace, meter and state add up to, of windows that begin in a stretch of time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WindowSum {
+    pub workspace: WorkspaceId,
+    pub meter: MeterId,
+    pub event_name: String,
+    pub state: State,
+    pub reason: Option<ReasonCode>,
+    pub factor: Factor,
+    pub batches: i64,
+    pub counted: i64,
+    pub value: i64,
+}
+
+/// What the entries count that are members of the sealed batches of one workspace and meter.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberSum {
+    pub workspace: WorkspaceId,
+    pub meter: MeterId,
+    pub event_name: String,
+    pub counted: i64,
+}
+
+/// Entries that should be members of a batch by now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forgotten {
+    pub workspace: WorkspaceId,
+    pub entries: i64,
+    pub counted: i64,
+}
+
+/// A ledger that can be reconciled with a provider.
+#[async_trait]
+pub trait ToldLedger: Send + Sync {
+    /// The next customers and event names, in order, of which batches were told as of the stretch.
+    async fn told_accounts(&self, stretch: &Stretch, after: Option<&ToldAccount>, limit: usize) -> Result<Vec<ToldAccount>, LedgerError>;
+
+    /// The batches of a customer and event name, of whichever workspace, that were told as of a time in a stretch.
+    async fn told_batches(&self, account: &ToldAccount, from: Timestamp, to: Timestamp) -> Result<Vec<Batch>, LedgerError>;
+
+    /// What batches of windows that begin in a stretch add up to, open ones too.
+    async fn window_sums(&self, stretch: &Stretch) -> Result<Vec<WindowSum>, LedgerError>;
+
+    /// What the entries count that sealed batches of windows that begin in a stretch are made of, as the entries have it.
+    async fn member_sums(&self, stretch: &Stretch) -> Result<Vec<MemberSum>, LedgerError>;
+
+    /// Entries that were recorded in a stretch, that a meter counts, and that are in no batch of it.
+    async fn forgotten(&self, meter: &Meter, stretch: &Stretch) -> Result<Vec<Forgotten>, LedgerError>;
+}
+
+/// Customers and event names after `$1` and `$2`, told as of `$3` to `$4`, of workspace `$5` (empty: all), at most `$6`.
+pub(super) const ACCOUNTS: &str = "SELECT DISTINCT customer, event_name FROM billing_batch WHERE customer IS NOT NULL \
+     AND (customer > $1 OR (customer = $1 AND event_name > $2)) AND told_at >= $3 AND told_at < $4 AND ($5 = '' OR workspace_id = $5) \
+     ORDER BY customer, event_name LIMIT $6";
+
+pub(super) fn batches() -> String {
+    format!(
+        "SELECT {BATCH_COLUMNS} FROM billing_batch WHERE customer = $1 AND event_name = $2 AND told_at >= $3 AND told_at < $4 \
+         ORDER BY told_at, batch_number"
+    )
+}
+
+pub(super) const WINDOW_SUMS: &str = "SELECT workspace_id, meter_id, event_name, state, reason_code, factor_numerator, \
+     factor_denominator, CAST(COUNT(*) AS BIGINT), CAST(SUM(counted) AS BIGINT), CAST(SUM(COALESCE(value, 0)) AS BIGINT) \
+     FROM billing_batch WHERE window_start >= $1 AND window_start < $2 AND ($3 = '' OR workspace_id = $3) \
+     GROUP BY workspace_id, meter_id, event_name, state, reason_code, factor_numerator, factor_denominator \
+     ORDER BY workspace_id, meter_id, event_name, state, reason_code";
+
+pub(super) const MEMBER_SUMS: &str = "SELECT batch.workspace_id, batch.meter_id, batch.event_name, CAST(SUM(CASE batch.unit \
+     WHEN 'tokens' THEN entry.counted_tokens WHEN 'usd' THEN entry.counted_usd WHEN 'requests' THEN entry.counted_requests \
+     ELSE entry.counted_credits END) AS BIGINT) FROM billing_batch AS batch \
+     JOIN billing_member AS member ON member.batch_number = batch.batch_number \
+     JOIN entry ON entry.entry_id = member.entry_id AND entry.workspace_id = batch.workspace_id \
+     WHERE batch.window_start >= $1 AND batch.window_start < $2 AND batch.state <> 'open' AND ($3 = '' OR batch.workspace_id = $3) \
+     GROUP BY batch.workspace_id, batch.meter_id, batch.event_name ORDER BY batch.workspace_id, batch.meter_id, batch.event_name";
+
+/// Recorded from `$2` to `$3`, of workspace `$4` (empty: all); then the filters of the meter `$1` that there are.
+pub(super) fn forgotten(meter: &Meter) -> String {
+    let counted = match meter.unit {
+        Unit::Tokens => "counted_tokens",
+        Unit::Usd => "counted_usd",
+        Unit::Requests => "counted_requests",
+        Unit::Credits => "counted_credits",
+    };
+    let named = [
+        ("feature", meter.only.feature.is_some()),
+        ("model", meter.only.model.is_some()),
+        ("tier", meter.only.tier.is_some()),
+    ];
+    let named = named.iter().filter(|(_, is_named)| *is_named).zip(5..);
+    let filters: String = named
+        .map(|((column, _), place)| format!("AND entry.{column} = ${place} "))
+        .collect();
+    format!(
+        "SELECT entry.workspace_id, CAST(COUNT(*) AS BIGINT), CAST(SUM(entry.{counted}) AS BIGINT) FROM entry \
+         JOIN billing_meter AS meter ON meter.meter_id = $1 LEFT JOIN billing_member AS member \
+         ON member.meter_number = meter.meter_number AND member.entry_id = entry.entry_id \
+         WHERE entry.recorded_at >= $2 AND entry.recorded_at < $3 AND entry.recorded_at >= meter.since AND member.entry_id IS NULL \
+         AND entry.{counted} <> 0 AND ($4 = '' OR entry.workspace_id = $4) {filters}GROUP BY entry.workspace_id ORDER BY entry.workspace_id"
+    )
+}
