@@ -160,6 +160,19 @@ fn describe() {
         "weir_estimate_ratio",
         "Actual by estimated output length, where the request named none."
     );
+    metrics::describe_counter!(
+        "weir_cache_requests_total",
+        "Requests that asked the cache, by feature and what became of it: exact, semantic, miss or error."
+    );
+    metrics::describe_counter!(
+        "weir_cache_vetoes_total",
+        "Answers to similar prompts that a detail kept from being given, by what differed."
+    );
+    metrics::describe_counter!(
+        "weir_embeddings_total",
+        "Vectors that were asked for, by what became of it; whatever is not made is a miss."
+    );
+    metrics::describe_counter!("weir_cache_feedback_total", "Answers that callers called right or wrong.");
     metrics::describe_gauge!(
         "weir_billing_batches",
         "Batches for the billing provider that it does not have, by state; on the node that leads."

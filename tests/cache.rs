@@ -400,7 +400,7 @@ async fn answers_are_purged_and_wrong_ones_are_evicted_by_their_own_workspace() 
     assert_eq!(found("what is it ?").await, [false, true, true]);
     app.post("/v1/cache/feedback", json!({"cache_entry_id": "cch_1", "correct": true}))
         .await
-        .problem(400, "malformed");
+        .problem(422, "unacceptable");
 
     // By feature, by workspace, and only one's own.
     let purge = async |token: &str, query: &str| app.call_as(token, Method::DELETE, &format!("/v1/cache{query}"), None).await;
@@ -556,4 +556,56 @@ async fn what_the_cache_is_asked_must_make_sense() {
             "miss"
         );
     }
+}
+
+/// How many scripts this server has run.
+fn scripts_run(server: &support::redis::Server) -> u64 {
+    let stats = server.cli(&["INFO", "commandstats"]);
+    let calls = |name: &str| {
+        let line = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":calls="));
+        line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0u64)
+    };
+    calls("cmdstat_evalsha") + calls("cmdstat_eval")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_and_a_hit_take_one_round_trip_of_redis_more() {
+    if !support::stores::can_be_production() {
+        return;
+    }
+    let server = tokio::task::spawn_blocking(support::redis::Server::start).await.expect("no panic");
+    let stores = support::stores::Stores::empty_production_on(server.url()).await;
+    let app = TestApp::on(stores).await;
+    app.workspace_on("ws", plan(json!({"faq": {"cache": {}}}))).await;
+    kept(&app, faq(&app, "p"), json!({})).await;
+    // Every script is known by then.
+    faq(&app, "p").cached().await;
+    let before = scripts_run(&server);
+    app.authorize("ws").allowed().await;
+    let plain = scripts_run(&server) - before;
+    for (prompt, decision) in [("q", "allow"), ("p", "cached")] {
+        let before = scripts_run(&server);
+        assert_eq!(faq(&app, prompt).send().await.expect(200)["decision"], decision);
+        assert_eq!(scripts_run(&server) - before, plain + 1, "{decision}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_that_is_away_is_an_error_and_no_reason_not_to_decide() {
+    if !support::stores::can_be_production() {
+        return;
+    }
+    let server = tokio::task::spawn_blocking(support::redis::Server::start).await.expect("no panic");
+    let stores = support::stores::Stores::empty_production_on(server.url()).await;
+    let app = TestApp::on(stores).await;
+    let mut plan = plan(json!({"faq": {"cache": {}}}));
+    plan["on_store_unavailable"] = json!("allow");
+    app.workspace_on("ws", plan).await;
+    kept(&app, faq(&app, "p"), json!({})).await;
+    drop(server);
+    let answer = faq(&app, "p").send_once().await.expect(200);
+    assert_eq!(
+        (&answer["decision"], &answer["degraded"], &answer["cache"]),
+        (&json!("allow"), &json!(true), &json!({"status": "error"}))
+    );
 }

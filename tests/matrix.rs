@@ -174,6 +174,10 @@ fn names(route: &Route) -> Names {
                 .unwrap_or_else(|| NO_RESERVATION.to_owned())
         });
     }
+    // In its query.
+    if route.path == "/v1/cache" {
+        return Names::Path(|_, workspace| workspace.to_owned());
+    }
     if route.path.contains("/decisions/{id}") {
         return Names::Path(|world, workspace| world.decisions.get(workspace).cloned().unwrap_or_else(|| NO_DECISION.to_owned()));
     }
@@ -205,6 +209,7 @@ fn body(route: &Route, workspace: &str) -> Option<Value> {
         ("POST", "/v1/usage") => json!({"workspace_id": workspace, "feature": "f", "model": "big", "request_id": "m1", "usage": usage}),
         ("POST", "/v1/events") => json!({"specversion": "1.0", "id": "m2", "source": "/matrix", "type": "use", "subject": workspace,
             "data": {"feature": "f", "model": "big", "usage": usage}}),
+        ("POST", "/v1/cache/feedback") => json!({"cache_entry_id": "cch_01931f0c7a5b7c3e8f2a1b0c9d8e7f6a", "correct": true}),
         ("POST", "/v1/reservations/{id}/settle") => json!({"usage": usage}),
         ("POST", "/v1/reservations/{id}/extend") => json!({"hold_seconds": 60}),
         ("POST", "/v1/admin/portal-tokens") => json!({"workspace_id": workspace}),
@@ -225,7 +230,11 @@ fn filled(route: &Route, id: &str) -> String {
         path.push_str(next.take().unwrap_or(NOTHING));
         rest = after;
     }
-    path + rest
+    path += rest;
+    match route.path {
+        "/v1/cache" => format!("{path}?workspace_id={id}"),
+        _ => path,
+    }
 }
 
 fn guarded() -> Vec<Route> {

@@ -260,6 +260,8 @@ async fn path_of_the_example(app: &TestApp, method: &str, path: &str) -> String 
             made["key_id"].as_str().expect("an id").to_owned()
         }
         _ if path.contains("/webhook-") => webhook_of_the_example(app, path).await,
+        // What it is about stands in its query.
+        "/v1/cache" => return "/v1/cache?workspace_id=ws_456".to_owned(),
         _ if path.contains("/models/") => "example-model".to_owned(),
         _ if path.contains("/providers/") => "anthropic".to_owned(),
         _ => String::new(),
@@ -300,6 +302,20 @@ async fn something_recorded(app: &TestApp) -> Value {
     app.post("/v1/usage", used).await.expect(200)["entry"]["entry_id"].clone()
 }
 
+/// The id of an answer that is kept.
+async fn something_kept(app: &TestApp) -> Value {
+    app.workspace_on("keeps", json!({"unlimited": true, "features": {"faq": {"cache": {}}}}))
+        .await;
+    let asked = app
+        .authorize("keeps")
+        .feature("faq")
+        .model("gpt-4o-mini")
+        .with("cache", json!({"prompt": "What is a quota?"}));
+    let path = format!("/v1/reservations/{}/settle", asked.reserved().await);
+    let body = json!({"usage": {"input_tokens": 10, "output_tokens": 10}, "cache_store": {"response": {"text": "A ceiling."}}});
+    app.post(&path, body).await.expect(200)["cache_store"]["cache_entry_id"].clone()
+}
+
 #[tokio::test]
 async fn the_examples_of_the_document_work() {
     let app = TestApp::start_on_samples().await;
@@ -331,6 +347,9 @@ async fn the_examples_of_the_document_work() {
                 };
                 if path.ends_with("/corrections") {
                     body["entry_id"] = something_recorded(&app).await;
+                }
+                if path.ends_with("/cache/feedback") {
+                    body["cache_entry_id"] = something_kept(&app).await;
                 }
                 request = request.header("content-type", media).body(body.to_string());
                 sent = Some(body);

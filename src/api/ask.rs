@@ -1,17 +1,16 @@
 //! What a caller asks of authorize: the body, read strictly and made an [`Ask`].
 
+use super::ask_cache::CacheAsk;
 use super::call::Call;
 use super::json::{OpenObject, canonical};
 use super::problem::Problem;
 use crate::decision::amount::Count;
 use crate::decision::ask::{AUTO, Ask, CALLS_MAX, HOLD_SECONDS_MAX, REQUESTS_MAX};
-use crate::decision::cache::key::Prompt;
 use crate::decision::id::{Feature, ModelId, Provider, RequestId, ReservationId, UserId, WorkspaceId};
 use crate::decision::pointer;
 use crate::decision::price::Mode;
 use crate::decision::tokens::{self, Input, Message};
 use crate::flow::authorize::Request;
-use crate::flow::cache::{Asked, Vector};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -25,9 +24,6 @@ const ATTRIBUTE_CHARS_MAX: usize = 1_024;
 const TAGS_MAX: usize = 16;
 const TAG_CHARS_MAX: usize = 128;
 const EXCLUDED_MAX: usize = 32;
-const EMBEDDING_NUMBERS_MAX: usize = 4_096;
-/// The longest name of a model that made an embedding.
-const EMBEDDING_MODEL_CHARS_MAX: usize = 255;
 /// A text beyond this is counted on a thread that may take its time.
 const COUNT_INLINE_BYTES_MAX: usize = 4 << 10;
 
@@ -89,55 +85,6 @@ pub struct AuthorizeRequest {
     exclude_providers: Option<Vec<Provider>>,
     #[schema(value_type = Option<Object>)]
     pub(super) cache: Option<CacheAsk>,
-}
-
-/// What tells whether there is an answer already. Prompts are compared as they are, spaces included; `params` by their values. All of it, the
-/// workspace, the feature and the model's family must be alike, and for a similar prompt the model of the vectors too.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CacheAsk {
-    /// A text, or chat messages.
-    #[schema(value_type = Object)]
-    prompt: PromptIn,
-    /// The system prompt, where it is none of the messages.
-    system: Option<String>,
-    /// Whatever else changes the answer, such as the temperature.
-    #[schema(value_type = Option<Object>)]
-    params: Option<OpenObject>,
-    /// The caller's own vector of the prompt; absent: that of the endpoint in the settings, where there is one.
-    embedding: Option<Vec<f64>>,
-    /// What made `embedding`.
-    #[schema(max_length = 255)]
-    embedding_model: Option<String>,
-    /// `user`: the answer is personal, whatever the plan says. Without `user_id` the cache is then off.
-    scope: Option<crate::decision::plan::Scope>,
-}
-
-/// A prompt to find an answer by.
-#[derive(Debug)]
-struct PromptIn(Prompt);
-
-impl<'de> Deserialize<'de> for PromptIn {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct PromptVisitor;
-        impl<'de> serde::de::Visitor<'de> for PromptVisitor {
-            type Value = PromptIn;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a text, or a list of chat messages")
-            }
-            fn visit_str<E>(self, text: &str) -> Result<PromptIn, E> {
-                Ok(PromptIn(Prompt::of_text(text)))
-            }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<PromptIn, A::Error> {
-                let mut messages = Vec::new();
-                while let Some(message) = seq.next_element::<OpenObject>()? {
-                    messages.push(message.into_inner());
-                }
-                Ok(PromptIn(Prompt::of_messages(&messages)))
-            }
-        }
-        from.deserialize_any(PromptVisitor)
-    }
 }
 
 /// A text or chat messages, and a digest of all that they say: counting takes less of them.
@@ -282,43 +229,6 @@ pub(super) async fn request(
     })
 }
 
-impl CacheAsk {
-    fn asked(&self, is_named: bool) -> Result<Asked, Problem> {
-        const EMBEDDING: &str = "/cache/embedding";
-        let vector = match &self.embedding {
-            None if self.embedding_model.is_some() => {
-                let detail = "says what made cache.embedding, which is missing";
-                return Err(Problem::unacceptable("/cache/embedding_model", detail));
-            }
-            None => None,
-            Some(numbers) if numbers.is_empty() || numbers.len() > EMBEDDING_NUMBERS_MAX => {
-                let detail = format!("must have 1 to {EMBEDDING_NUMBERS_MAX} numbers");
-                return Err(Problem::unacceptable(EMBEDDING, detail));
-            }
-            Some(numbers) => {
-                let vector = Vector::of(numbers).ok_or_else(|| Problem::unacceptable(EMBEDDING, "must not be zeros alone"))?;
-                Some((vector, self.embedding_model.clone()))
-            }
-        };
-        if self
-            .embedding_model
-            .as_ref()
-            .is_some_and(|model| model.chars().count() > EMBEDDING_MODEL_CHARS_MAX)
-        {
-            let detail = format!("may have at most {EMBEDDING_MODEL_CHARS_MAX} characters");
-            return Err(Problem::unacceptable("/cache/embedding_model", detail));
-        }
-        Ok(Asked {
-            prompt: self.prompt.0.clone(),
-            system: self.system.clone(),
-            params: self.params.as_ref().map(|params| (**params).clone()),
-            scope: self.scope,
-            vector,
-            is_named,
-        })
-    }
-}
-
 /// Fields of the contract whose function is not built yet are refused by name: ignoring them would promise what is not kept.
 fn refuse_what_is_not_built(body: &AuthorizeRequest) -> Result<(), Problem> {
     if body.escalate_from.is_some() {
@@ -432,7 +342,7 @@ fn fingerprint(body: &AuthorizeRequest, workspace: &WorkspaceId) -> u128 {
         }
     }
     if let Some(cache) = &body.cache {
-        add_cache(&mut hash, cache);
+        cache.add_to(&mut hash);
     }
     if body.parent_reservation_id.is_some() || body.max_calls.is_some() {
         let run = (&body.parent_reservation_id, body.max_calls.map(Count::get));
@@ -442,19 +352,4 @@ fn fingerprint(body: &AuthorizeRequest, workspace: &WorkspaceId) -> u128 {
     let mut first = [0u8; 16];
     first.copy_from_slice(&hash.finalize()[..16]);
     u128::from_be_bytes(first)
-}
-
-fn add_cache(hash: &mut Sha256, cache: &CacheAsk) {
-    let scalars = (
-        cache.prompt.0.digest(),
-        &cache.system,
-        &cache.embedding,
-        &cache.embedding_model,
-        cache.scope,
-    );
-    hash.update("cache");
-    hash.update(postcard::to_allocvec(&scalars).unwrap_or_default());
-    if let Some(params) = &cache.params {
-        canonical::digest_members(hash, params);
-    }
 }

@@ -3,6 +3,7 @@
 
 pub mod api_keys;
 pub mod ask;
+pub mod ask_cache;
 pub mod audit_log;
 pub mod auth;
 pub mod authorize;

@@ -179,7 +179,7 @@ fn answer(status: StatusCode, asked: Option<i64>, words: &str) -> Answer {
         503 => later(true),
         // No fault of the event: whoever runs the collector has to let Weir in.
         401 | 403 => later(true),
-        400..=499 | 300..=399 => Answer::Rejected { reason },
+        300..=499 => Answer::Rejected { reason },
         _ => Answer::Unknown { reason },
     }
 }

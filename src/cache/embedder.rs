@@ -9,8 +9,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -41,12 +40,10 @@ pub struct EmbeddingSettings {
 
 impl std::fmt::Debug for EmbeddingSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown = f
-            .debug_struct("EmbeddingSettings")
+        f.debug_struct("EmbeddingSettings")
             .field("url", &self.url)
             .field("model", &self.model)
-            .finish_non_exhaustive();
-        shown
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,7 +84,8 @@ struct Waiting {
 pub struct Embedder {
     inner: Arc<Inner>,
     queue: mpsc::Sender<Waiting>,
-    /// Taken by the task that sends, which begins with the first text: there is a runtime by then.
+    /// Taken by the task that sends. It begins at once where there is a runtime, which then lives as long as the service does; else with the
+    /// first text.
     waiting: Mutex<Option<mpsc::Receiver<Waiting>>>,
 }
 
@@ -118,7 +116,7 @@ impl Embedder {
             Some(value)
         });
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
-        Self {
+        let embedder = Self {
             inner: Arc::new(Inner {
                 client,
                 url: endpoint(&settings.url),
@@ -129,7 +127,11 @@ impl Embedder {
             }),
             queue,
             waiting: Mutex::new(Some(waiting)),
+        };
+        if tokio::runtime::Handle::try_current().is_ok() {
+            embedder.begin();
         }
+        embedder
     }
 
     /// Which model makes the vectors.
@@ -289,28 +291,45 @@ impl Inner {
 
 /// Whether the endpoint is asked.
 #[derive(Default)]
-struct Breaker {
-    failures: Mutex<(u32, Option<Instant>)>,
-    /// Somebody tries whether it is back.
-    trying: AtomicBool,
+struct Breaker(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// In a row.
+    failures: u32,
+    failed_at: Option<Instant>,
+    /// When somebody was sent to see whether it is back. That one may never have asked, so this is over after a while.
+    tried_at: Option<Instant>,
 }
 
 impl Breaker {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn admits(&self) -> bool {
-        let (failures, failed_at) = *self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        match failed_at {
-            Some(at) if failures >= FAILURES_MAX => at.elapsed() >= OPEN_FOR && !self.trying.swap(true, Ordering::Relaxed),
-            _ => true,
+        let mut state = self.state();
+        if state.failures < FAILURES_MAX {
+            return true;
         }
+        let is_over = |since: Option<Instant>| since.is_none_or(|since| since.elapsed() >= OPEN_FOR);
+        let may_try = is_over(state.failed_at) && is_over(state.tried_at);
+        if may_try {
+            state.tried_at = Some(Instant::now());
+        }
+        may_try
     }
 
     fn note(&self, is_good: bool) {
-        let mut state = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         *state = match is_good {
-            true => (0, None),
-            false => (state.0.saturating_add(1), Some(Instant::now())),
+            true => State::default(),
+            false => State {
+                failures: state.failures.saturating_add(1),
+                failed_at: Some(Instant::now()),
+                tried_at: None,
+            },
         };
-        self.trying.store(false, Ordering::Relaxed);
     }
 }
 
@@ -342,7 +361,7 @@ mod tests {
         }
         assert!(!breaker.admits());
         let long_ago = Instant::now().checked_sub(OPEN_FOR).expect("the machine is up longer than that");
-        breaker.failures.lock().expect("no panic").1 = Some(long_ago);
+        breaker.state().failed_at = Some(long_ago);
         assert!(breaker.admits(), "one tries");
         assert!(!breaker.admits(), "and no other");
         breaker.note(true);

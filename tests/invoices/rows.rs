@@ -225,6 +225,7 @@ fn of_models(row: &Value) -> Result<Result<(), String>, String> {
         models: models.to_string(),
         plans: "plans: []\n".to_owned(),
         routing: "rules: []\n".to_owned(),
+        messages: None,
         billing: None,
         ..Sources::samples()
     };

@@ -120,7 +120,7 @@ impl Signature {
 
     /// Why these texts must not share an answer, if they must not.
     pub fn veto(&self, other: &Self) -> Option<Veto> {
-        let tests: [(Veto, fn(&Self, &Self) -> bool); 9] = [
+        let tests: [(Veto, Differ); Veto::ALL.len()] = [
             (Veto::TooLong, |a, b| !a.whole || !b.whole),
             (Veto::Language, languages_differ),
             (Veto::Number, numbers_differ),
@@ -134,6 +134,9 @@ impl Signature {
         tests.into_iter().find(|(_, differ)| differ(self, other)).map(|(veto, _)| veto)
     }
 }
+
+/// Whether two texts differ in one respect.
+type Differ = fn(&Signature, &Signature) -> bool;
 
 fn languages_differ(a: &Signature, b: &Signature) -> bool {
     a.scripts != b.scripts || (a.language != b.language && a.language != 0 && b.language != 0)

@@ -31,6 +31,9 @@ fn stem(word: &str) -> u32 {
 
 /// A letter without its accent, where it is one of the common Latin ones.
 fn plain(c: char) -> char {
+    if c.is_ascii() {
+        return c;
+    }
     const ACCENTED: &str = "àáâãäåçèéêëìíîïñòóôõöøùúûüýÿ";
     const PLAIN: &[u8] = b"aaaaaaceeeeiiiinoooooouuuuyy";
     match ACCENTED.chars().position(|accented| accented == c) {
@@ -366,11 +369,16 @@ fn scaled(number: &str, by: u32) -> String {
 
 /// The language whose common words are most, if that is clear.
 fn language(tokens: &[Token]) -> u8 {
-    let counts = words::LANGUAGES.iter().map(|common| {
-        let is_common = |token: &&Token| matches!(token, Token::Word { text, .. } if common.contains(&text.as_str()));
-        tokens.iter().filter(is_common).count()
-    });
-    let mut counts: Vec<(usize, u8)> = counts.zip(1..).collect();
+    let mut found = [0usize; words::LANGUAGES.len()];
+    for token in tokens {
+        if let Token::Word { text, .. } = token {
+            let languages = words::languages(text);
+            for (place, count) in found.iter_mut().enumerate() {
+                *count += usize::from(languages >> place & 1);
+            }
+        }
+    }
+    let mut counts: Vec<(usize, u8)> = found.into_iter().zip(1..).collect();
     counts.sort_unstable_by(|a, b| b.cmp(a));
     match counts[..] {
         [(most, language), (next, _), ..] if most >= LANGUAGE_WORDS_MIN && most > next + 1 => language,

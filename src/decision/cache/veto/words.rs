@@ -1,6 +1,9 @@
 //! What words mean to the vetoes: numbers, units, opposites, negations, days. English mostly, since that is what the lists were measured on;
 //! what another language says is compared by its digits, names, quotes and signs.
 
+use foldhash::{HashMap, HashMapExt};
+use std::sync::LazyLock;
+
 /// A number word: its value, or what it multiplies by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum NumberWord {
@@ -205,16 +208,18 @@ const OPPOSITES: &[(&[&str], &[&str])] = &[
 
 /// Two bits for each pair that a word is of: which of the two it is.
 pub(super) fn opposites(word: &str) -> u128 {
-    let mut bits = 0;
-    for (place, (one, other)) in OPPOSITES.iter().enumerate() {
-        if one.contains(&word) {
-            bits |= 1u128 << (2 * place);
+    static BITS: LazyLock<HashMap<&str, u128>> = LazyLock::new(|| {
+        let mut bits: HashMap<&str, u128> = HashMap::new();
+        for (place, (one, other)) in OPPOSITES.iter().enumerate() {
+            for (words, bit) in [(one, 1u128), (other, 2)] {
+                for word in *words {
+                    *bits.entry(*word).or_default() |= bit << (2 * place);
+                }
+            }
         }
-        if other.contains(&word) {
-            bits |= 2u128 << (2 * place);
-        }
-    }
-    bits
+        bits
+    });
+    BITS.get(word).copied().unwrap_or_default()
 }
 
 /// How many pairs there are.
@@ -325,8 +330,22 @@ pub(super) fn role(word: &str) -> u8 {
         .map_or(0, |place| place as u8 + 1)
 }
 
+/// Which languages have this word among their commonest, a bit each.
+pub(super) fn languages(word: &str) -> u8 {
+    static BITS: LazyLock<HashMap<&str, u8>> = LazyLock::new(|| {
+        let mut bits: HashMap<&str, u8> = HashMap::new();
+        for (place, words) in LANGUAGES.iter().enumerate() {
+            for word in *words {
+                *bits.entry(*word).or_default() |= 1 << place;
+            }
+        }
+        bits
+    });
+    BITS.get(word).copied().unwrap_or_default()
+}
+
 /// A language by its commonest words; which number it has does not matter.
-pub(super) const LANGUAGES: &[&[&str]] = &[
+pub(super) const LANGUAGES: [&[&str]; 7] = [
     &[
         "the", "is", "are", "what", "how", "do", "does", "of", "and", "to", "in", "can", "i", "for", "my", "it", "you", "which", "why",
         "when",
