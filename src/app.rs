@@ -1,9 +1,12 @@
 //! The composition root: builds the service of a profile, mounts the API, and runs what happens in the background. The same function
 //! serves the program and its tests.
 
+pub mod billing;
+
 use crate::api;
 use crate::api::auth::Verifier;
 use crate::api::idempotency::Running;
+use crate::billing::none::NoProvider;
 use crate::clock::Clock;
 use crate::counters::memory::MemoryCounters;
 use crate::counters::redis::{RedisCounters, RedisSettings};
@@ -134,6 +137,8 @@ async fn compose(
     let messenger = webhooks::LazyMessenger::new(options.webhooks.allowed.clone());
     let service = Service::new(counters, ledger, Holder::new(policy), clock, options).with_messenger(Box::new(messenger));
     let service = Arc::new(service);
+    billing::employ(&service, Arc::new(NoProvider));
+    flow::billing::begin(&service).await?;
     flow::workspace::follow_from_now(&service).await?;
     flow::providers::follow(&service).await?;
     flow::api_keys::follow_from_now(&service).await?;
@@ -172,13 +177,14 @@ pub fn serve(service: Arc<Service>, verifier: Verifier, listen: &str) -> Result<
 }
 
 /// What runs beside requests, until the process ends: ending what only the ledger can end, following what other nodes change, copying
-/// once more what may not have reached the counters, and writing the decision log.
+/// once more what may not have reached the counters, writing the decision log, and telling the billing provider.
 pub fn background(service: &Arc<Service>, policy_poll: Duration) {
     tokio::spawn(expire(service.clone()));
     tokio::spawn(follow(service.clone(), policy_poll));
     tokio::spawn(sweep(service.clone()));
     tokio::spawn(note_uses(service.clone()));
     tokio::spawn(log_decisions(service.clone()));
+    tokio::spawn(billing::run(service.clone()));
 }
 
 /// Delivers webhooks, until it is stopped.

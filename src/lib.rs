@@ -5,13 +5,15 @@
 //!                       ├─ policy    the snapshot of plans, prices and rules
 //!                       ├─ counters  what is spent and held now: hold all or none, in one step
 //!                       └─ ledger    what happened: one transaction, shared by concurrent writers
-//!                             └─ webhooks  what is told to customers' systems, from a queue that is a table of the ledger
+//!                             ├─ billing   tells the provider what is to be billed
+//!                             └─ webhooks  tell customers' systems, from a queue that is a table of the ledger
 //! ```
 //!
 //! Two profiles, both always compiled and chosen by settings: embedded (counters in this process, the ledger in SQLite) and production
 //! (Redis and PostgreSQL, any number of nodes). One contract suite holds both stores of a kind to the same answers.
 //!
-//! `api → flow → {policy, counters, ledger} → decision`, and `webhooks → ledger`; only [`app`] and [`cli`] see everything. `tests/tidy.rs` holds it.
+//! `api → flow → {policy, counters, ledger} → decision`, `billing` and `webhooks → ledger`; only [`app`] and [`cli`] see everything.
+//! `tests/tidy.rs` holds it.
 //!
 //! Architecture invariants, each kept by the folder that is named first:
 //! - [`decision`] does no I/O, is never async and reads no clock: a decision is a function of its arguments, a refusal a value.
@@ -19,6 +21,7 @@
 //! - [`ledger`] entries are never changed. A reservation has one end, and the ledger decides which.
 //! - [`flow`] has one verb per file, which says what a crash costs at each of its steps.
 //! - [`webhooks`] dials no address that was not checked at that moment, and is never called inside of a transaction.
+//! - [`billing`] is never called inside of a transaction, and decides neither what a batch is worth nor when it is told again.
 //! - [`api`] chooses statuses and shapes, and nothing else. There is no other way in than its route table.
 
 pub mod api;
@@ -31,6 +34,7 @@ pub mod policy;
 pub mod counters;
 pub mod ledger;
 
+pub mod billing;
 pub mod webhooks;
 
 pub mod app;

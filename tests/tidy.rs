@@ -11,6 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("counters", &["decision", "counters"]),
     // A ledger's answer carries the rows that counters copy.
     ("ledger", &["decision", "ledger", "counters"]),
+    ("billing", &["decision", "ledger", "clock", "billing"]),
     ("flow", &["decision", "counters", "ledger", "policy", "flow", "clock"]),
     ("api", &["decision", "flow", "policy", "api", "telemetry", "clock"]),
     ("webhooks", &["decision", "ledger", "clock", "webhooks"]),
@@ -34,6 +35,7 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("api/", "sqlx", "handlers touch no store: add a flow"),
     ("api/", ".ledger.", "handlers touch no store: add a flow"),
     ("api/", ".counters.", "handlers touch no store: add a flow"),
+    ("billing/", "sqlx", "senders speak no SQL: add a method to the ledger's trait"),
     ("flow/", "actix", "flows speak no HTTP: let the handler unwrap and wrap"),
     ("flow/", "sqlx", "flows speak no SQL: add a method to the ledger's trait"),
     ("webhooks/", "sqlx", "the queue is the ledger's: add a method to its trait"),

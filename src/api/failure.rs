@@ -23,6 +23,7 @@ impl From<FlowError> for Problem {
             FlowError::UsageConflict => Problem::of(ProblemCode::UsageConflict, told),
             FlowError::RequestIdHeld(_) => Problem::of(ProblemCode::RequestIdHeld, told),
             FlowError::GrantConflict(_) => Problem::of(ProblemCode::GrantConflict, told),
+            FlowError::BatchConflict(..) => Problem::of(ProblemCode::BatchConflict, told),
             FlowError::IdempotencyMismatch => Problem::of(ProblemCode::IdempotencyMismatch, told),
             FlowError::AmountTooLarge => Problem::amount_too_large(told),
             FlowError::LimitTooLarge { pointer, detail } => Problem::amount_too_large_at(pointer, detail),

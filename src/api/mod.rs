@@ -7,6 +7,7 @@ pub mod audit_log;
 pub mod auth;
 pub mod authorize;
 pub mod batch;
+pub mod billing;
 pub mod by;
 pub mod call;
 pub mod corrections;

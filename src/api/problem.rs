@@ -61,6 +61,7 @@ codes! {
     SettleConflict "settle_conflict" CONFLICT "The reservation is settled with another report; correct its entry instead.";
     UsageConflict "usage_conflict" CONFLICT "Another use is recorded under this request id.";
     RequestIdHeld "request_id_held" CONFLICT "A reservation with this request id is held; settle it instead.";
+    BatchConflict "batch_conflict" CONFLICT "The batch cannot be sent again as it stands; the detail says why.";
     GrantConflict "grant_conflict" CONFLICT "Another grant was given under this key; choose another key.";
     IdempotencyInFlight "idempotency_in_flight" CONFLICT "The first request with this key still runs; ask again shortly.";
     PlanInUse "plan_in_use" CONFLICT "Workspaces are on this plan; move them first.";

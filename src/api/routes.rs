@@ -5,8 +5,8 @@ use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
-    api_keys, audit_log, authorize, batch, corrections, events, explain, grants, json, ledger, operations, policies, portal_tokens,
-    providers, reservations, usage, webhook_deliveries, webhook_endpoints, workspace_list, workspaces,
+    api_keys, audit_log, authorize, batch, billing, corrections, events, explain, grants, json, ledger, operations, policies,
+    portal_tokens, providers, reservations, usage, webhook_deliveries, webhook_endpoints, workspace_list, workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -102,6 +102,10 @@ pub fn routes() -> Vec<Route> {
         PUT "/v1/admin/providers/{id}", unbound, SMALL, providers::put;
         POST "/v1/admin/ledger/corrections", unbound, CREATES_ONE, corrections::correct;
         POST "/v1/admin/ledger/reprice", unbound, SMALL, corrections::reprice;
+        GET "/v1/admin/billing/batches", unbound, SMALL, billing::list;
+        GET "/v1/admin/billing/batches/{id}", unbound, SMALL, billing::get;
+        POST "/v1/admin/billing/batches/{id}/resend", unbound, SMALL, billing::resend;
+        POST "/v1/admin/billing/flush", unbound, SMALL, billing::flush;
         GET "/v1/admin/audit-log", unbound, SMALL, audit_log::audit_log;
         GET "/v1/admin/workspaces", Access::scope(Scope::Admin), SMALL, workspace_list::list;
         GET "/v1/admin/workspaces/{id}", Access::scope(Scope::Admin), SMALL, workspaces::get;

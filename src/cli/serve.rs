@@ -10,6 +10,7 @@ use crate::counters::redis::RedisSettings;
 use crate::decision::address::Range;
 use crate::decision::webhook::retry::Schedule;
 use crate::decision::webhook::seal::SealKey;
+use crate::flow::billing::BillingOptions;
 use crate::flow::{Options, Service, WebhookOptions};
 use crate::webhooks::Running;
 use crate::{app, telemetry};
@@ -86,7 +87,14 @@ fn options(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Options 
     let delays = delays.map(|seconds| i64::try_from(seconds.get()).unwrap_or(i64::MAX));
     // The same key as for API keys.
     let seal = settings.secret_key.as_ref().or(secret);
+    // The bounds of the settings are far below what a signed number holds.
+    let seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
     Options {
+        billing: BillingOptions {
+            window_seconds: seconds(settings.billing_window_seconds.get()),
+            seal_after_seconds: seconds(settings.billing_seal_after_seconds.get()),
+            late_after_seconds: seconds(settings.billing_late_after_seconds.get()),
+        },
         webhooks: WebhookOptions {
             allowed: ranges.collect(),
             schedule: Schedule(delays.collect()),
@@ -140,6 +148,9 @@ pub(super) fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
         webhooks.stop().await;
         // What was decided last; the ledger takes it as long as it is open.
         crate::flow::decided::flush_all(&service).await.ok();
+        if let Some(desk) = service.billing.desk() {
+            desk.close().await;
+        }
         service.ledger.close().await;
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)

@@ -106,6 +106,10 @@ text_newtypes! {
     PlanId, "a plan id", check_name;
     /// A ceiling on a counter.
     BudgetId, "a budget id", check_name;
+    /// A figure that a billing provider is told.
+    MeterId, "a meter id", check_name;
+    /// A billing provider's price, such as `price_1ABC`.
+    PriceId, "a price id", check_name;
     /// A result that a plan bills for, such as `contract_drafted`.
     OutcomeName, "a billable outcome", check_name;
     /// One attempt at a request, named by the caller.
@@ -222,6 +226,17 @@ impl GrantId {
 
     pub const fn uuid(self) -> Uuid {
         Uuid::from_u128(self.0)
+    }
+}
+
+/// A batch of what a billing provider is told: made of what it is about, so that whoever makes it again makes the same.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(u128);
+
+impl BatchId {
+    /// Of so many bytes of a digest.
+    pub fn of_digest(digest: &[u8; 16]) -> Self {
+        Self(Uuid::new_v8(*digest).as_u128())
     }
 }
 
@@ -359,6 +374,7 @@ prefixed! {
     DecisionId, "dec_", "a decision id";
     KeyId, "key_", "an API key id";
     GrantId, "grt_", "a grant id";
+    BatchId, "bat_", "a batch id";
     AuditId, "aud_", "an id of the audit log";
     WebhookEndpointId, "whe_", "a webhook endpoint id";
     DeliveryId, "whd_", "a webhook delivery id";

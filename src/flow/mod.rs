@@ -3,7 +3,8 @@
 
 use crate::clock::Clock;
 use crate::counters::{Counters, CountersError};
-use crate::decision::id::{EntryId, GrantId, ReservationId, WorkspaceId};
+use crate::decision::billing::delivery::Impossible;
+use crate::decision::id::{BatchId, EntryId, GrantId, ReservationId, WorkspaceId};
 use crate::decision::standing::End;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
@@ -19,6 +20,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod authorize;
 pub mod batch;
+pub mod billing;
 pub mod context;
 pub mod correct;
 pub mod decided;
@@ -66,6 +68,7 @@ pub struct Service {
     pub api_keys: api_keys::ApiKeys,
     pub estimator: Estimator,
     pub decisions: DecisionLog,
+    pub billing: billing::Employed,
     pub messages: webhooks::Messages,
     pub options: Options,
     pub clock: Arc<dyn Clock>,
@@ -83,6 +86,7 @@ impl Service {
             api_keys: api_keys::ApiKeys::default(),
             estimator: Estimator::default(),
             decisions: DecisionLog::default(),
+            billing: billing::Employed::default(),
             messages: webhooks::Messages::through(None),
             options,
             clock,
@@ -125,6 +129,8 @@ pub enum FlowError {
     UsageConflict,
     #[error("another grant was given under this key: {0}; choose another key")]
     GrantConflict(GrantId),
+    #[error("batch {0} is not sent again: {1}")]
+    BatchConflict(BatchId, Impossible),
     #[error("a reservation with this request id is still held; settle it instead: {0}")]
     RequestIdHeld(ReservationId),
     #[error("this key was used for another request")]

@@ -1,5 +1,6 @@
 //! What settings say of the parts that have any: made by `cli` from the settings, by tests by hand, handed down by the composition root.
 
+use super::billing::BillingOptions;
 use crate::decision::address::Range;
 use crate::decision::webhook::retry::Schedule;
 use crate::decision::webhook::seal::SealKey;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 /// The default is what a service without configuration does.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    pub billing: BillingOptions,
     pub webhooks: WebhookOptions,
 }
 

@@ -32,6 +32,7 @@ use crate::decision::workspace::Workspace;
 use api_keys::ApiKeyLedger;
 use async_trait::async_trait;
 use audit::{AuditLedger, Audited, By};
+use billing::BillingLedger;
 use correction::CorrectionLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
@@ -42,6 +43,8 @@ use webhooks::WebhookLedger;
 
 pub mod api_keys;
 pub mod audit;
+pub mod billing;
+mod billing_sql;
 #[cfg(test)]
 mod contract;
 pub mod correction;
@@ -257,6 +260,7 @@ pub trait Lead: Send + Sync {
 pub trait Ledger:
     ApiKeyLedger
     + AuditLedger
+    + BillingLedger
     + CorrectionLedger
     + DecisionLedger
     + DirectoryLedger

@@ -41,6 +41,7 @@ pub struct Summary {
     pub plans: usize,
     pub budgets: usize,
     pub rules: usize,
+    pub meters: usize,
     pub hash: String,
 }
 
@@ -114,6 +115,7 @@ impl fmt::Display for Summary {
             format!("{} of {}", count(self.models, "model"), count(self.providers, "provider")),
             format!("{} with {}", count(self.plans, "plan"), count(self.budgets, "budget")),
             count(self.rules, "routing rule"),
+            count(self.meters, "meter"),
         ];
         write!(f, "good: {}", parts.join(", "))
     }
@@ -125,7 +127,11 @@ fn count(n: usize, word: &str) -> String {
 
 fn summary(files: &Files) -> Summary {
     let Policy {
-        plans, catalogue, routing, ..
+        plans,
+        catalogue,
+        routing,
+        billing,
+        ..
     } = &files.policy;
     let providers: BTreeSet<&str> = catalogue.models().iter().map(|model| model.provider.as_str()).collect();
     Summary {
@@ -134,6 +140,7 @@ fn summary(files: &Files) -> Summary {
         plans: plans.len(),
         budgets: plans.values().map(|plan| plan.budgets.len()).sum(),
         rules: routing.rules.len(),
+        meters: billing.meters.len(),
         hash: files.hash(),
     }
 }

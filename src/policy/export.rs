@@ -22,6 +22,10 @@ pub fn export(policy: &Policy) -> Result<Sources, serde_saphyr::SerializeError> 
         models: text(&json!({"default_price": one(ObjectId::default_price()), "models": list(Kind::Model)}))?,
         plans: text(&json!({"default_plan": one(ObjectId::default_plan()), "plans": list(Kind::Plan)}))?,
         routing: text(&routing)?,
+        billing: policy
+            .object(&ObjectId::billing())
+            .map(|object| text(&without_nulls(&object.body)))
+            .transpose()?,
     })
 }
 

@@ -1,9 +1,11 @@
-//! The three files of `policies/`: read, checked as a whole, and every problem told by file, line and column, as a compiler would.
+//! The files of `policies/`: read, checked as a whole, and every problem told by file, line and column, as a compiler would.
 //!
 //! Never writes. What the files say becomes objects for the ledger in `object`, which knows what a change of them takes away.
 
 use super::Policy;
-use super::document::{Documents, ModelDocument, ModelsFile, PlanDocument, PlansFile, RoutingDocument, RuleDocument};
+use super::document::{
+    BillingDocument, Documents, MeterDocument, ModelDocument, ModelsFile, PlanDocument, PlansFile, RoutingDocument, RuleDocument,
+};
 use super::object::{self, Kind, Object, ObjectId};
 use super::problem::{Fault, Part, Problem};
 use super::yaml::{self, FILE_BYTES_MAX, Node, Place};
@@ -18,6 +20,8 @@ use std::path::Path;
 pub const MODELS_FILE: &str = "models.yaml";
 pub const PLANS_FILE: &str = "plans.yaml";
 pub const ROUTING_FILE: &str = "routing.yaml";
+/// May be absent: then nothing is said about billing.
+pub const BILLING_FILE: &str = "billing.yaml";
 
 /// The text of a policy's files.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,6 +29,7 @@ pub struct Sources {
     pub models: String,
     pub plans: String,
     pub routing: String,
+    pub billing: Option<String>,
 }
 
 /// Something wrong, or doubtful, in a file.
@@ -55,7 +60,7 @@ impl fmt::Display for FileProblems {
 impl std::error::Error for FileProblems {}
 
 impl Sources {
-    /// Reads the files of a directory; all three must be there.
+    /// Reads the files of a directory; all but the one for billing must be there.
     pub fn read(directory: &Path) -> Result<Self, FileProblems> {
         let mut problems = Vec::new();
         let mut text = |name: &str| {
@@ -65,10 +70,12 @@ impl Sources {
                 String::new()
             })
         };
+        let has_billing = directory.join(BILLING_FILE).exists();
         let sources = Self {
             models: text(MODELS_FILE),
             plans: text(PLANS_FILE),
             routing: text(ROUTING_FILE),
+            billing: has_billing.then(|| text(BILLING_FILE)),
         };
         if problems.is_empty() {
             Ok(sources)
@@ -83,6 +90,7 @@ impl Sources {
             models: include_str!("../../policies/models.yaml").to_owned(),
             plans: include_str!("../../policies/plans.yaml").to_owned(),
             routing: include_str!("../../policies/routing.yaml").to_owned(),
+            billing: Some(include_str!("../../policies/billing.yaml").to_owned()),
         }
     }
 
@@ -90,6 +98,7 @@ impl Sources {
         match file {
             MODELS_FILE => &self.models,
             PLANS_FILE => &self.plans,
+            BILLING_FILE => self.billing.as_deref().unwrap_or_default(),
             _ => &self.routing,
         }
     }
@@ -119,12 +128,17 @@ impl Files {
         let models = Parsed::<ModelsFile, ModelDocument>::new(sources, MODELS_FILE, "models");
         let plans = Parsed::<PlansFile, PlanDocument>::new(sources, PLANS_FILE, "plans");
         let routing = Parsed::<RoutingDocument, RuleDocument>::new(sources, ROUTING_FILE, "rules");
-        let mut problems = [models.problems.as_slice(), &plans.problems, &routing.problems].concat();
+        let billing = match sources.billing {
+            Some(_) => Parsed::<BillingDocument, MeterDocument>::new(sources, BILLING_FILE, "meters"),
+            None => Parsed::empty(),
+        };
+        let mut problems = [models.problems.as_slice(), &plans.problems, &routing.problems, &billing.problems].concat();
         let (models_are_whole, plans_are_whole) = (models.problems.is_empty(), plans.problems.is_empty());
-        let (documents, places) = gather(sources, models, plans, routing);
+        let (documents, places) = gather(sources, models, plans, routing, billing);
         // All that has the right shape is checked, even beside something that has not. Only what it refers to may not be known then.
         let is_certain = |problem: &&Problem| match (&problem.fault, &problem.object) {
             (Fault::Unknown, Some(object)) if *object == ObjectId::default_plan() => plans_are_whole,
+            (Fault::Unknown, Some(object)) if *object == ObjectId::billing() => plans_are_whole && models_are_whole,
             (Fault::Unknown, _) => models_are_whole,
             _ => true,
         };
@@ -168,14 +182,18 @@ struct Parsed<Root, Item> {
 }
 
 impl<Root: DeserializeOwned + Default, Item: DeserializeOwned> Parsed<Root, Item> {
-    fn new(sources: &Sources, file: &str, list: &str) -> Self {
-        let text = sources.text(file);
-        let mut parsed = Self {
+    fn empty() -> Self {
+        Self {
             node: None,
             root: Root::default(),
             items: Vec::new(),
             problems: Vec::new(),
-        };
+        }
+    }
+
+    fn new(sources: &Sources, file: &str, list: &str) -> Self {
+        let text = sources.text(file);
+        let mut parsed = Self::empty();
         let mut tell = |place: Place, detail: String| {
             let file = file.to_owned();
             parsed.problems.push(FileProblem { file, place, detail });
@@ -213,9 +231,11 @@ fn gather(
     models: Parsed<ModelsFile, ModelDocument>,
     plans: Parsed<PlansFile, PlanDocument>,
     routing: Parsed<RoutingDocument, RuleDocument>,
+    billing: Parsed<BillingDocument, MeterDocument>,
 ) -> (Documents, Places) {
     let mut objects = HashMap::from([
         (ObjectId::routing(), (ROUTING_FILE, String::new())),
+        (ObjectId::billing(), (BILLING_FILE, String::new())),
         (ObjectId::default_plan(), (PLANS_FILE, "/default_plan".to_owned())),
         (ObjectId::default_price(), (MODELS_FILE, "/default_price".to_owned())),
     ]);
@@ -225,12 +245,18 @@ fn gather(
     for (n, plan) in &plans.items {
         objects.insert(ObjectId::plan(plan.id.as_str()), (PLANS_FILE, format!("/plans/{n}")));
     }
-    let nodes = [(MODELS_FILE, models.node), (PLANS_FILE, plans.node), (ROUTING_FILE, routing.node)];
+    let nodes = [
+        (MODELS_FILE, models.node),
+        (PLANS_FILE, plans.node),
+        (ROUTING_FILE, routing.node),
+        (BILLING_FILE, billing.node),
+    ];
     let places = Places {
         sources: sources.clone(),
         nodes: nodes.into_iter().filter_map(|(file, node)| Some((file, node?))).collect(),
         objects,
         rules: routing.items.iter().map(|(n, _)| *n).collect(),
+        meters: billing.items.iter().map(|(n, _)| *n).collect(),
     };
     let documents = Documents {
         models: models.items.into_iter().map(|(_, model)| (1, model)).collect(),
@@ -241,6 +267,10 @@ fn gather(
             rules: routing.items.into_iter().map(|(_, rule)| rule).collect(),
             ..routing.root
         },
+        billing: sources.billing.is_some().then(|| BillingDocument {
+            meters: billing.items.into_iter().map(|(_, meter)| meter).collect(),
+            ..billing.root
+        }),
     };
     (documents, places)
 }
@@ -254,6 +284,8 @@ struct Places {
     objects: HashMap<ObjectId, (&'static str, String)>,
     /// Where each rule stands in its list: rules of a wrong shape are left out before they are compiled.
     rules: Vec<usize>,
+    /// The same of meters.
+    meters: Vec<usize>,
 }
 
 impl Places {
@@ -263,11 +295,13 @@ impl Places {
         let fallback = match object.map(|object| object.kind) {
             Some(Kind::Plan) => PLANS_FILE,
             Some(Kind::Routing) => ROUTING_FILE,
+            Some(Kind::Billing) => BILLING_FILE,
             _ => MODELS_FILE,
         };
         let (file, prefix) = known.map_or((fallback, ""), |(file, prefix)| (*file, prefix.as_str()));
         let pointer = match file {
-            ROUTING_FILE => self.in_rules(&problem.pointer),
+            ROUTING_FILE => in_list(&problem.pointer, "/rules/", &self.rules),
+            BILLING_FILE => in_list(&problem.pointer, "/meters/", &self.meters),
             _ => format!("{prefix}{}", problem.pointer),
         };
         FileProblem {
@@ -279,16 +313,17 @@ impl Places {
             detail: problem.detail.clone(),
         }
     }
+}
 
-    fn in_rules(&self, pointer: &str) -> String {
-        let (number, rest) = match pointer.strip_prefix("/rules/") {
-            Some(rule) => rule.split_once('/').unwrap_or((rule, "")),
-            None => return pointer.to_owned(),
-        };
-        let original = number.parse().ok().and_then(|n: usize| self.rules.get(n));
-        let number = original.map_or(number.to_owned(), usize::to_string);
-        format!("/rules/{number}/{rest}").trim_end_matches('/').to_owned()
-    }
+/// The pointer into the file of a pointer into what was compiled of it.
+fn in_list(pointer: &str, list: &str, originals: &[usize]) -> String {
+    let (number, rest) = match pointer.strip_prefix(list) {
+        Some(item) => item.split_once('/').unwrap_or((item, "")),
+        None => return pointer.to_owned(),
+    };
+    let original = number.parse().ok().and_then(|n: usize| originals.get(n));
+    let number = original.map_or(number.to_owned(), usize::to_string);
+    format!("{list}{number}/{rest}").trim_end_matches('/').to_owned()
 }
 
 fn place(node: &Node, pointer: &str, part: Part, text: &str) -> Place {

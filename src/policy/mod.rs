@@ -1,4 +1,4 @@
-//! Policy: what operators wrote about models, plans and routing. Reads, checks, versions and compares it, and holds the snapshot that
+//! Policy: what operators wrote about models, plans, routing and billing. Reads, checks, versions and compares it, and holds the snapshot that
 //! requests use. Never decides: what follows from a policy for a request is in `decision`.
 //!
 //! The way in is the same for files and for the API: text → `yaml` or JSON → `read` (shape, each value) → `document` → `compile` (what
@@ -22,6 +22,7 @@ pub mod yaml;
 
 use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
+use crate::decision::meter::Billing;
 use crate::decision::plan::Plan;
 use crate::decision::route::Routing;
 use crate::decision::time::Timestamp;
@@ -44,6 +45,7 @@ pub struct Policy {
     pub default_plan: Option<PlanId>,
     pub catalogue: Catalogue,
     pub routing: Routing,
+    pub billing: Billing,
     objects: BTreeMap<ObjectId, Object>,
 }
 
@@ -67,6 +69,7 @@ impl Policy {
             default_plan: compiled.default_plan,
             catalogue: compiled.catalogue,
             routing: compiled.routing,
+            billing: compiled.billing,
             objects: objects.into_iter().map(|object| (object.id.clone(), object)).collect(),
         }
     }
@@ -114,6 +117,7 @@ fn documents(objects: &[Object]) -> Result<Documents, Vec<Problem>> {
                 .plans
                 .extend(read(object, &mut problems).map(|plan| (object.version, plan))),
             (Kind::Routing, _) => documents.routing = read(object, &mut problems).unwrap_or_default(),
+            (Kind::Billing, _) => documents.billing = read(object, &mut problems),
             (Kind::Settings, DEFAULT_PLAN_ID) => documents.default_plan = read(object, &mut problems),
             (Kind::Settings, DEFAULT_PRICE_ID) => documents.default_price = read(object, &mut problems),
             (Kind::Settings, _) => {}

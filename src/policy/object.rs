@@ -2,7 +2,7 @@
 //!
 //! Invariant: a body is always written from a document that was read, so equal policies have equal bodies whatever their files look like.
 
-use super::document::{Documents, ModelDocument, PlanDocument, RoutingDocument};
+use super::document::{BillingDocument, Documents, ModelDocument, PlanDocument, RoutingDocument};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -11,6 +11,8 @@ use std::fmt;
 
 /// The id of the one routing object.
 pub const ROUTING_ID: &str = "routing";
+/// The id of the one billing object.
+pub const BILLING_ID: &str = "billing";
 /// The setting that names the plan of workspaces without one.
 pub const DEFAULT_PLAN_ID: &str = "default_plan";
 /// The setting that holds the price of models that the catalogue does not know.
@@ -24,17 +26,19 @@ pub enum Kind {
     Model,
     Plan,
     Routing,
+    Billing,
     Settings,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Model, Kind::Plan, Kind::Routing, Kind::Settings];
+    pub const ALL: [Kind; 5] = [Kind::Model, Kind::Plan, Kind::Routing, Kind::Billing, Kind::Settings];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Kind::Model => "model",
             Kind::Plan => "plan",
             Kind::Routing => "routing",
+            Kind::Billing => "billing",
             Kind::Settings => "settings",
         }
     }
@@ -68,6 +72,10 @@ impl ObjectId {
         Self::new(Kind::Routing, ROUTING_ID)
     }
 
+    pub fn billing() -> Self {
+        Self::new(Kind::Billing, BILLING_ID)
+    }
+
     pub fn default_plan() -> Self {
         Self::new(Kind::Settings, DEFAULT_PLAN_ID)
     }
@@ -81,6 +89,7 @@ impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             Kind::Routing => f.write_str("routing"),
+            Kind::Billing => f.write_str("billing"),
             Kind::Settings => f.write_str(&self.id),
             kind => write!(f, "{} {}", kind.as_str(), self.id),
         }
@@ -123,6 +132,10 @@ pub fn routing_body(routing: &RoutingDocument) -> Value {
     body(routing)
 }
 
+pub fn billing_body(billing: &BillingDocument) -> Value {
+    body(billing)
+}
+
 fn body(document: &impl Serialize) -> Value {
     serde_json::to_value(document).expect("documents have text keys and finite numbers only")
 }
@@ -138,6 +151,9 @@ pub fn of_documents(documents: &Documents) -> Vec<Object> {
         add(ObjectId::plan(plan.id.as_str()), plan_body(plan));
     }
     add(ObjectId::routing(), routing_body(&documents.routing));
+    if let Some(billing) = &documents.billing {
+        add(ObjectId::billing(), billing_body(billing));
+    }
     if let Some(plan) = &documents.default_plan {
         add(ObjectId::default_plan(), body(plan));
     }
@@ -178,7 +194,7 @@ pub fn apply_files(current: &[Object], files: &[Object]) -> Vec<Change> {
     };
     let mut changes = diff(current, files);
     changes.retain(|(object, body)| match (body, object.kind) {
-        (Some(_), _) | (None, Kind::Routing | Kind::Settings) => true,
+        (Some(_), _) | (None, Kind::Routing | Kind::Billing | Kind::Settings) => true,
         (None, Kind::Plan) => named("plans", &object.id),
         (None, Kind::Model) => named("models", &object.id),
     });

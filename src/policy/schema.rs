@@ -1,16 +1,17 @@
 //! The JSON Schemas of the policy files, for editors and for people who write policies by program. They are committed beside the files.
 
 use super::cases::CasesFile;
-use super::document::{ModelsFile, PlansFile, RoutingDocument};
+use super::document::{BillingDocument, ModelsFile, PlansFile, RoutingDocument};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
 /// The name of each schema and its content.
-pub fn schemas() -> [(&'static str, Value); 3] {
+pub fn schemas() -> [(&'static str, Value); 4] {
     [
         ("models.schema.json", schema::<ModelsFile>("Weir: models.yaml")),
         ("plans.schema.json", schema::<PlansFile>("Weir: plans.yaml")),
         ("routing.schema.json", schema::<RoutingDocument>("Weir: routing.yaml")),
+        ("billing.schema.json", schema::<BillingDocument>("Weir: billing.yaml")),
     ]
 }
 

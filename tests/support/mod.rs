@@ -75,6 +75,7 @@ pub fn options() -> Options {
             seal: Some(Arc::new(SealKey::new(SECRET.as_bytes()))),
             ..WebhookOptions::default()
         },
+        ..Options::default()
     }
 }
 

@@ -133,7 +133,7 @@ async fn an_endpoint_that_is_dead_for_days_is_tried_by_the_schedule_and_then_dis
 
     // It comes back, and gets what it missed.
     receiver.on("/dead", answers(200));
-    app.change(&dead, json!({"enabled": true})).await.expect(200);
+    app.patch_endpoint(&dead, json!({"enabled": true})).await.expect(200);
     let stretch = json!({"from": "2025-11-21T00:00:00Z", "to": "2025-12-21T00:00:00Z"});
     let replayed = app.post(&path(&dead, "/replay"), stretch).await.expect(200);
     assert_eq!(replayed["deliveries"], 5, "four that happened, and that it was disabled");

@@ -39,6 +39,7 @@ use utoipa::OpenApi;
         super::corrections::reprice, super::audit_log::audit_log,
         super::api_keys::create, super::api_keys::list, super::api_keys::get, super::api_keys::delete, super::api_keys::rotate,
         super::portal_tokens::create,
+        super::billing::list, super::billing::get, super::billing::resend, super::billing::flush,
         super::webhook_endpoints::create, super::webhook_endpoints::list, super::webhook_endpoints::get, super::webhook_endpoints::patch,
         super::webhook_endpoints::delete, super::webhook_endpoints::rotate, super::webhook_endpoints::test, super::webhook_endpoints::replay,
         super::webhook_deliveries::list, super::webhook_deliveries::redeliver,

@@ -6,7 +6,7 @@ use super::{Failure, say};
 use crate::config::Settings;
 use crate::flow;
 use crate::policy;
-use crate::policy::files::{MODELS_FILE, PLANS_FILE, ROUTING_FILE, Sources};
+use crate::policy::files::{BILLING_FILE, MODELS_FILE, PLANS_FILE, ROUTING_FILE, Sources};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,14 +35,19 @@ pub(super) fn export(settings: &Settings, args: &ExportArgs) -> Result<ExitCode,
     })
 }
 
-/// Writes all three files, or none if one is there that nobody gave up.
+/// Writes all files, or none if one is there that nobody gave up.
 fn write(directory: &Path, sources: &Sources, force: bool) -> Result<(), Failure> {
     std::fs::create_dir_all(directory).map_err(|cause| format!("{} cannot be made: {cause}", directory.display()))?;
-    let files = [
+    // A file that is left from another version would say more than this one does: nothing of billing is said by empty lists.
+    let nothing = "meters: []\nplans_by_price: {}\n".to_owned();
+    let is_there = directory.join(BILLING_FILE).exists();
+    let billing = sources.billing.as_ref().or(is_there.then_some(&nothing));
+    let mut files = vec![
         (MODELS_FILE, &sources.models),
         (PLANS_FILE, &sources.plans),
         (ROUTING_FILE, &sources.routing),
     ];
+    files.extend(billing.map(|text| (BILLING_FILE, text)));
     if let Some((name, _)) = files.iter().find(|(name, _)| !force && directory.join(name).exists()) {
         let path = directory.join(name);
         return Err(format!(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 pub(super) mod admin;
 pub(super) mod api_keys;
 pub(super) mod audit;
+pub(super) mod billing;
 pub(super) mod book;
 pub(super) mod checkpoints;
 pub(super) mod decisions;
@@ -155,6 +156,25 @@ macro_rules! ledger_contract {
             api_keys::changes_of_keys_are_told_in_their_order,
             api_keys::who_follows_the_numbers_of_racing_keys_misses_none,
             api_keys::when_a_key_was_used_only_rises_and_is_no_change,
+            billing::entries_of_one_workspace_and_hour_make_one_batch,
+            billing::an_entry_is_collected_once_whoever_collects,
+            billing::a_commit_that_comes_late_is_found_by_a_later_pass,
+            billing::a_look_ahead_moves_no_pass,
+            billing::a_meter_counts_what_it_is_for,
+            billing::a_meter_begins_with_the_billing_period_in_which_it_came,
+            billing::what_comes_after_the_seal_makes_the_next_batch_of_its_window,
+            billing::fractions_and_debts_are_carried,
+            billing::usd_is_told_in_dollars,
+            billing::a_meter_that_is_defined_anew_begins_another_batch,
+            billing::of_racing_claims_one_has_a_batch,
+            billing::one_batch_of_a_workspace_and_meter_is_under_way,
+            billing::what_a_lost_sender_left_goes_to_another,
+            billing::silence_of_thirty_hours_is_nobodys_to_send,
+            billing::who_has_no_customer_keeps_nobody_waiting,
+            billing::what_is_too_old_is_named,
+            billing::a_batch_is_sent_again_and_who_wants_it_is_noted,
+            billing::batches_are_listed_newest_first_and_added_up,
+            billing::whatever_is_recorded_is_told_once_or_named,
             events::an_event_comes_back_as_it_was_written,
             events::an_event_happens_once,
             events::of_racing_writers_of_one_event_one_has_written_it,

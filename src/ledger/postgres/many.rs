@@ -13,6 +13,9 @@ pub(super) use super::sql::CHECKPOINTS_DUE;
 
 /// Rows of one statement: far below the 65,535 parameters that PostgreSQL takes.
 const INSERT_ROWS_MAX: usize = 500;
+/// Rows that another node has are left to it.
+pub(super) const SKIP_LOCKED: &str = " FOR UPDATE SKIP LOCKED";
+
 pub(super) const ENDS_BESIDE_ENTRIES: &str = ends_beside_entries!("AND entry.occurred_at = standing.entry_occurred_at ");
 
 pub(super) async fn standings(connection: &mut Connection, reservations: &[ReservationId]) -> Result<Vec<StandingRow>, Fault> {

@@ -53,6 +53,13 @@ mod api_keys;
 #[path = "../audited.rs"]
 mod audited;
 mod batch;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../batches_read.rs"]
+mod batches_read;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../batching.rs"]
+mod batching;
+mod billing;
 mod call;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
@@ -93,6 +100,9 @@ mod read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read_ends.rs"]
 mod read_ends;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../sending.rs"]
+mod sending;
 mod server;
 mod sql;
 #[cfg(test)]

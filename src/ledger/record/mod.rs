@@ -38,6 +38,7 @@ macro_rules! record {
 mod answer;
 mod api_key;
 mod audit;
+mod batch;
 mod decision;
 mod entry;
 mod event;
@@ -51,6 +52,9 @@ mod workspace;
 pub(super) use answer::{AnswerRow, hex};
 pub(super) use api_key::{ApiKeyRecord, ChangedApiKeyRow};
 pub(super) use audit::AuditRecord;
+pub(super) use batch::{
+    BATCH_COLUMNS, BatchRow, MemberRecord, UncollectedRow, batch_id, batch_state, calendar, exact, meter_id, reason_code, reason_word,
+};
 pub(super) use decision::DecisionRecord;
 pub(super) use entry::{EntryRecord, user_column};
 pub(super) use event::{EventRecord, workspace_column};

@@ -10,6 +10,9 @@ use std::collections::BTreeSet;
 
 pub(super) use super::sql::CHECKPOINTS_DUE;
 
+/// There is one writer, so nobody else has a row.
+pub(super) const SKIP_LOCKED: &str = "";
+
 pub(super) const ENDS_BESIDE_ENTRIES: &str = ends_beside_entries!("");
 
 pub(super) async fn standings(connection: &mut Connection, reservations: &[ReservationId]) -> Result<Vec<StandingRow>, Fault> {

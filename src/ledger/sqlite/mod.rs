@@ -45,6 +45,13 @@ mod api_keys;
 mod audited;
 mod batch;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../batches_read.rs"]
+mod batches_read;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../batching.rs"]
+mod batching;
+mod billing;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
 mod corrected;
 mod decisions;
@@ -81,6 +88,9 @@ mod read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read_ends.rs"]
 mod read_ends;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../sending.rs"]
+mod sending;
 mod sql;
 mod statement;
 #[cfg(test)]

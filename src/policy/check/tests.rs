@@ -9,6 +9,7 @@ fn report(models: &str, plans: &str) -> Report {
         models: models.to_owned(),
         plans: plans.to_owned(),
         routing: "rules: []\n".to_owned(),
+        billing: None,
     };
     check_sources(&sources, Timestamp::parse("2026-11-24T00:00:00Z").expect("a time"))
 }
@@ -139,7 +140,7 @@ fn a_report_reads_like_a_compilers() {
 models.yaml:2:46: warning: model m has no price in force: requests for it are refused
     2 |   - {id: m, provider: p, tier: fast, prices: []}
       |                                              ^
-good: 1 model of 1 provider, 1 plan with 1 budget, 0 routing rules; 1 warning"
+good: 1 model of 1 provider, 1 plan with 1 budget, 0 routing rules, 0 meters; 1 warning"
     );
     let bad = report(models, &PLANS.replace("hard: 5", "hard: -5")).to_string();
     assert_eq!(

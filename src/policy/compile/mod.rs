@@ -2,10 +2,12 @@
 //!
 //! A check never stops at the first problem. What is built besides is only used when there was none.
 
+mod billing;
 mod model;
 mod plan;
 mod routing;
 
+pub use billing::METERS_MAX;
 pub use routing::RULES_MAX;
 
 use super::document::Documents;
@@ -13,6 +15,7 @@ use super::object::ObjectId;
 use super::problem::{PROBLEMS_MAX, Problem};
 use crate::decision::catalogue::Catalogue;
 use crate::decision::id::PlanId;
+use crate::decision::meter::Billing;
 use crate::decision::nearest::nearest;
 use crate::decision::plan::Plan;
 use crate::decision::route::Routing;
@@ -26,6 +29,7 @@ pub struct Compiled {
     pub default_plan: Option<PlanId>,
     pub catalogue: Catalogue,
     pub routing: Routing,
+    pub billing: Billing,
 }
 
 /// Compiles all documents, or names everything that does not fit.
@@ -34,6 +38,10 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
     let catalogue = model::catalogue(documents, &mut found);
     let plans = plan::plans(documents, &catalogue, &mut found);
     let routing = routing::routing(&documents.routing, &catalogue, &mut found);
+    let billing = match &documents.billing {
+        Some(billing) => billing::billing(billing, &catalogue, &plans, &mut found),
+        None => Billing::default(),
+    };
     if let Some(plan) = &documents.default_plan
         && !plans.contains_key(plan)
     {
@@ -48,6 +56,7 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
         default_plan: documents.default_plan.clone(),
         catalogue,
         routing,
+        billing,
     })
 }
 

@@ -4,12 +4,16 @@
 //! defaults filled in, so that a document that was read back says everything. Unknown fields are refused everywhere: a misspelt limit
 //! must never mean "no limit".
 
+mod billing;
+mod factor;
 mod model;
 mod plan;
 mod routing;
 mod scalar;
 mod shape;
 
+pub use billing::{BillingDocument, MeterDocument, MeterFilterDocument};
+pub use factor::Factor;
 pub use model::{CreditsDocument, ModelDocument, PriceDocument, SourceDocument, StepDocument, Steps};
 pub use plan::{BudgetDocument, CacheDocument, FeatureDocument, OverageDocument, PlanDocument, PricingDocument, SoftAction};
 pub use plan::{CACHE_ENTRIES_MAX, CACHE_TTL_SECONDS_MAX, HOLD_SECONDS_MAX, OPEN_RESERVATIONS_MAX, THROTTLE_MS_MAX};
@@ -51,6 +55,8 @@ pub struct Documents {
     pub plans: Vec<(u32, PlanDocument)>,
     pub default_plan: Option<PlanId>,
     pub routing: RoutingDocument,
+    /// `None`: nothing was said about billing, which is no meter and no price.
+    pub billing: Option<BillingDocument>,
 }
 
 #[cfg(test)]

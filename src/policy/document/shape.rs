@@ -1,5 +1,6 @@
 //! The JSON Schemas of the single values, for editors and for the API's document. They may be laxer than reading is, never stricter.
 
+use super::factor::Factor;
 use super::scalar::{Bill, Dollars, EffectiveFrom, Fraction, Limit, Whole};
 use crate::decision::amount::LIMIT_COUNT_MAX;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -44,6 +45,22 @@ impl JsonSchema for Limit {
             "description": "An integer for tokens, requests and credits; a quoted decimal for usd.",
             "oneOf": [
                 {"type": "integer", "minimum": 0, "maximum": LIMIT_COUNT_MAX},
+                {"type": "string", "pattern": USD_PATTERN},
+            ],
+        })
+    }
+}
+
+impl JsonSchema for Factor {
+    fn schema_name() -> Cow<'static, str> {
+        "Factor".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An integer, or a quoted decimal with at most nine decimals.",
+            "oneOf": [
+                {"type": "integer", "minimum": 0, "maximum": Factor::WHOLE_MAX},
                 {"type": "string", "pattern": USD_PATTERN},
             ],
         })

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::decision::amount::{LIMIT_COUNT_MAX, Ratio, Unit};
-use crate::decision::id::{BudgetId, Feature, ModelId, OutcomeName, Provider, Tier};
+use crate::decision::id::{BudgetId, Feature, MeterId, ModelId, OutcomeName, PriceId, Provider, Tier};
+use crate::decision::meter::FACTOR_BILLIONTHS;
 use crate::decision::money::Usd;
 use crate::decision::period::PeriodKind;
 use crate::decision::plan::{AtHard, OnExpiry, OnStoreUnavailable, Scope, UnknownFeatures};
@@ -209,6 +210,20 @@ prop_compose! {
     }
 }
 
+fn factor() -> impl Strategy<Value = Factor> {
+    (0..=Factor::WHOLE_MAX * FACTOR_BILLIONTHS).prop_map(|n| Factor::of_billionths(n).expect("in bounds"))
+}
+
+prop_compose! {
+    fn meter()(
+        (id, event_name, unit) in (id(MeterId::parse), text(), select(Unit::ALL.to_vec())),
+        (feature, model, tier) in (option::of(id(Feature::parse)), option::of(id(ModelId::parse)), option::of(id(Tier::parse))),
+        (scale, markup) in (factor(), factor()),
+    ) -> MeterDocument {
+        MeterDocument { id, event_name, unit, only: MeterFilterDocument { feature, model, tier }, scale, markup }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -225,6 +240,11 @@ proptest! {
     #[test]
     fn routing_is_read_back_as_it_was_written(rules in vec(rule(), 0..3), default_model in option::of(id(ModelId::parse))) {
         survives(&RoutingDocument { rules, default_model });
+    }
+
+    #[test]
+    fn billing_is_read_back_as_it_was_written(meters in vec(meter(), 0..3), plans_by_price in btree_map(id(PriceId::parse), id(PlanId::parse), 0..3)) {
+        survives(&BillingDocument { meters, plans_by_price });
     }
 
     #[test]

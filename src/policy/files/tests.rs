@@ -29,6 +29,7 @@ fn sources(models: &str, plans: &str, routing: &str) -> Sources {
         models: models.to_owned(),
         plans: plans.to_owned(),
         routing: routing.to_owned(),
+        billing: None,
     }
 }
 
@@ -56,6 +57,10 @@ fn says_at_mark(file: &str, text: &str, expected: &str) {
     let sources = match file {
         MODELS_FILE => sources(&text, "plans: []\n", ROUTING),
         PLANS_FILE => sources(MODELS, &text, ROUTING),
+        BILLING_FILE => Sources {
+            billing: Some(text),
+            ..sources(MODELS, PLANS, ROUTING)
+        },
         _ => sources(MODELS, PLANS, &text),
     };
     says(&sources, &[&format!("{file}:{line}:{column}: {expected}")]);

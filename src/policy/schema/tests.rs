@@ -29,7 +29,8 @@ fn the_committed_schemas_are_current() {
 #[test]
 fn the_sample_files_are_good_by_their_schemas() {
     let sources = Sources::samples();
-    for ((name, schema), text) in schemas().iter().zip([&sources.models, &sources.plans, &sources.routing]) {
+    let billing = sources.billing.as_ref().expect("a sample");
+    for ((name, schema), text) in schemas().iter().zip([&sources.models, &sources.plans, &sources.routing, billing]) {
         let value = yaml::parse(text).expect(name).to_value();
         assert_eq!(wrong(&value, schema, schema, ""), None, "{name}");
     }
@@ -37,7 +38,7 @@ fn the_sample_files_are_good_by_their_schemas() {
 
 #[test]
 fn the_schemas_refuse_what_reading_refuses() {
-    let [(_, models), (_, plans), (_, routing)] = schemas();
+    let [(_, models), (_, plans), (_, routing), (_, billing)] = schemas();
     for (schema, text, place) in [
         (
             &models,
@@ -60,6 +61,11 @@ fn the_schemas_refuse_what_reading_refuses() {
             &routing,
             r#"{"rules": [{"name": "r", "when": "true", "mode": "bulk"}]}"#,
             "/rules/0/mode",
+        ),
+        (
+            &billing,
+            r#"{"meters": [{"id": "m", "event_name": "e", "unit": "tokens", "scale": 0.001}]}"#,
+            "/meters/0/scale",
         ),
     ] {
         let value: Value = serde_json::from_str(text).expect(text);

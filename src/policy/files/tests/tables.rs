@@ -1,6 +1,7 @@
 //! One mistake in each row; § stands where it must be told.
 
 use super::*;
+use crate::decision::id::ModelId;
 
 #[test]
 fn what_is_no_yaml_is_told_with_its_place() {
@@ -409,4 +410,81 @@ fn what_a_rule_cannot_be_is_told_with_its_place() {
     ] {
         says_at_mark(ROUTING_FILE, text, expected);
     }
+}
+
+#[test]
+fn what_is_wrong_with_billing_is_told_where_it_stands() {
+    for (text, expected) in [
+        (
+            "{id: m, event_name: e, §units: tokens}",
+            "unknown field `units`; did you mean `unit`?",
+        ),
+        (
+            "{id: m, event_name: e, unit: §euro}",
+            "\"euro\" is none of `tokens`, `usd`, `requests`, `credits`",
+        ),
+        (
+            "{id: m, event_name: §\"a b\", unit: tokens}",
+            "the name of an event has 1 to 100 characters without blanks",
+        ),
+        (
+            "{id: m, event_name: e, unit: tokens, scale: §0.001}",
+            "a factor is an integer or a decimal in quotes: \"0.001\"",
+        ),
+        ("{id: m, event_name: e, unit: tokens, scale: §0}", "a scale is above zero"),
+        (
+            "{id: m, event_name: e, unit: tokens, markup: §-1}",
+            "a factor must be from 0 to 1000000000",
+        ),
+        (
+            "{id: m, event_name: e, unit: tokens, markup: §\"-0.5\"}",
+            "a factor must be from 0 to 1000000000",
+        ),
+        (
+            "{id: m, event_name: e, unit: usd, scale: \"1.000000001\", markup: §\"1.000000001\"}",
+            "markup and scale together have more digits than can be carried exactly",
+        ),
+        (
+            "{id: m, event_name: e, unit: tokens, where: {model: §smal}}",
+            "there is no model smal; did you mean small?",
+        ),
+        (
+            "{id: m, event_name: e, unit: tokens, where: {tier: §fats}}",
+            "no model is of tier fats; did you mean fast?",
+        ),
+        (
+            "{id: m, event_name: e, unit: tokens, where: {§user: u}}",
+            "unknown field `user`; known here: `feature`, `model`, `tier`",
+        ),
+        (
+            "{id: m, event_name: e, unit: tokens}\n  - {id: §m, event_name: f, unit: usd}",
+            "there is more than one meter m",
+        ),
+        (
+            "{id: m, event_name: e, unit: tokens}\n  - {id: n, event_name: §e, unit: usd}",
+            "another meter is called \"e\" already: the provider's total could not be told apart",
+        ),
+    ] {
+        says_at_mark(BILLING_FILE, &format!("meters:\n  - {text}\n"), expected);
+    }
+    for (text, expected) in [
+        ("plans_by_price:\n  price_1: §proo\n", "there is no plan proo; did you mean pro?"),
+        ("plans_by_price: §[pro]\n", "expected a map, found a list"),
+        ("§prices: {}\n", "unknown field `prices`; known here: `meters`, `plans_by_price`"),
+    ] {
+        says_at_mark(BILLING_FILE, text, expected);
+    }
+}
+
+#[test]
+fn an_alias_in_a_meter_is_the_model_that_it_names() {
+    let billing = "meters: [{id: m, event_name: e, unit: tokens, where: {model: large}}]\nplans_by_price: {price_1: pro}\n";
+    let mut sources = sources(MODELS, PLANS, ROUTING);
+    let hash = Files::load(&sources).expect("good files").hash();
+    sources.billing = Some(billing.to_owned());
+    let files = Files::load(&sources).expect("good files");
+    let meter = &files.policy.billing.meters[0];
+    assert_eq!(meter.only.model.as_ref().map(ModelId::as_str), Some("big"));
+    assert_eq!(files.policy.billing.plans_by_price.len(), 1);
+    assert_ne!(files.hash(), hash, "a file of billing says more than none");
 }

@@ -1,0 +1,70 @@
+//! Billing: tells a provider what was recorded, in batches. The ledger has the batches and says who sends which one; here they are sent,
+//! and what the provider answers is brought back. Never decides what a batch is worth or when it is told again: that is
+//! [`crate::decision::billing`]. Only the composition root and commands know this folder.
+//!
+//! A provider is one [`Provider`]: it says what it promises ([`Terms`]), and does one call at a time. It is never called inside of a
+//! transaction.
+
+pub mod desk;
+mod gate;
+pub mod none;
+
+pub use crate::decision::billing::Terms;
+pub use crate::decision::billing::delivery::Answer;
+use crate::decision::id::{MeterId, WorkspaceId};
+use crate::decision::period::Period;
+use crate::decision::time::Timestamp;
+use async_trait::async_trait;
+
+/// What one call tells. A second call about the same batch has the same identifier; its time may be another one, when the books of the
+/// period were closed in between.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outgoing {
+    /// Of at most 100 characters; the provider recognises it.
+    pub identifier: String,
+    pub workspace: WorkspaceId,
+    /// The workspace's customer at the provider; there is one where the provider needs it.
+    pub customer: Option<String>,
+    pub meter: MeterId,
+    pub event_name: String,
+    /// Whole; negative only where the provider takes that.
+    pub value: i64,
+    /// When it was used, or now where the books of then are closed.
+    pub at: Timestamp,
+    pub window: Period,
+    /// How many entries it is made of.
+    pub members: i64,
+}
+
+/// Which of the provider's own totals to read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SummaryQuery {
+    pub workspace: WorkspaceId,
+    pub customer: Option<String>,
+    pub event_name: String,
+    pub from: Timestamp,
+    pub to: Timestamp,
+}
+
+/// The provider could not tell; it may later.
+#[derive(Debug, thiserror::Error)]
+#[error("the provider does not tell: {0}")]
+pub struct Untold(pub String);
+
+/// Whoever is told what to bill.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// As `WEIR_BILLING_PROVIDER` has it.
+    fn name(&self) -> &'static str;
+
+    fn terms(&self) -> Terms;
+
+    /// One call about one batch. Never tries again by itself, and gives up by itself in well under a minute: then nothing is known.
+    async fn send(&self, batch: &Outgoing) -> Answer;
+
+    /// Takes back what was told under an identifier; that it was taken back before is a [`Answer::Duplicate`].
+    async fn cancel(&self, identifier: &str, event_name: &str) -> Answer;
+
+    /// What the provider has for one customer, meter and stretch of time; `None`: it keeps no totals.
+    async fn summary(&self, query: &SummaryQuery) -> Result<Option<i64>, Untold>;
+}

@@ -1,0 +1,235 @@
+//! Reads of batches: lists, sums, and what they add up to once more.
+//!
+//! Written once and compiled into each store (`#[path]`), like `read.rs`.
+
+use super::Connection;
+use super::fault::Fault;
+use crate::decision::billing::exact::Exact;
+use crate::decision::billing::{Batch, Sealed};
+use crate::decision::id::{Feature, MeterId, ModelId, Tier, WorkspaceId};
+use crate::decision::time::Timestamp;
+use crate::ledger::PAGE_ENTRIES_MAX;
+use crate::ledger::billing::{
+    AccountSum, AccountSums, BatchDifference, BatchFault, BatchQuery, BatchesVerified, Metered, MeteredQuery, StateCount, SumsQuery,
+};
+use crate::ledger::billing_sql as sql;
+use crate::ledger::record::{self, BatchRow};
+use sqlx::AssertSqlSafe;
+use std::collections::HashMap;
+
+type Account = (WorkspaceId, MeterId, Exact);
+
+pub(super) async fn list(connection: &mut Connection, query: &BatchQuery) -> Result<Vec<Batch>, Fault> {
+    let after = query.after.as_ref();
+    // No id sorts above this one.
+    let (at, id) = after.map_or((i64::MAX, "~".to_owned()), |(at, id)| (at.micros(), id.to_string()));
+    let mut bound = sqlx::query_as::<_, BatchRow>(AssertSqlSafe(sql::list(query)))
+        .bind(at)
+        .bind(id)
+        .bind(i64::try_from(query.limit.min(PAGE_ENTRIES_MAX + 1)).unwrap_or(i64::MAX));
+    for named in [
+        query.workspace.as_ref().map(WorkspaceId::as_str),
+        query.meter.as_ref().map(MeterId::as_str),
+    ] {
+        bound = match named {
+            Some(value) => bound.bind(value.to_owned()),
+            None => bound,
+        };
+    }
+    let rows = bound.fetch_all(connection).await?;
+    rows.into_iter().map(|row| Ok(Batch::try_from(row)?)).collect()
+}
+
+pub(super) async fn states(connection: &mut Connection) -> Result<Vec<StateCount>, Fault> {
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(sql::STATES).fetch_all(connection).await?;
+    let count = |(state, batches, oldest): (String, i64, i64)| {
+        Ok(StateCount {
+            state: record::batch_state(&state)?,
+            batches,
+            oldest: Timestamp::from_micros(oldest),
+        })
+    };
+    rows.into_iter().map(count).collect()
+}
+
+/// The next workspaces and meters, and where the page after them begins.
+async fn accounts(
+    connection: &mut Connection,
+    after: Option<&(WorkspaceId, MeterId)>,
+    limit: usize,
+    workspace: Option<&WorkspaceId>,
+) -> Result<(Vec<Account>, Option<(WorkspaceId, MeterId)>), Fault> {
+    let (after_workspace, after_meter) = after.map_or(("", ""), |(workspace, meter)| (workspace.as_str(), meter.as_str()));
+    let rows: Vec<(String, String, String)> = sqlx::query_as(sql::ACCOUNTS)
+        .bind(after_workspace)
+        .bind(after_meter)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(workspace.map_or("", WorkspaceId::as_str))
+        .fetch_all(connection)
+        .await?;
+    let is_full = rows.len() >= limit;
+    let read = |(workspace, meter, carry): (String, String, String)| {
+        Ok((
+            record::workspace_id(&workspace)?,
+            record::meter_id(&meter)?,
+            record::exact("carry", &carry)?,
+        ))
+    };
+    let accounts = rows.into_iter().map(read).collect::<Result<Vec<Account>, Fault>>()?;
+    let last = accounts.last().map(|(workspace, meter, _)| (workspace.clone(), meter.clone()));
+    Ok((accounts, last.filter(|_| is_full)))
+}
+
+type SumRow = (String, String, String, Option<String>, i64, i64);
+
+/// Two statements: what is sealed in between is in the second one, with the carry of the first. Whoever compares looks again.
+pub(super) async fn sums(connection: &mut Connection, query: &SumsQuery) -> Result<AccountSums, Fault> {
+    let (carried, next) = accounts(connection, query.after.as_ref(), query.limit, query.workspace.as_ref()).await?;
+    let Some((last_workspace, last_meter, _)) = carried.last().cloned() else {
+        return Ok(AccountSums::default());
+    };
+    let (workspace, meter) = query
+        .after
+        .as_ref()
+        .map_or(("", ""), |(workspace, meter)| (workspace.as_str(), meter.as_str()));
+    let rows: Vec<SumRow> = sqlx::query_as(sql::SUMS)
+        .bind(workspace)
+        .bind(meter)
+        .bind(last_workspace.as_str())
+        .bind(last_meter.as_str())
+        .bind(query.from.micros())
+        .bind(query.to.micros())
+        .bind(query.workspace.as_ref().map_or("", WorkspaceId::as_str))
+        .fetch_all(connection)
+        .await?;
+    let read = |(workspace, meter, state, reason, batches, value): SumRow| {
+        Ok(AccountSum {
+            workspace: record::workspace_id(&workspace)?,
+            meter: record::meter_id(&meter)?,
+            state: record::batch_state(&state)?,
+            reason: reason.as_deref().map(record::reason_code).transpose()?,
+            batches,
+            value,
+        })
+    };
+    let sums = rows.into_iter().map(read).collect::<Result<_, Fault>>()?;
+    Ok(AccountSums { sums, carried, next })
+}
+
+pub(super) async fn metered(connection: &mut Connection, query: &MeteredQuery) -> Result<Vec<Metered>, Fault> {
+    let only = &query.meter.only;
+    let mut bound = sqlx::query_as::<_, (String, i64, i64)>(AssertSqlSafe(sql::metered(query)))
+        .bind(query.meter.id.as_str().to_owned())
+        .bind(query.from.micros())
+        .bind(query.to.micros());
+    for named in [
+        query.workspace.as_ref().map(WorkspaceId::as_str),
+        only.feature.as_ref().map(Feature::as_str),
+        only.model.as_ref().map(ModelId::as_str),
+        only.tier.as_ref().map(Tier::as_str),
+    ] {
+        bound = match named {
+            Some(value) => bound.bind(value.to_owned()),
+            None => bound,
+        };
+    }
+    let read = |(workspace, counted, uncollected): (String, i64, i64)| {
+        Ok(Metered {
+            workspace: record::workspace_id(&workspace)?,
+            counted,
+            uncollected,
+        })
+    };
+    bound.fetch_all(connection).await?.into_iter().map(read).collect()
+}
+
+/// Adds up the batches of a page of workspaces and meters again.
+pub(super) async fn verified(
+    connection: &mut Connection,
+    after: Option<&(WorkspaceId, MeterId)>,
+    limit: usize,
+) -> Result<BatchesVerified, Fault> {
+    let (accounts, next) = accounts(connection, after, limit, None).await?;
+    let mut verified = BatchesVerified {
+        next,
+        ..BatchesVerified::default()
+    };
+    for (workspace, meter, carry) in accounts {
+        let (batches, faults) = faults(connection, &workspace, &meter, carry).await?;
+        verified.batches += batches;
+        verified.differences.extend(faults.into_iter().map(|what| BatchDifference {
+            workspace: workspace.clone(),
+            meter: meter.clone(),
+            what,
+        }));
+    }
+    Ok(verified)
+}
+
+async fn faults(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    meter: &MeterId,
+    carry: Exact,
+) -> Result<(u64, Vec<BatchFault>), Fault> {
+    let members: Vec<(i64, i64, i64, i64)> = sqlx::query_as(sql::MEMBERS)
+        .bind(workspace.as_str())
+        .bind(meter.as_str())
+        .fetch_all(&mut *connection)
+        .await?;
+    let members: HashMap<i64, (i64, i64, i64)> = members
+        .into_iter()
+        .map(|(batch, count, counted, entries)| (batch, (count, counted, entries)))
+        .collect();
+    let rows: Vec<BatchRow> = sqlx::query_as(AssertSqlSafe(sql::of_account()))
+        .bind(workspace.as_str())
+        .bind(meter.as_str())
+        .fetch_all(&mut *connection)
+        .await?;
+    let (mut found, mut carried, batches) = (Vec::new(), Exact::ZERO, rows.len() as u64);
+    for row in rows {
+        let number = row.batch_number;
+        let batch = Batch::try_from(row)?;
+        // What is open may have grown between the two statements.
+        if let Some(sealed) = &batch.sealed {
+            found.extend(own_faults(&batch, members.get(&number).copied().unwrap_or_default()));
+            found.extend(value_fault(&batch, sealed, carried));
+            carried = sealed.carry;
+        }
+    }
+    if carry != carried {
+        found.push(BatchFault::Carry { row: carry, last: carried });
+    }
+    Ok((batches, found))
+}
+
+fn own_faults(batch: &Batch, (members, members_counted, entries): (i64, i64, i64)) -> Vec<BatchFault> {
+    let mut found = Vec::new();
+    if (batch.members, batch.counted) != (members, members_counted) {
+        found.push(BatchFault::Members {
+            batch: batch.id,
+            row: batch.members,
+            counted: batch.counted,
+            members,
+            members_counted,
+        });
+    }
+    if members_counted != entries {
+        found.push(BatchFault::Entries {
+            batch: batch.id,
+            members: members_counted,
+            entries,
+        });
+    }
+    found
+}
+
+fn value_fault(batch: &Batch, sealed: &Sealed, carried: Exact) -> Option<BatchFault> {
+    let expected = Exact::of(batch.factor, batch.counted).plus(carried);
+    (expected.minus(sealed.value) != sealed.carry).then_some(BatchFault::Value {
+        batch: batch.id,
+        value: sealed.value,
+        carry: sealed.carry,
+        expected,
+    })
+}

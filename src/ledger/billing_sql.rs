@@ -1,0 +1,200 @@
+//! The SQL of billing, in the subset that SQLite and Postgres share. State and reason words stand in it as they are, so that the engines
+//! see which of the partial indexes they may use.
+
+use super::billing::{BatchQuery, MeteredQuery};
+use super::record::BATCH_COLUMNS;
+use crate::decision::amount::Unit;
+
+// Collecting.
+
+pub(super) const BEGIN_METER: &str = "INSERT INTO billing_meter (meter_id, since, rounds) VALUES ($1, $2, 0) \
+     ON CONFLICT (meter_id) DO NOTHING";
+
+/// Takes the lock of a meter's collectors.
+pub(super) const LOCK_METER: &str = "UPDATE billing_meter SET rounds = rounds + 1 WHERE meter_id = $1 RETURNING meter_number, since";
+
+pub(super) const PASS: &str = "SELECT recorded_at, entry_id FROM billing_pass WHERE meter_number = $1 AND pass = $2";
+
+pub(super) const MOVE_PASS: &str = "INSERT INTO billing_pass (meter_number, pass, recorded_at, entry_id) VALUES ($1, $2, $3, $4) \
+     ON CONFLICT (meter_number, pass) DO UPDATE SET recorded_at = excluded.recorded_at, entry_id = excluded.entry_id";
+
+/// Entries after the place (`$1`, `$2`) in the order of recording, until `$3`, each with whether it is a member of meter `$4` and with the
+/// calendar of its workspace; `$5` limit.
+pub(super) fn uncollected(unit: Unit) -> String {
+    let counted = column(unit);
+    format!(
+        "SELECT page.recorded_at, page.entry_id, page.workspace_id, page.feature, page.model, page.tier, page.occurred_at, page.counted, \
+         CAST(CASE WHEN EXISTS (SELECT 1 FROM billing_member AS member WHERE member.meter_number = $4 AND member.entry_id = page.entry_id) \
+         THEN 1 ELSE 0 END AS BIGINT) AS is_member, workspace.calendar FROM (SELECT recorded_at, entry_id, workspace_id, feature, model, \
+         tier, occurred_at, {counted} AS counted FROM entry WHERE (recorded_at, entry_id) > ($1, $2) AND recorded_at <= $3 \
+         ORDER BY recorded_at, entry_id LIMIT $5) AS page JOIN workspace ON workspace.workspace_id = page.workspace_id \
+         ORDER BY page.recorded_at, page.entry_id"
+    )
+}
+
+/// The column of what an entry counts in a unit.
+pub(super) const fn column(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Tokens => "counted_tokens",
+        Unit::Usd => "counted_usd",
+        Unit::Requests => "counted_requests",
+        Unit::Credits => "counted_credits",
+    }
+}
+
+pub(super) const BEGIN_ACCOUNT: &str = "INSERT INTO billing_account (workspace_id, meter_id, carry, seals, due_at, lease_until, lease) \
+     VALUES ($1, $2, '0', 0, NULL, 0, 0) ON CONFLICT (workspace_id, meter_id) DO NOTHING";
+
+/// Adds `$9` members that count `$10`, the last used at `$11`, to the open batch of workspace `$1`, meter `$2` and window `$3` to `$4` that
+/// is defined by `$5` to `$8`. What comes near the edge of 64 bits takes no more.
+pub(super) const ADD_TO_OPEN: &str = "UPDATE billing_batch SET members = members + $9, counted = counted + $10, \
+     last_used_at = CASE WHEN last_used_at < $11 THEN $11 ELSE last_used_at END \
+     WHERE workspace_id = $1 AND meter_id = $2 AND window_start = $3 AND window_end = $4 AND state = 'open' AND event_name = $5 \
+     AND unit = $6 AND factor_numerator = $7 AND factor_denominator = $8 AND counted > -4000000000000000000 \
+     AND counted < 4000000000000000000 RETURNING batch_number";
+
+pub(super) const NEXT_SEQUENCE: &str = "SELECT CAST(COALESCE(MAX(sequence), 0) + 1 AS BIGINT) FROM billing_batch \
+     WHERE workspace_id = $1 AND meter_id = $2 AND window_start = $3 AND window_end = $4";
+
+pub(super) const OPEN_BATCH: &str = "INSERT INTO billing_batch (batch_id, workspace_id, meter_id, window_start, window_end, sequence, \
+     event_name, unit, factor_numerator, factor_denominator, members, counted, last_used_at, opened_at, seals_at, state, generation, tries) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'open', 1, 0) RETURNING batch_number";
+
+// Sealing.
+
+/// Open batches that were to be sealed by `$1`; `$2` limit. `$locked` is how a store passes over rows that others have.
+pub(super) fn to_seal(locked: &str) -> String {
+    format!(
+        "SELECT {BATCH_COLUMNS} FROM billing_batch WHERE state = 'open' AND seals_at <= $1 ORDER BY seals_at, batch_number LIMIT $2{locked}"
+    )
+}
+
+/// Takes the lock of a workspace and meter, and counts a batch.
+pub(super) const COUNT_SEAL: &str = "UPDATE billing_account SET seals = seals + 1 WHERE workspace_id = $1 AND meter_id = $2 \
+     RETURNING carry, seals";
+
+pub(super) const CARRY: &str = "UPDATE billing_account SET carry = $3 WHERE workspace_id = $1 AND meter_id = $2";
+
+pub(super) const SEAL: &str = "UPDATE billing_batch SET sealed_at = $2, seal_number = $3, value = $4, carry = $5 WHERE batch_id = $1";
+
+// Sending.
+
+/// Who has something to send by `$1`; `$2` limit.
+pub(super) fn accounts_due(locked: &str) -> String {
+    format!(
+        "SELECT workspace_id, meter_id FROM billing_account WHERE due_at <= $1 AND lease_until <= $1 \
+         ORDER BY due_at, workspace_id, meter_id LIMIT $2{locked}"
+    )
+}
+
+/// Takes the lock of a workspace and meter.
+pub(super) const LOCK_ACCOUNT: &str = "UPDATE billing_account SET lease = lease WHERE workspace_id = $1 AND meter_id = $2 RETURNING lease";
+
+pub(super) fn under_way() -> String {
+    format!("SELECT {BATCH_COLUMNS} FROM billing_batch WHERE workspace_id = $1 AND meter_id = $2 AND state = 'sending'")
+}
+
+/// The batch of workspace `$1` and meter `$2` that is to be sent first of those due by `$3`.
+pub(super) fn due() -> String {
+    format!(
+        "SELECT {BATCH_COLUMNS} FROM billing_batch WHERE workspace_id = $1 AND meter_id = $2 AND next_try_at <= $3 \
+         ORDER BY next_try_at, batch_number LIMIT 1"
+    )
+}
+
+pub(super) const CALENDAR_AND_CUSTOMER: &str = "SELECT calendar, stripe_customer_id FROM workspace WHERE workspace_id = $1";
+
+pub(super) const TAKE_LEASE: &str =
+    "UPDATE billing_account SET lease = lease + 1, lease_until = $3 WHERE workspace_id = $1 AND meter_id = $2 RETURNING lease";
+
+pub(super) const END_LEASE: &str = "UPDATE billing_account SET lease_until = 0 WHERE workspace_id = $1 AND meter_id = $2 AND lease = $3";
+
+/// When something is due again: when the lease ends, or with the first try of what waits.
+pub(super) const REFRESH_DUE: &str = "UPDATE billing_account SET due_at = CASE WHEN lease_until > 0 THEN lease_until ELSE \
+     (SELECT MIN(next_try_at) FROM billing_batch WHERE billing_batch.workspace_id = $1 AND billing_batch.meter_id = $2 \
+     AND next_try_at >= -9223372036854775807) END WHERE workspace_id = $1 AND meter_id = $2";
+
+pub(super) const DELIVER: &str = "UPDATE billing_batch SET state = $2, generation = $3, customer = $4, told_at = $5, tries = $6, \
+     claimed_at = $7, unsure_since = $8, next_try_at = $9, reason_code = $10, reason = $11, acknowledged_at = $12 WHERE batch_id = $1";
+
+/// Batches that wait for a customer, where there is one by now or none is needed (`$1` = 1); `$2` limit.
+pub(super) const RESUMABLE: &str = "SELECT batch.batch_id FROM billing_batch AS batch JOIN workspace \
+     ON workspace.workspace_id = batch.workspace_id WHERE batch.state = 'unbillable' AND batch.state <> 'acknowledged' \
+     AND batch.reason_code = 'no_customer' AND ($1 = 1 OR workspace.stripe_customer_id IS NOT NULL) ORDER BY batch.opened_at LIMIT $2";
+
+// Reading.
+
+pub(super) fn batch() -> String {
+    format!("SELECT {BATCH_COLUMNS} FROM billing_batch WHERE batch_id = $1")
+}
+
+/// Batches newest first, before the place (`$1`, `$2`); `$3` limit, then the workspace and the meter, as far as they are named.
+pub(super) fn list(query: &BatchQuery) -> String {
+    let state = match query.state {
+        None => "AND state <> 'open' ".to_owned(),
+        Some(state) if state.as_str() == "acknowledged" => "AND state = 'acknowledged' ".to_owned(),
+        Some(state) => format!("AND state = '{}' AND state <> 'acknowledged' ", state.as_str()),
+    };
+    let named = [("workspace_id", query.workspace.is_some()), ("meter_id", query.meter.is_some())];
+    let named = named.iter().filter(|(_, is_named)| *is_named).zip(4..);
+    let filters: String = named.map(|((column, _), place)| format!("AND {column} = ${place} ")).collect();
+    format!(
+        "SELECT {BATCH_COLUMNS} FROM billing_batch WHERE (opened_at, batch_id) < ($1, $2) {state}{filters}\
+         ORDER BY opened_at DESC, batch_id DESC LIMIT $3"
+    )
+}
+
+pub(super) const STATES: &str = "SELECT state, CAST(COUNT(*) AS BIGINT), MIN(opened_at) FROM billing_batch \
+     WHERE state <> 'acknowledged' GROUP BY state ORDER BY state";
+
+/// Workspaces and meters after the place (`$1`, `$2`); `$3` limit. Where `$4` is not empty, of that workspace alone.
+pub(super) const ACCOUNTS: &str = "SELECT workspace_id, meter_id, carry FROM billing_account WHERE (workspace_id, meter_id) > ($1, $2) \
+     AND ($4 = '' OR workspace_id = $4) ORDER BY workspace_id, meter_id LIMIT $3";
+
+/// What batches add up to of the workspaces and meters after (`$1`, `$2`) up to (`$3`, `$4`), told from `$5` to before `$6`.
+pub(super) const SUMS: &str = "SELECT workspace_id, meter_id, state, reason_code, CAST(COUNT(*) AS BIGINT), \
+     CAST(COALESCE(SUM(value), 0) AS BIGINT) FROM billing_batch WHERE (workspace_id, meter_id) > ($1, $2) \
+     AND (workspace_id, meter_id) <= ($3, $4) AND state <> 'open' AND COALESCE(told_at, last_used_at) >= $5 \
+     AND COALESCE(told_at, last_used_at) < $6 AND ($7 = '' OR workspace_id = $7) \
+     GROUP BY workspace_id, meter_id, state, reason_code ORDER BY workspace_id, meter_id, state, reason_code";
+
+/// What the entries add up to that meter `$1` counts, used from `$2` to before `$3`: those that are its members, and those that were recorded
+/// since it is there and are not yet. Then the workspace and what the meter counts only, as far as they are named.
+pub(super) fn metered(query: &MeteredQuery) -> String {
+    let counted = column(query.meter.unit);
+    let only = &query.meter.only;
+    let named = [
+        ("workspace_id", query.workspace.is_some()),
+        ("feature", only.feature.is_some()),
+        ("model", only.model.is_some()),
+        ("tier", only.tier.is_some()),
+    ];
+    let named = named.iter().filter(|(_, is_named)| *is_named).zip(4..);
+    let filters: String = named
+        .map(|((column, _), place)| format!("AND entry.{column} = ${place} "))
+        .collect();
+    format!(
+        "SELECT entry.workspace_id, CAST(SUM(entry.{counted}) AS BIGINT), \
+         CAST(SUM(CASE WHEN member.entry_id IS NULL THEN entry.{counted} ELSE 0 END) AS BIGINT) FROM entry \
+         JOIN billing_meter AS meter ON meter.meter_id = $1 LEFT JOIN billing_member AS member \
+         ON member.meter_number = meter.meter_number AND member.entry_id = entry.entry_id \
+         WHERE entry.occurred_at >= $2 AND entry.occurred_at < $3 AND (member.entry_id IS NOT NULL OR entry.recorded_at >= meter.since) \
+         {filters}GROUP BY entry.workspace_id ORDER BY entry.workspace_id"
+    )
+}
+
+/// All batches of workspace `$1` and meter `$2` in the order of their seals, open ones last.
+pub(super) fn of_account() -> String {
+    format!(
+        "SELECT {BATCH_COLUMNS} FROM billing_batch WHERE workspace_id = $1 AND meter_id = $2 \
+         ORDER BY CASE WHEN seal_number IS NULL THEN 1 ELSE 0 END, seal_number, batch_number"
+    )
+}
+
+/// How many members each batch of workspace `$1` and meter `$2` has, what they count, and what their entries do.
+pub(super) const MEMBERS: &str = "SELECT batch.batch_number, CAST(COUNT(member.entry_id) AS BIGINT), \
+     CAST(COALESCE(SUM(member.counted), 0) AS BIGINT), CAST(COALESCE(SUM(CASE batch.unit WHEN 'tokens' THEN entry.counted_tokens \
+     WHEN 'usd' THEN entry.counted_usd WHEN 'requests' THEN entry.counted_requests ELSE entry.counted_credits END), 0) AS BIGINT) \
+     FROM billing_batch AS batch LEFT JOIN billing_member AS member ON member.batch_number = batch.batch_number \
+     LEFT JOIN entry ON entry.entry_id = member.entry_id AND entry.workspace_id = batch.workspace_id \
+     WHERE batch.workspace_id = $1 AND batch.meter_id = $2 GROUP BY batch.batch_number";

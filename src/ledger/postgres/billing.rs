@@ -1,0 +1,79 @@
+//! Batches for a billing provider, as the trait asks for them: each write is one transaction.
+
+use super::batching::Beginning;
+use super::fault::Fault;
+use super::sending::Resuming;
+use super::{PostgresLedger, batches_read, sending};
+use crate::decision::billing::{Batch, Terms};
+use crate::decision::id::{BatchId, MeterId, WorkspaceId};
+use crate::decision::time::Timestamp;
+use crate::ledger::LedgerError;
+use crate::ledger::billing::{
+    AccountSums, Answered, BatchChange, BatchQuery, BatchesVerified, BillingLedger, Changed, Claiming, Claims, Collected, Collecting,
+    Metered, MeteredQuery, Sealing, StateCount, SumsQuery,
+};
+use async_trait::async_trait;
+
+#[async_trait]
+impl BillingLedger for PostgresLedger {
+    async fn begin_meters(&self, meters: &[MeterId], since: Timestamp) -> Result<(), LedgerError> {
+        let meters = meters.to_vec();
+        self.describe("note its meters", Beginning { meters, since }).await
+    }
+
+    async fn collect(&self, collecting: Collecting) -> Result<Collected, LedgerError> {
+        self.describe("collect what is to be billed", collecting).await
+    }
+
+    async fn seal(&self, sealing: Sealing) -> Result<usize, LedgerError> {
+        self.describe("seal batches", sealing).await
+    }
+
+    async fn claim(&self, claiming: Claiming) -> Result<Claims, LedgerError> {
+        self.describe("claim batches", claiming).await
+    }
+
+    async fn answered(&self, answered: Answered) -> Result<Option<Batch>, LedgerError> {
+        self.describe("write what became of a batch", answered).await
+    }
+
+    async fn change_batch(&self, change: BatchChange) -> Result<Changed, LedgerError> {
+        self.describe("change a batch", change).await
+    }
+
+    async fn resume_batches(&self, terms: Terms, limit: usize, now: Timestamp) -> Result<usize, LedgerError> {
+        self.describe("resume batches", Resuming { terms, limit, now }).await
+    }
+
+    async fn batches(&self, query: &BatchQuery) -> Result<Vec<Batch>, LedgerError> {
+        read!(self, "list batches", batches_read::list(query))
+    }
+
+    async fn batch(&self, id: BatchId) -> Result<Option<Batch>, LedgerError> {
+        read!(self, "read a batch", sending::batch(id))
+    }
+
+    async fn batch_states(&self) -> Result<Vec<StateCount>, LedgerError> {
+        read!(self, "count batches", batches_read::states())
+    }
+
+    async fn batch_sums(&self, query: &SumsQuery) -> Result<AccountSums, LedgerError> {
+        read!(self, "add up batches", batches_read::sums(query))
+    }
+
+    async fn metered(&self, query: &MeteredQuery) -> Result<Vec<Metered>, LedgerError> {
+        let result = async {
+            let mut patient = self.server.connect_patiently().await?;
+            batches_read::metered(&mut patient, query).await
+        };
+        self.told("add up what a meter counts", result.await)
+    }
+
+    async fn verify_batches(&self, after: Option<(WorkspaceId, MeterId)>, limit: usize) -> Result<BatchesVerified, LedgerError> {
+        let result = async {
+            let mut patient = self.server.connect_patiently().await?;
+            batches_read::verified(&mut patient, after.as_ref(), limit).await
+        };
+        self.told("verify its batches", result.await)
+    }
+}
