@@ -18,7 +18,7 @@ use weir::decision::time::Timestamp;
 use weir::decision::usage::Pools;
 use weir::ledger::postgres::PostgresLedger;
 use weir::ledger::sqlite::SqliteLedger;
-use weir::ledger::{Ledger, Post, Posted};
+use weir::ledger::{Ledger, Post, Posted, Tells};
 
 #[path = "../tests/support/postgres.rs"]
 mod server;
@@ -147,6 +147,7 @@ fn post(workspaces: u64) -> Post {
     };
     Post {
         charges: Vec::new(),
+        tells: Tells::default(),
         workspace,
         reservation,
         request_id,

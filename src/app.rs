@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::counters::memory::MemoryCounters;
 use crate::counters::redis::{RedisCounters, RedisSettings};
 use crate::counters::{Counters, CountersError};
+use crate::flow::lookout::Lookout;
 use crate::flow::policy::By;
 use crate::flow::sweep::Sweeper;
 use crate::flow::{self, FlowError, Options, Service};
@@ -142,6 +143,7 @@ async fn compose(
     flow::workspace::follow_from_now(&service).await?;
     flow::providers::follow(&service).await?;
     flow::api_keys::follow_from_now(&service).await?;
+    flow::webhooks::follow(&service).await?;
     Ok(service)
 }
 
@@ -185,6 +187,7 @@ pub fn background(service: &Arc<Service>, policy_poll: Duration) {
     tokio::spawn(note_uses(service.clone()));
     tokio::spawn(log_decisions(service.clone()));
     tokio::spawn(billing::run(service.clone()));
+    tokio::spawn(look_out(service.clone()));
 }
 
 /// Delivers webhooks, until it is stopped.
@@ -241,6 +244,13 @@ async fn follow(service: Arc<Service>, poll: Duration) {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "API keys stay as they are known; what other nodes revoked cannot be read");
         }
+        if let Err(error) = flow::webhooks::follow(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "who is told of each use stays as it is known; what other nodes set cannot be read"
+            );
+        }
     }
 }
 
@@ -265,5 +275,16 @@ async fn sweep(service: Arc<Service>) {
             }
         }
         tokio::time::sleep(Duration::from_secs(flow::sweep::EVERY_SECONDS)).await;
+    }
+}
+
+async fn look_out(service: Arc<Service>) {
+    let mut lookout = Lookout::default();
+    loop {
+        tokio::time::sleep(flow::lookout::EVERY).await;
+        if let Err(error) = lookout.look(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "what the clock brings about is told in the next round");
+        }
     }
 }

@@ -53,6 +53,9 @@ struct World {
 /// A scope by its word, which sorts.
 type Word = &'static str;
 
+/// What is a stream or a list is asked for as a list, which has an end.
+const LIST: [(&str, &str); 1] = [("accept", "application/json")];
+
 impl World {
     async fn new() -> Self {
         let app = TestApp::start().await;
@@ -119,9 +122,13 @@ impl World {
         let method = Method::from_bytes(route.method.as_str().as_bytes()).expect("a method");
         let is_event = body.as_ref().is_some_and(|body| body.get("specversion").is_some());
         if let Some(credential) = credential.filter(|_| !is_event) {
-            return self.app.call_as(credential, method, path, body).await;
+            return self.app.call_with(credential, method, path, &LIST, body).await;
         }
-        let mut request = self.app.client.request(method, format!("{}{path}", self.app.url));
+        let mut request = self
+            .app
+            .client
+            .request(method, format!("{}{path}", self.app.url))
+            .header(LIST[0].0, LIST[0].1);
         if let Some(credential) = credential {
             request = request.bearer_auth(credential);
         }

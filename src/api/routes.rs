@@ -6,7 +6,8 @@ use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
     api_keys, audit_log, authorize, batch, billing, corrections, events, explain, grants, json, ledger, operations, policies,
-    portal_tokens, providers, reservations, usage, webhook_deliveries, webhook_endpoints, workspace_list, workspaces,
+    portal_tokens, providers, reservations, stream, usage, webhook_deliveries, webhook_endpoints, workspace_list, workspace_usage,
+    workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -86,7 +87,8 @@ pub fn routes() -> Vec<Route> {
         GET "/v1/decisions/{id}/explain", authorizing.or(Scope::Read), SMALL, explain::decision;
         POST "/v1/usage", Access::scope(Scope::UsageWrite), CREATES, usage::usage;
         POST "/v1/events", Access::scope(Scope::UsageWrite), CREATES, events::events;
-        GET "/v1/workspaces/{id}/usage", reading.or(Scope::Portal), SMALL, workspaces::usage;
+        GET "/v1/workspaces/{id}/usage", reading.or(Scope::Portal), SMALL, workspace_usage::usage;
+        GET "/v1/workspaces/{id}/events", stream::access(), SMALL, stream::events;
         GET "/v1/workspaces/{id}/ledger", reading, SMALL, ledger::ledger;
         GET "/v1/admin/plans", unbound, SMALL, policies::list_plans;
         GET "/v1/admin/plans/{id}", unbound, SMALL, policies::get_plan;

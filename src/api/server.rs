@@ -8,6 +8,7 @@ mod unread;
 
 use super::problem::Problem;
 use super::request_id::RequestIds;
+use super::stream::Stopping;
 use crate::clock::Clock;
 use actix_http::error::DispatchError;
 use actix_http::{HttpService, KeepAlive, Protocol};
@@ -103,7 +104,13 @@ where
         builder = builder.listen("weir", listener, move || {
             let stopping = stopping.clone();
             let configure = configure.clone();
+            let told = stopping.clone();
+            let told = Stopping::new(move || {
+                let told = told.clone();
+                Box::pin(async move { told.notified().await })
+            });
             let app = App::new()
+                .app_data(told)
                 .configure(move |config| configure(config))
                 .default_service(web::to(unknown))
                 .wrap_fn(unread::close_when_unread)

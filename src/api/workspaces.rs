@@ -1,13 +1,12 @@
-//! `/v1/workspaces/{id}/…` for reading and `/v1/admin/workspaces/{id}` for what an operator sets.
+//! `/v1/admin/workspaces/{id}`: what an operator sets of a workspace.
 
-use super::call::{Answer, Call, answer, ok};
-use super::grants::{GRANTS_PAGE_MAX, GrantOut, amount_of};
+use super::call::{Answer, Call, answer};
+use super::grants::amount_of;
 use super::json;
 use super::problem::Problem;
 use super::top_ups::{self, TopUpBody};
-use super::wire::BudgetOut;
 use crate::decision::amount::{LIMIT_COUNT_MAX, Unit};
-use crate::decision::id::{BudgetId, PlanId, UserId, WorkspaceId};
+use crate::decision::id::{BudgetId, PlanId, WorkspaceId};
 use crate::decision::money::Usd;
 use crate::decision::period::{AnchorDay, Calendar, Setting, Zone};
 use crate::decision::plan::{Budget, Plan};
@@ -16,7 +15,6 @@ use crate::decision::value;
 use crate::decision::workspace::{OVERRIDES_MAX, Override, SEATS_MAX, Seats, Status, Workspace};
 use crate::flow;
 use crate::flow::FlowError;
-use crate::flow::usage::Forecast;
 use crate::flow::workspace::Told;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -24,60 +22,9 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 const STRIPE_CUSTOMER_CHARS_MAX: usize = 255;
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct UsageQuery {
-    /// Shows this user's budgets beside those of the workspace.
-    #[param(value_type = Option<String>)]
-    user_id: Option<UserId>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub struct UsageAnswer<'a> {
-    budgets: Vec<ForecastOut<'a>>,
-    /// The newest 500, those that have ended too.
-    grants: Vec<GrantOut>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ForecastOut<'a> {
-    #[serde(flatten)]
-    budget: BudgetOut<'a>,
-    /// When the budget is used up if its period goes on as it began; null: not in this period, or too early to tell.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    forecast_exhausted_at: Option<Timestamp>,
-}
-
-/// The budgets of a workspace as they stand.
-#[utoipa::path(get, path = "/v1/workspaces/{id}/usage", tag = "reading", params(("id" = String, Path), UsageQuery),
-    responses((status = 200, body = UsageAnswer)))]
-pub async fn usage(call: Call) -> Answer {
-    let workspace = call.path_workspace()?;
-    let query: UsageQuery = call.query()?;
-    let forecasts = flow::usage::usage(&call.service, &workspace, query.user_id.as_ref()).await?;
-    let without_costs = call.identity.sees_no_costs();
-    let shown = forecasts
-        .iter()
-        .filter(|forecast| !without_costs || forecast.budget.unit != Unit::Usd);
-    let budgets = shown.map(forecast_out).collect();
-    let grants = flow::grant::list(&call.service, &workspace, None, GRANTS_PAGE_MAX).await?;
-    let now = call.service.clock.now();
-    let shown = grants.iter().filter(|standing| !without_costs || standing.grant.unit != Unit::Usd);
-    let grants = shown.map(|standing| GrantOut::new(standing, now)).collect();
-    ok(&UsageAnswer { budgets, grants })
-}
-
-fn forecast_out(forecast: &Forecast) -> ForecastOut<'_> {
-    ForecastOut {
-        budget: (&forecast.budget).into(),
-        forecast_exhausted_at: forecast.exhausted_at,
-    }
-}
 
 /// What an operator sets of a workspace. Absent members keep their default on PUT and their value on PATCH.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]

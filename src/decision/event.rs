@@ -9,7 +9,7 @@
 //!   the level is another one: it is told when use reaches it from below.
 
 use super::amount::Unit;
-use super::id::{BudgetId, EventId, Feature, PlanId, UserId, WorkspaceId};
+use super::id::{BudgetId, EventId, PlanId, UserId, WorkspaceId};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,7 +17,9 @@ use utoipa::ToSchema;
 
 mod data;
 
-pub use data::{BudgetData, ForecastData, GrantData, PlanData, RenewalReason, RenewedData, ReservationData, SuspendedData, UsageData};
+pub use data::{
+    BudgetData, ForecastData, GrantData, PlanData, RenewalReason, RenewedData, ReservationData, Span, SuspendedData, UsageData,
+};
 
 /// How long an event is kept after what it is about has ended.
 pub const KEPT_SECONDS: i64 = 90 * 24 * 3600;
@@ -210,7 +212,6 @@ pub struct Place<'a> {
     pub unit: Unit,
     /// As in the column of a counter.
     pub user: &'a str,
-    pub feature: Option<&'a Feature>,
     pub start: Timestamp,
 }
 

@@ -196,7 +196,7 @@ fn limit(budget: &Budget, limited: &Limited) -> String {
     amount(budget.unit, limited.hard_line().or(limited.soft_line()).unwrap_or(0))
 }
 
-fn amount(unit: Unit, amount: i64) -> String {
+pub(super) fn amount(unit: Unit, amount: i64) -> String {
     match unit {
         Unit::Usd => format!("${}", dollars(amount)),
         unit => format!("{} {}", grouped(amount), unit.as_str()),
@@ -227,11 +227,11 @@ fn grouped(n: i64) -> String {
     text
 }
 
-fn utc(at: Timestamp) -> jiff::civil::DateTime {
+pub(super) fn utc(at: Timestamp) -> jiff::civil::DateTime {
     jiff::tz::Offset::UTC.to_datetime(at.to_jiff())
 }
 
-fn for_period(counter: &Counter) -> String {
+pub(super) fn for_period(counter: &Counter) -> String {
     match counter.kind {
         PeriodKind::Minute => " for this minute".to_owned(),
         PeriodKind::Hour => " for this hour".to_owned(),
@@ -251,7 +251,7 @@ fn for_period(counter: &Counter) -> String {
     }
 }
 
-fn renews(counter: &Counter) -> String {
+pub(super) fn renews(counter: &Counter) -> String {
     if counter.period.end == Timestamp::MAX {
         return String::new();
     }

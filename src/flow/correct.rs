@@ -4,14 +4,14 @@
 //! the ledger refuse, and it is decided anew. A crash after the commit leaves the counters behind, which the next settle or sweep heals.
 
 use super::audit::{self, By, Subject};
-use super::{DECIDE_AGAIN_MAX, FlowError, Service, policy};
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, policy, tell};
 use crate::counters::{Applied, SumRow};
 use crate::decision::correction::{Counted, Priced, Said, difference, priced_by};
 use crate::decision::entry::{Entry, Kind};
 use crate::decision::id::{EntryId, ReservationId, WorkspaceId};
 use crate::decision::usage::Usage;
 use crate::ledger::correction::Correction;
-use crate::ledger::{Post, Posted};
+use crate::ledger::{Post, Posted, Tells};
 use crate::policy::object::ObjectId;
 use serde_json::{Value, json};
 
@@ -54,7 +54,7 @@ pub async fn correct(service: &Service, id: EntryId, target: &Target, by: &By) -
         let entry = difference(&original, of, &before, &after, entry_id, now).ok_or(FlowError::AmountTooLarge)?;
         let revision = standing.map_or(0, |standing| standing.revision);
         let correction = written(service, (chain, revision), entry.clone(), (&before, &after), by, "entry.correct");
-        if let Some(Posted::Done { rows, .. }) = service.ledger.correct(vec![correction]).await?.pop() {
+        if let Some(Posted::Done { rows, .. }) = service.ledger.correct(vec![watched(service, correction).await?]).await?.pop() {
             apply(service, &original.workspace_id, rows).await;
             return Ok(Corrected { entry, replayed: false });
         }
@@ -150,10 +150,19 @@ pub(super) fn written(
             checkpoint: None,
             counters: Vec::new(),
             charges: Vec::new(),
+            tells: Tells::default(),
             now: entry.recorded_at,
             entries: vec![entry],
         },
     }
+}
+
+/// The correction with the budgets that it falls under: it may raise what was used.
+pub(super) async fn watched(service: &Service, correction: Correction) -> Result<Correction, FlowError> {
+    Ok(Correction {
+        post: tell::watched(service, correction.post).await?,
+        ..correction
+    })
 }
 
 /// What a use says, by the words of an entry.

@@ -4,14 +4,16 @@
 use super::context::Context;
 use super::known::without_hold;
 use super::rebuild::{self, Committed};
-use super::{FlowError, Service, grant, run};
+use super::{FlowError, Service, run, tell};
 use crate::counters::{Progress, Record};
 use crate::decision::entry::{Entry, Outcome};
-use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
+use crate::decision::event::{Event, EventType, ReservationData};
+use crate::decision::id::{EventId, RequestId, ReservationId, WorkspaceId};
+use crate::decision::notice;
 use crate::decision::settlement::{self, Report};
 use crate::decision::standing::{End, Standing};
 use crate::decision::usage::{Pools, Usage};
-use crate::ledger::{LedgerError, Post, Posted};
+use crate::ledger::{LedgerError, Post, Posted, Tells};
 use std::collections::BTreeMap;
 
 /// How many are resolved in one round.
@@ -83,6 +85,7 @@ async fn expire_hold(service: &Service, record: Record) -> Result<(), FlowError>
         entries: entry.into_iter().collect(),
         counters: context.limits.counters.clone(),
         charges: Vec::new(),
+        tells: Tells::default(),
         now: service.clock.now(),
     };
     end_with(service, post).await
@@ -142,6 +145,7 @@ async fn expire_stream(service: &Service, id: ReservationId, standing: Standing)
         entries: vec![entry],
         counters,
         charges: Vec::new(),
+        tells: Tells::default(),
         now,
     };
     end_with(service, post).await
@@ -168,10 +172,33 @@ async fn counters(service: &Service, entry: &Entry) -> Result<Vec<crate::decisio
 }
 
 /// Writes the end, or follows the one that somebody else wrote in between.
-async fn end_with(service: &Service, post: Post) -> Result<(), FlowError> {
+async fn end_with(service: &Service, mut post: Post) -> Result<(), FlowError> {
+    let entry = post.entries.first();
+    let data = ReservationData {
+        workspace_id: post.workspace.clone(),
+        reservation_id: post.reservation,
+        request_id: post.request_id.clone(),
+        user_id: entry.and_then(|entry| entry.user_id.clone()),
+        feature: entry.map(|entry| entry.feature.clone()),
+        model: entry.map(|entry| entry.model.clone()),
+        charged: entry.is_some(),
+        tokens: entry.map_or(0, |entry| entry.counted.tokens),
+        message: notice::expired(entry.is_some()),
+    };
+    let once = format!("expired {}", post.reservation);
+    let data = serde_json::to_value(data).unwrap_or_default();
+    let id = EventId::from_uuid(service.clock.uuid());
+    post.tells.events.push(Event::new(
+        id,
+        Some(post.workspace.clone()),
+        EventType::ReservationExpired,
+        once,
+        post.now,
+        data,
+    ));
     let (id, workspace, counters) = (post.reservation, post.workspace.clone(), post.counters.clone());
     let expired = run::ended(End::Expired, post.entries.first());
-    match service.ledger.post(grant::charged(service, post).await?).await? {
+    match tell::post(service, post).await? {
         Posted::Done { rows, purses } => {
             metrics::counter!("weir_reservations_expired_total").increment(1);
             apply(service, id, &workspace, expired, Committed { rows, purses }).await

@@ -4,10 +4,9 @@
 //! at once by this node; after a crash in between they are told by whoever next asks the ledger, or by the next grant.
 
 use super::audit::{self, By, Subject};
-use super::{FlowError, Service, workspace};
+use super::{FlowError, Service, renew, workspace};
 use crate::counters::Applied;
 use crate::decision::amount::Unit;
-use crate::decision::entry::Entry;
 use crate::decision::grant::{Charge, GRANTS_MAX, Grant, Purse, TopUp};
 use crate::decision::id::{BudgetId, GrantId, WorkspaceId};
 use crate::decision::limits::{Limited, Limits};
@@ -15,37 +14,14 @@ use crate::decision::period::Period;
 use crate::decision::plan::{Budget, Plan};
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
-use crate::ledger::{Given, Post, Pots, grant_document};
+use crate::ledger::{Given, Pots, grant_document};
 use std::sync::Arc;
 
-/// The post, with the budgets that its use falls under and that grants may pay for: by the plan and workspace as they are now, at the moment
-/// of the use.
-pub(super) async fn charged(service: &Service, mut post: Post) -> Result<Post, FlowError> {
-    let open = post.checkpoint.as_ref().map(|checkpoint| &checkpoint.entry);
-    let Some(entry) = post.entries.first().or(open) else {
-        return Ok(post);
-    };
-    let Some(workspace) = workspace::find(service, &post.workspace).await? else {
-        return Ok(post);
-    };
+/// The budgets that a use falls under and that grants may pay for, by their limits at the moment of the use.
+pub(super) fn charges(service: &Service, plan: &Plan, workspace: &Workspace, limits: &Limits, now: Timestamp) -> Vec<Charge> {
     if workspace.granted.is_empty() && workspace.top_ups.is_empty() {
-        return Ok(post);
-    }
-    post.charges = charges(service, &workspace, entry, post.now);
-    for charge in &post.charges {
-        if !post.counters.contains(&charge.counter) {
-            post.counters.push(charge.counter.clone());
-        }
-    }
-    Ok(post)
-}
-
-fn charges(service: &Service, workspace: &Workspace, entry: &Entry, now: Timestamp) -> Vec<Charge> {
-    let policy = service.policy.load();
-    let Some(plan) = policy.plan(workspace.plan_id.as_ref()) else {
         return Vec::new();
-    };
-    let limits = Limits::of_request(plan, workspace, &entry.feature, entry.user_id.as_ref(), entry.occurred_at);
+    }
     let charge = |limited: &Limited| {
         let budget = &plan.budgets[limited.budget];
         let is_of_unit = |top_up: &&TopUp| top_up.unit.is_none_or(|unit| unit == budget.unit);
@@ -194,6 +170,7 @@ pub async fn give(service: &Service, by: &By, id: &WorkspaceId, grant: Grant) ->
     // Given again, because whoever gave it first may have died before the counters heard of it.
     workspace::refresh(service, id).await?;
     tell(service, id).await?;
+    renew::raised(service, id).await;
     Ok((stand(service, id, vec![grant]).await?.remove(0), is_new))
 }
 
@@ -253,6 +230,14 @@ pub async fn list(
     workspace::find(service, id).await?.ok_or(FlowError::NotFound)?;
     let grants = service.ledger.grants(id, after, limit).await?;
     stand(service, id, grants).await
+}
+
+/// What a grant has left now.
+pub(super) async fn left(service: &Service, id: &WorkspaceId, grant: &Grant) -> Result<i64, FlowError> {
+    Ok(stand(service, id, vec![grant.clone()])
+        .await?
+        .pop()
+        .map_or(0, |standing| standing.left))
 }
 
 /// How grants stand now.

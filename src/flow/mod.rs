@@ -6,13 +6,17 @@ use crate::counters::{Counters, CountersError};
 use crate::decision::billing::delivery::Impossible;
 use crate::decision::id::{BatchId, EntryId, GrantId, ReservationId, WorkspaceId};
 use crate::decision::standing::End;
+pub use crate::ledger::events::EventQuery;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
 use decided::DecisionLog;
 use estimator::Estimator;
+use foresee::Foreseen;
+use meter::Meters;
 pub use options::{Options, WebhookOptions};
 use providers::Drained;
 use std::sync::Arc;
+use tell::Telling;
 use workspace::Workspaces;
 
 pub mod answer;
@@ -31,8 +35,11 @@ pub mod expire;
 pub mod explain;
 pub mod extend;
 pub mod find;
+pub mod foresee;
 pub mod grant;
 mod known;
+pub mod lookout;
+pub mod meter;
 mod options;
 pub mod policy;
 mod prepare;
@@ -41,6 +48,7 @@ pub mod read;
 pub mod rebuild;
 pub mod record;
 pub mod release;
+pub mod renew;
 mod replay;
 pub mod reprice;
 mod route;
@@ -49,6 +57,7 @@ pub mod selftest;
 pub mod settle;
 mod since;
 pub mod sweep;
+pub mod tell;
 pub mod usage;
 pub mod verify;
 pub mod webhooks;
@@ -70,6 +79,10 @@ pub struct Service {
     pub decisions: DecisionLog,
     pub billing: billing::Employed,
     pub messages: webhooks::Messages,
+    pub telling: Telling,
+    pub foreseen: Foreseen,
+    pub meters: Meters,
+    pub remembered: usage::Remembered,
     pub options: Options,
     pub clock: Arc<dyn Clock>,
 }
@@ -88,6 +101,10 @@ impl Service {
             decisions: DecisionLog::default(),
             billing: billing::Employed::default(),
             messages: webhooks::Messages::through(None),
+            telling: Telling::default(),
+            foreseen: Foreseen::default(),
+            meters: Meters::default(),
+            remembered: usage::Remembered::default(),
             options,
             clock,
         }

@@ -4,7 +4,7 @@
 use super::known::{Known, without_hold};
 use super::rebuild::Committed;
 use super::settle;
-use super::{DECIDE_AGAIN_MAX, FlowError, Service, grant, run};
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, run, tell};
 use crate::decision::amount::Amounts;
 use crate::decision::entry::{Entry, Outcome};
 use crate::decision::id::{Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
@@ -13,7 +13,7 @@ use crate::decision::price::Mode;
 use crate::decision::settlement::{self, Next, Report, Subject};
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
-use crate::ledger::{Post, Posted};
+use crate::ledger::{Post, Posted, Tells};
 use std::collections::BTreeMap;
 
 /// How long ago usage may have happened.
@@ -107,9 +107,10 @@ pub async fn record(service: &Service, usage: &Use) -> Result<Recorded, FlowErro
             entries: vec![entry.clone()],
             counters: known.limits.counters.clone(),
             charges: Vec::new(),
+            tells: Tells::default(),
             now,
         };
-        match service.ledger.post(grant::charged(service, post).await?).await? {
+        match tell::post(service, post).await? {
             Posted::Done { rows, purses } => {
                 learn(service, usage, &entry);
                 return Ok(done(service, id, &known, entry, false, Committed { rows, purses }, end).await);

@@ -3,13 +3,13 @@
 
 use super::find::look;
 use super::rebuild::Committed;
-use super::{DECIDE_AGAIN_MAX, FlowError, Service, grant, run};
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, run, tell};
 use crate::decision::counter::Counter;
 use crate::decision::entry::{Entry, Outcome};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
 use crate::decision::standing::{End, Standing};
 use crate::flow::context::Context;
-use crate::ledger::{Post, Posted};
+use crate::ledger::{Post, Posted, Tells};
 
 /// A released reservation; `entry` is what its checkpoints had reported, if any.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub async fn release(service: &Service, id: ReservationId, bound: Option<&Worksp
             None => (None, request_id(context.as_ref(), id)?),
         };
         let post = post(&workspace, id, request_id, standing.as_ref(), entry.clone(), &counters, now);
-        match service.ledger.post(grant::charged(service, post).await?).await? {
+        match tell::post(service, post).await? {
             Posted::Done { rows, purses } => {
                 if let (Some(context), Some(record)) = (&context, &seen.record) {
                     service.decisions.ended(context, record);
@@ -99,6 +99,7 @@ fn post(
         entries: entry.into_iter().collect(),
         counters: counters.to_vec(),
         charges: Vec::new(),
+        tells: Tells::default(),
         now,
     }
 }

@@ -2,7 +2,7 @@
 //! correction of its own. What has been priced is passed over, so the same call again changes nothing, and goes on where one broke off.
 
 use super::audit::By;
-use super::correct::{apply, written};
+use super::correct::{self, apply, written};
 use super::{FlowError, Service};
 use crate::decision::correction::{Priced, Said, difference};
 use crate::decision::entry::Entry;
@@ -84,7 +84,7 @@ async fn page(service: &Service, entries: Vec<Entry>, by: &By, done: &mut Repric
         let before = corrected.get(&entry.entry_id).map_or(&[][..], Vec::as_slice);
         let revision = standings.get(&chain).map_or(0, |standing| standing.revision);
         match priced(service, &policy, entry, before, (chain, revision), by) {
-            Some(correction) => corrections.push(correction),
+            Some(correction) => corrections.push(correct::watched(service, correction).await?),
             None => done.unpriced += 1,
         }
     }

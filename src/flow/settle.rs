@@ -5,7 +5,7 @@ use super::context::Context;
 pub use super::known::Described;
 use super::known::{Known, know};
 use super::rebuild::{self, Committed};
-use super::{DECIDE_AGAIN_MAX, FlowError, Service, grant, run};
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, run, tell};
 use crate::counters::run::Run;
 use crate::counters::{Applied, Claim, Progress, Record};
 use crate::decision::amount::Amounts;
@@ -17,7 +17,7 @@ use crate::decision::plan::Plan;
 use crate::decision::settlement::{self, Next, Report};
 use crate::decision::standing::{End, Standing};
 use crate::decision::usage::Pools;
-use crate::ledger::{Post, Posted};
+use crate::ledger::{Post, Posted, Tells};
 
 /// How long the last checkpoint of a stream waits for the next one when its hold is not known any more.
 const CHECKPOINT_ALONE_SECONDS: i64 = 600;
@@ -99,9 +99,10 @@ pub async fn settle(
             entries: vec![entry.clone()],
             counters: known.limits.counters.clone(),
             charges: Vec::new(),
+            tells: Tells::default(),
             now: entry.recorded_at,
         };
-        match service.ledger.post(grant::charged(service, post).await?).await? {
+        match tell::post(service, post).await? {
             Posted::Done { rows, purses } => {
                 let committed = Committed { rows, purses };
                 return Ok(settled(service, id, &known, report, entry, committed).await);
@@ -257,9 +258,10 @@ pub async fn checkpoint(
             entries: Vec::new(),
             counters: known.limits.counters.clone(),
             charges: Vec::new(),
+            tells: Tells::default(),
             now,
         };
-        match service.ledger.post(grant::charged(service, post).await?).await? {
+        match tell::post(service, post).await? {
             Posted::Done { rows, purses } => {
                 let committed = Committed { rows, purses };
                 let budgets = apply(service, id, &known, Progress::Used(counted), committed).await;

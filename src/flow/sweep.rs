@@ -1,10 +1,12 @@
 //! Sweep: copies the sums that were touched lately into the counters once more, in case a copy was lost. Claims find their way by
 //! themselves ([`super::expire`]); this is for direct usage and corrections, which leave no claim behind.
 //!
+//! What was touched lately is also what may run out sooner than its period: of that it tells, too ([`super::foresee`]).
+//!
 //! One node at a time does it. A crash costs one round: the next leader looks back far enough.
 
 use super::verify::by_workspace;
-use super::{FlowError, Service, decided, grant};
+use super::{FlowError, Service, decided, foresee, grant};
 use crate::counters::Applied;
 use crate::decision::time::Timestamp;
 use crate::ledger::Lead;
@@ -77,6 +79,7 @@ async fn copy(service: &Service, from: Timestamp) -> Result<usize, FlowError> {
                 purses: grant::purses(service, &workspace).await?,
             };
             service.counters.apply(&workspace, &applied, &[], &[], service.clock.now()).await?;
+            foresee::budgets(service, &workspace, &applied.rows, &applied.purses).await?;
         }
         match page.last {
             Some(last) => after = Some(last),

@@ -2,10 +2,12 @@
 
 use super::audit::{self, By, Subject};
 use super::expected::Expected;
-use super::{DECIDE_AGAIN_MAX, FlowError, Service};
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, renew};
 use crate::decision::counter::Whose;
-use crate::decision::id::WorkspaceId;
-use crate::decision::workspace::Workspace;
+use crate::decision::event::{Event, EventType, PlanData, SuspendedData};
+use crate::decision::id::{EventId, WorkspaceId};
+use crate::decision::workspace::{Status, Workspace};
+use crate::decision::{level, notice};
 pub use crate::ledger::directory::WorkspaceQuery;
 use foldhash::HashMap;
 use serde_json::Value;
@@ -154,17 +156,53 @@ pub async fn change(
             return Err(raced());
         }
         let before = stored.as_ref().map(told.document);
+        let was = stored.clone();
         let mut next = stored.unwrap_or_else(|| Workspace::unknown(id.clone(), now));
         change(&mut next, is_new)?;
         next.version = version + 1;
         next.updated_at = now;
         let subject = Subject::of(id, "workspace", id.as_str());
         let audited = audit::record(&*service.clock, told.by, told.action, subject, before, Some((told.document)(&next)));
-        if service.ledger.put_workspace(&next, version, audited).await? {
-            return Ok((service.workspaces.keep(next), is_new));
+        let events = told_of(service, was.as_ref(), &next);
+        if service.ledger.put_workspace_and_tell(&next, version, audited, events).await? {
+            let kept = service.workspaces.keep(next);
+            if !is_new {
+                renew::raised(service, id).await;
+            }
+            return Ok((kept, is_new));
         }
         // It may be the plan that has gone.
         super::policy::follow(service).await?;
     }
     Err(raced())
+}
+
+/// What happens with a change of a workspace; `was` is `None` where it is new.
+fn told_of(service: &Service, was: Option<&Workspace>, next: &Workspace) -> Vec<Event> {
+    let policy = service.policy.load();
+    let plan_of = |workspace: &Workspace| policy.plan(workspace.plan_id.as_ref()).cloned();
+    let (before, after) = (was.and_then(plan_of), plan_of(next));
+    let event = |kind, what: &str, data: Result<Value, serde_json::Error>| {
+        let id = EventId::from_uuid(service.clock.uuid());
+        let once = format!("{what} {}", next.version);
+        Event::new(id, Some(next.id.clone()), kind, once, next.updated_at, data.unwrap_or_default())
+    };
+    let bought = |message| level::bought(&next.id, None, after.as_deref(), message);
+    let (from, to) = (before.as_ref().map(|plan| &plan.id), after.as_ref().map(|plan| &plan.id));
+    let mut events = Vec::new();
+    if was.is_some() && from != to {
+        let data = PlanData {
+            bought: bought(notice::plan_changed(&next.id, from, to)),
+            previous_plan_id: from.cloned(),
+        };
+        events.push(event(EventType::PlanChanged, "plan", serde_json::to_value(data)));
+    }
+    let was_active = was.is_none_or(|was| was.status == Status::Active);
+    if was_active && next.status == Status::Suspended {
+        let data = SuspendedData {
+            bought: bought(notice::suspended(&next.id)),
+        };
+        events.push(event(EventType::WorkspaceSuspended, "suspended", serde_json::to_value(data)));
+    }
+    events
 }

@@ -5,11 +5,11 @@
 use super::fault::Fault;
 use super::{Connection, sql as own};
 use crate::decision::event::Event;
-use crate::decision::id::{EventId, WorkspaceId};
+use crate::decision::id::{EventId, GrantId, WorkspaceId};
 use crate::decision::time::Timestamp;
 use crate::ledger::PAGE_ENTRIES_MAX;
 use crate::ledger::events::{self as sql, EventQuery};
-use crate::ledger::record::{EventRecord, workspace_column};
+use crate::ledger::record::{self, EventRecord, workspace_column};
 use sqlx::AssertSqlSafe;
 use std::collections::BTreeMap;
 
@@ -55,7 +55,6 @@ async fn last_number(connection: &mut Connection, workspace: &str, events: usize
 }
 
 /// What has happened to a workspace of all that begins like this, be it a whole word or some.
-#[allow(dead_code, reason = "read by whoever writes posts")]
 pub(super) async fn happened(connection: &mut Connection, workspace: &WorkspaceId, begins: &str) -> Result<Vec<String>, Fault> {
     // Words end at a space, and nothing in them sorts below it.
     let end = format!("{}!", begins.trim_end_matches(' '));
@@ -177,6 +176,31 @@ pub(super) async fn renew(connection: &mut Connection, events: &[Event], ended: 
         sqlx::query(sql::RENEWED).bind(event.to_string()).execute(&mut *connection).await?;
     }
     Ok(new)
+}
+
+pub(super) async fn grants_expiring(
+    connection: &mut Connection,
+    now: Timestamp,
+    until: Timestamp,
+    after: Option<(Timestamp, GrantId)>,
+    limit: usize,
+) -> Result<Vec<(WorkspaceId, GrantId, Timestamp)>, Fault> {
+    let (at, id) = after.map_or((i64::MIN, String::new()), |(at, id)| (at.micros(), id.to_string()));
+    let rows = sqlx::query_as::<_, (String, String, i64)>(sql::GRANTS_EXPIRING)
+        .bind(now.micros())
+        .bind(until.micros())
+        .bind(at)
+        .bind(id)
+        .bind(count(limit));
+    let rows = rows.fetch_all(connection).await?;
+    let read = |(workspace, grant, at): (String, String, i64)| {
+        Ok((
+            record::workspace_id(&workspace)?,
+            record::grant_id(&grant)?,
+            Timestamp::from_micros(at),
+        ))
+    };
+    rows.into_iter().map(read).collect()
 }
 
 /// Inside of a transaction.

@@ -6,7 +6,7 @@
 
 use super::LedgerError;
 use crate::decision::event::{Audience, Event, EventType};
-use crate::decision::id::{EventId, WorkspaceId};
+use crate::decision::id::{EventId, GrantId, WorkspaceId};
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
 
@@ -67,6 +67,15 @@ pub trait EventLedger: Send + Sync {
 
     /// Writes events that tell how others ended, which are not due for it any more. Returns the new ones.
     async fn renew_budgets(&self, events: Vec<Event>, ended: Vec<EventId>) -> Result<Vec<EventId>, LedgerError>;
+
+    /// At most `limit` grants that expire after `now` and not later than `until`, soonest first, after the place of the page before.
+    async fn grants_expiring(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        after: Option<(Timestamp, GrantId)>,
+        limit: usize,
+    ) -> Result<Vec<(WorkspaceId, GrantId, Timestamp)>, LedgerError>;
 
     /// Deletes at most `limit` events that need not be kept at `now` and have been relayed, or have waited for that in vain since `before`, and
     /// says how many; fewer than the limit: that was all.
@@ -151,6 +160,10 @@ pub(super) const CROSSINGS_OPEN_OF: &str = concat!(
 );
 
 pub(super) const RENEWED: &str = "UPDATE event SET renews_at = NULL WHERE event_id = $1";
+
+/// Between `$1` and `$2`, after the place (`$3`, `$4`); `$5` limit.
+pub(super) const GRANTS_EXPIRING: &str = "SELECT workspace_id, grant_id, expires_at FROM budget_grant WHERE expires_at > $1 \
+     AND expires_at <= $2 AND (expires_at, grant_id) > ($3, $4) AND voided_at IS NULL ORDER BY expires_at, grant_id LIMIT $5";
 
 /// Not needed at `$1` and relayed, or of before `$2`; `$3` limit.
 pub(super) const PRUNE_EVENTS: &str = "DELETE FROM event WHERE event_id IN (SELECT event_id FROM event WHERE kept_until <= $1 \

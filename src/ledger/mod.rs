@@ -23,6 +23,7 @@
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::{Checkpoint, Entry};
+use crate::decision::event::Event;
 use crate::decision::finding::Finding;
 use crate::decision::grant::{Charge, Purse};
 use crate::decision::id::{EntryId, Feature, ModelId, RequestId, ReservationId, UserId, WorkspaceId};
@@ -34,6 +35,7 @@ use async_trait::async_trait;
 use audit::{AuditLedger, Audited, By};
 use billing::BillingLedger;
 use correction::CorrectionLedger;
+use daily::DailyLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
 use events::EventLedger;
@@ -48,6 +50,7 @@ mod billing_sql;
 #[cfg(test)]
 mod contract;
 pub mod correction;
+pub mod daily;
 mod decisions;
 pub mod directory;
 pub mod ends;
@@ -60,10 +63,12 @@ pub mod provider;
 mod record;
 mod sql;
 pub mod sqlite;
+mod tells;
 pub mod webhooks;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
 pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};
+pub use tells::Tells;
 
 /// The most entries of one page.
 pub const PAGE_ENTRIES_MAX: usize = 500;
@@ -91,6 +96,7 @@ pub struct Post {
     pub counters: Vec<Counter>,
     /// The budgets with grants that these entries fall under; their counters are among those named.
     pub charges: Vec<Charge>,
+    pub tells: Tells,
     pub now: Timestamp,
 }
 
@@ -262,6 +268,7 @@ pub trait Ledger:
     + AuditLedger
     + BillingLedger
     + CorrectionLedger
+    + DailyLedger
     + DecisionLedger
     + DirectoryLedger
     + EndsLedger
@@ -294,7 +301,18 @@ pub trait Ledger:
     async fn workspace(&self, id: &WorkspaceId) -> Result<Option<Workspace>, LedgerError>;
 
     /// Creates or replaces a workspace. False: it is not at `expected_version` (0: not there), or its plan is gone, and nothing changed.
-    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32, audited: Audited) -> Result<bool, LedgerError>;
+    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32, audited: Audited) -> Result<bool, LedgerError> {
+        self.put_workspace_and_tell(workspace, expected_version, audited, Vec::new()).await
+    }
+
+    /// The same, and what happens with it.
+    async fn put_workspace_and_tell(
+        &self,
+        workspace: &Workspace,
+        expected_version: u32,
+        audited: Audited,
+        events: Vec<Event>,
+    ) -> Result<bool, LedgerError>;
 
     /// A workspace that is on this plan, if there is one.
     async fn workspace_on_plan(&self, plan: &str) -> Result<Option<WorkspaceId>, LedgerError>;

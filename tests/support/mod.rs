@@ -424,6 +424,7 @@ impl TestApp {
         weir::flow::workspace::follow(&self.service).await.expect("workspaces are followed");
         weir::flow::providers::follow(&self.service).await.expect("providers are followed");
         weir::flow::api_keys::follow(&self.service).await.expect("API keys are followed");
+        weir::flow::webhooks::follow(&self.service).await.expect("subscribers are followed");
     }
 
     /// The same on every node.

@@ -22,7 +22,9 @@ async fn a_secret_is_shown_once_and_stands_nowhere_else() {
     assert_eq!((&again["endpoint_id"], &again["secret"]), (&made["endpoint_id"], &Value::Null));
     let rotated = app.post(&path(&made, "/rotate"), json!({})).await.expect(200);
     let newer = rotated["secret"].as_str().expect("a secret").to_owned();
-    app.patch_endpoint(&made, json!({"description": null, "events": ["*"]})).await.expect(200);
+    app.patch_endpoint(&made, json!({"description": null, "events": ["*"]}))
+        .await
+        .expect(200);
     for place in [
         path(&made, ""),
         ENDPOINTS.to_owned(),

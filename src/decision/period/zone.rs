@@ -51,6 +51,11 @@ impl Zone {
         self.rules.iana_name().expect("a zone is only made from a name of the database")
     }
 
+    /// The local date at a moment, as `2025-11-21`.
+    pub fn date(&self, at: Timestamp) -> String {
+        self.rules.to_datetime(at.to_jiff()).date().to_string()
+    }
+
     /// The local day at a moment.
     pub(super) fn day_at(&self, at: Timestamp) -> Day {
         let local = if self.is_utc {

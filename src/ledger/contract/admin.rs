@@ -9,7 +9,7 @@ use crate::decision::workspace::{Status, Workspace};
 use crate::ledger::audit::AuditQuery;
 use crate::ledger::correction::{Correction, UnpricedQuery};
 use crate::ledger::directory::WorkspaceQuery;
-use crate::ledger::{Post, Posted};
+use crate::ledger::{Post, Posted, Tells};
 use std::collections::BTreeMap;
 use tokio::task::JoinSet;
 
@@ -34,6 +34,7 @@ fn correction(original: &Entry, tokens: i64, revision: i64) -> Correction {
             entries: vec![entry],
             counters: Vec::new(),
             charges: Vec::new(),
+            tells: Tells::default(),
             now: at(2_000),
         },
     }

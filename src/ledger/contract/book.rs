@@ -13,7 +13,7 @@ use crate::decision::standing::{End, Standing};
 use crate::decision::time::Timestamp;
 use crate::decision::usage::Pools;
 use crate::ledger::audit::{Audited, By, Subject};
-use crate::ledger::{EntryQuery, Ledger, Post, Posted};
+use crate::ledger::{EntryQuery, Ledger, Post, Posted, Tells};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,6 +94,7 @@ pub(in crate::ledger) struct Draft {
     corrections: Vec<Entry>,
     counters: Vec<Counter>,
     charges: Vec<Charge>,
+    tells: Tells,
     without_entry: bool,
 }
 
@@ -151,6 +152,7 @@ pub(in crate::ledger) fn settle(request: &str) -> Draft {
         corrections: Vec::new(),
         counters: Vec::new(),
         charges: Vec::new(),
+        tells: Tells::default(),
         without_entry: false,
     }
 }
@@ -260,6 +262,11 @@ impl Draft {
         self
     }
 
+    pub(in crate::ledger) fn telling(mut self, tells: Tells) -> Self {
+        self.tells = tells;
+        self
+    }
+
     pub(in crate::ledger) fn post(self) -> Post {
         let mut post = Post {
             workspace: self.entry.workspace_id.clone(),
@@ -272,6 +279,7 @@ impl Draft {
             entries: Vec::new(),
             counters: self.counters,
             charges: self.charges,
+            tells: self.tells,
             now: at(NOON),
         };
         if self.is_checkpoint {

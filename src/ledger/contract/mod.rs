@@ -16,6 +16,7 @@ pub(super) mod ends;
 pub(super) mod events;
 pub(super) mod grants;
 pub(super) mod history;
+pub(super) mod levels;
 pub(super) mod lists;
 pub(super) mod nodes;
 pub(super) mod posts;
@@ -195,6 +196,14 @@ macro_rules! ledger_contract {
             webhooks::what_is_disabled_or_deleted_has_nothing_pending,
             webhooks::events_are_replayed_and_delivered_again_under_their_ids,
             webhooks::deliveries_are_listed_filtered_and_forgotten,
+            levels::a_level_is_told_by_the_post_that_reaches_it,
+            levels::a_level_that_nobody_foresaw_is_told_all_the_same,
+            levels::a_row_that_is_born_past_a_level_has_reached_it,
+            levels::racing_posts_reach_each_level_once,
+            levels::a_refused_post_tells_nothing,
+            levels::a_checkpoint_and_a_correction_reach_levels,
+            levels::a_raised_level_is_told_when_it_is_passed_from_below,
+            levels::what_happens_with_a_workspace_is_told_with_it,
             random::whatever_is_posted_every_row_is_the_sum_of_its_entries,
             random::whatever_is_posted_at_once_every_row_is_the_sum_of_its_entries,
         }

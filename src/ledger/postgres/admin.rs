@@ -1,9 +1,9 @@
 //! What operators change besides policies and workspaces: corrections of entries, and providers.
 
-use super::call::{self, Outcome, Write};
+use super::call::{self, Outcome, Teller, Write};
 use super::describe::Description;
 use super::fault::Fault;
-use super::{Connection, PostgresLedger, audited, corrected, follow, listed, read};
+use super::{Connection, PostgresLedger, audited, corrected, follow, listed, paid, read};
 use crate::decision::entry::Entry;
 use crate::decision::id::EntryId;
 use crate::decision::provider::ProviderSetting;
@@ -21,7 +21,8 @@ struct Corrections(Vec<Correction>);
 impl Description<Vec<Posted>> for Corrections {
     async fn write(&self, connection: &mut Connection) -> Result<(Vec<Posted>, bool), Fault> {
         let writes: Vec<Write<'_>> = self.0.iter().map(|correction| Write::Post(&correction.post)).collect();
-        let outcomes = call::post_batch(connection, &writes).await?;
+        let outcomes = call::post_batch(connection, &writes, Teller::Caller).await?;
+        paid::tell(connection, &writes, &outcomes).await?;
         let mut posted = Vec::with_capacity(outcomes.len());
         for (correction, outcome) in self.0.iter().zip(outcomes) {
             posted.push(match outcome {

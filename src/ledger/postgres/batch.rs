@@ -1,7 +1,7 @@
 //! A batch of writes from the queue to its answers: what to do when one of them spoils it, when others hold a lock, when a workspace does
 //! not exist yet, and when a reservation stands otherwise than its writer thought.
 
-use super::call::{self, Outcome, Write};
+use super::call::{self, Outcome, Teller, Write};
 use super::fault::Fault;
 use super::writer::{Job, Line};
 use super::{Connection, paid, read, sql};
@@ -41,50 +41,67 @@ pub(super) async fn write(line: &mut Line, jobs: Vec<Job>) {
         }
         rounds[round].push(job);
     }
-    // Those that grants may pay for take a few turns more, which the others do not wait for.
-    let mut rounds: Vec<Vec<Job>> = rounds.into_iter().flat_map(by_charges).collect();
+    // Those that grants may pay for, or that something may have to be told of, take a few turns more, which the others do not wait for.
+    let mut rounds: Vec<(Way, Vec<Job>)> = rounds.into_iter().flat_map(by_way).collect();
     rounds.reverse();
-    while let Some(mut part) = rounds.pop() {
-        match attempt(line, &part).await {
-            Ok(outcomes) => rounds.extend(settle(line, part, outcomes).await),
+    while let Some((way, mut part)) = rounds.pop() {
+        match attempt(line, way, &part).await {
+            Ok(outcomes) => rounds.extend(settle(line, part, outcomes).await.map(|part| (way, part))),
+            // It reached what nobody foresaw, and nothing of it was kept.
+            Err(fault) if fault.is_level() => rounds.push((Way::InTurns, part)),
             // Nothing of it was kept. In halves, each write meets in the end no fault but its own.
             Err(fault) if part.len() > 1 && fault.blames_one() => {
                 let half = part.split_off(part.len() / 2);
-                rounds.extend([half, part]);
+                rounds.extend([(way, half), (way, part)]);
             }
             // In halves by workspace, those that nobody holds are soon done.
             Err(fault) if fault.is_contention() && is_of_several_workspaces(&part) => {
                 let half = split_by_workspace(&mut part);
-                rounds.extend([half, part]);
+                rounds.extend([(way, half), (way, part)]);
             }
             Err(fault) if fault.is_contention() && Instant::now() < give_up => {
                 tokio::time::sleep(Duration::from_millis(TRY_AGAIN_MILLIS)).await;
-                rounds.push(part);
+                rounds.push((way, part));
             }
             Err(fault) => {
                 let is_alone = fault.was_said();
                 part.into_iter().for_each(|job| job.fail(&fault));
                 if !is_alone {
                     // The server is away: what is left would only wait for the same news.
-                    rounds.drain(..).flatten().for_each(|job| job.fail(&fault));
+                    rounds.drain(..).flat_map(|(_, part)| part).for_each(|job| job.fail(&fault));
                 }
             }
         }
     }
 }
 
-async fn attempt(line: &mut Line, jobs: &[Job]) -> Result<Vec<Outcome>, Fault> {
+/// How a batch is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// In one call that commits by itself.
+    AtOnce,
+    /// In a transaction of a few turns.
+    InTurns,
+}
+
+async fn attempt(line: &mut Line, way: Way, jobs: &[Job]) -> Result<Vec<Outcome>, Fault> {
     let writes: Vec<Write<'_>> = jobs.iter().map(Job::write).collect();
-    if jobs.iter().any(Job::is_charged) {
-        line.ask(async |connection| paid::post_and_pay(connection, &writes).await).await
-    } else {
-        line.ask(async |connection| call::post_batch(connection, &writes).await).await
+    match way {
+        Way::AtOnce => {
+            line.ask(async |connection| call::post_batch(connection, &writes, Teller::Nobody).await)
+                .await
+        }
+        Way::InTurns => {
+            line.ask(async |connection| paid::post_pay_and_tell(connection, &writes).await)
+                .await
+        }
     }
 }
 
-fn by_charges(jobs: Vec<Job>) -> impl Iterator<Item = Vec<Job>> {
-    let (charged, others): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(Job::is_charged);
-    [others, charged].into_iter().filter(|jobs| !jobs.is_empty())
+fn by_way(jobs: Vec<Job>) -> impl Iterator<Item = (Way, Vec<Job>)> {
+    let (in_turns, at_once): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(Job::takes_turns);
+    let both = [(Way::AtOnce, at_once), (Way::InTurns, in_turns)];
+    both.into_iter().filter(|(_, jobs)| !jobs.is_empty())
 }
 
 fn is_of_several_workspaces(jobs: &[Job]) -> bool {
@@ -202,8 +219,8 @@ impl Job {
         }
     }
 
-    fn is_charged(&self) -> bool {
-        matches!(self, Job::Post(call) if !call.ask.charges.is_empty())
+    fn takes_turns(&self) -> bool {
+        matches!(self, Job::Post(call) if !call.ask.charges.is_empty() || call.ask.may_tell())
     }
 
     fn workspace(&self) -> &WorkspaceId {

@@ -1,4 +1,4 @@
-//! One call of `post_batch`: writes as arrays, its answer as an outcome for each of them.
+//! One call of `post_batch_watched`: writes as arrays, its answer as an outcome for each of them.
 //!
 //! Nothing is decided here. What a reservation or a sum is like is read and judged by the function, behind the workspaces' locks.
 
@@ -85,6 +85,7 @@ struct Named {
     kind: Vec<&'static str>,
     start: Vec<i64>,
     end: Vec<i64>,
+    floor: Vec<Option<i64>>,
 }
 
 /// A row of the answer. Of the kinds that have no sum its columns are empty.
@@ -96,9 +97,18 @@ struct AnswerRow {
     sum: SumRecord,
 }
 
+/// Who tells of the levels that a batch reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Teller {
+    /// Nobody: if it reaches one, nothing of it is written, and [`Fault::is_level`].
+    Nobody,
+    /// Its caller, in the same transaction.
+    Caller,
+}
+
 /// Has these writes done, all or none, and tells what became of each, in their order. No reservation may stand in it twice.
-pub(super) async fn post_batch(connection: &mut Connection, writes: &[Write<'_>]) -> Result<Vec<Outcome>, Fault> {
-    let columns = Columns::of(writes);
+pub(super) async fn post_batch(connection: &mut Connection, writes: &[Write<'_>], teller: Teller) -> Result<Vec<Outcome>, Fault> {
+    let columns = Columns::of(writes, teller);
     let (posts, entries, checkpoints, uses, named) = (columns.posts, columns.entries, columns.checkpoints, columns.uses, columns.named);
     // The order of the function's parameters.
     let call = sqlx::query_as::<_, AnswerRow>(sql::POST_BATCH).bind(columns.workspaces);
@@ -121,26 +131,31 @@ pub(super) async fn post_batch(connection: &mut Connection, writes: &[Write<'_>]
         .bind(uses.at);
     let call = call.bind(uses.tokens).bind(uses.usd).bind(uses.requests).bind(uses.credits);
     let call = call.bind(named.post).bind(named.workspace).bind(named.user).bind(named.feature);
-    let call = call.bind(named.unit).bind(named.kind).bind(named.start).bind(named.end);
+    let call = call
+        .bind(named.unit)
+        .bind(named.kind)
+        .bind(named.start)
+        .bind(named.end)
+        .bind(named.floor);
     outcomes(call.fetch_all(connection).await?, writes.len())
 }
 
 impl Columns {
-    fn of(writes: &[Write<'_>]) -> Self {
+    fn of(writes: &[Write<'_>], teller: Teller) -> Self {
         let mut columns = Self::default();
         let workspaces: BTreeSet<&WorkspaceId> = writes.iter().map(Write::workspace).collect();
         columns.workspaces = workspaces.into_iter().map(WorkspaceId::to_string).collect();
         for (number, write) in (1..).zip(writes) {
             columns.posts.push(*write);
             match write {
-                Write::Post(post) => columns.push_post(number, post),
-                Write::Name(naming) => columns.named.push(number, &naming.workspace, &naming.counters),
+                Write::Post(post) => columns.push_post(number, post, teller),
+                Write::Name(naming) => columns.named.push(number, &naming.workspace, &naming.counters, |_| None),
             }
         }
         columns
     }
 
-    fn push_post(&mut self, number: i32, post: &Post) {
+    fn push_post(&mut self, number: i32, post: &Post, teller: Teller) {
         for entry in &post.entries {
             debug_assert_eq!(entry.workspace_id, post.workspace, "an entry is of its post's workspace");
             self.entries.push(number, &EntryRecord::from(entry));
@@ -150,7 +165,9 @@ impl Columns {
             self.checkpoints.push(number, &CheckpointRecord::new(post.reservation, checkpoint));
             self.uses.push(number, &checkpoint.entry);
         }
-        self.named.push(number, &post.workspace, &post.counters);
+        let is_watched = teller == Teller::Nobody && !post.tells.watches.is_empty();
+        let floor = |counter: &Counter| is_watched.then(|| post.floor(counter)).flatten();
+        self.named.push(number, &post.workspace, &post.counters, floor);
     }
 }
 
@@ -195,7 +212,7 @@ impl Uses {
 }
 
 impl Named {
-    fn push(&mut self, post: i32, workspace: &WorkspaceId, counters: &[Counter]) {
+    fn push(&mut self, post: i32, workspace: &WorkspaceId, counters: &[Counter], floor: impl Fn(&Counter) -> Option<i64>) {
         for counter in counters {
             self.post.push(post);
             self.workspace.push(workspace.to_string());
@@ -205,6 +222,7 @@ impl Named {
             self.kind.push(counter.kind.as_str());
             self.start.push(counter.period.start.micros());
             self.end.push(counter.period.end.micros());
+            self.floor.push(floor(counter));
         }
     }
 }

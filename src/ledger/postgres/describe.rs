@@ -3,7 +3,8 @@
 
 use super::fault::Fault;
 use super::server::Server;
-use super::{Connection, audited, follow, history_read, objects, read, sql};
+use super::{Connection, audited, eventing, follow, history_read, objects, read, sql};
+use crate::decision::event::Event;
 use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
@@ -64,6 +65,7 @@ pub(super) struct WorkspacePut {
     /// 0: it is not there.
     pub(super) expected_version: u32,
     pub(super) audited: Audited,
+    pub(super) events: Vec<Event>,
 }
 
 #[async_trait]
@@ -80,6 +82,7 @@ impl Description<bool> for WorkspacePut {
             return Ok((false, false));
         }
         audited::write(connection, std::slice::from_ref(&self.audited)).await?;
+        eventing::add(connection, &self.events).await?;
         // The number is taken last: its lock, which all changes of workspaces share, is held for as short as can be.
         let number: i64 = sqlx::query_scalar(shared::NEXT_WORKSPACE_CHANGE)
             .fetch_one(&mut *connection)

@@ -2,11 +2,13 @@
 
 use super::describe::Description;
 use super::fault::Fault;
-use super::{Connection, PostgresLedger, eventing};
+use super::{Connection, PostgresLedger, daily_read, eventing};
 use crate::decision::event::Event;
-use crate::decision::id::{EventId, WorkspaceId};
+use crate::decision::id::{EventId, GrantId, WorkspaceId};
+use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
 use crate::ledger::LedgerError;
+use crate::ledger::daily::{Daily, DailyLedger};
 use crate::ledger::events::{EventLedger, EventQuery};
 use async_trait::async_trait;
 
@@ -66,8 +68,29 @@ impl EventLedger for PostgresLedger {
         self.describe("write that budgets renewed", Renewing(events, ended)).await
     }
 
+    async fn grants_expiring(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        after: Option<(Timestamp, GrantId)>,
+        limit: usize,
+    ) -> Result<Vec<(WorkspaceId, GrantId, Timestamp)>, LedgerError> {
+        read!(
+            self,
+            "read which grants end soon",
+            eventing::grants_expiring(now, until, after, limit)
+        )
+    }
+
     async fn prune_events(&self, now: Timestamp, before: Timestamp, limit: usize) -> Result<usize, LedgerError> {
         self.describe("prune events", Pruning { now, before, limit }).await
+    }
+}
+
+#[async_trait]
+impl DailyLedger for PostgresLedger {
+    async fn daily(&self, workspace: &WorkspaceId, periods: &[Period]) -> Result<Vec<Daily>, LedgerError> {
+        read!(self, "add up what was used", daily_read::daily(workspace, periods))
     }
 }
 

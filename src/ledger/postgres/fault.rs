@@ -44,6 +44,8 @@ enum Meaning {
     TooSlow,
     Ended,
     NoEntry,
+    /// Of our own functions.
+    Level,
     Corrupt,
     Other,
 }
@@ -62,6 +64,7 @@ fn meaning(error: &sqlx::Error) -> Meaning {
         "57014" => Meaning::TooSlow,
         "57P01" | "57P02" | "57P03" => Meaning::Ended,
         "28P01" | "28000" | "3D000" | "42501" => Meaning::NoEntry,
+        "WE001" => Meaning::Level,
         "XX001" | "XX002" => Meaning::Corrupt,
         code if ["22", "23", "54"].contains(&&code[..2]) => Meaning::Refused,
         _ => Meaning::Other,
@@ -84,6 +87,11 @@ impl Fault {
     /// Whether others stood in the way: nothing was written, and it may be tried again.
     pub(super) fn is_contention(&self) -> bool {
         self.meaning() == Some(Meaning::Contended)
+    }
+
+    /// Whether a batch reached a level that nobody was there to tell of: nothing was written.
+    pub(super) fn is_level(&self) -> bool {
+        self.meaning() == Some(Meaning::Level)
     }
 
     /// Whether the server said it itself, and so has ended the statement and can be asked again on the same connection.

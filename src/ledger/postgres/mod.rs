@@ -1,6 +1,6 @@
 //! The ledger in PostgreSQL: one database, for any number of nodes that write at once.
 //!
-//! Posts go through a few writers ([`writer`]); each takes what waits and has it written in one call of `post_batch`, which locks, decides
+//! Posts go through a few writers ([`writer`]); each takes what waits and has it written in one call of `post_batch_watched`, which locks, decides
 //! and commits by itself (`migrations/postgres/0002_post_batch.sql` has the rules). So no turn of a node holds the lock of a workspace, and
 //! a node that stops in the middle of something keeps nobody waiting; but for posts that grants may have to pay for ([`paid`]), where
 //! time-outs bound how long. Everything here reads from the primary.
@@ -14,6 +14,7 @@ use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyCha
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::Entry;
+use crate::decision::event::Event;
 use crate::decision::finding::Finding;
 use crate::decision::id::{EntryId, ReservationId, WorkspaceId};
 use crate::decision::standing::Standing;
@@ -64,6 +65,9 @@ mod call;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
 mod corrected;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../daily_read.rs"]
+mod daily_read;
 mod decisions;
 mod describe;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
@@ -105,6 +109,9 @@ mod read_ends;
 mod sending;
 mod server;
 mod sql;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../telling.rs"]
+mod telling;
 #[cfg(test)]
 mod tests;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
@@ -211,11 +218,18 @@ impl Ledger for PostgresLedger {
         read!(self, "read a workspace", workspace(id))
     }
 
-    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32, audited: Audited) -> Result<bool, LedgerError> {
+    async fn put_workspace_and_tell(
+        &self,
+        workspace: &Workspace,
+        expected_version: u32,
+        audited: Audited,
+        events: Vec<Event>,
+    ) -> Result<bool, LedgerError> {
         let put = describe::WorkspacePut {
             workspace: workspace.clone(),
             expected_version,
             audited,
+            events,
         };
         self.describe("write a workspace", put).await
     }

@@ -1,21 +1,22 @@
-//! A batch whose posts grants may have to pay for: the call of `post_batch` and the payments are one transaction, so a few turns of the
-//! client hold the workspaces' rows. Time-outs of the connection bound how long; nobody else's batch is done in this way.
+//! A batch whose posts grants may have to pay for, or that may reach what is to be told: the call of `post_batch_watched`, the payments and
+//! the events are one transaction, so a few turns of the client hold the workspaces' rows. Time-outs of the connection bound how long; nobody
+//! else's batch is done in this way.
 
 use super::Connection;
-use super::call::{self, Outcome, Write};
+use super::call::{self, Outcome, Teller, Write};
 use super::fault::Fault;
 use super::paying::{self, Due};
+use super::telling;
 use crate::counters::SumRow;
-use crate::decision::entry::Entry;
 use crate::decision::grant::Charge;
-use crate::ledger::Post;
+use crate::ledger::tells::Written;
 use sqlx::Connection as _;
 
-/// Writes a batch and has it paid, all or nothing.
-pub(super) async fn post_and_pay(connection: &mut Connection, writes: &[Write<'_>]) -> Result<Vec<Outcome>, Fault> {
+/// Writes a batch, has it paid and tells what happened with it, all or nothing.
+pub(super) async fn post_pay_and_tell(connection: &mut Connection, writes: &[Write<'_>]) -> Result<Vec<Outcome>, Fault> {
     // Dropped on the way out, a transaction is rolled back before the connection is used again.
     let mut transaction = connection.begin().await?;
-    let mut outcomes = call::post_batch(&mut transaction, writes).await?;
+    let mut outcomes = call::post_batch(&mut transaction, writes, Teller::Caller).await?;
     let spent = spent_after_each(writes, &outcomes);
     let written = writes.iter().zip(&mut outcomes).zip(spent);
     let due = written.filter_map(|((write, outcome), spent)| match (write, outcome) {
@@ -23,8 +24,24 @@ pub(super) async fn post_and_pay(connection: &mut Connection, writes: &[Write<'_
         _ => None,
     });
     paying::pay(&mut transaction, due.collect()).await?;
+    tell(&mut transaction, writes, &outcomes).await?;
     transaction.commit().await?;
     Ok(outcomes)
+}
+
+/// Tells what happened with the posts that were written.
+pub(super) async fn tell(connection: &mut Connection, writes: &[Write<'_>], outcomes: &[Outcome]) -> Result<(), Fault> {
+    let written = writes.iter().zip(outcomes).filter_map(|(write, outcome)| match (write, outcome) {
+        (Write::Post(post), Outcome::Done(rows, _)) => Some(Written { post, rows }),
+        _ => None,
+    });
+    let written: Vec<Written<'_>> = written.collect();
+    let before = |one: &Written<'_>, row: &SumRow| {
+        let of_workspace = written.iter().filter(|other| other.post.workspace == one.post.workspace);
+        let brought = of_workspace.map(|other| other.post.brings(&row.counter));
+        brought.fold(row.spent, i64::saturating_sub)
+    };
+    telling::tell(connection, &written, before).await
 }
 
 /// By post and charge, what the counter had spent once the post was counted. The call tells the sums as the whole batch left them, so what
@@ -35,7 +52,7 @@ fn spent_after_each(writes: &[Write<'_>], outcomes: &[Outcome]) -> Vec<Vec<i64>>
         let in_all = rows.iter().find(|row| row.counter == charge.counter).map_or(0, |row| row.spent);
         let later = writes.iter().zip(outcomes).skip(place + 1);
         let brought = later.filter_map(|(write, outcome)| match (write, outcome) {
-            (Write::Post(post), Outcome::Done(..)) if post.workspace == *writes[place].workspace() => Some(brought(post, charge)),
+            (Write::Post(post), Outcome::Done(..)) if post.workspace == *writes[place].workspace() => Some(post.brings(&charge.counter)),
             _ => None,
         });
         brought.fold(in_all, i64::saturating_sub)
@@ -45,16 +62,4 @@ fn spent_after_each(writes: &[Write<'_>], outcomes: &[Outcome]) -> Vec<Vec<i64>>
         _ => Vec::new(),
     };
     writes.iter().zip(outcomes).enumerate().map(of_post).collect()
-}
-
-/// What a post brought to a counter.
-fn brought(post: &Post, charge: &Charge) -> i64 {
-    let entries = post
-        .entries
-        .iter()
-        .chain(post.checkpoint.iter().map(|checkpoint| &checkpoint.entry));
-    let counted = entries.filter(|entry| Entry::falls_into(entry, &charge.counter));
-    counted
-        .map(|entry| entry.counted.of(charge.counter.unit))
-        .fold(0, i64::saturating_add)
 }

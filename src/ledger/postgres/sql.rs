@@ -58,8 +58,8 @@ pub(super) fn insert<R: Record>(rows: usize) -> String {
 
 /// The one call that writes posts; see the migration.
 pub(super) const POST_BATCH: &str = "SELECT answer, posts, workspace_id, user_id, feature, unit, period_kind, period_start, period_end, spent, \
-     version, paid FROM post_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::JSON[], $12, $13::JSON[], $14, $15, $16, $17, $18, $19, $20, \
-     $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)";
+     version, paid FROM post_batch_watched($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::JSON[], $12, $13::JSON[], $14, $15, $16, $17, $18, $19, $20, \
+     $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)";
 
 /// Tells other nodes that something was described; `$1` channel.
 pub(super) const TELL: &str = "SELECT pg_notify($1, '')";

@@ -2,7 +2,7 @@
 //!
 //! Nothing is guessed here: a column that does not read as the type that it was written from is an error that names it.
 
-use crate::decision::id::{DecisionId, EntryId, ReservationId, WorkspaceId};
+use crate::decision::id::{DecisionId, EntryId, Feature, GrantId, ReservationId, WorkspaceId};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Serialize};
 use sqlx::error::BoxDynError;
@@ -109,6 +109,16 @@ pub(super) fn entry_id(text: &str) -> Result<EntryId, Unreadable> {
 /// A workspace id that is read by itself.
 pub(super) fn workspace_id(text: &str) -> Result<WorkspaceId, Unreadable> {
     parse("workspace_id", text, WorkspaceId::parse)
+}
+
+/// A feature that is read by itself.
+pub(super) fn feature(text: &str) -> Result<Feature, Unreadable> {
+    parse("feature", text, Feature::parse)
+}
+
+/// A grant id that is read by itself.
+pub(super) fn grant_id(text: &str) -> Result<GrantId, Unreadable> {
+    parse("grant_id", text, GrantId::parse)
 }
 
 /// A decision id that is read by itself.

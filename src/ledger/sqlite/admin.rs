@@ -3,7 +3,7 @@
 use super::batch::Write;
 use super::describe::Description;
 use super::fault::Fault;
-use super::{Connection, SqliteLedger, audited, corrected, listed, posting};
+use super::{Connection, SqliteLedger, audited, corrected, listed, posting, telling};
 use crate::decision::entry::Entry;
 use crate::decision::id::EntryId;
 use crate::decision::provider::ProviderSetting;
@@ -12,6 +12,7 @@ use crate::ledger::audit::{AuditLedger, AuditQuery, Audited};
 use crate::ledger::correction::{Correction, CorrectionLedger, UnpricedQuery};
 use crate::ledger::directory::{DirectoryLedger, WorkspaceQuery};
 use crate::ledger::provider::ProviderLedger;
+use crate::ledger::tells::Written;
 use crate::ledger::{LedgerError, Posted};
 use async_trait::async_trait;
 
@@ -25,6 +26,18 @@ impl Description<Vec<Posted>> for Corrections {
         let posted = self.0.iter().map(|correction| batch.post(&correction.post));
         let posted: Vec<Posted> = posted.collect::<Result<_, _>>()?;
         posting::store(connection, &batch).await?;
+        let written = self.0.iter().zip(&posted).filter_map(|(correction, posted)| match posted {
+            Posted::Done { rows, .. } => Some(Written {
+                post: &correction.post,
+                rows,
+            }),
+            Posted::Stands(_) => None,
+        });
+        let written: Vec<Written<'_>> = written.collect();
+        telling::tell(connection, &written, |one, row| {
+            row.spent.saturating_sub(one.post.brings(&row.counter))
+        })
+        .await?;
         audited::write(connection, &made(&self.0, &posted)).await?;
         Ok((posted, true))
     }

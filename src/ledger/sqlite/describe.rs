@@ -3,7 +3,8 @@
 
 use super::fault::Fault;
 use super::writer::{Call, Described};
-use super::{Connection, File, audited, history_read, objects, posting, read};
+use super::{Connection, File, audited, eventing, history_read, objects, posting, read};
+use crate::decision::event::Event;
 use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
@@ -48,6 +49,7 @@ pub(super) struct WorkspacePut {
     /// 0: it is not there.
     pub(super) expected_version: u32,
     pub(super) audited: Audited,
+    pub(super) events: Vec<Event>,
 }
 
 #[async_trait]
@@ -63,6 +65,7 @@ impl Description<bool> for WorkspacePut {
         if is_put {
             posting::number_workspace(connection, &self.workspace.id).await?;
             audited::write(connection, std::slice::from_ref(&self.audited)).await?;
+            eventing::add(connection, &self.events).await?;
         }
         Ok((is_put, is_put))
     }

@@ -9,6 +9,7 @@ use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyCha
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::entry::Entry;
+use crate::decision::event::Event;
 use crate::decision::finding::Finding;
 use crate::decision::id::{EntryId, ReservationId, WorkspaceId};
 use crate::decision::standing::Standing;
@@ -54,6 +55,9 @@ mod billing;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
 mod corrected;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../daily_read.rs"]
+mod daily_read;
 mod decisions;
 mod describe;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
@@ -93,6 +97,9 @@ mod read_ends;
 mod sending;
 mod sql;
 mod statement;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../telling.rs"]
+mod telling;
 #[cfg(test)]
 mod tests;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
@@ -262,11 +269,18 @@ impl Ledger for SqliteLedger {
         read!(self, "read a workspace", workspace(id))
     }
 
-    async fn put_workspace(&self, workspace: &Workspace, expected_version: u32, audited: Audited) -> Result<bool, LedgerError> {
+    async fn put_workspace_and_tell(
+        &self,
+        workspace: &Workspace,
+        expected_version: u32,
+        audited: Audited,
+        events: Vec<Event>,
+    ) -> Result<bool, LedgerError> {
         let put = describe::WorkspacePut {
             workspace: workspace.clone(),
             expected_version,
             audited,
+            events,
         };
         self.describe("write a workspace", put).await
     }

@@ -8,9 +8,10 @@ use super::File;
 use super::batch::Write;
 use super::fault::Fault;
 use super::paying::Due;
-use super::{paying, posting, read};
+use super::{paying, posting, read, telling};
 use crate::counters::SumRow;
 use crate::decision::grant::Charge;
+use crate::ledger::tells::Written;
 use crate::ledger::{LedgerError, Naming, Post, Posted};
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -187,6 +188,11 @@ async fn post_all(connection: &mut SqliteConnection, jobs: &mut [Job]) -> Result
     }
     posting::store(connection, &batch).await?;
     paying::pay(connection, jobs.iter_mut().filter_map(Job::due).collect()).await?;
+    let written: Vec<Written<'_>> = jobs.iter().filter_map(Job::written).collect();
+    telling::tell(connection, &written, |one, row| {
+        row.spent.saturating_sub(one.post.brings(&row.counter))
+    })
+    .await?;
     for job in jobs {
         if let Job::Name(Call { ask, outcome, .. }) = job
             && outcome.is_none()
@@ -212,6 +218,21 @@ impl Job {
         let spent = |charge: &Charge| rows.iter().find(|row| row.counter == charge.counter).map_or(0, |row| row.spent);
         let spent = post.charges.iter().map(spent).collect();
         Some(Due { post, rows, purses, spent })
+    }
+
+    /// What is written of it. Its rows are as they were once it was counted, and none of those after it.
+    fn written(&self) -> Option<Written<'_>> {
+        match self {
+            Job::Post(call) => match &**call {
+                Call {
+                    ask: post,
+                    outcome: Some(Ok(Posted::Done { rows, .. })),
+                    ..
+                } => Some(Written { post, rows }),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Its part in a batch of posts, if it has one.

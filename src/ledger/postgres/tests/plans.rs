@@ -4,7 +4,7 @@ use super::*;
 use crate::decision::amount::Unit;
 use crate::decision::standing::End;
 use crate::ledger::contract::book::{But, all, checkpoint, end, month, of_one, settle};
-use crate::ledger::postgres::call::{Write, post_batch};
+use crate::ledger::postgres::call::{Teller, Write, post_batch};
 use crate::ledger::sql::{self as shared, spent, sum_of};
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn a_batch_walks_no_table() {
         end("before", End::Released).post(),
     ];
     let writes: Vec<Write<'_>> = posts.iter().map(Write::Post).collect();
-    post_batch(&mut stranger, &writes).await.expect("written");
+    post_batch(&mut stranger, &writes, Teller::Nobody).await.expect("written");
     let walked: Vec<(String, i64)> =
         sqlx::query_as("SELECT relname::TEXT, seq_scan FROM pg_stat_xact_user_tables WHERE schemaname = current_schema() AND seq_scan > 0")
             .fetch_all(&mut stranger)
@@ -102,11 +102,12 @@ async fn a_batch_walks_no_table() {
 #[tokio::test]
 async fn a_row_is_born_with_what_verify_expects() {
     let (_book, _, url) = plain(server!()).await;
-    let in_force: String =
-        sqlx::query_scalar("SELECT prosrc FROM pg_proc WHERE proname = 'post_batch' AND pronamespace = current_schema()::regnamespace")
-            .fetch_one(&mut stranger(&url).await)
-            .await
-            .expect("the function");
+    let in_force: String = sqlx::query_scalar(
+        "SELECT prosrc FROM pg_proc WHERE proname = 'post_batch_watched' AND pronamespace = current_schema()::regnamespace",
+    )
+    .fetch_one(&mut stranger(&url).await)
+    .await
+    .expect("the function");
     let bare = |text: &str| text.split_whitespace().collect::<String>();
     let definition = spent!();
     assert!(bare(&in_force).contains(&bare(definition)), "{definition}");

@@ -4,7 +4,7 @@
 use super::*;
 use crate::decision::amount::Unit;
 use crate::ledger::contract::book::{But, Draft, at, month, period, settle, workspace};
-use crate::ledger::postgres::call::{Outcome, Write, post_batch};
+use crate::ledger::postgres::call::{Outcome, Teller, Write, post_batch};
 use crate::ledger::record::EntryRecord;
 use tokio::task::JoinSet;
 
@@ -68,7 +68,7 @@ async fn a_batch_sees_what_was_written_while_it_waited() {
     let (mut first, mut watcher) = (stranger(&url).await, stranger(&url).await);
     execute(&mut first, "BEGIN").await.expect("a transaction");
     let a = settle("a").tokens(100).naming([month(Unit::Tokens)]).post();
-    let outcomes = post_batch(&mut first, &[Write::Post(&a)]).await.expect("written");
+    let outcomes = post_batch(&mut first, &[Write::Post(&a)], Teller::Nobody).await.expect("written");
     assert!(
         matches!(&outcomes[..], [Outcome::Done(rows, _)] if rows[0].spent == 100),
         "{outcomes:?}"
@@ -94,7 +94,9 @@ async fn a_batch_refuses_every_isolation_but_read_committed() {
             .await
             .expect("a transaction");
         let post = settle("r").post();
-        let refused = post_batch(&mut stranger, &[Write::Post(&post)]).await.expect_err(isolation);
+        let refused = post_batch(&mut stranger, &[Write::Post(&post)], Teller::Nobody)
+            .await
+            .expect_err(isolation);
         assert!(refused.to_string().contains("READ COMMITTED"), "{refused}");
     }
     assert_eq!(book.standing("r").await, None);

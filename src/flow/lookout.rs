@@ -1,0 +1,82 @@
+//! The lookout: what is told by the clock and not by what somebody did, by one node at a time. Each round can be repeated; a crash leaves it to
+//! the next leader.
+
+use super::{FlowError, Service, foresee, renew};
+use crate::ledger::Lead;
+use std::time::Duration;
+
+/// How often it looks for budgets that renewed: a customer should hear of it within a minute.
+pub const EVERY: Duration = Duration::from_secs(5);
+/// In which of its rounds it also looks for grants that end soon: half a minute apart.
+const GRANTS_EVERY_ROUNDS: u32 = 6;
+/// In which of its rounds it also prunes: ten minutes apart.
+const PRUNE_EVERY_ROUNDS: u32 = 120;
+/// How many events are deleted in one statement, and how many statements one round makes.
+const PRUNE_ROWS: usize = 2_000;
+const PRUNE_SLICES_MAX: usize = 50;
+/// How long events wait to be handed on before they are given up: as long as they are kept.
+const WAIT_SECONDS_MAX: i64 = crate::decision::event::KEPT_SECONDS;
+/// The name under which nodes agree on who does it.
+const LEAD: &str = "lookout";
+
+/// What a node remembers from round to round.
+#[derive(Default)]
+pub struct Lookout {
+    lead: Option<Box<dyn Lead>>,
+    rounds: u32,
+    /// The policy by whose limits was looked last.
+    policy: Option<i64>,
+}
+
+impl Lookout {
+    /// One round: nothing if another node leads. Returns how many budgets at their limit were looked at whose period has ended.
+    pub async fn look(&mut self, service: &Service) -> Result<usize, FlowError> {
+        if !self.leads(service).await? {
+            return Ok(0);
+        }
+        let ended = renew::renew_due(service).await?;
+        let version = service.policy.load().version;
+        if self.policy != Some(version) {
+            renew::raised_anywhere(service).await?;
+            self.policy = Some(version);
+        }
+        if self.rounds.is_multiple_of(GRANTS_EVERY_ROUNDS) {
+            foresee::grants(service).await?;
+        }
+        if self.rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) {
+            prune(service).await?;
+        }
+        self.rounds = self.rounds.wrapping_add(1);
+        Ok(ended)
+    }
+
+    async fn leads(&mut self, service: &Service) -> Result<bool, FlowError> {
+        let held = match &mut self.lead {
+            Some(lead) => lead.is_held().await,
+            None => false,
+        };
+        if !held {
+            self.policy = None;
+            self.lead = service.ledger.try_lead(LEAD).await?;
+        }
+        Ok(self.lead.is_some())
+    }
+}
+
+/// Deletes events that need not be kept, in slices that hold no lock for long.
+pub async fn prune(service: &Service) -> Result<usize, FlowError> {
+    let now = service.clock.now();
+    let mut deleted = 0;
+    for _ in 0..PRUNE_SLICES_MAX {
+        let slice = service
+            .ledger
+            .prune_events(now, now.plus_seconds(-WAIT_SECONDS_MAX), PRUNE_ROWS)
+            .await?;
+        deleted += slice;
+        if slice < PRUNE_ROWS {
+            break;
+        }
+    }
+    metrics::counter!("weir_events_pruned_total").increment(deleted as u64);
+    Ok(deleted)
+}
