@@ -147,6 +147,7 @@ async fn compose(
     flow::fair_use::follow(&service).await?;
     flow::api_keys::follow_from_now(&service).await?;
     flow::cache::follow(&service).await?;
+    flow::webhooks::follow(&service).await?;
     Ok(service)
 }
 
@@ -285,6 +286,13 @@ async fn follow(service: Arc<Service>, poll: Duration) {
         if let Err(error) = flow::cache::follow(&service).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "kept answers of other nodes are not given here; they cannot be read");
+        }
+        if let Err(error) = flow::webhooks::follow(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "who is told of each use stays as it is known; what other nodes set cannot be read"
+            );
         }
     }
 }

@@ -58,6 +58,16 @@ pub struct Described {
     pub enabled: bool,
 }
 
+/// Takes over for which workspaces each use is to be told.
+pub async fn follow(service: &Service) -> Result<(), FlowError> {
+    let subscribers = service.ledger.usage_subscribers().await?;
+    let of_all = subscribers.contains(&None);
+    service
+        .telling
+        .want_usage_recorded(of_all, subscribers.into_iter().flatten().collect());
+    Ok(())
+}
+
 /// Makes an endpoint, and a secret that is not to be had again.
 pub async fn create(service: &Service, described: Described, by: &By) -> Result<(Endpoint, String), FlowError> {
     check_url(service, &described.url)?;
@@ -79,7 +89,11 @@ pub async fn create(service: &Service, described: Described, by: &By) -> Result<
     };
     let audited = record(service, by, "create", None, Some(&endpoint));
     match service.ledger.put_webhook_endpoint(&endpoint, 0, ENDPOINTS_MAX, audited).await? {
-        Put::Done => Ok((endpoint, shown)),
+        Put::Done => {
+            // What does not work here the background does within two seconds.
+            follow(service).await.ok();
+            Ok((endpoint, shown))
+        }
         Put::TooMany => Err(FlowError::Unacceptable {
             pointer: "/workspace_id".to_owned(),
             detail: format!("has {ENDPOINTS_MAX} endpoints, which is as many as there may be; delete one first"),
@@ -155,6 +169,7 @@ pub async fn delete(service: &Service, id: WebhookEndpointId, bound: Option<&Wor
         let audited = record(service, by, "delete", Some(&stored), None);
         let now = service.clock.now();
         if service.ledger.delete_webhook_endpoint(id, stored.version, now, audited).await? {
+            follow(service).await.ok();
             return Ok(());
         }
     }
@@ -225,6 +240,7 @@ async fn replace(
         let audited = record(service, by, verb, Some(&stored), Some(&next));
         let put = service.ledger.put_webhook_endpoint(&next, stored.version, ENDPOINTS_MAX, audited);
         if put.await? == Put::Done {
+            follow(service).await.ok();
             return Ok(next);
         }
     }

@@ -433,6 +433,7 @@ impl TestApp {
         weir::flow::api_keys::follow(&self.service).await.expect("API keys are followed");
         weir::flow::fair_use::follow(&self.service).await.expect("fair use is followed");
         weir::flow::cache::follow(&self.service).await.expect("kept answers are followed");
+        weir::flow::webhooks::follow(&self.service).await.expect("subscribers are followed");
     }
 
     /// The same on every node.

@@ -22,7 +22,9 @@ async fn a_secret_is_shown_once_and_stands_nowhere_else() {
     assert_eq!((&again["endpoint_id"], &again["secret"]), (&made["endpoint_id"], &Value::Null));
     let rotated = app.post(&path(&made, "/rotate"), json!({})).await.expect(200);
     let newer = rotated["secret"].as_str().expect("a secret").to_owned();
-    app.change(&made, json!({"description": null, "events": ["*"]})).await.expect(200);
+    app.patch_endpoint(&made, json!({"description": null, "events": ["*"]}))
+        .await
+        .expect(200);
     for place in [
         path(&made, ""),
         ENDPOINTS.to_owned(),
@@ -58,7 +60,7 @@ async fn a_secret_is_shown_once_and_stands_nowhere_else() {
     let without = app.call(Method::DELETE, &path(&made, ""), None).await;
     assert_eq!(without.status.as_u16(), 204);
     app.get(&path(&made, "")).await.problem(404, "not_found");
-    app.change(&made, json!({})).await.problem(404, "not_found");
+    app.patch_endpoint(&made, json!({})).await.problem(404, "not_found");
 }
 
 fn weir_id(endpoint: &Value) -> weir::decision::id::WebhookEndpointId {
@@ -100,7 +102,7 @@ async fn what_cannot_be_an_endpoint_is_refused_with_its_place() {
         (json!({"workspace_id": "ws_a"}), 422, "/workspace_id"),
         (json!({"events": ["x"]}), 422, "/events"),
     ] {
-        let reply = app.change(&made, body).await;
+        let reply = app.patch_endpoint(&made, body).await;
         assert_eq!(reply.status.as_u16(), status, "{}", reply.text);
         assert_eq!(reply.json()["errors"][0]["pointer"], pointer, "{}", reply.text);
     }
@@ -196,7 +198,7 @@ async fn a_test_is_sent_now_and_a_delivery_again() {
     assert_eq!(tested["last_try"]["response_body"], "no database");
     assert_eq!(tested["last_try"]["response_status"], 500);
     receiver.on("/hook", answers(200));
-    app.change(&endpoint, json!({"enabled": false})).await.expect(200);
+    app.patch_endpoint(&endpoint, json!({"enabled": false})).await.expect(200);
     let tested = app.post(&path(&endpoint, "/test"), json!({})).await.expect(200);
     assert_eq!(tested["status"], "delivered", "one that is not enabled can be tried out");
     assert!(receiver.seen("/hook").iter().all(|seen| is_signed(seen, &endpoint["secret"])));
@@ -204,7 +206,7 @@ async fn a_test_is_sent_now_and_a_delivery_again() {
 
     let again = format!("{DELIVERIES}/{}/redeliver", tested["delivery_id"].as_str().expect("an id"));
     app.post(&again, json!({})).await.problem(422, "unacceptable");
-    app.change(&endpoint, json!({"enabled": true})).await.expect(200);
+    app.patch_endpoint(&endpoint, json!({"enabled": true})).await.expect(200);
     let pending = app.post(&again, json!({})).await.expect(202);
     assert_eq!((&pending["status"], &pending["tries"]), (&json!("pending"), &json!(0)));
     worker_of(&app).deliver_due().await.expect("the ledger answers");

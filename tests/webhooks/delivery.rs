@@ -133,7 +133,7 @@ async fn an_endpoint_that_is_dead_for_days_is_tried_by_the_schedule_and_then_dis
 
     // It comes back, and gets what it missed.
     receiver.on("/dead", answers(200));
-    app.change(&dead, json!({"enabled": true})).await.expect(200);
+    app.patch_endpoint(&dead, json!({"enabled": true})).await.expect(200);
     let stretch = json!({"from": "2025-11-21T00:00:00Z", "to": "2025-12-21T00:00:00Z"});
     let replayed = app.post(&path(&dead, "/replay"), stretch).await.expect(200);
     assert_eq!(replayed["deliveries"], 5, "four that happened, and that it was disabled");
@@ -204,4 +204,38 @@ async fn what_was_sent_and_not_noted_is_sent_again_under_the_same_id() {
     assert_eq!(seen.len(), 2);
     assert!(is_one_event(&seen, event));
     assert_eq!(app.deliveries(&endpoint).await[0]["status"], "delivered");
+}
+
+/// Each use is told of to whoever names that event, and without what it costs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_use_is_told_of_to_whoever_names_it_without_its_cost() {
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
+    app.workspace_with_tokens("ws_a", 1_000_000).await;
+    let everything = app.endpoint(&receiver.url("/all"), Some("ws_a")).await;
+    let settle = async |app: &TestApp| {
+        let reservation = app.authorize("ws_a").tokens(100, 50).reserved().await;
+        app.settle(&reservation, 100, 50).await.expect(200);
+    };
+    settle(&app).await;
+    let body = json!({"url": receiver.url("/uses"), "workspace_id": "ws_a", "events": ["usage.recorded"]});
+    let named = app.post(ENDPOINTS, body).await.expect(201);
+    settle(&app).await;
+    let worker = worker_of(&app);
+    worker.deliver_due().await.expect("the ledger answers");
+    let seen = receiver.seen("/uses");
+    assert_eq!(
+        (seen.len(), receiver.seen("/all").len()),
+        (1, 0),
+        "only what came after it was asked for, and not for *"
+    );
+    let told: Value = serde_json::from_str(&seen[0].body).expect("JSON");
+    assert_eq!(
+        (&told["type"], &told["data"]["workspace_id"]),
+        (&json!("usage.recorded"), &json!("ws_a"))
+    );
+    assert!(!seen[0].body.contains("cost") && !seen[0].body.contains("usd"), "{}", seen[0].body);
+    app.patch_endpoint(&named, json!({"enabled": false})).await.expect(200);
+    settle(&app).await;
+    worker.deliver_due().await.expect("the ledger answers");
+    assert_eq!(app.deliveries(&named).await.len() + app.deliveries(&everything).await.len(), 1);
 }

@@ -74,7 +74,7 @@ impl TestApp {
         self.get(&path(endpoint, "")).await.expect(200)
     }
 
-    pub async fn change(&self, endpoint: &Value, body: Value) -> support::Reply {
+    pub async fn patch_endpoint(&self, endpoint: &Value, body: Value) -> support::Reply {
         self.call(Method::PATCH, &path(endpoint, ""), Some(body)).await
     }
 }

@@ -47,7 +47,8 @@ pub fn signatures(secrets: &[Secret], id: &str, unix_seconds: i64, body: &str) -
     signed.join(" ")
 }
 
-fn signature(secret: &[u8], id: &str, unix_seconds: i64, body: &str) -> String {
+/// One signature, by a secret of any length.
+pub fn signature(secret: &[u8], id: &str, unix_seconds: i64, body: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key of HMAC may have any length");
     for part in [id, ".", &unix_seconds.to_string(), ".", body] {
         mac.update(part.as_bytes());
