@@ -138,7 +138,7 @@ pub(in crate::ledger) async fn what_changed_since_an_event_was_decided_takes_all
         ..told("evt_2", 0, "unpaid")
     };
     assert_eq!(receive(&book, old.clone()).await, Receipt::Raced, "the subscription has changed");
-    let (mut next, _, record) = with_seats(&workspace, 9);
+    let (mut next, _, record, _) = with_seats(&workspace, 9);
     next.version += 1;
     let overtaken = Received {
         revision: 1,

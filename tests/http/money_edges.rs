@@ -1,10 +1,8 @@
 //! Money at its edges, over HTTP: grants beside plans that change, lost copies, uses out of time, and calls of runs that settle late.
 
-mod support;
-
+use crate::support::TestApp;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::TestApp;
 use weir::decision::grant::{Grant, PRIORITY_DEFAULT, Source};
 use weir::decision::id::{BudgetId, GrantId, WorkspaceId};
 use weir::flow::audit;

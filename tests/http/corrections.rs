@@ -1,12 +1,10 @@
 //! Corrections over HTTP: entries of signed differences at the original's time, at the price that the use was recorded with; and prices
 //! that come to be known after the use.
 
-mod support;
-
+use crate::support::{Reply, TestApp};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use support::{Reply, TestApp};
 use tokio::task::JoinSet;
 
 const CORRECTIONS: &str = "/v1/admin/ledger/corrections";

@@ -1,10 +1,8 @@
 //! What Stripe tells, over HTTP: who may tell it, each event once, in whatever order, and what a workspace becomes.
 
-mod support;
-
+use crate::support::{Reply, TestApp};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{Reply, TestApp};
 use weir::api::stripe_signature::{Refused, check, sign};
 use weir::flow::{Options, SigningSecrets};
 
@@ -407,7 +405,7 @@ fn the_signature_is_judged_as_other_libraries_do() {
     let (mut judged, mut stricter) = (0, Vec::new());
     let text = match std::env::var(VECTORS) {
         Ok(path) => std::fs::read_to_string(path).expect("the file of vectors"),
-        Err(_) => include_str!("data/signature_cases.jsonl").to_owned(),
+        Err(_) => include_str!("../data/signature_cases.jsonl").to_owned(),
     };
     for line in text.lines() {
         let case: Value = serde_json::from_str(line).expect(line);

@@ -1,12 +1,11 @@
 //! The cache over HTTP: what is given again, to whom, what it counts for, and what ends it.
 
-mod support;
-
+use crate::support;
+use crate::support::embeddings::{Embeddings, vector};
+use crate::support::{Asking, TestApp};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
-use support::embeddings::{Embeddings, vector};
-use support::{Asking, TestApp};
 
 /// A plan of plenty whose features keep answers as they say.
 fn plan(features: Value) -> Value {

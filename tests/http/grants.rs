@@ -1,11 +1,10 @@
 //! Grants over HTTP: extra allowance with one balance, whoever draws on it, and books that say what was paid.
 
-mod support;
-
+use crate::support;
+use crate::support::TestApp;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::TestApp;
 
 const GRANTS: &str = "/v1/admin/workspaces/ws/grants";
 

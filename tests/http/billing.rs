@@ -1,14 +1,13 @@
 //! Billing from the first use to the provider's book, over HTTP and with a provider that answers, keeps silent and forgets as it is told.
 //! Rounds are driven by hand and the clock is moved; nothing sleeps.
 
-mod support;
-
+use crate::support;
+use crate::support::TestApp;
 use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
-use support::TestApp;
 use tempfile::TempDir;
 use weir::app;
 use weir::billing::{Answer, Outgoing, Provider, SummaryQuery, Terms, Untold};
@@ -139,7 +138,7 @@ impl Billed {
              - {id: thirds, event_name: weir_thirds, unit: requests, scale: \"0.3\"}\n";
         std::fs::write(folder.path().join("billing.yaml"), meters).expect("a file");
         Self {
-            app: TestApp::start_in(folder.path().to_owned(), support::BEGIN, Options::default()).await,
+            app: TestApp::start_in_at(folder.path().to_owned(), support::BEGIN, Options::default()).await,
             _policies: folder,
         }
     }

@@ -1,10 +1,8 @@
 //! The audit log over HTTP: every change of policy and workspaces with who, what, why and from what to what, and nothing that is secret.
 
-mod support;
-
+use crate::support::TestApp;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::TestApp;
 
 async fn log(app: &TestApp, query: &str) -> Vec<Value> {
     let page = app.get(&format!("/v1/admin/audit-log?{query}")).await.expect(200);

@@ -1,10 +1,8 @@
 //! What callers and their customers read: in their language, in a plan's own words, and everywhere the same.
 
-mod support;
-
+use crate::support::TestApp;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::TestApp;
 
 async fn denied(app: &TestApp, workspace: &str, languages: Option<&str>) -> String {
     let body = Value::Object(app.authorize(workspace).tokens(1, 0).body);

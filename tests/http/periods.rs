@@ -1,10 +1,9 @@
 //! Periods, plans and money over HTTP: what is charged to which period, and that a change never moves a counter.
 
-mod support;
-
+use crate::support;
+use crate::support::TestApp;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::TestApp;
 
 #[tokio::test]
 async fn a_use_belongs_to_the_period_of_its_authorize() {

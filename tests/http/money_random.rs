@@ -1,13 +1,11 @@
 //! Money at random, over HTTP: users of one balance, runs, releases, late settles, grants that come, end and are voided. Whatever was
 //! admitted stood within `hard + granted` when it was, and the books agree at the end.
 
-mod support;
-
+use crate::support::TestApp;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::TestApp;
 
 const GRANTS: &str = "/v1/admin/workspaces/ws/grants";
 const HARD: i64 = 100;

@@ -1,10 +1,8 @@
 //! `Idempotency-Key` where it matters most: a caller that hung up, and nodes that do not know of each other's requests.
 
-mod support;
-
+use crate::support::{Reply, TestApp, stores};
 use serde_json::{Value, json};
 use std::time::Duration;
-use support::{Reply, TestApp, stores};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 

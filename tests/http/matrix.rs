@@ -2,12 +2,10 @@
 //! another tenant's things. Made from the table, so a new route is in it by itself; one that names a workspace in a way that is not known
 //! here fails until it says how.
 
-mod support;
-
+use crate::support::{Reply, SECRET, TestApp};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use support::{Reply, SECRET, TestApp};
 use weir::api::auth::{Claims, Scope, ScopeSet, mint};
 use weir::api::routes::{Route, routes};
 use weir::clock::Clock;

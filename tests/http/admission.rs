@@ -1,13 +1,12 @@
 //! Admission over HTTP: what is allowed, what is denied, why, and that nothing is held by accident.
 
-mod support;
-
+use crate::support;
+use crate::support::TestApp;
 use futures_util::future::join_all;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use support::TestApp;
 
 fn budget<'a>(answer: &'a Value, id: &str) -> &'a Value {
     answer["budgets"]

@@ -1,13 +1,11 @@
 //! Runs over HTTP: many calls draw from one reservation, and together they never pass what it holds.
 
-mod support;
-
+use crate::support::{Asking, Reply, TestApp};
 use futures_util::future::join_all;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Asking, Reply, TestApp};
 
 fn path(reservation: &str, verb: &str) -> String {
     format!("/v1/reservations/{reservation}/{verb}")

@@ -1,9 +1,7 @@
 //! Money where several parts meet: runs in batches, explanations of calls, reported uses of calls, dollars to the last decimal.
 
-mod support;
-
+use crate::support::TestApp;
 use serde_json::{Value, json};
-use support::TestApp;
 
 const GRANTS: &str = "/v1/admin/workspaces/ws/grants";
 

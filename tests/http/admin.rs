@@ -1,11 +1,9 @@
 //! What operators set, beside policies as such: workspaces in every detail, versions that callers have seen, lists, providers.
 
-mod support;
-
+use crate::support::TestApp;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use support::TestApp;
 use tokio::task::JoinSet;
 
 fn plan(hard: i64) -> Value {

@@ -1,15 +1,14 @@
 //! The life of a policy: the commands of `weir policy` beside a service that runs, prices that begin by the clock, prices of others' tables,
 //! golden cases, and thousands of plans that a node follows while it serves.
 
-mod support;
-
+use crate::support;
+use crate::support::{TestApp, stores};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use support::{TestApp, stores};
 use tempfile::TempDir;
 use weir::app;
 use weir::clock::MovableClock;

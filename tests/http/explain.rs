@@ -1,10 +1,9 @@
 //! Explanations over HTTP: of dry runs, of denials and allows from the decision log, of reservations, and who may read them.
 
-mod support;
-
+use crate::support;
+use crate::support::TestApp;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::TestApp;
 use weir::decision::id::ReservationId;
 use weir::flow::decided;
 

@@ -1,11 +1,10 @@
 //! Settle, release, extend, expire and direct usage over HTTP: what was used is recorded once, and the books agree.
 
-mod support;
-
+use crate::support;
+use crate::support::TestApp;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::TestApp;
 
 fn usage(input: i64, output: i64) -> Value {
     json!({"input_tokens": input, "output_tokens": output})

@@ -1,13 +1,13 @@
 //! Fair use over HTTP: use unlike what is usual is acted on for a while, is named in answers, told once, on record, and ended by hand.
 
-mod support;
 #[path = "fair_use/traces.rs"]
 mod traces;
 
+use crate::support;
+use crate::support::TestApp;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
-use support::TestApp;
 use weir::clock::Clock;
 use weir::decision::amount::Amounts;
 use weir::decision::counter::Whose;

@@ -1,15 +1,14 @@
 //! Who calls: API keys and portal tokens over their whole lives, the keys of issuers, and credentials that must be refused.
 
-mod support;
-
+use crate::support;
+use crate::support::issuer::{Answering, Issuer, Signer, b64};
+use crate::support::stores::{self, Stores};
+use crate::support::{Reply, SECRET, TestApp, verifier};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use support::issuer::{Answering, Issuer, Signer, b64};
-use support::stores::{self, Stores};
-use support::{Reply, SECRET, TestApp, verifier};
 use weir::api::auth::{FETCH_EVERY_SECONDS, FETCH_PAUSE_SECONDS, Jwks, KEYS_SECONDS_MAX, Keys, Seal, Verifier};
 use weir::decision::id::KeyId;
 use weir::flow::audit::AuditQuery;

@@ -1,13 +1,11 @@
 //! Events over HTTP: what a customer is told before, at and after a limit, once each however many nodes race, and live.
 
-mod support;
-
+use crate::support::TestApp;
 use futures_util::future::join_all;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::time::Duration;
-use support::TestApp;
 use weir::decision::id::WorkspaceId;
 use weir::flow::lookout::Lookout;
 use weir::flow::sweep::Sweeper;
@@ -28,7 +26,7 @@ impl TestApp {
     }
 
     /// Each use at a moment of its own, so that what happened is listed in its order.
-    async fn use_tokens(&self, workspace: &str, tokens: i64) {
+    async fn use_of(&self, workspace: &str, tokens: i64) {
         self.pass_seconds(1);
         let reservation = self.authorize(workspace).tokens(tokens, 0).reserved().await;
         self.settle(&reservation, tokens, 0).await.expect(200);
@@ -146,9 +144,9 @@ const ALL_FOUR: [(&str, i64); 4] = [
 async fn each_level_is_told_once_with_what_a_system_needs_to_act() {
     let app = TestApp::start().await;
     app.told_of_tokens().await;
-    app.use_tokens("ws", 499).await;
+    app.use_of("ws", 499).await;
     assert_eq!(app.levels("ws").await, []);
-    app.use_tokens("ws", 1).await;
+    app.use_of("ws", 1).await;
     let told = app.events("ws").await;
     assert_eq!(told.len(), 1);
     assert!(told[0]["id"].as_str().is_some_and(|id| id.starts_with("evt_")));
@@ -160,7 +158,7 @@ async fn each_level_is_told_once_with_what_a_system_needs_to_act() {
         "threshold": 0.5, "level": 500, "soft": 600, "hard": 1000, "granted": 0, "spent": 500, "remaining": 500});
     assert_eq!(*data, expected);
     for _ in 0..5 {
-        app.use_tokens("ws", 100).await;
+        app.use_of("ws", 100).await;
     }
     assert_eq!(app.levels("ws").await, named(&ALL_FOUR));
 }
@@ -172,7 +170,7 @@ async fn levels_that_many_nodes_reach_at_once_are_told_once() {
     let plan = json!({"budgets": [{"id": "by_user", "scope": "user", "unit": "requests", "period": "day", "hard": 10, "alerts": [0.5]}]});
     app.workspace_on("users", plan).await;
     app.follow_all().await;
-    let tokens = (0..100).map(async |_: usize| app.use_tokens("ws", 10).await);
+    let tokens = (0..100).map(async |_: usize| app.use_of("ws", 10).await);
     let requests = (0..50).map(async |n: usize| {
         let user = format!("usr_{}", n % 5);
         let reservation = app.authorize("users").user(&user).tokens(1, 0).reserved().await;
@@ -197,8 +195,8 @@ async fn a_budget_that_was_at_its_limit_is_told_to_have_renewed() {
     app.told_of_tokens().await;
     app.workspace_with_tokens("idle", 1_000).await;
     app.follow_all().await;
-    app.use_tokens("ws", 700).await;
-    app.use_tokens("idle", 850).await;
+    app.use_of("ws", 700).await;
+    app.use_of("idle", 850).await;
     let mut lookout = Lookout::default();
     lookout.look(&app.service).await.expect("looked");
     assert_eq!(app.events("ws").await.len(), 2, "half and soft");
@@ -219,7 +217,7 @@ async fn a_budget_that_was_at_its_limit_is_told_to_have_renewed() {
     );
     assert_eq!(app.events("idle").await.len(), 1, "it was at no limit, only at 80 %");
     // Another period tells its levels anew.
-    app.use_tokens("ws", 700).await;
+    app.use_of("ws", 700).await;
     assert_eq!(app.events("ws").await.len(), 5);
 }
 
@@ -227,7 +225,7 @@ async fn a_budget_that_was_at_its_limit_is_told_to_have_renewed() {
 async fn a_raise_is_told_and_its_levels_are_told_when_they_are_reached() {
     let app = TestApp::start().await;
     app.told_of_tokens().await;
-    app.use_tokens("ws", 1_000).await;
+    app.use_of("ws", 1_000).await;
     assert_eq!(app.levels("ws").await, named(&ALL_FOUR));
     app.pass_seconds(1);
     app.post("/v1/admin/workspaces/ws/grants", json!({"unit": "tokens", "amount": 1000}))
@@ -245,9 +243,9 @@ async fn a_raise_is_told_and_its_levels_are_told_when_they_are_reached() {
         (&json!(1000), &json!(1000))
     );
     // Half of 2,000 was used before it was the half.
-    app.use_tokens("ws", 500).await;
+    app.use_of("ws", 500).await;
     assert_eq!(app.events("ws").await.len(), 5);
-    app.use_tokens("ws", 500).await;
+    app.use_of("ws", 500).await;
     let levels: Vec<(String, i64)> = app.levels("ws").await.into_iter().filter(|(_, level)| *level > 1_000).collect();
     let mut expected = named(&[
         ("budget.soft_limit_reached", 1_600),
@@ -322,7 +320,7 @@ async fn what_ends_soon_is_told_before_it_does() {
     app.set_clock("2025-12-11T00:00:00Z");
     app.follow_all().await;
     let mut sweeper = Sweeper::default();
-    app.use_tokens("ws", 200).await;
+    app.use_of("ws", 200).await;
     sweeper.sweep(&app.service).await.expect("swept");
     assert_eq!(
         weir::flow::foresee::grants(&app.service).await.expect("looked"),
@@ -330,7 +328,7 @@ async fn what_ends_soon_is_told_before_it_does() {
         "nine days are left"
     );
     assert_eq!(app.events("ws").await, [] as [Value; 0]);
-    app.use_tokens("ws", 280).await;
+    app.use_of("ws", 280).await;
     sweeper.sweep(&app.service).await.expect("swept");
     sweeper.sweep(&app.service).await.expect("swept");
     let told = app.events("ws").await;
@@ -364,12 +362,12 @@ async fn each_use_is_told_only_where_somebody_asks_for_it() {
     let app = TestApp::start().await;
     app.workspace_with_tokens("ws", 1_000).await;
     app.follow_all().await;
-    app.use_tokens("ws", 1).await;
+    app.use_of("ws", 1).await;
     let wanted: HashSet<WorkspaceId> = [WorkspaceId::parse("ws").expect("a name")].into();
     for node in app.beside.iter().chain([&app]) {
         node.service.telling.want_usage_recorded(false, wanted.clone());
     }
-    app.use_tokens("ws", 2).await;
+    app.use_of("ws", 2).await;
     let told = app.events("ws").await;
     assert_eq!(told.len(), 1);
     assert_eq!(
@@ -387,13 +385,13 @@ async fn a_stream_tells_what_any_node_writes_and_goes_on_where_it_was_cut_off() 
     let mut stream = app.stream(&token, "ws", None).await;
     let (id, usage) = stream.next_of("usage").await;
     assert_eq!((id, &usage["budgets"][0]["spent"]), (None, &json!(0)));
-    app.use_tokens("ws", 550).await;
+    app.use_of("ws", 550).await;
     let (first, event) = stream.next_of("budget.threshold_reached").await;
     assert_eq!(event["data"]["level"], 500);
     let (_, usage) = stream.next_of("usage").await;
     assert_eq!(usage["budgets"][0]["spent"], 550);
     drop(stream);
-    app.use_tokens("ws", 300).await;
+    app.use_of("ws", 300).await;
     // Another node, if there is one, tells the rest.
     let other = app.beside.first().unwrap_or(&app);
     let mut resumed = other.stream(&token, "ws", first.as_deref()).await;

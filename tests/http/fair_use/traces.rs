@@ -204,7 +204,7 @@ fn rates(text: &str, by: f64, sizes: &[Vec<i64>]) -> Vec<Tenant> {
 
 #[test]
 fn bursts_are_told_from_an_ordinary_week() {
-    let text = include_str!("../data/fair_use_rates.csv");
+    let text = include_str!("../../data/fair_use_rates.csv");
     let tenants = rates(text, 1.0, &[vec![400, 800, 1_600, 3_200]]);
     assert_eq!(tenants.len(), 2);
     let least = 5_000;

@@ -1,10 +1,9 @@
 //! Batch authorize over HTTP: each request by itself, in order, one bad one harms no other.
 
-mod support;
-
+use crate::support;
+use crate::support::{Asking, TestApp};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Asking, TestApp};
 
 fn body(asking: Asking<'_>) -> Value {
     Value::Object(asking.body)

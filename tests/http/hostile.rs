@@ -1,11 +1,9 @@
 //! Hostile and broken input over HTTP: each gets its problem document, and nothing is held or written.
 
-mod support;
-
+use crate::support::{Reply, TestApp};
 use reqwest::Method;
 use serde_json::json;
 use std::io::{Read, Write};
-use support::{Reply, TestApp};
 
 async fn raw(app: &TestApp, path: &str, content_type: Option<&str>, body: impl Into<reqwest::Body>) -> Reply {
     let mut request = app

@@ -1,0 +1,30 @@
+//! The suites that speak to a service over HTTP, in one program: they share a build, a Redis and a PostgreSQL. `cargo test --test http
+//! admission::` runs one of them; `WEIR_TEST_PROFILE=production` runs them on those stores.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admin;
+mod admission;
+mod audit;
+mod batch;
+mod billing;
+mod billing_in;
+mod cache;
+mod corrections;
+mod events;
+mod explain;
+mod fair_use;
+mod grants;
+mod hostile;
+mod idempotency;
+mod identities;
+mod lifecycle;
+mod matrix;
+mod messages;
+mod money_crossings;
+mod money_edges;
+mod money_random;
+mod periods;
+mod runs;
+mod settlement;
