@@ -331,6 +331,10 @@ async fn the_examples_of_the_document_work() {
             if path.starts_with("/webhooks/") {
                 continue;
             }
+            // The samples have no meter, so there is no batch; `http::billing` makes some, and sends them again.
+            if path.starts_with("/v1/admin/billing/batches/{id}") {
+                continue;
+            }
             let path = path_of_the_example(&app, method, path).await;
             let mut request = app
                 .client

@@ -117,13 +117,13 @@ pub struct BatchesQuery {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FlushAnswer {
     /// Ledger entries that became members of a batch.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     collected: usize,
     /// Batches that were sealed.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     sealed: usize,
     /// Batches that the provider acknowledged by now; what is left is sent in the background.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     acknowledged: usize,
 }
 

@@ -284,7 +284,9 @@ async fn bodies_are_told_apart_by_all_that_they_say_and_not_by_its_order() {
         assert_eq!(send(&same).await.header("idempotency-replayed"), Some("true"), "{same}");
         send(&other).await.problem(422, "idempotency_mismatch");
     }
-    let long = app.authorize("ws").with("cache", json!({"embedding": vec![0.5; 4_097]}));
+    let long = app
+        .authorize("ws")
+        .with("cache", json!({"prompt": "p", "embedding": vec![0.5; 4_097]}));
     long.send().await.problem(422, "unacceptable");
 }
 
