@@ -44,6 +44,7 @@ pub async fn purge(call: Call) -> Answer {
 pub struct FeedbackRequest {
     #[schema(value_type = String, example = "cch_019aa2f1c5d77e3c8a8b9a0b1c2d3e4f")]
     cache_entry_id: CacheEntryId,
+    #[schema(example = false)]
     correct: bool,
 }
 

@@ -210,11 +210,14 @@ impl Billed {
         let batches = self.batches(&format!("workspace_id={workspace}&meter=tokens")).await;
         let value: i64 = batches.iter().map(|batch| batch["value"].as_i64().expect("a value")).sum();
         assert_eq!(value, counted, "{batches:#?}");
-        let told = provider.book.lock().expect("no test panicked");
-        let told = told
-            .values()
-            .filter(|event| event.workspace.as_str() == workspace && event.event_name == "weir_tokens");
-        assert_eq!(told.map(|event| event.value).sum::<i64>(), counted);
+        let told = {
+            let book = provider.book.lock().expect("no test panicked");
+            let told = book
+                .values()
+                .filter(|event| event.workspace.as_str() == workspace && event.event_name == "weir_tokens");
+            told.map(|event| event.value).sum::<i64>()
+        };
+        assert_eq!(told, counted);
         let service = &self.app.service;
         let found = verify(&*service.ledger, Some(&*service.counters), &*service.clock, |_| {})
             .await

@@ -227,7 +227,6 @@ fn of_models(row: &Value) -> Result<Result<(), String>, String> {
         routing: "rules: []\n".to_owned(),
         messages: None,
         billing: None,
-        ..Sources::samples()
     };
     let files = Files::load(&sources).unwrap_or_else(|problems| panic!("{}: {problems}", row["name"]));
     let at = row["at"]

@@ -62,7 +62,8 @@ fn now() -> Timestamp {
 #[test]
 fn a_sum_is_right_or_its_difference_has_a_name() {
     use State::{Acknowledged as A, Rejected, Sealed, Sending, Unbillable, Unknown};
-    let rows: &[(&str, &[(State, i64, i64)], i64, Option<(Code, i64)>)] = &[
+    type Row = (&'static str, &'static [(State, i64, i64)], i64, Option<(Code, i64)>);
+    let rows: &[Row] = &[
         ("nothing was told, and nothing is there", &[], 0, None),
         ("all of it is there", &[(A, 5, DAY), (A, 7, DAY)], 12, None),
         (
@@ -134,7 +135,8 @@ fn a_sum_is_right_or_its_difference_has_a_name() {
 #[test]
 fn an_unknown_batch_is_there_or_not_only_where_one_choice_adds_up() {
     use State::{Acknowledged as A, Sending, Unknown};
-    let rows: &[(&str, &[(State, i64, i64)], i64, Result<&[bool], Presence>)] = &[
+    type Row = (&'static str, &'static [(State, i64, i64)], i64, Result<&'static [bool], Presence>);
+    let rows: &[Row] = &[
         ("it is there", &[(Unknown, 3, DAY)], 3, Ok(&[true])),
         ("it is not", &[(Unknown, 3, DAY)], 0, Ok(&[false])),
         ("beside others", &[(A, 5, DAY), (Unknown, 3, DAY)], 5, Ok(&[false])),
