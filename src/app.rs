@@ -190,6 +190,10 @@ pub fn background(service: &Arc<Service>, policy_poll: Duration) {
     tokio::spawn(sweep(service.clone()));
     tokio::spawn(note_uses(service.clone()));
     tokio::spawn(log_decisions(service.clone()));
+    tokio::spawn(exchange(service.clone()));
+    if service.llm.is_there() {
+        tokio::spawn(record_router(service.clone()));
+    }
     tokio::spawn(watch(service.clone()));
     tokio::spawn(write_noticed(service.clone()));
     tokio::spawn(look_out(service.clone()));
@@ -222,6 +226,29 @@ async fn write_noticed(service: Arc<Service>) {
     }
 }
 
+async fn exchange(service: Arc<Service>) {
+    loop {
+        tokio::time::sleep(flow::exchange::EXCHANGE_EVERY).await;
+        if let Err(error) = flow::exchange::exchange(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "nodes do not hear which models fail and which calls come too fast; what this one sees still counts here"
+            );
+        }
+    }
+}
+
+async fn record_router(service: Arc<Service>) {
+    loop {
+        tokio::time::sleep(flow::llm::RECORD_EVERY).await;
+        if let Err(error) = flow::llm::record_spent(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "what the routing model costs is recorded in the next round");
+        }
+    }
+}
+
 /// Delivers webhooks, until it is stopped.
 pub fn deliver(service: &Service) -> Result<outgoing::Running, StartError> {
     let worker = webhooks::worker(service, Arc::new(SystemNames), Limits::default())?;
@@ -234,6 +261,10 @@ async fn log_decisions(service: Arc<Service>) {
         if let Err(error) = flow::decided::flush(&service).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "decisions were not logged, so they cannot be explained later");
+        }
+        if let Err(error) = flow::wall::tell(&service).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "that budgets refuse is told at their next denial");
         }
     }
 }

@@ -5,6 +5,7 @@
 //!                       ├─ policy    the snapshot of plans, prices and rules
 //!                       ├─ cache     is there an answer already?
 //!                       ├─ counters  what is spent and held now: hold all or none, in one step
+//!                       ├─ router    a language model that rules may ask, if one is configured
 //!                       └─ ledger    what happened: one transaction, shared by concurrent writers
 //!                             ├─ billing   what is told to the billing provider, in batches
 //!                             └─ webhooks  what is told to customers' systems, from a queue that is a table of the ledger
@@ -13,8 +14,8 @@
 //! Two profiles, both always compiled and chosen by settings: embedded (counters in this process, the ledger in SQLite) and production
 //! (Redis and PostgreSQL, any number of nodes). One contract suite holds both stores of a kind to the same answers.
 //!
-//! `api → flow → {policy, cache, counters, ledger} → decision`, and `{billing, webhooks} → ledger`; only [`app`] and [`cli`] see everything.
-//! `tests/tidy.rs` holds it.
+//! `api → flow → {policy, cache, counters, router, ledger} → decision`, and `{billing, webhooks} → ledger`; only [`app`] and [`cli`] see
+//! everything. `tests/tidy.rs` holds it.
 //!
 //! Architecture invariants, each kept by the folder that is named first:
 //! - [`decision`] does no I/O, is never async and reads no clock: a decision is a function of its arguments, a refusal a value.
@@ -34,6 +35,8 @@ pub mod decision;
 pub mod policy;
 
 pub mod cache;
+pub mod router;
+
 pub mod counters;
 pub mod ledger;
 

@@ -2,10 +2,16 @@
 
 mod support;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 use support::TestApp;
+use weir::api::stripe_signature::sign;
+use weir::clock::Clock;
+use weir::flow::fair_use::evaluate::Evaluator;
+use weir::flow::fair_use::gather;
+use weir::flow::{Options, SigningSecrets};
 
 #[test]
 fn the_committed_document_is_current() {
@@ -259,6 +265,8 @@ async fn path_of_the_example(app: &TestApp, method: &str, path: &str) -> String 
             let made = app.post("/v1/admin/api-keys", json!({"scopes": ["read"]})).await.expect(201);
             made["key_id"].as_str().expect("an id").to_owned()
         }
+        _ if path.contains("/billing/batches/{id}") => batch_of_the_example(app, method).await,
+        _ if path.contains("/fair-use/actions/{id}") => action_of_the_example(app).await,
         _ if path.contains("/webhook-") => webhook_of_the_example(app, path).await,
         // What it is about stands in its query.
         "/v1/cache" => return "/v1/cache?workspace_id=ws_456".to_owned(),
@@ -272,9 +280,32 @@ async fn path_of_the_example(app: &TestApp, method: &str, path: &str) -> String 
     }
     let given = app.post(
         "/v1/admin/workspaces/ws_456/grants",
-        json!({"budget_id": "monthly_tokens", "amount": 5}),
+        json!({"budget_id": "monthly_tokens", "amount": 5, "paid": {"amount": 5, "currency": "usd"}}),
     );
     path.replace("{grant}", given.await.expect(201)["grant_id"].as_str().expect("an id"))
+}
+
+/// A batch of the meter that the example of `billing.yaml` has.
+async fn batch_of_the_example(app: &TestApp, of: &str) -> String {
+    let used = json!({"workspace_id": "ws_456", "feature": "chat", "model": "gpt-4o-mini", "request_id": format!("batch-to-{of}"),
+        "usage": {"input_tokens": 10, "output_tokens": 10}});
+    app.post("/v1/usage", used).await.expect(200);
+    app.call(Method::POST, "/v1/admin/billing/flush", None).await.expect(200);
+    let batches = app.get("/v1/admin/billing/batches").await.expect(200);
+    batches["data"][0]["batch_id"].as_str().expect("a batch").to_owned()
+}
+
+/// What a rule of fair use did to somebody.
+async fn action_of_the_example(app: &TestApp) -> String {
+    let rule = json!({"name": "burst", "over_minutes": 15, "min_amount": 1_000, "act": "throttle"});
+    app.workspace_on("hasty", json!({"unlimited": true, "fair_use": [rule]})).await;
+    let used = json!({"workspace_id": "hasty", "feature": "chat", "model": "gpt-4o-mini", "request_id": "in-haste",
+        "usage": {"input_tokens": 5_000, "output_tokens": 0}});
+    app.post("/v1/usage", used).await.expect(200);
+    gather::flush(&app.service).await.expect("usage is written");
+    assert_eq!(Evaluator::default().round(&app.service).await.expect("a round"), 1);
+    let actions = app.get("/v1/admin/fair-use/actions").await.expect(200);
+    actions["data"][0]["fair_use_id"].as_str().expect("an action").to_owned()
 }
 
 /// An endpoint where nobody listens, or a delivery to it.
@@ -318,7 +349,12 @@ async fn something_kept(app: &TestApp) -> Value {
 
 #[tokio::test]
 async fn the_examples_of_the_document_work() {
-    let app = TestApp::start_on_samples().await;
+    const STRIPE_SECRET: &str = "whsec_of_the_examples";
+    let options = Options {
+        stripe_webhook_secrets: SigningSecrets::parse(STRIPE_SECRET),
+        ..support::options()
+    };
+    let app = TestApp::start_on_samples(options).await;
     let document = document();
     let token = app.token("admin", None);
     let mut tried = Vec::new();
@@ -327,18 +363,6 @@ async fn the_examples_of_the_document_work() {
     for method in ["put", "patch", "post", "get", "delete"] {
         for (path, methods) in paths {
             let Some(operation) = methods.get(method) else { continue };
-            // Only Stripe can sign an event; `billing_in` sends some.
-            if path.starts_with("/webhooks/") {
-                continue;
-            }
-            // The samples have no meter, so there is no batch; `http::billing` makes some, and sends them again.
-            if path.starts_with("/v1/admin/billing/batches/{id}") {
-                continue;
-            }
-            // Nor a rule of fair use; `http::fair_use` ends what one does.
-            if path.starts_with("/v1/admin/fair-use/actions/") {
-                continue;
-            }
             let path = path_of_the_example(&app, method, path).await;
             let mut request = app
                 .client
@@ -361,6 +385,11 @@ async fn the_examples_of_the_document_work() {
                 if path.ends_with("/cache/feedback") {
                     body["cache_entry_id"] = something_kept(&app).await;
                 }
+                if path == "/webhooks/stripe" {
+                    let now = app.clock.now().micros() / 1_000_000;
+                    let signed = sign(STRIPE_SECRET.as_bytes(), now, body.to_string().as_bytes());
+                    request = request.header("stripe-signature", format!("t={now},v1={signed}"));
+                }
                 request = request.header("content-type", media).body(body.to_string());
                 sent = Some(body);
             }
@@ -370,5 +399,6 @@ async fn the_examples_of_the_document_work() {
             tried.push(path);
         }
     }
-    assert!(tried.len() >= 20, "{tried:?}");
+    let operations: usize = paths.values().map(|methods| methods.as_object().map_or(0, |all| all.len())).sum();
+    assert_eq!(tried.len(), operations, "{tried:?}");
 }

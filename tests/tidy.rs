@@ -14,7 +14,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // A ledger's answer carries the rows that counters copy.
     ("ledger", &["decision", "ledger", "counters"]),
     ("billing", &["decision", "ledger", "clock", "config", "billing"]),
-    ("flow", &["decision", "cache", "counters", "ledger", "policy", "flow", "clock"]),
+    (
+        "flow",
+        &["decision", "cache", "counters", "ledger", "policy", "flow", "clock", "router"],
+    ),
+    ("router", &["decision", "config"]),
     ("api", &["decision", "flow", "policy", "api", "telemetry", "clock"]),
     ("webhooks", &["decision", "ledger", "clock", "webhooks"]),
     ("telemetry", &["decision", "config"]),
@@ -58,6 +62,8 @@ const MAY_USE_FLOATS: &[&str] = &[
     "decision/value.rs",
     "decision/route.rs",
     "decision/route/",
+    // Probabilities of a classifier; what it leads to is a model, which has a price of its own.
+    "decision/classifier/",
 ];
 
 const LINES_MAX: usize = 450;

@@ -6,6 +6,7 @@ use super::json::{OpenObject, canonical};
 use super::problem::Problem;
 use crate::decision::amount::Count;
 use crate::decision::ask::{AUTO, Ask, CALLS_MAX, HOLD_SECONDS_MAX, REQUESTS_MAX};
+use crate::decision::detour::{MAX_DELAY_SECONDS_MAX, can_be_batched};
 use crate::decision::id::{Feature, ModelId, Provider, RequestId, ReservationId, UserId, WorkspaceId};
 use crate::decision::pointer;
 use crate::decision::price::Mode;
@@ -79,6 +80,12 @@ pub struct AuthorizeRequest {
     /// Opens a run: the reservation is the parent of at most so many calls, which name it.
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 1000000, example = 20)]
     max_calls: Option<Count>,
+    /// How long the answer may take. From a day on the request can wait for the provider's batch, and without `mode` it is one where the
+    /// model has a price for that.
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 604800, example = 86400)]
+    max_delay_seconds: Option<Count>,
+    /// The second try of this reservation of the workspace, which was settled with a `quality_score` below what its authorize had offered;
+    /// the model that was offered then is asked. Once for each reservation.
     #[schema(value_type = Option<String>)]
     escalate_from: Option<ReservationId>,
     #[schema(value_type = Option<Vec<String>>)]
@@ -164,7 +171,6 @@ pub(super) async fn request(
     dry_run: bool,
 ) -> Result<Request, Problem> {
     let workspace = call.workspace(body.workspace_id.clone())?;
-    refuse_what_is_not_built(&body)?;
     let request_id = key(body.request_id.clone())?;
     let requests = body.requests.map_or(1, Count::get);
     within("/requests", requests, 1, REQUESTS_MAX)?;
@@ -177,8 +183,11 @@ pub(super) async fn request(
     {
         return Err(Problem::unacceptable("/min_output_tokens", "must not be above max_output_tokens"));
     }
+    if let Some(seconds) = body.max_delay_seconds {
+        within("/max_delay_seconds", seconds.get(), 0, MAX_DELAY_SECONDS_MAX)?;
+    }
     let is_named = body.request_id.is_some() || call.idempotency_key()?.is_some();
-    let cache = body.cache.as_ref().map(|cache| cache.asked(is_named)).transpose()?;
+    let cache = body.cache.as_ref().map(CacheAsk::asked).transpose()?;
     let excluded = body.exclude_providers.clone().unwrap_or_default();
     if excluded.len() > EXCLUDED_MAX {
         return Err(Problem::unacceptable(
@@ -200,6 +209,16 @@ pub(super) async fn request(
     let fingerprint = fingerprint(&body, &workspace);
     let (parent, max_calls) = (body.parent_reservation_id, body.max_calls.map(Count::get));
     let (input_tokens, estimated) = input_tokens(call, &body).await?;
+    let max_delay_seconds = body.max_delay_seconds.map(Count::get);
+    let can_wait = max_delay_seconds.is_some_and(can_be_batched);
+    let allow_batch = body.allow_batch.unwrap_or(false) || can_wait;
+    let waits = Waits {
+        // Who leaves the model to the rules, and says nothing of the mode, leaves them that too.
+        may_defer: allow_batch || (body.mode.is_none() && body.model.as_str() == AUTO),
+        defers: can_wait && body.mode.is_none(),
+    };
+    let escalate_from = body.escalate_from;
+    let text = text(call, &body);
     let ask = Ask {
         workspace,
         user: body.user_id,
@@ -211,7 +230,7 @@ pub(super) async fn request(
         max_output_tokens: most.map(Count::get),
         min_output_tokens: least.map(Count::get),
         mode: body.mode.unwrap_or_default(),
-        allow_batch: body.allow_batch.unwrap_or(false),
+        allow_batch,
         requests,
         hold_seconds: body.hold_seconds.map(Count::get),
         exclude_providers: excluded,
@@ -221,23 +240,37 @@ pub(super) async fn request(
         ask: Arc::new(ask),
         attributes,
         fingerprint,
+        is_named,
         parent,
         max_calls,
         dry_run,
+        text,
+        may_defer: waits.may_defer,
+        defers: waits.defers,
+        max_delay_seconds,
+        escalate_from,
         accept_language: call.accept_language(),
         cache: cache.map(Box::new),
     })
 }
 
-/// Fields of the contract whose function is not built yet are refused by name: ignoring them would promise what is not kept.
-fn refuse_what_is_not_built(body: &AuthorizeRequest) -> Result<(), Problem> {
-    if body.escalate_from.is_some() {
-        return Err(Problem::unacceptable(
-            "/escalate_from",
-            "escalations are not part of this version of Weir; leave this field out",
-        ));
+/// Whether a request may become a batch, and whether it is one by itself.
+struct Waits {
+    may_defer: bool,
+    defers: bool,
+}
+
+/// What the caller's words are, where a routing rule judges by them; otherwise nobody looks.
+fn text(call: &Call, body: &AuthorizeRequest) -> Option<Arc<str>> {
+    let policy = call.service.policy.load();
+    let asked = Some(&body.model).filter(|model| model.as_str() != AUTO);
+    if !policy.routing.reads_text(asked) {
+        return None;
     }
-    Ok(())
+    match &body.input {
+        Some(given) => Some(given.input.text().into()),
+        None => body.cache.as_ref()?.text().cloned(),
+    }
 }
 
 fn within(pointer: &str, n: i64, min: i64, max: i64) -> Result<(), Problem> {
@@ -301,9 +334,8 @@ pub(super) fn tags(given: Option<&OpenObject>) -> Result<BTreeMap<String, String
     if given.len() > TAGS_MAX {
         return Err(Problem::unacceptable("/tags", format!("may have at most {TAGS_MAX} members")));
     }
-    let short = |text: &str| text.chars().count() <= TAG_CHARS_MAX && !text.chars().any(char::is_control);
     let tag = |(name, value): (&String, &Value)| match value.as_str() {
-        Some(text) if short(text) && short(name) && !name.is_empty() => Ok((name.clone(), text.to_owned())),
+        Some(text) if is_short(text) && is_short(name) && !name.is_empty() => Ok((name.clone(), text.to_owned())),
         Some(_) => Err(Problem::unacceptable(
             pointer::member("/tags", name),
             format!("names and values have at most {TAG_CHARS_MAX} printable characters"),
@@ -311,6 +343,27 @@ pub(super) fn tags(given: Option<&OpenObject>) -> Result<BTreeMap<String, String
         None => Err(Problem::malformed(pointer::member("/tags", name), "must be a string")),
     };
     given.iter().map(tag).collect()
+}
+
+/// The same bounds for tags that are texts already; what is wrong, with its place.
+pub(super) fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), (String, String)> {
+    if tags.len() > TAGS_MAX {
+        return Err(("/tags".to_owned(), format!("may have at most {TAGS_MAX} members")));
+    }
+    match tags
+        .iter()
+        .find(|(name, value)| name.is_empty() || !is_short(name) || !is_short(value))
+    {
+        Some((name, _)) => Err((
+            pointer::member("/tags", name),
+            format!("names and values have at most {TAG_CHARS_MAX} printable characters"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn is_short(text: &str) -> bool {
+    text.chars().count() <= TAG_CHARS_MAX && !text.chars().any(char::is_control)
 }
 
 /// Two requests with the same parsed values have the same fingerprint, however their members were ordered.
@@ -348,6 +401,15 @@ fn fingerprint(body: &AuthorizeRequest, workspace: &WorkspaceId) -> u128 {
         let run = (&body.parent_reservation_id, body.max_calls.map(Count::get));
         hash.update("run");
         hash.update(postcard::to_allocvec(&run).unwrap_or_default());
+    }
+    for (name, value) in [
+        ("max_delay_seconds", body.max_delay_seconds.map(|seconds| seconds.get().to_string())),
+        ("escalate_from", body.escalate_from.map(|id| id.to_string())),
+    ] {
+        if let Some(value) = value {
+            hash.update(name);
+            hash.update(value);
+        }
     }
     let mut first = [0u8; 16];
     first.copy_from_slice(&hash.finalize()[..16]);

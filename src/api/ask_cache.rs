@@ -6,6 +6,7 @@ use crate::decision::cache::key::Prompt;
 use crate::flow::cache::{Asked, Vector};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 const EMBEDDING_NUMBERS_MAX: usize = 4_096;
@@ -18,8 +19,8 @@ const EMBEDDING_MODEL_CHARS_MAX: usize = 255;
 #[serde(deny_unknown_fields)]
 pub struct CacheAsk {
     /// A text, or chat messages.
-    #[schema(value_type = Object)]
-    prompt: PromptIn,
+    #[schema(value_type = Object, required = true)]
+    prompt: Option<PromptIn>,
     /// The system prompt, where it is none of the messages.
     system: Option<String>,
     /// Whatever else changes the answer, such as the temperature.
@@ -62,7 +63,7 @@ impl<'de> Deserialize<'de> for PromptIn {
 }
 
 impl CacheAsk {
-    pub(super) fn asked(&self, is_named: bool) -> Result<Asked, Problem> {
+    pub(super) fn asked(&self) -> Result<Asked, Problem> {
         const EMBEDDING: &str = "/cache/embedding";
         let vector = match &self.embedding {
             None if self.embedding_model.is_some() => {
@@ -87,20 +88,28 @@ impl CacheAsk {
             let detail = format!("may have at most {EMBEDDING_MODEL_CHARS_MAX} characters");
             return Err(Problem::unacceptable("/cache/embedding_model", detail));
         }
+        let prompt = self
+            .prompt
+            .as_ref()
+            .ok_or_else(|| Problem::malformed("/cache/prompt", "is required"))?;
         Ok(Asked {
-            prompt: self.prompt.0.clone(),
+            prompt: prompt.0.clone(),
             system: self.system.clone(),
             params: self.params.as_ref().map(|params| (**params).clone()),
             scope: self.scope,
             vector,
-            is_named,
         })
+    }
+
+    /// All its text, where it is nothing else.
+    pub(super) fn text(&self) -> Option<&Arc<str>> {
+        self.prompt.as_ref()?.0.text()
     }
 
     /// Takes all that is asked into the fingerprint of a request.
     pub(super) fn add_to(&self, hash: &mut Sha256) {
         let scalars = (
-            self.prompt.0.digest(),
+            self.prompt.as_ref().map(|prompt| prompt.0.digest()),
             &self.system,
             &self.embedding,
             &self.embedding_model,

@@ -80,10 +80,24 @@ pub struct AllowAnswer<'a> {
     plan_id: &'a str,
     plan_version: u32,
     price_version: &'a str,
+    /// Settled with a lower `quality_score`, the request may be tried again on this model: authorize it with `escalate_from`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    escalation: Option<EscalationOut<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache: Option<CacheOut>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explain: Option<Box<ExplainOut<'a>>>,
+}
+
+/// What may follow an answer that is not good enough.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EscalationOut<'a> {
+    /// The model of the second try.
+    #[schema(example = "claude-opus-4-5")]
+    model: &'a str,
+    /// A settle with a lower `quality_score` permits it.
+    #[schema(value_type = f64, minimum = 0, maximum = 1, example = 0.7)]
+    min_quality_score: Ratio,
 }
 
 /// The answer to a denied request. Nothing is held anywhere.
@@ -351,6 +365,10 @@ fn allow<'a>(
         plan_id: permit.plan.id.as_str(),
         plan_version: permit.plan.version,
         price_version: &offer.price.version,
+        escalation: permit.escalation.as_ref().map(|escalation| EscalationOut {
+            model: escalation.model.as_str(),
+            min_quality_score: escalation.min_quality_score,
+        }),
         cache,
         explain,
     }

@@ -4,16 +4,16 @@ use super::call::{Answer, Call, ok};
 use super::page;
 use super::problem::Problem;
 use super::reservations::durably;
+use super::wire::Amount;
 use crate::decision::amount::Unit;
 use crate::decision::billing::delivery::ReasonCode;
 use crate::decision::billing::{Batch, State};
 use crate::decision::id::{BatchId, MeterId, WorkspaceId};
-use crate::decision::money::Usd;
 use crate::decision::time::Timestamp;
 use crate::flow;
 use crate::flow::billing::BatchQuery;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+
 use utoipa::{IntoParams, ToSchema};
 
 /// Use of one workspace, meter and window, as the billing provider is told of it.
@@ -49,8 +49,7 @@ pub struct BatchOut<'a> {
     /// What the meter counts.
     unit: Unit,
     /// What its members counted in the meter's unit: an integer, for usd a decimal string.
-    #[schema(value_type = Object)]
-    counted: Value,
+    counted: Amount,
     /// What the provider is told: `counted` × markup × scale and what was carried, whole. Null while it is open.
     value: Option<i64>,
     /// What is carried to the next batch of this workspace and meter: the fraction, or what is owed back. Null while it is open.
@@ -58,7 +57,7 @@ pub struct BatchOut<'a> {
     carry: Option<String>,
     /// The workspace's customer at the provider, as of the last try.
     customer: Option<&'a str>,
-    /// How often the provider was called.
+    /// How often the provider was called; while it is away only the first ten times count.
     #[schema(minimum = 0)]
     tries: i64,
     /// When it is tried next, or again. Null where it is not.
@@ -152,10 +151,7 @@ fn out(batch: &Batch) -> BatchOut<'_> {
         sequence: batch.sequence,
         members: batch.members,
         unit: batch.unit,
-        counted: match batch.unit {
-            Unit::Usd => json!(Usd::from_nanos(batch.counted)),
-            Unit::Tokens | Unit::Requests | Unit::Credits => json!(batch.counted),
-        },
+        counted: Amount(batch.unit, batch.counted),
         value: sealed.map(|sealed| sealed.value),
         carry: sealed.map(|sealed| sealed.carry.to_string()),
         customer: delivery.customer.as_deref(),

@@ -40,12 +40,13 @@ impl Call {
     }
 }
 
-/// For the API's document: whatever changes something below `/v1/admin/` takes a reason.
+/// For the API's document: whatever changes something below `/v1/admin/` takes a reason, and so does a purge of the cache.
 pub struct Reasons;
 
 impl Modify for Reasons {
     fn modify(&self, document: &mut OpenApi) {
-        let below = document.paths.paths.iter_mut().filter(|(path, _)| path.starts_with("/v1/admin/"));
+        let is_audited = |path: &str| path.starts_with("/v1/admin/") || path == "/v1/cache";
+        let below = document.paths.paths.iter_mut().filter(|(path, _)| is_audited(path));
         for (_, item) in below {
             let changes = [&mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
             for operation in changes.into_iter().flatten() {

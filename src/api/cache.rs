@@ -14,8 +14,8 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PurgeQuery {
-    /// May be absent where the credential is bound to a workspace.
-    #[param(value_type = Option<String>, example = "ws_456", max_length = 128)]
+    /// Whose. A credential that is bound to a workspace may leave it out.
+    #[param(value_type = String, required = true, example = "ws_456", max_length = 128)]
     workspace_id: Option<WorkspaceId>,
     /// Absent: those of all features.
     #[param(value_type = Option<String>, example = "faq", max_length = 128)]
@@ -33,8 +33,8 @@ pub async fn purge(call: Call) -> Answer {
         ));
     }
     let workspace = call.workspace(query.workspace_id)?;
-    let service = call.service.clone();
-    durably(async move { flow::cache::purge(&service, &workspace, query.feature.as_ref()).await }).await?;
+    let (service, by) = (call.service.clone(), call.by()?);
+    durably(async move { flow::cache::purge(&service, &workspace, query.feature.as_ref(), &by).await }).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

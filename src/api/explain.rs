@@ -6,7 +6,7 @@ use super::wire::{Amount, AmountsOut, BudgetOut, PeriodOut, ReasonOut, budgets, 
 use crate::decision::amount::Unit;
 use crate::decision::explain::{self, Because, CapLine, Ceiling, ExplainedRung, Explanation, Overage, Question, Skipped, Why};
 use crate::decision::facts::Outcome;
-use crate::decision::id::{DecisionId, ReservationId};
+use crate::decision::id::{CacheEntryId, DecisionId, ReservationId};
 use crate::decision::ladder::Step;
 use crate::decision::price::Mode;
 use crate::decision::refusal::Code;
@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 pub struct ExplainOut<'a> {
     #[schema(value_type = String)]
     decision_id: DecisionId,
-    /// Null for denials and dry runs.
+    /// Null for denials, dry runs and what was answered from the cache.
     #[schema(value_type = Option<String>)]
     reservation_id: Option<ReservationId>,
     workspace_id: &'a str,
@@ -31,8 +31,11 @@ pub struct ExplainOut<'a> {
     /// When it was decided.
     #[schema(value_type = String, format = DateTime)]
     decided_at: Timestamp,
-    /// allow or deny.
+    /// allow, deny or cached.
     decision: &'static str,
+    /// Of what was answered from the cache: the answer.
+    #[schema(value_type = Option<String>, example = "cch_019aa2f1c5d77e3c8a8b9a0b1c2d3e4f")]
+    cache_entry_id: Option<CacheEntryId>,
     /// Allowed without the counters, because they were away.
     degraded: bool,
     /// The question that was answered with no; null: none was.
@@ -217,7 +220,15 @@ impl<'a> ExplainOut<'a> {
             feature: ask.feature.as_str(),
             request_id: ask.request_id.as_str(),
             decided_at: facts.decided_at,
-            decision: if facts.outcome.is_denial() { "deny" } else { "allow" },
+            decision: match facts.outcome {
+                Outcome::Cached(_) => "cached",
+                _ if facts.outcome.is_denial() => "deny",
+                _ => "allow",
+            },
+            cache_entry_id: match facts.outcome {
+                Outcome::Cached(id) => Some(id),
+                _ => None,
+            },
             degraded: facts.outcome == Outcome::Degraded,
             code: explanation.code,
             plan_id: facts.plan.as_ref().map(|plan| plan.as_str()),

@@ -18,12 +18,16 @@ impl From<FlowError> for Problem {
             FlowError::ParentUnknown(_) => Problem::of_place(ProblemCode::ReservationUnknown, PARENT, told),
             FlowError::ParentEnded(_, end) => Problem::of_place(code_of(end), PARENT, told),
             FlowError::ParentUnfit(..) => Problem::unacceptable(PARENT, told),
+            FlowError::EscalationUnknown(_) => Problem::of_place(ProblemCode::ReservationUnknown, ESCALATES, told),
+            FlowError::EscalationNotDue(..) => Problem::of_place(ProblemCode::EscalationNotDue, ESCALATES, told),
+            FlowError::AlreadyEscalated(_) => Problem::of_place(ProblemCode::AlreadyEscalated, ESCALATES, told),
             FlowError::NotFound | FlowError::NoSuchVersion(_) => Problem::not_found(),
             FlowError::SettleConflict(_) => Problem::of(ProblemCode::SettleConflict, told),
             FlowError::UsageConflict => Problem::of(ProblemCode::UsageConflict, told),
             FlowError::RequestIdHeld(_) => Problem::of(ProblemCode::RequestIdHeld, told),
             FlowError::GrantConflict(_) => Problem::of(ProblemCode::GrantConflict, told),
             FlowError::BatchConflict(..) => Problem::of(ProblemCode::BatchConflict, told),
+            FlowError::CreditConflict(..) => Problem::of(ProblemCode::CreditConflict, told),
             FlowError::IdempotencyMismatch => Problem::of(ProblemCode::IdempotencyMismatch, told),
             FlowError::AmountTooLarge | FlowError::InvoiceTooLarge => Problem::amount_too_large(told),
             FlowError::LimitTooLarge { pointer, detail } => Problem::amount_too_large_at(pointer, detail),
@@ -45,6 +49,8 @@ impl From<FlowError> for Problem {
 
 /// Where a call names its run.
 const PARENT: &str = "/parent_reservation_id";
+/// Where a second try names the first.
+const ESCALATES: &str = "/escalate_from";
 
 fn code_of(end: End) -> ProblemCode {
     match end {

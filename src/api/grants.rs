@@ -1,7 +1,8 @@
 //! `/v1/admin/workspaces/{id}/grants`: extra allowance that an operator gives to a budget of a workspace, lists and voids.
 
 use super::call::{Answer, Call, answer, ok};
-use super::idempotency::name_of_made;
+use super::grant_billing::{BillingOut, PaidBody, PaidOut, grant_out};
+use super::idempotency::names_of_made;
 use super::page;
 use super::problem::Problem;
 use super::wire::Amount;
@@ -14,7 +15,7 @@ use crate::decision::time::Timestamp;
 use crate::decision::value;
 use crate::flow;
 use crate::flow::FlowError;
-use crate::flow::grant::Standing;
+use crate::flow::grant::{EarlierKey, Standing};
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use base64::Engine;
@@ -31,7 +32,7 @@ pub(super) const GRANTS_PAGE_MAX: usize = 500;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"key": "invoice-7781", "budget_id": "monthly_tokens", "amount": 500000, "priority": 10,
-    "expires_at": "2030-01-01T00:00:00Z"}))]
+    "expires_at": "2030-01-01T00:00:00Z", "paid": {"amount": 5000, "currency": "usd"}}))]
 pub struct GrantBody {
     /// Yours: the same grant under the same key is given once in its workspace. Absent: one is made of the `Idempotency-Key`, if there is one.
     #[serde(default)]
@@ -71,6 +72,9 @@ pub struct GrantBody {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     rollover_max: Option<LimitIn>,
+    /// What the customer paid for it; not with a credential that is bound to a workspace. Such a grant neither recurs nor bounds rollover: one payment is one credit. Absent: it is given.
+    #[serde(default)]
+    paid: Option<PaidBody>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -194,6 +198,12 @@ pub struct GrantOut {
     /// When its balance or state changes by itself: it begins, recurs, rolls over or expires. Null: never again.
     #[schema(value_type = Option<String>, format = DateTime)]
     changes_at: Option<Timestamp>,
+    /// What the customer paid for it. Absent: it was given, or this is not the admin API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) paid: Option<PaidOut>,
+    /// How the credit stands that the billing provider is given for what was paid. Absent with `paid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) billing: Option<BillingOut>,
 }
 
 impl GrantOut {
@@ -218,6 +228,8 @@ impl GrantOut {
             created_at: grant.created_at,
             voided_at: grant.voided_at,
             changes_at: standing.changes_at,
+            paid: None,
+            billing: None,
         }
     }
 }
@@ -247,6 +259,13 @@ impl GrantBody {
             interval: recurrence.interval,
             anchor: recurrence.anchor.unwrap_or(effective_at),
         });
+        let paid = self.paid.as_ref().map(PaidBody::compile).transpose()?;
+        if paid.is_some() && (recurrence.is_some() || rollover_min.is_some() || rollover_max.is_some()) {
+            return Err(refuse(
+                "/paid",
+                "a grant that was paid for neither recurs nor bounds rollover: one payment is one credit",
+            ));
+        }
         Ok(Grant {
             id: GrantId::from_uuid(call.service.clock.uuid()),
             key: self.key.as_ref().map(RequestId::to_string),
@@ -260,6 +279,7 @@ impl GrantBody {
             rollover_min,
             rollover_max,
             source: Source::Manual,
+            paid,
             created_at: now,
             voided_at: None,
         })
@@ -273,16 +293,29 @@ pub async fn give(call: Call) -> Answer {
     let id = call.path_workspace()?;
     let mut body: GrantBody = call.json()?;
     let now = call.service.clock.now();
-    if body.key.is_none() {
-        body.key = name_of_made(&call, now)?;
+    // What a provider is told belongs to all workspaces.
+    if body.paid.is_some() && call.identity.workspace.is_some() {
+        return Err(Problem::bound_credential());
+    }
+    let mut earlier = None;
+    if body.key.is_none()
+        && let Some([today, yesterday]) = names_of_made(&call, now)?
+    {
+        body.key = Some(today);
+        earlier = Some(EarlierKey {
+            key: yesterday.to_string(),
+            since: now.plus_seconds(-flow::answer::KEPT_SECONDS),
+        });
     }
     let workspace = flow::workspace::find(&call.service, &id).await?.ok_or_else(Problem::not_found)?;
     let policy = call.service.policy.load();
     let plan = policy.plan(workspace.plan_id.as_ref()).map(AsRef::as_ref);
     let grant = body.compile(&call, plan, now)?;
-    let (standing, is_new) = flow::grant::give(&call.service, &call.by()?, &id, grant).await?;
+    let (standing, is_new) = flow::grant::give(&call.service, &call.by()?, &id, (grant, earlier)).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(answer(HttpResponse::build(status), &GrantOut::new(&standing, now)))
+    let crediting = flow::credit::of(&call.service, &id, vec![standing]).await?;
+    let given = crediting.first().ok_or_else(Problem::not_found)?;
+    Ok(answer(HttpResponse::build(status), &grant_out(given, now)))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -317,9 +350,11 @@ pub async fn list(call: Call) -> Answer {
     let more = grants.len() > limit;
     grants.truncate(limit);
     let now = call.service.clock.now();
+    let next_cursor = grants.last().filter(|_| more).map(|last| cursor(&last.grant));
+    let crediting = flow::credit::of(&call.service, &id, grants).await?;
     ok(&GrantsPage {
-        next_cursor: grants.last().filter(|_| more).map(|last| cursor(&last.grant)),
-        data: grants.iter().map(|standing| GrantOut::new(standing, now)).collect(),
+        next_cursor,
+        data: crediting.iter().map(|one| grant_out(one, now)).collect(),
     })
 }
 
@@ -336,7 +371,7 @@ fn read_cursor(text: &str) -> Result<(Timestamp, GrantId), Problem> {
     read().ok_or_else(|| Problem::unacceptable("/cursor", "is not a next_cursor of this list; start again without it"))
 }
 
-/// Voids a grant. What it paid stays paid, and what was authorized before is still paid by it; the rest of its balance is gone.
+/// Voids a grant, and its credit at the billing provider if it was paid for. What it paid stays paid, and what was authorized before is still paid by it; the rest of its balance is gone.
 #[utoipa::path(delete, path = "/v1/admin/workspaces/{id}/grants/{grant}", tag = "admin",
     params(("id" = String, Path), ("grant" = String, Path)), responses((status = 204, description = "It is void, or had ended before.")))]
 pub async fn void(call: Call) -> Answer {
@@ -344,6 +379,10 @@ pub async fn void(call: Call) -> Answer {
     call.no_body_or_empty_object()?;
     let grant = GrantId::parse(&call.path("grant")).map_err(|_| Problem::not_found())?;
     flow::workspace::find(&call.service, &id).await?.ok_or_else(Problem::not_found)?;
+    // What a provider is told belongs to all workspaces.
+    if call.identity.workspace.is_some() && flow::grant::find(&call.service, &id, grant).await?.grant.paid.is_some() {
+        return Err(Problem::bound_credential());
+    }
     flow::grant::void(&call.service, &call.by()?, &id, grant).await?;
     Ok(HttpResponse::NoContent().finish())
 }

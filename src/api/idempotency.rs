@@ -110,13 +110,16 @@ async fn first_or_again(call: Call, key: u128, fingerprint: u128, handle: Handle
     Ok(response)
 }
 
-/// A name for what a call makes under its `Idempotency-Key`, another one each day, as the key is only good for one: it tells another node, or
-/// this one after a crash, that the thing is there already. `None`: the call has no key.
-pub fn name_of_made(call: &Call, now: Timestamp) -> Result<Option<RequestId>, Problem> {
+/// Names for what a call makes under its `Idempotency-Key`, another one each day, as the key is only good for one: they tell another node, or
+/// this one after a crash, that the thing is there already. The first is that of today, the second that of yesterday: a day is over in the
+/// middle of what is tried again. `None`: the call has no key.
+pub fn names_of_made(call: &Call, now: Timestamp) -> Result<Option<[RequestId; 2]>, Problem> {
     let Some(key) = call.idempotency_key()? else { return Ok(None) };
     let day = now.micros().div_euclid(answer::KEPT_SECONDS * 1_000_000);
-    let name = format!("idempotency:{:032x}:{day}", digest_of_key(call, call.request.path(), &key));
-    RequestId::parse(&name).map(Some).map_err(|why| Problem::internal().because(why))
+    let digest = digest_of_key(call, call.request.path(), &key);
+    let name = |day: i64| RequestId::parse(&format!("idempotency:{digest:032x}:{day}"));
+    let names = name(day).and_then(|today| Ok([today, name(day - 1)?]));
+    names.map(Some).map_err(|why| Problem::internal().because(why))
 }
 
 fn again(kept: KeptAnswer) -> Answer {

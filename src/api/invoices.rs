@@ -99,13 +99,11 @@ pub struct LineOut<'a> {
     /// How the amount came to be.
     charge: ChargeKind,
     /// In `unit`: a decimal string for usd, an integer otherwise.
-    #[schema(value_type = Object)]
     quantity: Amount,
     /// The price of `per` of it.
     #[schema(value_type = String, example = "4.000000000")]
     price_usd: Usd,
     /// In `unit`, as `quantity`.
-    #[schema(value_type = Object)]
     per: Amount,
     /// In whole cents; below zero for what is taken off.
     #[schema(value_type = String, example = "1.000000000")]
@@ -129,7 +127,6 @@ pub struct GrantOut<'a> {
     /// Who gave it.
     source: Source,
     /// How much of the budget's use it paid.
-    #[schema(value_type = Object)]
     paid: Amount,
 }
 

@@ -17,6 +17,7 @@ pub mod events;
 pub mod explain;
 pub mod failure;
 pub mod fair_use;
+mod grant_billing;
 mod grants;
 pub mod idempotency;
 pub mod invoices;

@@ -64,12 +64,14 @@ codes! {
     AlreadySettled "already_settled" CONFLICT "The reservation is settled.";
     ReservationReleased "reservation_released" CONFLICT "The reservation is released.";
     ReservationExpired "reservation_expired" CONFLICT "The reservation has expired. It can still be settled.";
-    ReservationIsParent "reservation_is_parent" CONFLICT
-        "Calls of a run draw from the reservation, so it has no entry of its own; settle the calls, and release it.";
+    ReservationIsParent "reservation_is_parent" CONFLICT "Calls of a run draw from it: it has no entry; settle the calls, and release it.";
+    EscalationNotDue "escalation_not_due" CONFLICT "It permits no second try: not settled, offered none, or `quality_score` not too low.";
+    AlreadyEscalated "already_escalated" CONFLICT "The reservation was tried again already, under another request id.";
     SettleConflict "settle_conflict" CONFLICT "The reservation is settled with another report; correct its entry instead.";
     UsageConflict "usage_conflict" CONFLICT "Another use is recorded under this request id.";
     RequestIdHeld "request_id_held" CONFLICT "A reservation with this request id is held; settle it instead.";
     BatchConflict "batch_conflict" CONFLICT "The batch cannot be sent again as it stands; the detail says why.";
+    CreditConflict "credit_conflict" CONFLICT "The credit of this grant cannot be sent again as it stands; the detail says why.";
     GrantConflict "grant_conflict" CONFLICT "Another grant was given under this key; choose another key.";
     IdempotencyInFlight "idempotency_in_flight" CONFLICT "The first request with this key still runs; ask again shortly.";
     PlanInUse "plan_in_use" CONFLICT "Workspaces are on this plan; move them first.";

@@ -1,12 +1,15 @@
-//! `/v1/admin/providers`: where new requests may go. A drained provider is avoided as if every caller had excluded it.
+//! `/v1/admin/providers`: where new requests may go, and how well who answers them does. A drained provider is avoided as if every caller
+//! had excluded it; one that fails is left by itself.
 
 use super::call::{Answer, Call, answer, ok};
 use super::problem::Problem;
 use super::reservations::durably;
+use crate::decision::amount::Ratio;
 use crate::decision::id::Provider;
 use crate::decision::provider::ProviderState;
 use crate::decision::time::Timestamp;
 use crate::flow;
+use crate::flow::health::{BreakerState, Counts, OpenedBy, Standing};
 use crate::flow::providers::Shown;
 use actix_web::HttpResponse;
 use serde::{Deserialize, Serialize};
@@ -31,6 +34,101 @@ pub struct ProviderOut<'a> {
     /// Null: nobody ever set it.
     #[schema(value_type = Option<String>, format = DateTime)]
     changed_at: Option<Timestamp>,
+    /// How well its models answer.
+    health: HealthOut<'a>,
+}
+
+/// How well a provider answers, by what settles reported lately to all nodes.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HealthOut<'a> {
+    /// `open`: nothing that is known of it works, and the fallbacks of its models serve. `half_open`: a few requests find out whether it works
+    /// again.
+    state: BreakerState,
+    /// Requests in the window that the routing rules name.
+    #[schema(minimum = 0, maximum = 1000000000, example = 120)]
+    requests: i64,
+    /// The share of errors among them.
+    #[schema(value_type = f64, minimum = 0, maximum = 1, example = 0.025)]
+    error_rate: Ratio,
+    /// Since when it is in this state; null: since before anything is known of it.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// Each model of which anything was heard lately.
+    models: Vec<ModelHealthOut<'a>>,
+}
+
+/// How well one model answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModelHealthOut<'a> {
+    /// The model's id.
+    #[schema(example = "claude-sonnet-4-5")]
+    model: &'a str,
+    state: BreakerState,
+    /// Of one that is not closed: why it opened.
+    why: Option<OpenedBy>,
+    /// Requests in the window that the routing rules name, since it is in this state.
+    #[schema(minimum = 0, maximum = 1000000000, example = 120)]
+    requests: i64,
+    /// The share of errors among them.
+    #[schema(value_type = f64, minimum = 0, maximum = 1, example = 0.025)]
+    error_rate: Ratio,
+    /// Errors that took as long as a time-out.
+    #[schema(minimum = 0, maximum = 1000000000, example = 0)]
+    timeouts: i64,
+    /// Answers that took much longer than is usual.
+    #[schema(minimum = 0, maximum = 1000000000, example = 0)]
+    slow: i64,
+    /// What an answer without tokens usually takes; null: too few were reported.
+    #[schema(minimum = 0, maximum = 68719476736i64, example = 640)]
+    baseline_ms: Option<i64>,
+    /// Since when it is in this state; null: since before anything is known of it.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+}
+
+impl<'a> HealthOut<'a> {
+    fn new(standings: &'a [Standing]) -> Self {
+        let mut sum = Counts::default();
+        standings.iter().for_each(|standing| sum.add(&standing.counts));
+        // As good as the best of what has been heard of.
+        let heard = || {
+            standings
+                .iter()
+                .filter(|standing| standing.since.is_some() || standing.counts.requests() > 0)
+        };
+        let has = |state: BreakerState| heard().any(|standing| standing.state == state);
+        let state = match (has(BreakerState::Closed), has(BreakerState::HalfOpen), has(BreakerState::Open)) {
+            (true, ..) | (false, false, false) => BreakerState::Closed,
+            (false, true, _) => BreakerState::HalfOpen,
+            (false, false, true) => BreakerState::Open,
+        };
+        Self {
+            state,
+            requests: sum.requests(),
+            error_rate: sum.error_rate(),
+            since: heard()
+                .filter(|standing| standing.state == state)
+                .filter_map(|standing| standing.since)
+                .max(),
+            models: standings.iter().map(ModelHealthOut::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a Standing> for ModelHealthOut<'a> {
+    fn from(standing: &'a Standing) -> Self {
+        Self {
+            model: standing.model.as_str(),
+            state: standing.state,
+            why: Some(standing.why).filter(|_| standing.state != BreakerState::Closed),
+            requests: standing.counts.requests(),
+            error_rate: standing.counts.error_rate(),
+            timeouts: standing.counts.timeouts,
+            slow: standing.counts.slow,
+            baseline_ms: standing.baseline_ms,
+            since: standing.since,
+        }
+    }
 }
 
 /// All providers, by name.
@@ -47,6 +145,7 @@ fn out(shown: &Shown) -> ProviderOut<'_> {
         state: shown.setting.state,
         models: shown.models,
         changed_at: shown.is_set.then_some(shown.setting.changed_at),
+        health: HealthOut::new(&shown.health),
     }
 }
 

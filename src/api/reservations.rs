@@ -109,7 +109,8 @@ pub async fn settle(call: Call) -> Answer {
 pub(super) async fn durably<T: Send + 'static>(
     work: impl Future<Output = Result<T, flow::FlowError>> + Send + 'static,
 ) -> Result<T, Problem> {
-    match tokio::spawn(work).await {
+    // Kilobytes, which the runtime would copy a dozen times.
+    match tokio::spawn(Box::pin(work)).await {
         Ok(done) => Ok(done?),
         Err(error) => {
             tracing::error!(%error, "a mutation did not come to its end");
@@ -205,6 +206,14 @@ pub struct ReservationOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     parent_reservation_id: Option<ReservationId>,
+    /// Of a second try on a better model: the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    escalated_from: Option<ReservationId>,
+    /// Of one whose answer was not good enough: its second try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    escalated_to: Option<ReservationId>,
 }
 
 /// How a run stands.
@@ -257,6 +266,8 @@ impl<'a> From<&'a Reservation> for ReservationOut<'a> {
             entry: found.entry.as_ref().map(EntryOut::from),
             run: found.run.as_ref().map(RunOut::from),
             parent_reservation_id: found.parent,
+            escalated_from: found.escalated.0,
+            escalated_to: found.escalated.1,
         }
     }
 }

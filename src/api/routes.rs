@@ -5,9 +5,9 @@ use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
-    api_keys, audit_log, authorize, batch, billing, cache, corrections, events, explain, fair_use, grants, invoices, json, ledger,
-    operations, policies, portal_tokens, providers, reconcile, reservations, stream, stripe, usage, webhook_deliveries, webhook_endpoints,
-    workspace_list, workspace_usage, workspaces,
+    api_keys, audit_log, authorize, batch, billing, cache, corrections, events, explain, fair_use, grant_billing, grants, invoices, json,
+    ledger, operations, policies, portal_tokens, providers, reconcile, reservations, stream, stripe, usage, webhook_deliveries,
+    webhook_endpoints, workspace_list, workspace_usage, workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -142,9 +142,11 @@ pub fn routes() -> Vec<Route> {
         POST "/v1/admin/webhook-endpoints/{id}/test", Access::scope(Scope::Admin), CREATES_ONE, webhook_endpoints::test;
         POST "/v1/admin/webhook-endpoints/{id}/replay", Access::scope(Scope::Admin), CREATES_ONE, webhook_endpoints::replay;
         GET "/v1/admin/webhook-deliveries", Access::scope(Scope::Admin), SMALL, webhook_deliveries::list;
+        GET "/v1/admin/webhook-deliveries/{id}", Access::scope(Scope::Admin), SMALL, webhook_deliveries::get;
         POST "/v1/admin/webhook-deliveries/{id}/redeliver", Access::scope(Scope::Admin), CREATES_ONE, webhook_deliveries::redeliver;
         GET "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), SMALL, grants::list;
         POST "/v1/admin/workspaces/{id}/grants", Access::scope(Scope::Admin), CREATES_ONE, grants::give;
+        POST "/v1/admin/workspaces/{id}/grants/{grant}/resend", unbound, SMALL, grant_billing::resend;
         DELETE "/v1/admin/workspaces/{id}/grants/{grant}", Access::scope(Scope::Admin), SMALL, grants::void;
         POST "/webhooks/stripe", Access::open(), EVENT, stripe::receive;
         GET "/healthz", Access::open(), SMALL, operations::healthz;

@@ -1,7 +1,7 @@
 //! `/webhooks/stripe`: what Stripe tells. Open to whoever signs with our secret, and to nobody else.
 
 use super::call::{Answer, Call, ok};
-use super::problem::{Problem, ProblemCode};
+use super::problem::{Problem, ProblemBody, ProblemCode};
 use super::stripe_signature;
 use super::workspaces;
 use crate::flow;
@@ -27,8 +27,11 @@ pub struct EventReceived {
 /// workspace with their customer, paid invoices and credit notes are kept as revenue, reports of refused usage are kept beside their batch. Each
 /// event is handled once.
 #[utoipa::path(post, path = "/webhooks/stripe", tag = "operations", request_body(content = Value, description = "An event, as Stripe signed it."),
-    params(("Stripe-Signature" = Option<String>, Header, description = "`t=SECONDS,v1=SIGNATURE`; several `v1` may be there, one must fit.")),
-    responses((status = 200, body = EventReceived)))]
+    params(("Stripe-Signature" = String, Header, description = "`t=SECONDS,v1=SIGNATURE`; several `v1` may be there, one must fit.")),
+    responses((status = 200, body = EventReceived),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json", description = "Not signed by our secret, or not an event."),
+        (status = 503, body = ProblemBody, content_type = "application/problem+json",
+            description = "`WEIR_STRIPE_WEBHOOK_SECRET` is not set, so no event is taken; or a store is away. Stripe sends it again.")))]
 pub async fn receive(call: Call) -> Answer {
     let Some(secrets) = call.service.options.stripe_webhook_secrets.clone() else {
         let detail = "Stripe's events are not taken: set WEIR_STRIPE_WEBHOOK_SECRET to the signing secret of this endpoint.";

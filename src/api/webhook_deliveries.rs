@@ -1,4 +1,4 @@
-//! `/v1/admin/webhook-deliveries`: what was told to endpoints, how often it was tried, and what came back last.
+//! `/v1/admin/webhook-deliveries`: what was told to endpoints, how often it was tried, and what came back.
 
 use super::call::{Answer, Call, answer, ok};
 use super::page;
@@ -7,6 +7,7 @@ use super::reservations::durably;
 use super::webhook_endpoints::whose;
 use crate::decision::id::{DeliveryId, EventId, WebhookEndpointId, WorkspaceId};
 use crate::decision::time::Timestamp;
+use crate::decision::webhook::retry::Attempt;
 use crate::decision::webhook::{Delivery, State};
 use crate::flow;
 use crate::flow::webhooks::DeliveryQuery;
@@ -62,6 +63,24 @@ pub struct TryOut<'a> {
     error: Option<&'a str>,
 }
 
+/// A delivery with what each of its tries came to.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeliveryWithTriesOut<'a> {
+    #[serde(flatten)]
+    delivery: DeliveryOut<'a>,
+    /// Every try, also from before it was last put on its way, oldest first; the last 100 if there were more.
+    attempts: Vec<NumberedTryOut<'a>>,
+}
+
+/// What one of several tries came to.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NumberedTryOut<'a> {
+    /// From 1.
+    number: u32,
+    #[serde(flatten)]
+    tried: TryOut<'a>,
+}
+
 /// `pending`: a try is due or runs. `failed`: no try is left. `cancelled`: it is not tried any more, for `reason`.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -86,13 +105,19 @@ impl<'a> From<&'a Delivery> for DeliveryOut<'a> {
             tries: delivery.tries,
             created_at: delivery.created_at,
             next_try_at: (delivery.state == State::Pending).then_some(delivery.due_at),
-            last_try: delivery.last.as_ref().map(|last| TryOut {
-                at: last.at,
-                duration_ms: last.duration_ms,
-                response_status: last.status,
-                response_body: &last.answer,
-                error: last.error.as_deref(),
-            }),
+            last_try: delivery.last.as_ref().map(TryOut::from),
+        }
+    }
+}
+
+impl<'a> From<&'a Attempt> for TryOut<'a> {
+    fn from(attempt: &'a Attempt) -> Self {
+        Self {
+            at: attempt.at,
+            duration_ms: attempt.duration_ms,
+            response_status: attempt.status,
+            response_body: &attempt.answer,
+            error: attempt.error.as_deref(),
         }
     }
 }
@@ -145,6 +170,22 @@ pub async fn list(call: Call) -> Answer {
     ok(&DeliveryPage {
         data: deliveries.iter().map(DeliveryOut::from).collect(),
         next_cursor: deliveries.last().filter(|_| more).map(|delivery| delivery.id.to_string()),
+    })
+}
+
+/// A delivery, with the status, duration and beginning of the answer of each of its tries.
+#[utoipa::path(get, path = "/v1/admin/webhook-deliveries/{id}", tag = "admin", params(("id" = String, Path)),
+    responses((status = 200, body = DeliveryWithTriesOut)))]
+pub async fn get(call: Call) -> Answer {
+    let id = DeliveryId::parse(&call.path("id")).map_err(|_| Problem::not_found())?;
+    let (delivery, attempts) = flow::webhooks::delivery(&call.service, id, call.identity.workspace.as_ref()).await?;
+    let attempts = attempts.iter().map(|(number, attempt)| NumberedTryOut {
+        number: *number,
+        tried: TryOut::from(attempt),
+    });
+    ok(&DeliveryWithTriesOut {
+        delivery: DeliveryOut::from(&delivery),
+        attempts: attempts.collect(),
     })
 }
 

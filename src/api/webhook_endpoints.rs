@@ -240,8 +240,9 @@ pub async fn create(call: Call) -> Answer {
         workspace: body.workspace_id.clone().or_else(|| call.identity.workspace.clone()),
         ..described(body)
     };
-    let (by, service) = (call.by()?, call.service.clone());
-    let (endpoint, secret) = durably(async move { flow::webhooks::create(&service, described, &by).await }).await?;
+    let (by, service, bound) = (call.by()?, call.service.clone(), call.identity.workspace.clone());
+    let made = durably(async move { flow::webhooks::create(&service, described, bound.as_ref(), &by).await });
+    let (endpoint, secret) = made.await?;
     told_once(&call, &endpoint, &secret, StatusCode::CREATED)
 }
 

@@ -1,5 +1,6 @@
 //! `/v1/admin/workspaces/{id}`: what an operator sets of a workspace.
 
+use super::ask::check_tags;
 use super::call::{Answer, Call, answer};
 use super::grants::amount_of;
 use super::json;
@@ -12,7 +13,7 @@ use crate::decision::period::{AnchorDay, Calendar, Setting, Zone};
 use crate::decision::plan::{Budget, Plan};
 use crate::decision::time::Timestamp;
 use crate::decision::value;
-use crate::decision::workspace::{OVERRIDES_MAX, Override, SEATS_MAX, Seats, Status, Workspace};
+use crate::decision::workspace::{OVERRIDES_MAX, Override, SEATS_MAX, Seats, Status, Suspender, Workspace};
 use crate::flow;
 use crate::flow::FlowError;
 use crate::flow::workspace::Told;
@@ -59,6 +60,10 @@ pub struct WorkspaceBody {
     #[serde(default)]
     #[schema(value_type = Object)]
     top_ups: BTreeMap<BudgetId, TopUpBody>,
+    /// Short texts, for routing rules: `workspace.tags`.
+    #[serde(default)]
+    #[schema(value_type = Object, example = json!({"segment": "trial"}))]
+    tags: BTreeMap<String, String>,
 }
 
 /// Other limits for one budget of this workspace, for a time.
@@ -113,6 +118,8 @@ pub struct WorkspaceOut {
     workspace_id: WorkspaceId,
     #[serde(flatten)]
     body: WorkspaceBody,
+    /// Null where it is active. A payment lifts what a subscription suspended, and nothing else.
+    suspended_by: Option<Suspender>,
     version: u32,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -154,7 +161,9 @@ fn out(workspace: &Workspace, plan: Option<&Plan>) -> WorkspaceOut {
             revenue_usd: workspace.revenue_usd,
             overrides: overrides.collect(),
             top_ups: top_ups::out(workspace, plan),
+            tags: workspace.tags.clone(),
         },
+        suspended_by: workspace.suspended_by,
         version: workspace.version,
         created_at: workspace.created_at,
         updated_at: workspace.updated_at,
@@ -188,6 +197,7 @@ impl WorkspaceBody {
         if self.revenue_usd.is_some_and(|usd| usd < Usd::ZERO || usd > Usd::LIMIT_MAX) {
             return Err(refuse("/revenue_usd", "must be from 0 to 4000000".to_owned()));
         }
+        check_tags(&self.tags).map_err(|(pointer, detail)| refuse(&pointer, detail))?;
         if self.overrides.len() > OVERRIDES_MAX {
             return Err(refuse("/overrides", format!("may have at most {OVERRIDES_MAX}")));
         }
@@ -206,7 +216,10 @@ impl WorkspaceBody {
         workspace.overrides = overrides.collect::<Result<_, FlowError>>()?;
         workspace.top_ups = top_ups::compile(&self.top_ups, workspace, self.plan_id.as_ref(), plan)?;
         workspace.plan_id = self.plan_id.clone();
-        workspace.status = self.status;
+        match self.status {
+            Status::Active => workspace.resume(),
+            Status::Suspended => workspace.suspend(Suspender::Operator),
+        }
         if is_new {
             workspace.seats = Seats::new(self.seats);
             workspace.calendar = Calendar::new(setting);
@@ -216,6 +229,7 @@ impl WorkspaceBody {
         }
         workspace.stripe_customer_id = self.stripe_customer_id.clone();
         workspace.revenue_usd = self.revenue_usd;
+        workspace.tags.clone_from(&self.tags);
         Ok(())
     }
 }
@@ -314,7 +328,12 @@ pub async fn patch(call: Call) -> Answer {
         let mut patched = document(&call, workspace);
         merge(&mut patched, &given);
         let body: WorkspaceBody = merged(patched)?;
-        body.apply(&call, workspace, is_new, now)
+        body.apply(&call, workspace, is_new, now)?;
+        // A debt had suspended it; who says so of his own accord makes it his.
+        if given.contains_key("status") && workspace.status == Status::Suspended {
+            workspace.suspended_by = Some(Suspender::Operator);
+        }
+        Ok(())
     };
     let told = Told {
         by: &call.by()?,

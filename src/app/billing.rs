@@ -37,12 +37,24 @@ impl flow_billing::Desk for AtDesk {
         self.desk.terms()
     }
 
+    fn keeps_credits(&self) -> bool {
+        self.desk.provider().keeps_credits()
+    }
+
     async fn begin(&self, meters: &[Meter], since: Timestamp) -> Result<(), LedgerError> {
         self.desk.begin(meters, since).await
     }
 
+    async fn begun_at(&self) -> Result<Option<Timestamp>, LedgerError> {
+        self.desk.begun_at().await
+    }
+
     async fn round(&self, meters: &[Meter], since: Timestamp) -> Result<Done, LedgerError> {
         Ok(told(self.desk.round(meters, since).await?))
+    }
+
+    async fn round_of_credits(&self) -> Result<Done, LedgerError> {
+        Ok(told(self.desk.round_of_credits().await?))
     }
 
     async fn flush(&self, meters: &[Meter], since: Timestamp, audited: Audited) -> Result<Done, LedgerError> {
@@ -95,12 +107,24 @@ pub fn employ(service: &Service, provider: Arc<dyn Provider>) {
 /// Runs rounds for as long as the process does, whenever this node leads.
 pub(super) async fn run(service: Arc<Service>) {
     let mut lead = None;
+    let mut credits = tokio::spawn(std::future::ready(()));
     loop {
         tokio::time::sleep(ROUND_EVERY).await;
         if let Err(error) = round(&service, &mut lead).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "what is to be billed waits for the next round");
         }
+        // Of those that are lent to a round nobody else takes one, so it may outlast the lead.
+        if lead.is_some() && credits.is_finished() {
+            credits = tokio::spawn(round_of_credits(service.clone()));
+        }
+    }
+}
+
+async fn round_of_credits(service: Arc<Service>) {
+    if let Err(error) = flow_billing::round_of_credits(&service).await {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "what was paid for waits for the next round");
     }
 }
 

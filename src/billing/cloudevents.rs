@@ -227,6 +227,7 @@ mod tests {
                     assert_eq!(seconds, Some(7));
                     if is_away { "away" } else { "busy" }
                 }
+                Answer::NoMeter { .. } => "no meter",
                 Answer::Unknown { .. } => "unknown",
             };
             assert_eq!(found, expected, "{status}");

@@ -4,11 +4,12 @@
 //! What a crash costs: before a claim nothing; between claim and answer the lease, after which the batch counts as sent without an answer
 //! and goes out again under the same identifier; after the answer was written nothing.
 
+mod credits;
+
 use super::gate::Gate;
 use super::{Answer, Outgoing, Provider, Terms};
 use crate::clock::Clock;
 use crate::decision::billing::{Batch, State};
-use crate::decision::id::MeterId;
 use crate::decision::meter::Meter;
 use crate::decision::time::Timestamp;
 use crate::ledger::audit::Audited;
@@ -26,6 +27,8 @@ const COLLECT_ENTRIES: usize = 1_000;
 const COLLECT_PAGES_MAX: usize = 100;
 /// How often the passes run that look for what was committed late.
 const LOOK_BACK_EVERY_SECONDS: i64 = 30;
+/// For how long after its end a meter's entries are looked for: twice as long as the last pass takes to come by.
+const ENDED_SECONDS: i64 = 2 * PASS_LAG_SECONDS[PASS_LAG_SECONDS.len() - 1];
 /// How often it is counted how many batches are where.
 const MEASURE_EVERY_SECONDS: i64 = 30;
 /// How many batches are sealed in one transaction.
@@ -78,7 +81,7 @@ pub struct Done {
     pub collected: usize,
     /// Batches that were sealed.
     pub sealed: usize,
-    /// Batches that the provider acknowledged.
+    /// Batches that the provider acknowledged, and credits that it gave or voided.
     pub acknowledged: usize,
     /// Calls that ended otherwise, and batches that were set aside.
     pub other: usize,
@@ -92,6 +95,7 @@ pub struct Desk {
     rules: Rules,
     gate: Gate,
     resumed: Rhythm,
+    resumed_credits: Rhythm,
     looked_back: Rhythm,
     measured: Rhythm,
     is_closing: AtomicBool,
@@ -108,6 +112,7 @@ impl Desk {
             clock,
             rules,
             resumed: Rhythm::default(),
+            resumed_credits: Rhythm::default(),
             looked_back: Rhythm::default(),
             measured: Rhythm::default(),
             is_closing: AtomicBool::new(false),
@@ -131,20 +136,31 @@ impl Desk {
         &self.clock
     }
 
-    /// Notes meters that are not known yet: what is recorded from now on is theirs. `since` is when the policy came that has them.
+    /// Notes what meters are from then on: all that the policy has that came at `since`.
     pub async fn begin(&self, meters: &[Meter], since: Timestamp) -> Result<(), LedgerError> {
-        let ids: Vec<MeterId> = meters.iter().map(|meter| meter.id.clone()).collect();
-        self.ledger.begin_meters(&ids, since.min(self.clock.now())).await
+        self.ledger.begin_meters(meters, since.min(self.clock.now())).await
     }
 
-    /// What the leading node does each second: collects, seals what is due, sends.
+    /// When a meter last came, changed or ended, as far as that was noted.
+    pub async fn begun_at(&self) -> Result<Option<Timestamp>, LedgerError> {
+        self.ledger.meters_changed_at().await
+    }
+
+    /// These meters, and those that ended so lately that not all of their passes have seen all that is theirs.
+    async fn and_ended(&self, meters: &[Meter]) -> Result<Vec<Meter>, LedgerError> {
+        let since = self.clock.now().plus_seconds(-ENDED_SECONDS);
+        let ended = self.ledger.meters_ended(since).await?;
+        Ok(meters.iter().cloned().chain(ended).collect())
+    }
+
+    /// What the leading node does each second: collects, seals what is due, sends. Credits have rounds of their own.
     pub async fn round(&self, meters: &[Meter], since: Timestamp) -> Result<Done, LedgerError> {
         let mut done = Done::default();
-        let passes = match self.looked_back.is_due(LOOK_BACK_EVERY_SECONDS, self.clock.now()) {
-            true => PASS_LAG_SECONDS.len(),
-            false => 1,
+        let (passes, meters) = match self.looked_back.is_due(LOOK_BACK_EVERY_SECONDS, self.clock.now()) {
+            true => (PASS_LAG_SECONDS.len(), self.and_ended(meters).await?),
+            false => (1, meters.to_vec()),
         };
-        for meter in meters {
+        for meter in &meters {
             for (pass, lag_seconds) in PASS_LAG_SECONDS.into_iter().enumerate().take(passes) {
                 let until = self.clock.now().plus_seconds(-lag_seconds);
                 done.collected += self.collect(meter, since, Place::Pass(pass), until, COLLECT_PAGES_MAX).await?;
@@ -162,11 +178,12 @@ impl Desk {
     /// Seals what is open now, windows that are not over too, and sends what the provider takes now; the rest goes out in rounds.
     pub async fn flush(&self, meters: &[Meter], since: Timestamp, audited: Audited) -> Result<Done, LedgerError> {
         let mut done = Done::default();
-        for meter in meters {
+        for meter in &self.and_ended(meters).await? {
             done.collected += self.collect(meter, since, Place::Ahead(None), Timestamp::MAX, usize::MAX).await?;
         }
         done.sealed += self.seal(Timestamp::MAX, Some(audited)).await?;
         self.send(&mut done).await?;
+        self.send_credits(&mut done).await?;
         Ok(done)
     }
 
@@ -244,6 +261,9 @@ impl Desk {
                 now: self.clock.now(),
             };
             let claims = self.ledger.claim(claiming).await?;
+            if claims.claims.is_empty() {
+                self.gate.pass_on(self.clock.now());
+            }
             if claims.claims.is_empty() && claims.set_aside.is_empty() {
                 break;
             }
@@ -329,6 +349,7 @@ impl Desk {
         if !self.measured.is_due(MEASURE_EVERY_SECONDS, self.clock.now()) {
             return Ok(());
         }
+        self.measure_credits().await?;
         let states = self.ledger.batch_states().await?;
         let now = self.clock.now();
         for state in State::ALL.into_iter().filter(|state| *state != State::Acknowledged) {
@@ -371,6 +392,7 @@ const fn outcome(answer: &Answer) -> &'static str {
         Answer::Rejected { .. } => "rejected",
         Answer::RetryAfter { is_away: true, .. } => "away",
         Answer::RetryAfter { is_away: false, .. } => "busy",
+        Answer::NoMeter { .. } => "no_meter",
         Answer::Unknown { .. } => "unanswered",
     }
 }

@@ -62,6 +62,14 @@ impl Gate {
         wanted.min(affordable)
     }
 
+    /// Whoever was let in has nothing to send: another may probe in its place.
+    pub(super) fn pass_on(&self, now: Timestamp) {
+        let mut state = self.state();
+        if let Some((pause, _)) = state.closed {
+            state.closed = Some((pause, now));
+        }
+    }
+
     /// One call was made.
     pub(super) fn spend(&self) {
         self.state().credit -= SECOND_MICROS;
@@ -74,6 +82,11 @@ impl Gate {
             Answer::Unknown { .. } => true,
             Answer::RetryAfter { is_away, .. } => *is_away,
             Answer::Acknowledged | Answer::Duplicate | Answer::Rejected { .. } => false,
+            // Nobody was asked: whoever comes next may probe.
+            Answer::NoMeter { .. } => {
+                state.closed = state.closed.map(|(pause, _)| (pause, now));
+                return;
+            }
         };
         if !was_silent {
             if state.closed.is_some() {
@@ -119,6 +132,19 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_meter_says_nothing_about_the_provider() {
+        let no_meter = || Answer::NoMeter { reason: String::new() };
+        let gate = Gate::new(100, at(0));
+        (0..SILENCES_MAX * 2).for_each(|_| gate.note(&no_meter(), at(0)));
+        assert!(!gate.is_closed());
+        (0..SILENCES_MAX).for_each(|_| gate.note(&silence(), at(0)));
+        assert_eq!(gate.open(9, at(5_000)), 1);
+        gate.note(&no_meter(), at(5_000));
+        assert!(gate.is_closed());
+        assert_eq!(gate.open(9, at(5_000)), 1, "another probes in its place");
+    }
+
+    #[test]
     fn calls_are_as_many_as_a_second_allows() {
         let gate = Gate::new(4, at(0));
         assert_eq!(gate.open(10, at(0)), 4);
@@ -146,6 +172,17 @@ mod tests {
         gate.note(&Answer::Duplicate, at(20_003));
         assert!(!gate.is_closed());
         assert_eq!(gate.open(9, at(20_003)), 9);
+    }
+
+    #[test]
+    fn who_has_nothing_to_send_leaves_the_probe_to_another() {
+        let gate = Gate::new(100, at(0));
+        (0..SILENCES_MAX).for_each(|_| gate.note(&silence(), at(0)));
+        assert_eq!(gate.open(9, at(5_000)), 1);
+        gate.pass_on(at(5_000));
+        assert!(gate.is_closed());
+        assert_eq!(gate.open(9, at(5_000)), 1);
+        assert_eq!(gate.open(9, at(5_000)), 0);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod reconcile;
 pub mod stripe;
 
 pub use crate::decision::billing::Terms;
+pub use crate::decision::billing::credit::{Credit, CreditAnswer};
 pub use crate::decision::billing::delivery::Answer;
 use crate::decision::id::{MeterId, WorkspaceId};
 use crate::decision::period::Period;
@@ -61,28 +62,6 @@ pub enum Untold {
     NoAnswer(String),
 }
 
-/// What a customer has paid for ahead, for the provider to set off against invoices.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Credit {
-    /// Weir's id of the grant.
-    pub id: String,
-    pub customer: String,
-    pub cents: i64,
-    pub effective_at: Option<Timestamp>,
-    pub expires_at: Option<Timestamp>,
-}
-
-/// What became of a credit.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum CreditAnswer {
-    /// It is as it was asked for; the provider calls it so.
-    Done(String),
-    /// The provider does not want it, and would not the next time.
-    Refused(String),
-    /// It may be done or not: the next try looks first.
-    Later(String),
-}
-
 /// Whoever is told what to bill.
 #[async_trait]
 pub trait Provider: Send + Sync {
@@ -105,12 +84,22 @@ pub trait Provider: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Gives a credit unless it was given.
+    /// Whether it keeps credits. If not, grants that were paid for wait, and nobody is told of them.
+    fn keeps_credits(&self) -> bool {
+        false
+    }
+
+    /// Looks for a credit of a customer by the grant's id, and says what it calls it.
+    async fn find_credit(&self, _credit: &Credit) -> CreditAnswer {
+        CreditAnswer::Refused("the provider keeps no credits".to_owned())
+    }
+
+    /// Gives a credit unless it is there: looks first.
     async fn give_credit(&self, _credit: &Credit) -> CreditAnswer {
         CreditAnswer::Refused("the provider keeps no credits".to_owned())
     }
 
-    /// Takes a credit back, by the provider's id.
+    /// Takes a credit back, by the provider's id; one that is void is [`CreditAnswer::Gone`].
     async fn void_credit(&self, _id: &str) -> CreditAnswer {
         CreditAnswer::Refused("the provider keeps no credits".to_owned())
     }

@@ -1,12 +1,13 @@
 //! Reconcile: holds the ledger, its batches and the provider's sums against each other, and mends what can be mended without a guess.
 //!
 //! First the batches whose fate is unknown: where the provider's sum of the minute in which they were told has one reading, they are
-//! acknowledged, or sent once more. Then every customer and meter: whatever differs is named. Nothing else is changed, and nothing is ever
-//! sent from here.
+//! acknowledged, or sent once more. Then every customer and meter: whatever differs is named. Then paid grants that are no credits there.
+//! Nothing else is changed, and nothing is ever sent from here.
 //!
 //! What a crash costs: nothing; a batch that was found is a batch that is not unknown any more, whoever looks next. Two of these at once ask
 //! twice, and the ledger takes one answer.
 
+mod credits;
 mod lines;
 
 use super::{Provider, SummaryQuery, Untold};
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 /// How many rows are read at once.
 const PAGE: usize = 200;
+
 /// Whoever reconciles.
 pub struct Reconciler {
     pub ledger: Arc<dyn Ledger>,
@@ -59,6 +61,7 @@ impl Reconciler {
             unexplained: lines.iter().filter(|line| !line.is_explained).count(),
             lines,
             repairs,
+            credits: self.credits(scope).await?,
         })
     }
 
@@ -105,17 +108,20 @@ impl Reconciler {
 
     async fn look(&self, scope: &Scope, account: &ToldAccount, together: Together) -> Result<Vec<Repair>, LedgerError> {
         let Together { minutes, unknown } = together;
-        let (mut batches, mut sum): (Vec<Batch>, i64) = (Vec::new(), 0);
+        let (mut batches, mut elsewhere, mut sum): (Vec<Batch>, Vec<Batch>, i64) = (Vec::new(), Vec::new(), 0);
         for minute in minutes {
             let (from, to) = rules::minute(minute);
             batches.extend(self.ledger.told_batches(account, from, to).await?);
+            let is_other = |batch: &Batch| unknown.iter().all(|one| one.id != batch.id);
+            let told_later = self.ledger.told_elsewhere(account, from, to).await?;
+            elsewhere.extend(told_later.into_iter().filter(is_other));
             match self.summed(&unknown[0].workspace, account, from, to).await {
                 Ok(Some(value)) => sum = sum.saturating_add(value),
                 Ok(None) => return Ok(all_left(&unknown, "the provider has no sums: resend it by force, or let it be")),
                 Err(untold) => return Ok(all_left(&unknown, &untold.to_string())),
             }
         }
-        match rules::presence(&batches, sum, self.clock.now()) {
+        match rules::presence(&batches, &elsewhere, sum, self.clock.now()) {
             Presence::Early => Ok(all_left(
                 &unknown,
                 "it is too early: the provider's sums need not have all of that minute yet",

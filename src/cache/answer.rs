@@ -16,7 +16,7 @@ pub const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// Responses above it are compressed.
 const PLAIN_BYTES_MAX: usize = 1 << 10;
 /// The first byte of each answer; another layout gets another number.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 const PLAIN: u8 = 0;
 const DEFLATED: u8 = 1;
 /// The layout, how the response is written, and the id.
@@ -29,6 +29,8 @@ pub struct Answer {
     pub stored_at: Timestamp,
     pub expires_at: Timestamp,
     pub made: Made,
+    /// It ended at this limit of its request, so it may not be whole.
+    pub cut_at: Option<i64>,
     /// The caller's own JSON object.
     pub response: String,
 }
@@ -38,6 +40,7 @@ struct Rest {
     stored_at: Timestamp,
     expires_at: Timestamp,
     made: Made,
+    cut_at: Option<i64>,
     response_bytes: usize,
 }
 
@@ -55,6 +58,7 @@ impl Answer {
             stored_at: self.stored_at,
             expires_at: self.expires_at,
             made: self.made.clone(),
+            cut_at: self.cut_at,
             response_bytes: self.response.len(),
         };
         let mut bytes = postcard::to_extend(&rest, bytes).ok()?;
@@ -92,12 +96,19 @@ impl Answer {
             stored_at: rest.stored_at,
             expires_at: rest.expires_at,
             made: rest.made,
+            cut_at: rest.cut_at,
             response,
         })
     }
 
     pub fn is_good_at(&self, now: Timestamp) -> bool {
         now < self.expires_at
+    }
+
+    /// Whether it is enough for a request with this limit: a whole one is for everybody, at no cost, one that was cut off not for who wants more.
+    pub fn is_enough(&self, max_output_tokens: Option<i64>) -> bool {
+        let enough = |limit| max_output_tokens.is_some_and(|most| most <= limit);
+        self.cut_at.is_none_or(enough)
     }
 }
 
@@ -122,8 +133,23 @@ pub(super) mod tests {
                     ..Pools::default()
                 },
             },
+            cut_at: None,
             response: response.to_owned(),
         }
+    }
+
+    #[test]
+    fn one_that_was_cut_off_is_enough_for_who_wants_no_more() {
+        let whole = answer(7, "{}");
+        let cut = Answer {
+            cut_at: Some(50),
+            ..whole.clone()
+        };
+        for (limit, is_enough) in [(None, false), (Some(51), false), (Some(50), true), (Some(49), true)] {
+            assert!(whole.is_enough(limit));
+            assert_eq!(cut.is_enough(limit), is_enough, "{limit:?}");
+        }
+        assert_eq!(cut.encode().and_then(|bytes| Answer::decode(&bytes)), Some(cut));
     }
 
     #[test]

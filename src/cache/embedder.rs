@@ -41,9 +41,17 @@ pub struct EmbeddingSettings {
 impl std::fmt::Debug for EmbeddingSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EmbeddingSettings")
-            .field("url", &self.url)
+            .field("host", &self.host())
             .field("model", &self.model)
             .finish_non_exhaustive()
+    }
+}
+
+impl EmbeddingSettings {
+    /// What may be shown of the address, whose other parts may hold a key.
+    pub fn host(&self) -> String {
+        let url = Url::parse(&self.url).ok();
+        url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
     }
 }
 
@@ -267,12 +275,13 @@ impl Inner {
         if let Some(key) = &self.key {
             request = request.header(AUTHORIZATION, key);
         }
-        let mut response = request.send().await?;
+        // A URL may hold a key of its own, so it stays out of errors.
+        let mut response = request.send().await.map_err(reqwest::Error::without_url)?;
         if response.status() != StatusCode::OK {
             return Err(format!("the endpoint answered {}", response.status()).into());
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
+        while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err("the endpoint's answer is too long".into());
             }
@@ -368,14 +377,28 @@ mod tests {
         assert!(breaker.admits() && breaker.admits());
     }
 
-    #[test]
-    fn a_key_is_not_shown() {
+    /// Also one that stands in the address, as some gateways want it.
+    #[tokio::test]
+    async fn a_key_is_not_shown() {
+        let port = {
+            let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+            nobody.local_addr().expect("an address").port()
+        };
         let settings = EmbeddingSettings {
-            url: "http://h".to_owned(),
+            url: format!("http://user:secret@127.0.0.1:{port}/secret/embeddings?api-key=secret"),
             api_key: Some("sk-secret".to_owned()),
             model: "m".to_owned(),
-            timeout: Duration::from_millis(50),
+            timeout: Duration::from_millis(500),
         };
-        assert!(!format!("{settings:?}").contains("secret"));
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("secret") && shown.contains("127.0.0.1"), "{shown}");
+        let embedder = Embedder::new(&settings);
+        let error = embedder.inner.request(&["text"]).await.expect_err("nobody listens");
+        let (mut told, mut cause) = (format!("{error:?}"), Some(&*error as &dyn std::error::Error));
+        while let Some(error) = cause {
+            told.push_str(&format!(" | {error}"));
+            cause = error.source();
+        }
+        assert!(!told.contains("secret"), "{told}");
     }
 }

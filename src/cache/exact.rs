@@ -6,6 +6,7 @@
 //!    was used longest ago in this process.
 //! 3. Of those who look for a key that has nothing, one leads until [`LEADER_SECONDS`] have passed or something is put.
 //! 4. An entry that was put under a key of its own again is forgotten only by its own id.
+//! 5. Whose an answer was is still known after it went before its time: until it would have expired, and for an hour if it was forgotten.
 
 use crate::decision::cache::key::Key;
 use crate::decision::id::{CacheEntryId, Feature, ReservationId, WorkspaceId};

@@ -115,6 +115,10 @@ async fn a_key_gives_what_was_put_under_it_last_and_by_its_id() {
         assert!(store.0.forget(second.id, at(2)).await.expect("an answer"), "{name}");
         assert_eq!(store.has(1, 2).await, None, "{name}");
         assert!(!store.0.forget(second.id, at(2)).await.expect("an answer"), "{name}");
+        for (gone, which) in [(&first, "another was put under its key"), (&second, "it was forgotten")] {
+            let found = store.0.find(gone.id, at(3)).await.expect("an answer");
+            assert_eq!(found, Some((workspace(), None)), "{name}: {which}");
+        }
         assert_eq!(store.0.find(answer(9, "{}").id, at(2)).await.expect("an answer"), None, "{name}");
     }
 }
@@ -162,6 +166,10 @@ async fn a_feature_has_so_many_entries_and_is_purged_by_name() {
         store.put(1, &answer(1, "{}"), 3).await;
         assert_eq!(store.0.purge(&workspace(), None).await.expect("an answer"), 1, "{name}");
         assert_eq!(store.has(1, 2).await, None, "{name}");
+        for number in 1..=5 {
+            let found = store.0.find(answer(number, "{}").id, at(3)).await.expect("an answer");
+            assert_eq!(found, Some((workspace(), None)), "{name}: pushed out or purged");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::decision::id::{CacheEntryId, Feature, ReservationId, WorkspaceId};
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
 use foldhash::HashMap;
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What all answers together take at most.
@@ -16,6 +17,10 @@ const FREED_BYTES: usize = BYTES_MAX / 16;
 const LEADERS_MAX: usize = 65_536;
 /// What an entry takes beside its answer, about.
 const OVERHEAD_BYTES: usize = 320;
+/// How long it is known of an answer that was forgotten whose it was.
+const REMEMBERED_SECONDS: i64 = 3_600;
+/// Of how many that went that is known; beyond it, those that went first are not known any more.
+const REMEMBERED_MAX: usize = 65_536;
 
 struct Kept {
     workspace: WorkspaceId,
@@ -46,9 +51,37 @@ struct State {
     sizes: HashMap<(WorkspaceId, Feature), (usize, usize)>,
     bytes: usize,
     uses: u64,
+    gone: Gone,
+}
+
+/// Whose the answers were that went before their time, so that whoever asks of one again is told the same as before.
+#[derive(Default)]
+struct Gone {
+    owners: HashMap<CacheEntryId, (WorkspaceId, Timestamp)>,
+    /// As they went.
+    order: VecDeque<CacheEntryId>,
+}
+
+impl Gone {
+    fn remember(&mut self, id: CacheEntryId, workspace: WorkspaceId, until: Timestamp) {
+        if self.owners.insert(id, (workspace, until)).is_none() {
+            self.order.push_back(id);
+        }
+        while self.order.len() > REMEMBERED_MAX {
+            if let Some(first) = self.order.pop_front() {
+                self.owners.remove(&first);
+            }
+        }
+    }
+
+    fn owner(&self, id: CacheEntryId, now: Timestamp) -> Option<&WorkspaceId> {
+        let (workspace, until) = self.owners.get(&id)?;
+        (now < *until).then_some(workspace)
+    }
 }
 
 impl State {
+    /// Takes an answer away. Whose it was is known for as long as it would have been kept.
     fn remove(&mut self, key: &Key) -> Option<Kept> {
         let kept = self.kept.remove(key)?;
         self.ids.remove(&kept.id);
@@ -61,6 +94,7 @@ impl State {
                 self.sizes.remove(&group);
             }
         }
+        self.gone.remember(kept.id, kept.workspace.clone(), kept.expires_at);
         Some(kept)
     }
 
@@ -169,14 +203,22 @@ impl ExactStore for MemoryExact {
     async fn find(&self, id: CacheEntryId, now: Timestamp) -> Result<Option<(WorkspaceId, Option<Vec<u8>>)>, ExactError> {
         let state = self.state();
         let kept = state.ids.get(&id).and_then(|key| state.kept.get(key));
-        let kept = kept.filter(|kept| now < kept.expires_at);
-        Ok(kept.map(|kept| (kept.workspace.clone(), Some(kept.answer.clone()))))
+        if let Some(kept) = kept.filter(|kept| now < kept.expires_at) {
+            return Ok(Some((kept.workspace.clone(), Some(kept.answer.clone()))));
+        }
+        Ok(state.gone.owner(id, now).map(|workspace| (workspace.clone(), None)))
     }
 
-    async fn forget(&self, id: CacheEntryId, _now: Timestamp) -> Result<bool, ExactError> {
+    async fn forget(&self, id: CacheEntryId, now: Timestamp) -> Result<bool, ExactError> {
         let mut state = self.state();
         let key = state.ids.get(&id).copied();
-        Ok(key.and_then(|key| state.remove(&key)).is_some())
+        let forgotten = key.and_then(|key| state.remove(&key));
+        if let Some(kept) = &forgotten {
+            state
+                .gone
+                .remember(id, kept.workspace.clone(), now.plus_seconds(REMEMBERED_SECONDS));
+        }
+        Ok(forgotten.is_some())
     }
 
     async fn purge(&self, workspace: &WorkspaceId, feature: Option<&Feature>) -> Result<u64, ExactError> {
@@ -185,5 +227,27 @@ impl ExactStore for MemoryExact {
         let keys: Vec<Key> = state.kept.iter().filter(|(_, kept)| is_named(kept)).map(|(key, _)| *key).collect();
         keys.iter().for_each(|key| drop(state.remove(key)));
         Ok(keys.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_the_answers_were_that_went_is_known_for_a_while_and_of_so_many() {
+        let (id, at) = (CacheEntryId::from_bytes, |seconds: i64| Timestamp::from_micros(seconds * 1_000_000));
+        let workspace = WorkspaceId::parse("ws").expect("a name");
+        let mut gone = Gone::default();
+        let number = |n: usize| id((n as u128).to_be_bytes());
+        gone.remember(number(0), workspace.clone(), at(10));
+        assert_eq!(gone.owner(number(0), at(9)), Some(&workspace));
+        assert_eq!(gone.owner(number(0), at(10)), None);
+        for n in 1..=REMEMBERED_MAX {
+            gone.remember(number(n), workspace.clone(), at(10));
+        }
+        assert_eq!(gone.owner(number(0), at(9)), None, "the first gives room");
+        assert_eq!(gone.owner(number(1), at(9)), Some(&workspace));
+        assert_eq!((gone.owners.len(), gone.order.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
     }
 }

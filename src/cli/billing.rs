@@ -149,6 +149,17 @@ fn show(report: &Report) -> Result<(), Failure> {
             repair.batch_id, repair.workspace_id, repair.value, repair.detail
         ))?;
     }
+    for credit in &report.credits {
+        say(format_args!(
+            "grant {} of {} ({} {}) {}: {}",
+            credit.grant_id,
+            credit.workspace_id,
+            credit.amount,
+            credit.currency,
+            credit.state.as_str(),
+            credit.detail
+        ))?;
+    }
     let lines = report.lines.len();
     match report.unexplained {
         0 => say(format_args!("{lines} customers and meters, every difference has a name"))?,

@@ -1,12 +1,16 @@
-//! `weir cache evaluate FILE`: how often similar prompts would be answered from the cache, and how often wrongly, by threshold, with and without
-//! vetoes, on pairs that somebody has labelled. Asks nothing but the endpoint for vectors, and changes nothing.
+//! `weir cache`: `evaluate FILE` tells how often similar prompts would be answered from the cache, and how often wrongly, by threshold, with and
+//! without vetoes, on pairs that somebody has labelled; it asks nothing but the endpoint for vectors. `report` tells from the ledger how often
+//! they were. Both change nothing.
 
+use super::policy::store::{Absent, with_ledger};
 use super::{Failure, say, serve, tell};
 use crate::cache::embedder::Embedder;
 use crate::cache::vector::Vector;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::decision::amount::Ratio;
 use crate::decision::cache::veto::Signature;
+use crate::decision::id::WorkspaceId;
 use clap::{Args, Subcommand};
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -23,11 +27,25 @@ const TEXTS_AT_ONCE: usize = 128;
 /// Between which thresholds one is looked for, and how far apart, in ten-thousandths.
 const LOOKED_FROM: u16 = 5_000;
 const LOOKED_STEP: usize = 50;
+const DAY_SECONDS: i64 = 24 * 3600;
+const DAYS_MAX: i64 = 3_650;
 
 #[derive(Subcommand)]
 pub enum CacheCommand {
     /// Tell hit rate and false-hit rate by threshold, and recommend one.
     Evaluate(EvaluateArgs),
+    /// How many requests of each feature were answered from the cache, and what that saved.
+    Report(ReportArgs),
+}
+
+#[derive(Args)]
+pub struct ReportArgs {
+    /// Of the last so many days.
+    #[arg(long, default_value_t = 30)]
+    days: i64,
+    /// Of one workspace alone.
+    #[arg(long, value_parser = WorkspaceId::parse)]
+    workspace: Option<WorkspaceId>,
 }
 
 #[derive(Args)]
@@ -102,7 +120,39 @@ fn share(part: u32, whole: u32) -> f64 {
 }
 
 pub(super) fn cache(settings: &Settings, command: &CacheCommand) -> Result<ExitCode, Failure> {
-    let CacheCommand::Evaluate(args) = command;
+    match command {
+        CacheCommand::Evaluate(args) => evaluate(settings, args),
+        CacheCommand::Report(args) => use_of_features(settings, args),
+    }
+}
+
+fn use_of_features(settings: &Settings, args: &ReportArgs) -> Result<ExitCode, Failure> {
+    if !(1..=DAYS_MAX).contains(&args.days) {
+        return Err(format!("--days is from 1 to {DAYS_MAX}").into());
+    }
+    with_ledger(settings, Absent::IsRefused, |ledger| async move {
+        let now = SystemClock.now();
+        let (from, to) = (now.plus_seconds(-args.days * DAY_SECONDS), now.plus_seconds(DAY_SECONDS));
+        let features = ledger.cache_use(args.workspace.as_ref(), from, to).await?;
+        if features.is_empty() {
+            say(format_args!("nothing was used in the last {} days", args.days))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        say("feature                           requests       hits  hit rate        cost USD     avoided USD")?;
+        for one in features {
+            let all = one.requests + one.hits;
+            let rate = if all == 0 { 0.0 } else { 100.0 * one.hits as f64 / all as f64 };
+            let (feature, requests, hits) = (one.feature.as_str(), one.requests, one.hits);
+            let (cost, avoided) = (one.cost.to_string(), one.avoided.to_string());
+            say(format_args!(
+                "{feature:<32}  {requests:>8}  {hits:>9}  {rate:>6.1} %  {cost:>14}  {avoided:>14}"
+            ))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn evaluate(settings: &Settings, args: &EvaluateArgs) -> Result<ExitCode, Failure> {
     let lines = read(&args.file)?;
     let vectors = actix_web::rt::System::new().block_on(vectors(settings, &lines))?;
     let pairs: Vec<Pair> = lines.iter().map(|line| pair(line, &vectors)).collect::<Result<_, _>>()?;
@@ -161,7 +211,7 @@ async fn vectors(settings: &Settings, lines: &[Line]) -> Result<HashMap<Arc<str>
         return Err("these pairs have no vectors; set WEIR_EMBEDDINGS_URL and WEIR_EMBEDDINGS_MODEL, or put embedding_a and embedding_b into the file".into());
     };
     endpoint.timeout = Duration::from_secs(REQUEST_SECONDS_MAX);
-    tell(format_args!("asking {} for vectors of {} texts", endpoint.url, texts.len()));
+    tell(format_args!("asking {} for vectors of {} texts", endpoint.host(), texts.len()));
     let embedder = Embedder::new(&endpoint);
     let made = futures_util::stream::iter(texts).map(|text| {
         let (text, embedder): (Arc<str>, _) = (text.into(), &embedder);

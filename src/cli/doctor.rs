@@ -39,7 +39,9 @@ async fn look(settings: &Settings) -> Result<Vec<Finding>, Failure> {
             found.push(Finding::fine("profile", "production: counters in Redis, the ledger in PostgreSQL"));
             (
                 PostgresLedger::open(database).await.map(boxed_ledger),
-                RedisCounters::connect(RedisSettings::new(redis)).await.map(boxed_counters),
+                RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref()))
+                    .await
+                    .map(boxed_counters),
             )
         }
         None => {

@@ -91,7 +91,7 @@ async fn read(settings: &Settings, id: Id) -> Result<Option<Value>, Failure> {
     let (ledger, counters): (Arc<dyn Ledger>, Arc<dyn Counters>) = match settings.production() {
         Some((database, redis)) => (
             Arc::new(PostgresLedger::open(database).await?),
-            Arc::new(RedisCounters::connect(RedisSettings::new(redis)).await?),
+            Arc::new(RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref())).await?),
         ),
         None => (Arc::new(super::ledger::existing(settings).await?), Arc::new(MemoryCounters::new())),
     };
@@ -139,6 +139,9 @@ fn head(text: &mut String, found: &Value) -> std::fmt::Result {
     writeln!(text, "{} {}{code}{degraded}", of("decision_id"), of("decision"))?;
     if found["reservation_id"].is_string() {
         writeln!(text, "  reservation  {}", of("reservation_id"))?;
+    }
+    if found["cache_entry_id"].is_string() {
+        writeln!(text, "  answer       {}", of("cache_entry_id"))?;
     }
     writeln!(
         text,

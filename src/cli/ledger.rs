@@ -37,7 +37,7 @@ pub(super) fn ledger(settings: &Settings, command: &LedgerCommand) -> Result<Exi
             Some((database, redis)) => {
                 let (ledger, counters) = (
                     PostgresLedger::open(database).await?,
-                    RedisCounters::connect(RedisSettings::new(redis)).await?,
+                    RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref())).await?,
                 );
                 let progress = bar();
                 let found = verify::verify(&ledger, Some(&counters), &SystemClock, |sums| progress.set_position(sums)).await?;

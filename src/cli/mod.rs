@@ -8,6 +8,7 @@ mod ledger;
 mod policy;
 mod prices;
 pub mod replay;
+mod router;
 mod running;
 mod serve;
 mod token;
@@ -68,6 +69,11 @@ enum Command {
     Cache {
         #[command(subcommand)]
         command: cache::CacheCommand,
+    },
+    /// Train and judge the routing of requests by their difficulty, and report second tries.
+    Router {
+        #[command(subcommand)]
+        command: router::RouterCommand,
     },
     /// Prove the ledger.
     Ledger {
@@ -161,6 +167,12 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Cache { command } => {
             loaded.check()?;
             cache::cache(settings, &command)
+        }
+        Command::Router { command } => {
+            if command.needs_ledger() {
+                loaded.check()?;
+            }
+            router::router(settings, &command)
         }
         Command::Ledger { command } => {
             loaded.check()?;

@@ -8,10 +8,12 @@ use crate::config::data_dir::{self, Lock};
 use crate::config::{Secret, Settings, SigningKey};
 use crate::counters::redis::RedisSettings;
 use crate::decision::address::Range;
+use crate::decision::id::ModelId;
 use crate::decision::webhook::retry::Schedule;
 use crate::decision::webhook::seal::SealKey;
 use crate::flow::billing::BillingOptions;
 use crate::flow::{EmbeddingSettings, Options, Service, SigningSecrets, WebhookOptions};
+use crate::router::RouterSettings;
 use crate::webhooks::Running;
 use crate::{app, telemetry};
 use std::net::SocketAddr;
@@ -73,8 +75,29 @@ pub(super) async fn service(settings: &Settings, secret: Option<&Secret<SigningK
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let options = options(settings, secret);
     Ok(match settings.production() {
-        Some((database, redis)) => app::production(database, RedisSettings::new(redis), &settings.policies, clock, options).await?,
+        Some((database, redis)) => {
+            app::production(
+                database,
+                RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref()),
+                &settings.policies,
+                clock,
+                options,
+            )
+            .await?
+        }
         None => app::embedded(&settings.data_dir, &settings.policies, clock, options).await?,
+    })
+}
+
+/// The language model that rules may ask. Settings that were checked have a model where they have an address.
+fn router(settings: &Settings) -> Option<RouterSettings> {
+    let (url, model) = (settings.router_url.as_ref()?, settings.router_model.as_ref()?);
+    let key = settings.router_api_key.as_ref();
+    Some(RouterSettings {
+        url: url.as_str().to_owned(),
+        model: ModelId::parse(model.as_str()).ok()?,
+        api_key: key.map(|key| Secret::new(key.expose().as_str().to_owned())),
+        timeout: Duration::from_millis(settings.router_timeout_ms.get()),
     })
 }
 
@@ -92,6 +115,7 @@ fn options(settings: &Settings, secret: Option<&Secret<SigningKey>>) -> Options 
     let seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
     let stripe = settings.stripe_webhook_secret.as_ref();
     Options {
+        router: router(settings),
         embeddings: embeddings(settings),
         billing: BillingOptions {
             window_seconds: seconds(settings.billing_window_seconds.get()),
@@ -163,6 +187,7 @@ pub(super) fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
         webhooks.stop().await;
         // What was decided last; the ledger takes it as long as it is open.
         crate::flow::decided::flush_all(&service).await.ok();
+        crate::flow::llm::record_spent(&service).await.ok();
         if let Some(desk) = service.billing.desk() {
             desk.close().await;
         }

@@ -6,6 +6,7 @@ use super::sources::Values;
 use super::value::{
     BillingProvider, Cidr, DatabaseUrl, List, Listen, LogFilter, LogFormat, RedisUrl, Setting, SigningKey, Text, Url, Whole,
 };
+use crate::decision::id::ModelId;
 use std::path::PathBuf;
 
 /// What the table tells about one setting.
@@ -53,6 +54,8 @@ settings! {
     /// With `redis_url` the production profile.
     database_url: Option<Secret<DatabaseUrl>>;
     redis_url: Option<Secret<RedisUrl>>;
+    /// PEM: who may have signed the certificate of a Redis that speaks TLS, instead of the public authorities.
+    redis_ca_file: Option<PathBuf>;
 
     /// For HS256; also seals API keys and portal tokens unless `secret_key` is set.
     jwt_secret: Option<Secret<SigningKey>>;
@@ -84,6 +87,12 @@ settings! {
     embeddings_model: Option<Text>;
     embeddings_timeout_ms: Whole<1, 60_000> = "50";
 
+    /// A chat endpoint that routing rules may ask for a tier; needs `router_model`.
+    router_url: Option<Url>;
+    router_api_key: Option<Secret<Text>>;
+    router_model: Option<Text>;
+    router_timeout_ms: Whole<1, 60_000> = "300";
+
     policy_poll_seconds: Whole<1, 60> = "1";
     log: LogFilter = "info";
     log_format: LogFormat = "text";
@@ -113,6 +122,11 @@ impl Settings {
         let one_alone =
             "WEIR_DATABASE_URL and WEIR_REDIS_URL choose the production profile together; set both, or neither for the embedded one";
         tell(database != redis, one_alone);
+        let has_tls = self.redis_url.as_ref().is_some_and(|url| url.expose().is_tls());
+        tell(
+            self.redis_ca_file.is_some() && !has_tls,
+            "WEIR_REDIS_CA_FILE is for TLS, and WEIR_REDIS_URL is without it: begin it with rediss:// or rediss+cluster://",
+        );
         let has_jwt = self.jwt_secret.is_some() || self.jwt_public_key_file.is_some() || self.jwt_jwks_url.is_some();
         let no_jwt = "the production profile makes no keys of its own; set WEIR_JWT_SECRET, WEIR_JWT_PUBLIC_KEY_FILE or WEIR_JWT_JWKS_URL";
         tell(database && redis && !has_jwt, no_jwt);
@@ -128,6 +142,15 @@ impl Settings {
         tell(
             self.embeddings_url.is_some() && self.embeddings_model.is_none(),
             "WEIR_EMBEDDINGS_URL needs WEIR_EMBEDDINGS_MODEL",
+        );
+        tell(
+            self.router_url.is_some() && self.router_model.is_none(),
+            "WEIR_ROUTER_URL needs WEIR_ROUTER_MODEL",
+        );
+        let bad_model = |model: &Text| ModelId::parse(model.as_str()).is_err();
+        tell(
+            self.router_model.as_ref().is_some_and(bad_model),
+            "WEIR_ROUTER_MODEL must be the id of a model, as models.yaml has it",
         );
         tell(
             self.webhook_retry_schedule.as_slice().is_empty(),

@@ -113,6 +113,12 @@ texts! {
     RedisUrl check_redis_url;
 }
 
+impl RedisUrl {
+    pub fn is_tls(&self) -> bool {
+        self.0.starts_with("rediss")
+    }
+}
+
 impl Url {
     pub fn is_https(&self) -> bool {
         self.0.starts_with("https://")
@@ -197,11 +203,15 @@ fn check_redis_url(text: &str) -> Result<(), String> {
     let single = text.strip_prefix("redis://").or_else(|| text.strip_prefix("rediss://"));
     let cluster = text
         .strip_prefix("redis+cluster://")
-        .map(|nodes| nodes.split(',').all(|node| check_listen(node).is_ok()));
+        .or_else(|| text.strip_prefix("rediss+cluster://"));
+    let cluster = cluster.map(|rest| {
+        let nodes = rest.rsplit_once('@').map_or(rest, |(_, nodes)| nodes).trim_end_matches('/');
+        nodes.split(',').all(|node| check_listen(node).is_ok())
+    });
     if single.is_some_and(|rest| !rest.is_empty()) || cluster == Some(true) {
         return Ok(());
     }
-    Err("must be redis://HOST:PORT, or redis+cluster://HOST:PORT,HOST:PORT for a cluster".to_owned())
+    Err("must be redis://HOST:PORT, or redis+cluster://HOST:PORT,HOST:PORT for a cluster; rediss for TLS".to_owned())
 }
 
 fn check_filter(text: &str) -> Result<(), String> {
@@ -386,7 +396,11 @@ mod tests {
         check::<Secret<SigningKey>>(&[(&"k".repeat(32), "(hidden)")], &["", &"k".repeat(31)]);
         check::<Secret<DatabaseUrl>>(&[("postgres://u:p@h/d", "(hidden)")], &["mysql://h/d", "postgres://", "h"]);
         check::<Secret<RedisUrl>>(
-            &[("redis://h:1", "(hidden)"), ("redis+cluster://h:1,h:2", "(hidden)")],
+            &[
+                ("redis://h:1", "(hidden)"),
+                ("redis+cluster://h:1,h:2", "(hidden)"),
+                ("rediss+cluster://u:p@h:1,h:2/", "(hidden)"),
+            ],
             &["redis://", "redis+cluster://", "redis+cluster://h:1,h", "h:1"],
         );
     }

@@ -7,7 +7,8 @@
 //! 2. `spent` is only ever *set if newer*, by [`Counters::apply`] and [`Counters::finish`]: doubles, losses and order do not matter.
 //! 3. Expiry is a comparison: a hold past its expiry is free even if nothing ran since. A hold that was claimed, or that is charged on
 //!    expiry, does not expire by comparison; only the ledger ends it, and [`Counters::due`] names it when it waited too long. Once all that
-//!    was claimed is applied, what remains of the hold expires by comparison again.
+//!    was claimed is applied, what remains of the hold expires by comparison again. Where somebody wants to hear of an expiry by comparison,
+//!    [`Counters::due`] names it, with its end, until an end of it is applied: whoever tells it does so first.
 //! 4. A claim ends only when what was applied reaches it. A hold is never freed by a call that does not carry the rows.
 //! 5. A counter of which no row was copied yet, held on or not, is zero only if its period began after its group was built and after every
 //!    node knew the policy that names it; otherwise the store answers [`HoldOutcome::Unready`], and the group is rebuilt: begin, read the
@@ -40,6 +41,9 @@ use async_trait::async_trait;
 use run::{ChildOutcome, ChildRequest, Run};
 use std::sync::Arc;
 
+#[cfg(test)]
+#[path = "../../tests/support/certificates.rs"]
+pub(crate) mod certificates;
 #[cfg(test)]
 mod contract;
 pub mod memory;
@@ -83,6 +87,8 @@ pub struct HoldRequest {
     pub open_max: u32,
     /// The hold is recorded as used when it runs out, so it waits for the ledger instead of expiring by comparison.
     pub charge_on_expiry: bool,
+    /// Somebody wants to hear of it if it runs out by itself.
+    pub tell_on_expiry: bool,
     /// What the flow wants back with the record; the store does not read it.
     pub context: Arc<[u8]>,
     pub now: Timestamp,
@@ -155,6 +161,15 @@ pub struct Applied {
     pub rows: Vec<SumRow>,
     pub reservation: Option<(ReservationId, Progress)>,
     pub purses: Vec<Purse>,
+}
+
+/// A copy under way of what the ledger recorded lately.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Copying {
+    /// From when on the store may have missed what was recorded; `None`: nothing is live in it yet, or it is the caller's own.
+    pub since: Option<Timestamp>,
+    /// The processes that keep it, in an order that the store knows.
+    pub epochs: Vec<String>,
 }
 
 /// How far a reservation has come in the ledger.
@@ -273,6 +288,22 @@ pub trait Counters: Send + Sync {
         now: Timestamp,
     ) -> Result<Vec<Option<Balance>>, CountersError>;
 
+    /// Begins to copy what the ledger recorded lately, in case the copies of some commits were lost.
+    async fn begin_copy(&self, _now: Timestamp) -> Result<Copying, CountersError> {
+        Ok(Copying::default())
+    }
+
+    /// Like [`Counters::apply`], but an error where another process has taken the store's place since the copy began: what it missed is
+    /// something else.
+    async fn copy(&self, workspace: &WorkspaceId, applied: &Applied, _copying: &Copying, now: Timestamp) -> Result<(), CountersError> {
+        self.apply(workspace, applied, &[], &[], now).await.map(drop)
+    }
+
+    /// All that was recorded before `until` has been copied since [`Copying::since`]. The store remembers it, and so does every copy of it.
+    async fn end_copy(&self, _copying: &Copying, _until: Timestamp, _now: Timestamp) -> Result<(), CountersError> {
+        Ok(())
+    }
+
     /// Moves the expiry of a live hold to `until`, never earlier, never beyond [`HOLD_SECONDS_MAX`] after it was taken, and that of a call
     /// never beyond its parent's.
     async fn extend(&self, reservation: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CountersError>;
@@ -295,9 +326,16 @@ pub trait Counters: Send + Sync {
     /// Ends a rebuild with what was read after its begin; false: the token is not the current one, and nothing changed.
     async fn finish(&self, workspace: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> Result<bool, CountersError>;
 
+    /// Forgets all rows and purses that were copied, and says of how many groups: of a ledger that was set back, rows with lower versions are
+    /// true from now on. What is held stays, and each group is rebuilt before it is asked again. A store that is derived anew in each process
+    /// has nothing that its ledger could not have told it.
+    async fn forget_rows(&self, _now: Timestamp) -> Result<u64, CountersError> {
+        Ok(0)
+    }
+
     /// At most `limit` reservations that only the ledger can end and that have waited long enough: those whose claim is open and was last
-    /// made [`CLAIM_OPEN_SECONDS`] ago, and those without an open claim that are charged and past their expiry. They are named again until
-    /// something changes.
+    /// made [`CLAIM_OPEN_SECONDS`] ago, and those without an open claim that are charged and past their expiry. With them those that ended
+    /// by themselves and of which somebody wants to hear. They are named again until something changes.
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError>;
 
     /// Looks at the store for whoever wants to know whether it is in good order.

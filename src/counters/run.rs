@@ -49,6 +49,7 @@ pub struct ChildRequest {
     pub rungs: Vec<Rung>,
     pub open_max: u32,
     pub charge_on_expiry: bool,
+    pub tell_on_expiry: bool,
     pub context: Arc<[u8]>,
     pub now: Timestamp,
 }

@@ -4,7 +4,8 @@ use super::amount::Unit;
 use super::anomaly::Action;
 use super::ask::Ask;
 use super::counter::Balance;
-use super::id::{ModelId, PlanId, ReservationId};
+use super::detour::Detour;
+use super::id::{CacheEntryId, ModelId, PlanId, ReservationId};
 use super::limits::Limits;
 use super::refusal::Refusal;
 use super::run::Account;
@@ -41,6 +42,9 @@ pub struct Facts {
     pub outcome: Outcome,
     /// What rules of fair use were doing to it.
     pub fair_use: Vec<Arc<Action>>,
+    /// Mostly none, so it is kept beside the rest.
+    #[serde(skip)]
+    pub detour: Option<Box<Detour>>,
 }
 
 /// What a call drew from. It is priced and counted at the time of its run's authorize, which is then `decided_at`.
@@ -73,6 +77,8 @@ pub enum Outcome {
     Refused(Refusal),
     /// Allowed without counters, because they were away and the plan says so.
     Degraded,
+    /// Answered from the cache by this entry, after the questions up to the model.
+    Cached(CacheEntryId),
 }
 
 impl Outcome {

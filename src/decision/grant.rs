@@ -13,27 +13,27 @@
 //!   occurred. One that is recorded late never takes what a later segment has rolled over and spent already.
 //! - *Stored* is only what was paid, per grant and start of segment; balances are folded from it. Applying a rollover twice is applying
 //!   it once, so segments without payments need not be stored.
-//!
-//! Recurrences are counted from their anchor in UTC: each 31st is the last day in shorter months.
 
 use super::amount::Unit;
 use super::counter::Counter;
 use super::id::{BudgetId, GrantId};
 use super::period::Period;
 use super::time::Timestamp;
-use jiff::Span;
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
+mod purchase;
+mod recurrence;
 #[cfg(test)]
 mod tests;
+
+pub use purchase::{CURRENCY_CHARS, PURCHASE_AMOUNT_MAX, Purchase};
+pub use recurrence::{Interval, Recurrence};
 
 /// The most grants of one budget that have not ended.
 pub const GRANTS_MAX: usize = 500;
 /// The priority of a grant that names none; lower pays first.
 pub const PRIORITY_DEFAULT: u8 = 100;
-const DAY_MICROS: i64 = 86_400_000_000;
 
 /// Extra allowance for one budget.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +53,8 @@ pub struct Grant {
     pub rollover_min: Option<i64>,
     pub rollover_max: Option<i64>,
     pub source: Source,
+    /// What the customer paid for it; `None`: it was given.
+    pub paid: Option<Purchase>,
     pub created_at: Timestamp,
     pub voided_at: Option<Timestamp>,
 }
@@ -63,27 +65,6 @@ pub struct Grant {
 pub enum Source {
     Manual,
     TopUp,
-}
-
-/// When the balance becomes `amount` anew: at `anchor` and each whole number of intervals before and after it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Recurrence {
-    /// How often.
-    pub interval: Interval,
-    /// A recurrence, from which the others are counted in UTC.
-    #[schema(value_type = String, format = DateTime)]
-    pub anchor: Timestamp,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = GrantInterval)]
-pub enum Interval {
-    Day,
-    Week,
-    Month,
-    Year,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
@@ -167,53 +148,6 @@ pub struct Payment {
 
 /// What was paid, by the start of the segment.
 pub type Paid = BTreeMap<Timestamp, i64>;
-
-impl Recurrence {
-    /// The last recurrence at or before `at`.
-    fn last(&self, at: Timestamp) -> Timestamp {
-        let guess = self.number_near(at);
-        // The guess is off by one at most: months and years are counted by their numbers.
-        let candidates = [guess + 1, guess, guess - 1].map(|number| self.nth(number));
-        candidates.into_iter().find(|start| *start <= at).unwrap_or(Timestamp::MIN)
-    }
-
-    /// The first recurrence after `at`.
-    fn next(&self, at: Timestamp) -> Timestamp {
-        let guess = self.number_near(at);
-        let candidates = [guess - 1, guess, guess + 1, guess + 2].map(|number| self.nth(number));
-        candidates.into_iter().find(|start| *start > at).unwrap_or(Timestamp::MAX)
-    }
-
-    fn number_near(&self, at: Timestamp) -> i64 {
-        let days = |count: i64| (at.micros().saturating_sub(self.anchor.micros())).div_euclid(count * DAY_MICROS);
-        let (from, to) = (self.civil(self.anchor), self.civil(at));
-        let years = i64::from(to.year()) - i64::from(from.year());
-        match self.interval {
-            Interval::Day => days(1),
-            Interval::Week => days(7),
-            Interval::Month => years * 12 + i64::from(to.month()) - i64::from(from.month()),
-            Interval::Year => years,
-        }
-    }
-
-    fn nth(&self, number: i64) -> Timestamp {
-        let span = match self.interval {
-            Interval::Day => return self.anchor.plus_micros(number.saturating_mul(DAY_MICROS)),
-            Interval::Week => return self.anchor.plus_micros(number.saturating_mul(7 * DAY_MICROS)),
-            Interval::Month => Span::new().try_months(number),
-            Interval::Year => Span::new().try_years(number),
-        };
-        let moment = span.and_then(|span| self.civil(self.anchor).checked_add(span));
-        let moment = moment.and_then(|moment| TimeZone::UTC.to_timestamp(moment));
-        // Outside of the calendar's years there is no recurrence.
-        let outside = if number < 0 { Timestamp::MIN } else { Timestamp::MAX };
-        moment.map_or(outside, Timestamp::from_jiff)
-    }
-
-    fn civil(&self, at: Timestamp) -> jiff::civil::DateTime {
-        TimeZone::UTC.to_datetime(at.to_jiff())
-    }
-}
 
 impl Grant {
     /// When it ends, be it by expiry or by void.

@@ -173,6 +173,21 @@ impl Ladder {
         })
     }
 
+    /// Itself without the rungs of these models; those of the asked one stay, so that something always serves.
+    pub fn without(mut self, models: &[ModelId]) -> Self {
+        if models.is_empty() {
+            return self;
+        }
+        let asked = self.offers[self.asked].model.id.clone();
+        let stays = |offer: &Offer| offer.model.id == asked || !models.contains(&offer.model.id);
+        let stays: Vec<bool> = self.offers.iter().map(stays).collect();
+        self.asked = stays[..self.asked].iter().filter(|stays| **stays).count();
+        let (mut offers, mut rungs) = (stays.iter(), stays.iter());
+        self.offers.retain(|_| offers.next().is_some_and(|stays| *stays));
+        self.rungs.retain(|_| rungs.next().is_some_and(|stays| *stays));
+        self
+    }
+
     /// The budget whose limits these are.
     pub fn budget(&self, limited: &Limited) -> &Budget {
         &self.plan.budgets[limited.budget]
@@ -189,7 +204,8 @@ pub(super) struct Builder<'a> {
     pub(super) now: Timestamp,
 }
 
-pub(super) type Way = (Arc<Model>, Arc<Price>);
+/// A model that can serve, and its price.
+pub type Way = (Arc<Model>, Arc<Price>);
 
 impl Builder<'_> {
     fn rungs(&self, asked: Way, catalogue: &Catalogue) -> Result<(Vec<Offer>, Vec<Rung>), NoLadder> {
@@ -401,12 +417,19 @@ fn lower(a: Option<i64>, b: Option<i64>) -> Option<i64> {
     }
 }
 
-/// The cheapest allowed model of `tier` for this request, for routing rules that name a tier.
-pub fn cheapest_of_tier(ask: &Ask, tier: &str, plan: &Plan, catalogue: &Catalogue, output: i64, now: Timestamp) -> Option<ModelId> {
+/// The cheapest allowed model of `tier` for this request that is `good`, for routing rules that name a tier.
+pub fn cheapest_of_tier(
+    ask: &Ask,
+    tier: &str,
+    plan: &Plan,
+    catalogue: &Catalogue,
+    (output, now): (i64, Timestamp),
+    good: impl Fn(&Model) -> bool,
+) -> Option<ModelId> {
     let candidates = catalogue
         .models()
         .iter()
-        .filter(|model| model.tier.as_str() == tier && plan.allows(model));
+        .filter(|model| model.tier.as_str() == tier && plan.allows(model) && good(model));
     let priced = candidates.filter_map(|model| {
         let price = model.price_at(now)?;
         let usable = !ask.exclude_providers.contains(&model.provider) && reads(model, ask.input_tokens, ask.requests);

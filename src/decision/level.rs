@@ -5,7 +5,8 @@
 //! only when use passes the new amount from below: who was told of 80 % hears of 80 % of the raised limit when that is reached, and not
 //! because the limit was raised while more than that was used.
 //!
-//! Reached is judged by what is spent, as the transaction that counts the use leaves it; what is held may still be given back.
+//! Reached is judged by what is spent, as the transaction that counts the use leaves it; what is held may still be given back. The limit itself
+//! is reached, too, where what is left of it refuses a request of ordinary size: use may never come to the very figure.
 
 use super::amount::{Amounts, Ratio, Unit};
 use super::counter::{Balance, Counter, Whose};
@@ -27,6 +28,9 @@ pub(crate) mod tests;
 
 /// The lowest bits of a seed that are of its levels; those of two budgets differ above them.
 pub const SEED_BITS: u32 = 16;
+
+/// A request that needs more than this part of a limit says nothing about what others find there.
+const WALL_PARTS: i64 = 10;
 
 /// One level of a budget.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,6 +102,11 @@ fn place<'a>(budget: &'a Budget, counter: &'a Counter) -> Place<'a> {
     }
 }
 
+/// Under what it is told once that a budget is at its limit of so much.
+pub fn once_at_limit(budget: &Budget, counter: &Counter, at: i64) -> String {
+    level_once(&place(budget, counter), &LevelName::Hard.word(), at)
+}
+
 /// What is told once of a budget in a period, under `what`.
 pub fn once(what: &str, budget: &Budget, counter: &Counter) -> String {
     place(budget, counter).once(what)
@@ -167,15 +176,48 @@ impl LevelName {
 
 /// What is told of a level that use has reached.
 pub fn event(watch: &Watch, workspace: &WorkspaceId, level: Level, granted: i64, spent: i64, now: Timestamp) -> Event {
-    let budget = watch.budget();
     let limited = watch.granted(granted);
     let voice = Voice::new(&watch.messages, None, Some(&watch.plan));
-    let message = notice::reached(voice, workspace, budget, &watch.counter, level, limited.hard_line());
+    let message = notice::reached(voice, workspace, watch.budget(), &watch.counter, level, limited.hard_line());
+    written(watch, workspace, (level, message), (&limited, spent), now)
+}
+
+/// Whether a budget that refuses a request for what was spent is at its limit for all that its customer does: one request that asks for a
+/// large part of it does not say so.
+pub fn is_wall(need: i64, line: i64, spent: i64) -> bool {
+    spent >= line || need <= line / WALL_PARTS
+}
+
+/// What is told of a limit that refuses requests, though use has not reached it: where it stands, and what a request needed.
+pub fn wall(watch: &Watch, workspace: &WorkspaceId, (line, need): (i64, i64), spent: i64, now: Timestamp) -> Event {
+    let level = Level {
+        name: LevelName::Hard,
+        at: line,
+    };
+    let voice = Voice::new(&watch.messages, None, Some(&watch.plan));
+    let message = message::nearly_spent(
+        voice,
+        workspace,
+        watch.budget(),
+        &watch.counter,
+        (line.saturating_sub(spent), need, line),
+    );
+    written(watch, workspace, (level, message), (&watch.limited, spent), now)
+}
+
+fn written(
+    watch: &Watch,
+    workspace: &WorkspaceId,
+    (level, message): (Level, String),
+    (limited, spent): (&Limited, i64),
+    now: Timestamp,
+) -> Event {
+    let budget = watch.budget();
     let told = Told {
         workspace,
         plan: &watch.plan,
         budget,
-        limited: &limited,
+        limited,
         counter: &watch.counter,
         spent,
     };
@@ -190,7 +232,7 @@ pub fn event(watch: &Watch, workspace: &WorkspaceId, level: Level, granted: i64,
     let end = watch.counter.period.end;
     Event {
         audience: Audience::of_unit(budget.unit),
-        renews_at: (!matches!(level.name, LevelName::Share(_)) && end != Timestamp::MAX).then_some(end),
+        renews_at: (!matches!(level.name, LevelName::Share(_))).then_some(end),
         kept_until: end.max(now).plus_seconds(KEPT_SECONDS),
         ..Event::new(
             id(watch.seed, level),
@@ -278,5 +320,13 @@ pub fn amount(unit: Unit, amount: i64) -> Value {
     match unit {
         Unit::Usd => Value::from(Usd::from_nanos(amount).to_string()),
         Unit::Tokens | Unit::Requests | Unit::Credits => Value::from(amount),
+    }
+}
+
+/// The amount that was written so.
+pub fn amount_of(value: &Value) -> Option<i64> {
+    match value {
+        Value::String(usd) => Usd::parse(usd).ok().map(Usd::nanos),
+        other => other.as_i64(),
     }
 }

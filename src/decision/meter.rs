@@ -6,6 +6,7 @@
 use super::amount::Unit;
 use super::id::{Feature, MeterId, ModelId, PlanId, PriceId, Tier};
 use super::money::NANOS_PER_USD;
+use super::time::Timestamp;
 use std::collections::BTreeMap;
 
 /// What `billing.yaml` says.
@@ -27,6 +28,15 @@ pub struct Meter {
     /// Which entries it counts.
     pub only: MeterFilter,
     pub factor: Factor,
+}
+
+/// What a meter was for a time: a policy had it, and said this of it. Of one meter they follow each other, with gaps where no policy had it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reign {
+    pub meter: Meter,
+    pub from: Timestamp,
+    /// `None`: it is so now.
+    pub until: Option<Timestamp>,
 }
 
 /// Which entries a meter counts: those that are all that is said here.

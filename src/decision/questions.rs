@@ -63,7 +63,7 @@ pub fn model_for(
         return Err(not_allowed());
     }
     if ask.exclude_providers.contains(&model.provider) {
-        return fallback(ask, &model, plan, catalogue, now).ok_or_else(not_allowed);
+        return fallback(ask, &model, plan, catalogue, now, |_| true).ok_or_else(not_allowed);
     }
     let price = price.ok_or_else(unpriced)?;
     if !reads(&model, ask.input_tokens, ask.requests) {
@@ -77,14 +77,22 @@ pub fn model_for(
     Ok((model, price))
 }
 
-/// The first fallback of a model whose provider the caller excludes.
-fn fallback(ask: &Ask, model: &Model, plan: &Plan, catalogue: &Catalogue, now: Timestamp) -> Option<(Arc<Model>, Arc<Price>)> {
+/// The first usable fallback of a model whose provider the caller excludes, or that fails at the moment, that is `good`.
+pub fn fallback(
+    ask: &Ask,
+    model: &Model,
+    plan: &Plan,
+    catalogue: &Catalogue,
+    now: Timestamp,
+    good: impl Fn(&Model) -> bool,
+) -> Option<(Arc<Model>, Arc<Price>)> {
     model.fallbacks.iter().find_map(|id| {
         let other = catalogue.get(id.as_str())?;
         let price = other.price_at(now)?;
         let usable = plan.allows(other)
             && !ask.exclude_providers.contains(&other.provider)
-            && reads(other, other.tokens_of(ask.input_tokens, model), ask.requests);
+            && reads(other, other.tokens_of(ask.input_tokens, model), ask.requests)
+            && good(other);
         usable.then(|| (other.clone(), price.clone()))
     })
 }

@@ -29,6 +29,10 @@ pub enum Code {
     Routed,
     FairUseThrottle,
     FairUseDowngrade,
+    /// The model that would have served, or its provider, fails at the moment.
+    ProviderUnhealthy,
+    /// An earlier answer was not good enough.
+    Escalated,
 }
 
 impl Code {
@@ -52,6 +56,8 @@ impl Code {
             Code::FairUsePause => "fair_use_pause",
             Code::FairUseThrottle => "fair_use_throttle",
             Code::FairUseDowngrade => "fair_use_downgrade",
+            Code::ProviderUnhealthy => "provider_unhealthy",
+            Code::Escalated => "escalated",
         }
     }
 }

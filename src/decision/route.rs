@@ -6,13 +6,14 @@
 
 use super::amount::{Ratio, Unit};
 use super::ask::Ask;
+use super::cascade::Escalation;
 use super::counter::Balance;
 use super::id::{BudgetId, ModelId, PlanId, Tier};
 use super::price::Mode;
 use super::time::Timestamp;
 use cel::objects::{Key, Map};
 use cel::{Context, Env, Program, Value};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 
 /// What a request is said to be routed by when no rule matched.
@@ -20,7 +21,7 @@ pub const BY_DEFAULT_MODEL: &str = "default_model";
 /// The variables of a condition.
 pub const VARIABLES: [&str; 5] = ["request", "workspace", "plan", "budgets", "now"];
 /// The fields of `request`; those that a request does not have are absent, so that `has(request.user_id)` tells.
-pub const REQUEST_FIELDS: [&str; 9] = [
+pub const REQUEST_FIELDS: [&str; 14] = [
     "feature",
     "model",
     "input_tokens",
@@ -30,8 +31,19 @@ pub const REQUEST_FIELDS: [&str; 9] = [
     "requests",
     "attributes",
     "tags",
+    "allow_batch",
+    "max_delay_seconds",
+    WEAK_SUFFICES,
+    COMPLEXITY,
+    LLM_TIER,
 ];
-pub const WORKSPACE_FIELDS: [&str; 3] = ["id", "plan", "seats"];
+/// By the trained classifier, from 0 to 1: how likely it is that the weak model suffices. Absent without a classifier or anything to judge.
+pub const WEAK_SUFFICES: &str = "weak_suffices";
+/// What is missing of [`WEAK_SUFFICES`] to 1.
+pub const COMPLEXITY: &str = "complexity";
+/// The tier that a language model was asked for. Absent where none is configured, or it did not answer in time.
+pub const LLM_TIER: &str = "llm_tier";
+pub const WORKSPACE_FIELDS: [&str; 4] = ["id", "plan", "seats", "tags"];
 pub const PLAN_FIELDS: [&str; 1] = ["id"];
 /// The fields of each member of `budgets`. usd is in micro-dollars; `share` is what is spent and held of hard, from 0 on.
 pub const BUDGET_FIELDS: [&str; 5] = ["spent", "held", "soft", "hard", "share"];
@@ -58,6 +70,8 @@ pub struct RouteRule {
     pub overrides_named: bool,
     /// Only says what it would have done.
     pub shadow: bool,
+    /// What may be tried after it, if its answer was not good enough.
+    pub escalation: Option<Escalation>,
 }
 
 /// What a rule chooses.
@@ -66,20 +80,31 @@ pub enum Target {
     Model(ModelId),
     Tier(Tier),
     Mode(Mode),
+    /// The caller shall wait so many milliseconds.
+    Throttle(u32),
+}
+
+/// What a condition looks at that is not read of every request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Mentions {
+    pub budgets: bool,
+    /// [`WEAK_SUFFICES`] or [`COMPLEXITY`].
+    pub difficulty: bool,
+    pub llm_tier: bool,
 }
 
 /// A compiled condition. Made by `policy` alone, which bounds its size, its depth and its work.
 #[derive(Clone, Debug)]
 pub struct Condition {
     program: Arc<Program>,
-    mentions_budgets: bool,
+    mentions: Mentions,
 }
 
 impl Condition {
-    pub fn new(program: Program, mentions_budgets: bool) -> Self {
+    pub fn new(program: Program, mentions: Mentions) -> Self {
         Self {
             program: Arc::new(program),
-            mentions_budgets,
+            mentions,
         }
     }
 
@@ -99,10 +124,28 @@ pub struct RouteFacts<'a> {
     /// Flat scalars that the caller gave for routing.
     pub attributes: &'a serde_json::Map<String, serde_json::Value>,
     pub seats: i64,
+    /// Of the workspace.
+    pub tags: &'a BTreeMap<String, String>,
     pub plan: &'a PlanId,
+    /// Whether the caller can wait for a batch; if not, no rule makes it one.
+    pub may_defer: bool,
+    pub max_delay_seconds: Option<i64>,
+    /// By the classifier; left `None` unless [`Routing::reads_difficulty`].
+    pub weak_suffices: Option<f64>,
+    pub llm: LlmTier<'a>,
     /// Left empty unless [`Routing::needs_budgets`].
     pub budgets: &'a [BudgetFacts<'a>],
     pub now: Timestamp,
+}
+
+/// What is known of the tier that a language model would choose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LlmTier<'a> {
+    /// It may be asked, once a rule needs it.
+    NotAsked,
+    /// There is none, or it did not answer.
+    Unknown,
+    Told(&'a str),
 }
 
 /// One budget that applies to the request, with its limits as they are for this workspace.
@@ -121,6 +164,11 @@ pub struct Routed {
     pub model: Option<ModelId>,
     pub tier: Option<Tier>,
     pub mode: Option<Mode>,
+    /// How long the caller shall wait.
+    pub delay_ms: u32,
+    pub escalation: Option<Escalation>,
+    /// A rule needs to know what a language model would choose: ask it, and route again.
+    pub asks_llm: bool,
     /// What chose: a rule, [`BY_DEFAULT_MODEL`], or nothing where the asked model goes on.
     pub rule: Option<Arc<str>>,
     /// Shadow rules that would have chosen, before or after the one that did.
@@ -132,7 +180,18 @@ pub struct Routed {
 impl Routing {
     /// Whether a rule that looks at such a request looks at budgets too; `asked` is `None` for `auto`.
     pub fn needs_budgets(&self, asked: Option<&ModelId>) -> bool {
-        self.rules_for(asked).any(|rule| rule.when.mentions_budgets)
+        self.rules_for(asked).any(|rule| rule.when.mentions.budgets)
+    }
+
+    /// Whether such a rule looks at what the classifier says.
+    pub fn reads_difficulty(&self, asked: Option<&ModelId>) -> bool {
+        self.rules_for(asked).any(|rule| rule.when.mentions.difficulty)
+    }
+
+    /// Whether such a rule may need the text of the request: for the classifier, or to ask a language model.
+    pub fn reads_text(&self, asked: Option<&ModelId>) -> bool {
+        self.rules_for(asked)
+            .any(|rule| rule.when.mentions.difficulty || rule.when.mentions.llm_tier)
     }
 
     /// Whether any rule looks at requests that name a model; without one they need no routing at all.
@@ -154,6 +213,14 @@ impl Routing {
             if chosen.is_some() && !rule.shadow {
                 continue;
             }
+            // Nobody waits who did not say that he can.
+            if rule.target == Target::Mode(Mode::Batch) && !facts.may_defer {
+                continue;
+            }
+            if rule.when.mentions.llm_tier && facts.llm == LlmTier::NotAsked {
+                routed.asks_llm = true;
+                return routed;
+            }
             let context = context.get_or_insert_with(|| self.context(facts, asked));
             match rule.when.holds(context) {
                 Some(true) if rule.shadow => routed.shadow_hits.push(rule.name.clone()),
@@ -168,12 +235,15 @@ impl Routing {
 
     fn choose(&self, chosen: Option<&RouteRule>, asked: Option<&ModelId>, routed: &mut Routed) {
         routed.rule = chosen.map(|rule| rule.name.clone());
+        routed.escalation = chosen.and_then(|rule| rule.escalation.clone());
         match chosen.map(|rule| &rule.target) {
             Some(Target::Model(model)) => routed.model = Some(model.clone()),
             Some(Target::Tier(tier)) => routed.tier = Some(tier.clone()),
             other => {
-                if let Some(Target::Mode(mode)) = other {
-                    routed.mode = Some(*mode);
+                match other {
+                    Some(Target::Mode(mode)) => routed.mode = Some(*mode),
+                    Some(Target::Throttle(ms)) => routed.delay_ms = *ms,
+                    _ => {}
                 }
                 routed.model = asked.or(self.default_model.as_ref()).cloned();
                 if asked.is_none() && routed.rule.is_none() && routed.model.is_some() {
@@ -210,6 +280,14 @@ fn request(facts: &RouteFacts<'_>) -> Value {
     let tags = ask.tags.iter().map(|(name, value)| (name.as_str(), value.as_str().into()));
     let user = ask.user.as_ref().map(|user| ("user_id", user.as_str().into()));
     let output = ask.max_output_tokens.map(|tokens| ("max_output_tokens", tokens.into()));
+    let delay = facts.max_delay_seconds.map(|seconds| ("max_delay_seconds", seconds.into()));
+    let weak = facts.weak_suffices.map(|p| (WEAK_SUFFICES, Value::Float(p)));
+    let complexity = facts.weak_suffices.map(|p| (COMPLEXITY, Value::Float(1.0 - p)));
+    let tier = match facts.llm {
+        LlmTier::Told(tier) => Some((LLM_TIER, tier.into())),
+        LlmTier::NotAsked | LlmTier::Unknown => None,
+    };
+    let sometimes = [user, output, delay, weak, complexity, tier].into_iter().flatten();
     let always = [
         ("feature", ask.feature.as_str().into()),
         ("model", ask.model.as_str().into()),
@@ -218,8 +296,9 @@ fn request(facts: &RouteFacts<'_>) -> Value {
         ("requests", ask.requests.into()),
         ("attributes", map(attributes)),
         ("tags", map(tags)),
+        ("allow_batch", ask.allow_batch.into()),
     ];
-    map(always.into_iter().chain(user).chain(output))
+    map(always.into_iter().chain(sometimes))
 }
 
 /// A flat attribute; lists and objects are not for routing.
@@ -236,10 +315,12 @@ fn scalar(value: &serde_json::Value) -> Option<Value> {
 }
 
 fn workspace(facts: &RouteFacts<'_>) -> Value {
+    let tags = facts.tags.iter().map(|(name, value)| (name.as_str(), value.as_str().into()));
     map([
         ("id", facts.ask.workspace.as_str().into()),
         ("plan", facts.plan.as_str().into()),
         ("seats", facts.seats.into()),
+        ("tags", map(tags)),
     ])
 }
 

@@ -20,6 +20,19 @@ pub enum Input {
     Messages(Vec<Message>),
 }
 
+impl Input {
+    /// All that is said in it.
+    pub fn text(&self) -> String {
+        match self {
+            Input::Text(text) => text.clone(),
+            Input::Messages(messages) => {
+                let texts: Vec<&str> = messages.iter().flat_map(|message| &message.texts).map(String::as_str).collect();
+                texts.join("\n")
+            }
+        }
+    }
+}
+
 /// One message of a conversation: its texts, and how many parts are no text.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Message {

@@ -3,6 +3,7 @@
 use super::anomaly::{self, Act};
 use super::ask::Ask;
 use super::counter::Balance;
+use super::detour::Detour;
 use super::id::BudgetId;
 use super::ladder::{Ladder, Step};
 use super::limits::{BudgetView, Limited};
@@ -76,6 +77,8 @@ pub struct RouteNote {
     pub routed: Option<String>,
     /// What shadow rules would have done.
     pub shadows: Vec<String>,
+    /// What else became of its way; mostly nothing.
+    pub detour: Option<Box<Detour>>,
 }
 
 /// The answer for the rung that was taken; `before` are the balances just before it.
@@ -101,6 +104,9 @@ pub fn allowed(voice: Voice<'_>, ask: &Ask, ladder: &Ladder, taken: Taken, befor
     };
     if let Some(name) = &route.routed {
         said.act(Action::Route, Code::Routed, None, message::routed(voice, name, &offer.model.id));
+    }
+    if let Some(detour) = &route.detour {
+        detour.tell(&mut said, offer);
     }
     said.shadows.extend(
         route
@@ -150,24 +156,24 @@ pub fn allowed(voice: Voice<'_>, ask: &Ask, ladder: &Ladder, taken: Taken, befor
 }
 
 /// Collects what is said of an allowed request.
-struct Said<'a> {
-    voice: Voice<'a>,
+pub(super) struct Said<'a> {
+    pub(super) voice: Voice<'a>,
     ask: &'a Ask,
     ladder: &'a Ladder,
     actions: Vec<Action>,
     reasons: Vec<Reason>,
     shadows: Vec<Reason>,
-    delay_ms: u32,
+    pub(super) delay_ms: u32,
 }
 
 impl Said<'_> {
-    fn add(&mut self, action: Action) {
+    pub(super) fn add(&mut self, action: Action) {
         if !self.actions.contains(&action) {
             self.actions.push(action);
         }
     }
 
-    fn act(&mut self, action: Action, code: Code, budget: Option<&BudgetId>, message: String) {
+    pub(super) fn act(&mut self, action: Action, code: Code, budget: Option<&BudgetId>, message: String) {
         self.add(action);
         self.reasons.push(note(code, budget, message));
     }

@@ -24,6 +24,15 @@ pub enum Status {
     Suspended,
 }
 
+/// Who suspended a workspace. Each lifts only what is its own, but an operator lifts all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Suspender {
+    Operator,
+    /// A subscription that is not paid.
+    Subscription,
+}
+
 /// A customer tenant.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Workspace {
@@ -32,6 +41,9 @@ pub struct Workspace {
     pub plan_id: Option<PlanId>,
     pub seats: Seats,
     pub status: Status,
+    /// `None` exactly where it is active.
+    #[serde(default)]
+    pub suspended_by: Option<Suspender>,
     pub calendar: Calendar,
     pub stripe_customer_id: Option<String>,
     pub revenue_usd: Option<Usd>,
@@ -39,6 +51,8 @@ pub struct Workspace {
     /// The budgets that have or had a grant.
     pub granted: BTreeSet<BudgetId>,
     pub top_ups: BTreeMap<BudgetId, TopUp>,
+    /// Short texts by which routing rules tell workspaces apart.
+    pub tags: BTreeMap<String, String>,
     /// Rises with each change; what `ETag` shows.
     pub version: u32,
     pub created_at: Timestamp,
@@ -108,6 +122,17 @@ impl Workspace {
         self.granted.contains(budget) || self.top_ups.contains_key(budget)
     }
 
+    /// Suspends it; one that is suspended already stays so by whom it is.
+    pub fn suspend(&mut self, by: Suspender) {
+        self.status = Status::Suspended;
+        self.suspended_by.get_or_insert(by);
+    }
+
+    pub fn resume(&mut self) {
+        self.status = Status::Active;
+        self.suspended_by = None;
+    }
+
     /// A workspace that nobody has described yet: the default plan, one seat, UTC.
     pub fn unknown(id: WorkspaceId, now: Timestamp) -> Self {
         Self {
@@ -115,12 +140,14 @@ impl Workspace {
             plan_id: None,
             seats: Seats::new(1),
             status: Status::Active,
+            suspended_by: None,
             calendar: Calendar::default(),
             stripe_customer_id: None,
             revenue_usd: None,
             overrides: BTreeMap::new(),
             granted: BTreeSet::new(),
             top_ups: BTreeMap::new(),
+            tags: BTreeMap::new(),
             version: 1,
             created_at: now,
             updated_at: now,

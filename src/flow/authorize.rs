@@ -7,9 +7,10 @@ use super::prepare::{Compiled, Prepared, Ready, prepare};
 use super::providers::Drained;
 use super::rebuild::{self, Patience};
 use super::replay::replay;
-use super::{FlowError, Service, cache, dry_run, run};
+use super::{FlowError, Service, cache, cascade, dry_run, run, wall};
 use crate::counters::{CountersError, HoldOutcome, HoldRequest};
 use crate::decision::ask::Ask;
+use crate::decision::cascade::Escalation;
 use crate::decision::counter::Balance;
 use crate::decision::explain::Explanation;
 use crate::decision::facts::Outcome;
@@ -33,12 +34,23 @@ pub struct Request {
     pub attributes: Map<String, Value>,
     /// Tells requests under one id apart.
     pub fingerprint: u128,
+    /// The caller named it, so it may come again.
+    pub is_named: bool,
     /// A call of the run that this reservation is the parent of.
     pub parent: Option<ReservationId>,
     /// Opens a run of at most so many calls.
     pub max_calls: Option<i64>,
     /// Holds nothing, and explains.
     pub dry_run: bool,
+    /// What rules may judge it by, where one does; kept nowhere.
+    pub text: Option<Arc<str>>,
+    /// Rules may make a batch of it.
+    pub may_defer: bool,
+    /// It can wait for a batch and names no mode: it is one, where the model has a price for that.
+    pub defers: bool,
+    pub max_delay_seconds: Option<i64>,
+    /// The second try of this reservation, whose answer was not good enough.
+    pub escalate_from: Option<ReservationId>,
     /// The languages in which its caller would read sentences, as in `Accept-Language`.
     pub accept_language: Option<Arc<str>>,
     /// Where an answer may be there already.
@@ -95,12 +107,15 @@ pub struct Permit {
     pub input_tokens_estimated: bool,
     pub allowed: Allowed,
     pub plan: Arc<Plan>,
+    /// What may follow an answer that is not good enough.
+    pub escalation: Option<Escalation>,
 }
 
 /// Decides a request. Denials are answers, not errors.
 pub async fn authorize(service: &Service, request: Request) -> Result<Decision, FlowError> {
     let request = request.avoiding(&service.drained);
     let decided = decide(service, &request).await;
+    cascade::give_back(service, &request, &decided).await;
     cache::told(service, &request, decided).await
 }
 
@@ -133,7 +148,7 @@ pub(super) fn denial(decision: DecisionId, denied: Denied) -> Decision {
 }
 
 /// What is asked of the store.
-pub(super) fn wanted(request: &Request, ready: &Ready) -> HoldRequest {
+pub(super) fn wanted(service: &Service, request: &Request, ready: &Ready) -> HoldRequest {
     let Compiled {
         reservation,
         context,
@@ -150,13 +165,14 @@ pub(super) fn wanted(request: &Request, ready: &Ready) -> HoldRequest {
         rungs: ladder.rungs.clone(),
         open_max: ladder.plan.max_open_reservations,
         charge_on_expiry: context.charge_on_expiry,
+        tell_on_expiry: service.telling.wants_expired(&request.ask.workspace),
         context: context.encode(),
         now: ready.now,
     }
 }
 
 async fn hold(service: &Service, request: &Request, ready: &Ready) -> Result<HoldOutcome, FlowError> {
-    let (workspace, wanted) = (&request.ask.workspace, wanted(request, ready));
+    let (workspace, wanted) = (&request.ask.workspace, wanted(service, request, ready));
     let mut patience = Patience::default();
     loop {
         match service.counters.hold(&wanted).await? {
@@ -172,7 +188,7 @@ pub(super) async fn conclude(service: &Service, ready: &Ready, outcome: Result<H
     let decided = match outcome {
         Ok(outcome) => answer(service, ready, outcome).await?,
         Err(FlowError::Counters(error)) if ready.compiled.ladder.plan.on_store_unavailable == OnStoreUnavailable::Allow => {
-            degraded(service, &ready.compiled, &error)
+            degraded(service, ready.voice(), &ready.compiled, &error)
         }
         Err(error) => return Err(error),
     };
@@ -206,6 +222,7 @@ async fn answer(service: &Service, ready: &Ready, outcome: HoldOutcome) -> Resul
         HoldOutcome::Ended(end) => Err(FlowError::ReservationEnded(*reservation, end)),
         HoldOutcome::Short { balances } => {
             let denied = deny(service, ready, &balances).await?;
+            wall::note(service, ready, &balances);
             let facts = context.facts(balances, Outcome::Short);
             service.decisions.deny(context.decision, facts);
             Ok(denial(context.decision, denied))
@@ -237,7 +254,12 @@ pub(super) fn permit(
         input_tokens_estimated: ask.input_tokens_estimated,
         allowed: verdict::allowed(voice, ask, ladder, taken, before, note),
         plan: ladder.plan.clone(),
+        escalation: escalation(note, &ladder.offers[taken.rung]),
     }
+}
+
+fn escalation(note: &RouteNote, offer: &Offer) -> Option<Escalation> {
+    note.detour.as_ref()?.escalation_after(&offer.model.id).cloned()
 }
 
 pub(super) async fn deny(service: &Service, ready: &Ready, balances: &[Balance]) -> Result<Denied, FlowError> {
@@ -259,8 +281,9 @@ pub(super) async fn deny(service: &Service, ready: &Ready, balances: &[Balance])
     Ok(verdict::denied(ready.voice(), ask, ladder, balances, &shortages, &free_at, now))
 }
 
-/// The plan allows requests while the counters are away.
-pub(super) fn degraded(service: &Service, compiled: &Compiled, error: &CountersError) -> Decision {
+/// The plan allows requests while the counters are away. What rules do to them needs no counters, so it is done and told; of budgets nothing is
+/// known.
+pub(super) fn degraded(service: &Service, voice: Voice<'_>, compiled: &Compiled, error: &CountersError) -> Decision {
     let (ladder, context) = (&compiled.ladder, &compiled.context);
     let workspace = &context.ask.workspace;
     tracing::warn!(%workspace, error = error as &dyn std::error::Error, "allowed without counters, as the plan says");
@@ -271,13 +294,10 @@ pub(super) fn degraded(service: &Service, compiled: &Compiled, error: &CountersE
         output: rung.output,
         amounts: rung.needs,
     };
+    let nothing_known = vec![Balance::default(); ladder.limits.counters.len()];
     let allowed = Allowed {
-        taken,
-        actions: Vec::new(),
-        reasons: Vec::new(),
-        shadow_reasons: Vec::new(),
         budgets: Vec::new(),
-        delay_ms: 0,
+        ..verdict::allowed(voice, &context.ask, ladder, taken, &nothing_known, &compiled.note)
     };
     let permit = Permit {
         reservation: Some(compiled.reservation),
@@ -287,6 +307,7 @@ pub(super) fn degraded(service: &Service, compiled: &Compiled, error: &CountersE
         input_tokens_estimated: context.ask.input_tokens_estimated,
         allowed,
         plan: ladder.plan.clone(),
+        escalation: escalation(&compiled.note, &ladder.offers[0]),
     };
     if context.logged {
         let facts = context.facts(Vec::new(), Outcome::Degraded);

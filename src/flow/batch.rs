@@ -6,7 +6,7 @@
 use super::authorize::{Decision, Request, conclude, wanted};
 use super::prepare::{Prepared, Ready, prepare};
 use super::rebuild::{self, Patience};
-use super::{FlowError, Service, cache, run};
+use super::{FlowError, Service, cache, cascade, run};
 use crate::counters::{CountersError, HoldOutcome, HoldRequest};
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::id::WorkspaceId;
@@ -54,6 +54,11 @@ pub async fn authorize_all(service: &Service, requests: Vec<Request>) -> Vec<Res
         .map(|(workspace, group)| authorize_group(service, workspace, group));
     for (place, decision) in join_all(groups).await.into_iter().flatten() {
         decided[place] = Some(decision);
+    }
+    for (request, decision) in requests.iter().zip(&decided) {
+        if let Some(decided) = decision {
+            cascade::give_back(service, request, decided).await;
+        }
     }
     // Each request is in one group or decided before; none is left out.
     let decided = decided.into_iter().map(|decision| decision.unwrap_or(Err(FlowError::NotFound)));
@@ -103,7 +108,7 @@ async fn hold_all(service: &Service, workspace: &WorkspaceId, group: &[Waiting<'
     while !left.is_empty() {
         let asked: Vec<HoldRequest> = left
             .iter()
-            .map(|place| wanted(group[*place].request, &group[*place].ready))
+            .map(|place| wanted(service, group[*place].request, &group[*place].ready))
             .collect();
         let answers = service.counters.hold_many(&asked).await;
         for (place, answer) in left.iter().zip(answers) {

@@ -4,7 +4,7 @@
 //! what a crash costs, stands with it.
 
 use super::audit::{self, By, Subject};
-use super::{FlowError, Service};
+use super::{FlowError, Service, policy};
 use crate::decision::billing::delivery::Event;
 use crate::decision::billing::report::Report;
 use crate::decision::billing::{Batch, Terms};
@@ -15,10 +15,17 @@ use crate::ledger::LedgerError;
 use crate::ledger::audit::Audited;
 pub use crate::ledger::billing::BatchQuery;
 use crate::ledger::billing::{BatchChange, Changed};
+use crate::ledger::history::HistoryQuery;
 use crate::ledger::told::Scope;
+use crate::policy::Policy;
+use crate::policy::object::ObjectId;
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+
+/// How many versions of the policy are looked at in one step.
+const HISTORY_PAGE: usize = 50;
 
 /// Windows and times of batches, as settings have them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +52,7 @@ pub struct Done {
     pub collected: usize,
     /// Batches that were sealed.
     pub sealed: usize,
-    /// Batches that the provider acknowledged.
+    /// Batches that the provider acknowledged, and credits that it gave or voided.
     pub acknowledged: usize,
 }
 
@@ -57,11 +64,20 @@ pub trait Desk: Send + Sync {
 
     fn terms(&self) -> Terms;
 
-    /// Notes meters that are not known yet; `since` is when the policy came that has them.
+    /// Whether paid grants become credits at the provider.
+    fn keeps_credits(&self) -> bool;
+
+    /// Notes what all meters are from `since` on, when the policy came that has them.
     async fn begin(&self, meters: &[Meter], since: Timestamp) -> Result<(), LedgerError>;
+
+    /// When a meter last came, changed or ended, as far as that was noted.
+    async fn begun_at(&self) -> Result<Option<Timestamp>, LedgerError>;
 
     /// What one node of all does each second.
     async fn round(&self, meters: &[Meter], since: Timestamp) -> Result<Done, LedgerError>;
+
+    /// What that node does beside it: has paid grants given to the provider as credits, and voided there.
+    async fn round_of_credits(&self) -> Result<Done, LedgerError>;
 
     /// Seals what is open and sends what can be sent now.
     async fn flush(&self, meters: &[Meter], since: Timestamp, audited: Audited) -> Result<Done, LedgerError>;
@@ -78,29 +94,74 @@ pub trait Desk: Send + Sync {
 
 /// The desk of a service, once it has one.
 #[derive(Default)]
-pub struct Employed(RwLock<Option<Arc<dyn Desk>>>);
+pub struct Employed {
+    desk: RwLock<Option<Arc<dyn Desk>>>,
+    /// The version of the policy up to which meters were noted.
+    noted: AtomicI64,
+}
 
 impl Employed {
     pub fn employ(&self, desk: Arc<dyn Desk>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(desk);
+        *self.desk.write().unwrap_or_else(PoisonError::into_inner) = Some(desk);
+        self.noted.store(0, Ordering::Relaxed);
     }
 
     pub fn desk(&self) -> Option<Arc<dyn Desk>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.desk.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Notes the meters of the policy in force, so that what is recorded from now on is theirs.
+/// Notes what meters are, of each policy since the last time: a meter may have gone and come back in between, by a node that is no more or
+/// by the command line, and what was used meanwhile is not for it.
 pub async fn begin(service: &Service) -> Result<(), FlowError> {
-    let (meters, since) = meters(service);
-    if let Some(desk) = service.billing.desk() {
-        desk.begin(&meters, since).await?;
+    let Some(desk) = service.billing.desk() else { return Ok(()) };
+    let policy = service.policy.load();
+    let noted = service.billing.noted.load(Ordering::Relaxed);
+    if noted == policy.version && noted > 0 {
+        return Ok(());
     }
+    for earlier in earlier(service, desk.as_ref(), noted, policy.version).await?.into_iter().rev() {
+        desk.begin(&earlier.billing.meters, earlier.changed_at.unwrap_or(Timestamp::MIN))
+            .await?;
+    }
+    let (meters, since) = meters(service);
+    desk.begin(&meters, since).await?;
+    service.billing.noted.store(policy.version, Ordering::Relaxed);
     Ok(())
+}
+
+/// The policies before version `before` that changed what is billed and were not noted, newest first. Where nothing was ever noted, meters
+/// begin with the policy in force.
+async fn earlier(service: &Service, desk: &dyn Desk, noted: i64, before: i64) -> Result<Vec<Arc<Policy>>, FlowError> {
+    let Some(begun_at) = desk.begun_at().await? else {
+        return Ok(Vec::new());
+    };
+    let object = ObjectId::billing();
+    let mut query = HistoryQuery {
+        object: Some((object.kind.as_str().to_owned(), object.id.to_string())),
+        before: Some(before.saturating_add(1)),
+        limit: HISTORY_PAGE,
+    };
+    let mut found = Vec::new();
+    loop {
+        let page = service.ledger.policy_history(&query).await?;
+        let is_last = page.len() < HISTORY_PAGE;
+        query.before = page.last().map(|version| version.version);
+        for version in page {
+            if version.version <= noted || version.changed_at < begun_at {
+                return Ok(found);
+            }
+            found.push(policy::at(service, version.version).await?);
+        }
+        if is_last {
+            return Ok(found);
+        }
+    }
 }
 
 /// What one node of all does each second.
 pub async fn round(service: &Service) -> Result<Done, FlowError> {
+    begin(service).await?;
     let (meters, since) = meters(service);
     match service.billing.desk() {
         Some(desk) => {
@@ -108,6 +169,14 @@ pub async fn round(service: &Service) -> Result<Done, FlowError> {
             desk.measure().await?;
             Ok(done)
         }
+        None => Ok(Done::default()),
+    }
+}
+
+/// What that node does beside it, in turns of its own: a provider that answers to one need not answer to the other.
+pub async fn round_of_credits(service: &Service) -> Result<Done, FlowError> {
+    match service.billing.desk() {
+        Some(desk) => Ok(desk.round_of_credits().await?),
         None => Ok(Done::default()),
     }
 }
@@ -121,6 +190,7 @@ fn meters(service: &Service) -> (Vec<Meter>, Timestamp) {
 /// Seals what is open now, the current window too, and sends what can be sent now.
 pub async fn flush(service: &Service, by: &By) -> Result<Done, FlowError> {
     let desk = service.billing.desk().ok_or(FlowError::NotFound)?;
+    begin(service).await?;
     let (meters, since) = meters(service);
     let record = audit::record(
         &*service.clock,

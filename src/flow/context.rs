@@ -9,12 +9,14 @@ use crate::decision::amount::Amounts;
 use crate::decision::anomaly::Action;
 use crate::decision::ask::Ask;
 use crate::decision::counter::Balance;
+use crate::decision::detour::Detour;
 use crate::decision::facts::{Facts, Outcome, RunFacts};
 use crate::decision::id::{DecisionId, ModelId, ReservationId};
 use crate::decision::ladder::{Ladder, Terms};
 use crate::decision::limits::Limits;
 use crate::decision::settlement::Subject;
 use crate::decision::time::Timestamp;
+use crate::decision::verdict::RouteNote;
 use crate::ledger::LedgerError;
 use crate::policy::Policy;
 use serde::de::DeserializeOwned;
@@ -29,6 +31,8 @@ const OF_RUN: u8 = 0x80;
 const UNDER_FAIR_USE: u8 = 0x40;
 /// Added to it where a [`Ticket`] of the cache follows, behind what else there is.
 const OF_CACHE: u8 = 0x20;
+/// Added to it where the [`Detour`] of its way follows, behind these.
+const WITH_DETOUR: u8 = 0x10;
 /// The layout before: without the workspace's version, and none of its decisions was logged when it was made.
 const LAYOUT_BEFORE: u8 = 1;
 /// What that layout lacks at its end: version 0, and not logged.
@@ -64,6 +68,9 @@ pub struct Context {
     /// Under what its settle keeps the answer; likewise stored beside the rest.
     #[serde(skip)]
     pub cache: Option<Box<Ticket>>,
+    /// What routing did beside choosing its model; mostly nothing, so it is stored beside the rest as well.
+    #[serde(skip)]
+    pub detour: Option<Box<Detour>>,
 }
 
 /// What a hold remembers of its run.
@@ -85,7 +92,8 @@ impl Context {
         let of_run = if self.run.is_some() { OF_RUN } else { 0 };
         let under_fair_use = if self.fair_use.is_empty() { 0 } else { UNDER_FAIR_USE };
         let of_cache = if self.cache.is_some() { OF_CACHE } else { 0 };
-        bytes.push(LAYOUT | of_run | under_fair_use | of_cache);
+        let with_detour = if self.detour.is_some() { WITH_DETOUR } else { 0 };
+        bytes.push(LAYOUT | of_run | under_fair_use | of_cache | with_detour);
         if let Some(run) = &self.run {
             bytes = postcard::to_extend(run, bytes).unwrap_or_default();
         }
@@ -94,6 +102,9 @@ impl Context {
         }
         if let Some(ticket) = &self.cache {
             bytes = postcard::to_extend(ticket, bytes).unwrap_or_default();
+        }
+        if let Some(detour) = &self.detour {
+            bytes = postcard::to_extend(detour, bytes).unwrap_or_default();
         }
         // Writing plain data into memory cannot fail; an empty context would be read back as unreadable, not as something else.
         postcard::to_extend(self, bytes).unwrap_or_default().into()
@@ -107,17 +118,19 @@ impl Context {
         };
         match bytes.split_first() {
             Some((&LAYOUT, rest)) => postcard::from_bytes(rest).map_err(|_| unreadable()),
-            Some((&layout, rest)) if layout & !(OF_RUN | UNDER_FAIR_USE | OF_CACHE) == LAYOUT => {
+            Some((&layout, rest)) if layout & !(OF_RUN | UNDER_FAIR_USE | OF_CACHE | WITH_DETOUR) == LAYOUT => {
                 let read = || {
                     let (run, rest) = part(layout & OF_RUN != 0, rest)?;
                     let (fair_use, rest) = part(layout & UNDER_FAIR_USE != 0, rest)?;
                     let (cache, rest) = part(layout & OF_CACHE != 0, rest)?;
+                    let (detour, rest) = part(layout & WITH_DETOUR != 0, rest)?;
                     let context: Self = postcard::from_bytes(rest)?;
                     let fair_use = fair_use.unwrap_or_default();
                     Ok(Self {
                         run,
                         fair_use,
                         cache,
+                        detour,
                         ..context
                     })
                 };
@@ -125,6 +138,20 @@ impl Context {
             }
             Some((&LAYOUT_BEFORE, rest)) => postcard::from_bytes(&[rest, &LACKED_BEFORE].concat()).map_err(|_| unreadable()),
             _ => Err(unreadable()),
+        }
+    }
+
+    /// Whether a stored context has a detour, without reading it.
+    pub fn has_detour(bytes: &[u8]) -> bool {
+        bytes.first().is_some_and(|layout| layout & WITH_DETOUR != 0)
+    }
+
+    /// What its answer says of its way.
+    pub fn note(&self) -> RouteNote {
+        RouteNote {
+            routed: self.routed.clone(),
+            shadows: self.shadow_routes.clone(),
+            detour: self.detour.clone(),
         }
     }
 
@@ -149,7 +176,10 @@ impl Context {
             now: self.authorized_at,
         };
         let ladder = Ladder::under(&self.ask, asked, plan.clone(), &policy.catalogue, limits, terms);
-        let ladder = ladder.map_err(|_| gone())?;
+        let mut ladder = ladder.map_err(|_| gone())?;
+        if let Some(detour) = &self.detour {
+            ladder = ladder.without(&detour.avoided);
+        }
         Ok(super::run::ladder(ladder, self.run.as_ref(), self.authorized_at))
     }
 
@@ -172,6 +202,7 @@ impl Context {
             before,
             run: self.draws(),
             outcome,
+            detour: self.detour.clone(),
             fair_use: self.fair_use.clone(),
         }
     }
@@ -232,8 +263,7 @@ mod tests {
     use crate::decision::id::{Feature, PlanId, RequestId, WorkspaceId};
     use crate::decision::price::Mode;
 
-    #[test]
-    fn a_context_of_the_layout_before_is_still_read() {
+    fn plain() -> Context {
         let ask = Ask {
             workspace: WorkspaceId::parse("ws").expect("a name"),
             user: None,
@@ -251,7 +281,7 @@ mod tests {
             exclude_providers: Vec::new(),
             tags: Default::default(),
         };
-        let context = Context {
+        Context {
             ask: Arc::new(ask),
             decision: DecisionId::from_uuid(uuid::Uuid::from_u128(7)),
             authorized_at: Timestamp::from_micros(1_795_262_400_000_000),
@@ -268,7 +298,13 @@ mod tests {
             run: None,
             fair_use: Vec::new(),
             cache: None,
-        };
+            detour: None,
+        }
+    }
+
+    #[test]
+    fn a_context_of_the_layout_before_is_still_read() {
+        let context = plain();
         let now = context.encode();
         let id = ReservationId::derive(&context.ask.workspace, &context.ask.request_id);
         assert_eq!(Context::decode(&now, id).ok().as_ref(), Some(&context));
@@ -277,5 +313,23 @@ mod tests {
         before.truncate(now.len() - LACKED_BEFORE.len());
         assert_eq!(Context::decode(&before, id).ok(), Some(context));
         assert!(Context::decode(&[9, 1, 2], id).is_err(), "another layout is unreadable");
+    }
+
+    #[test]
+    fn a_run_and_a_detour_are_kept_beside_the_rest() {
+        let id = ReservationId::derive(&WorkspaceId::parse("ws").expect("a name"), &RequestId::parse("r").expect("a name"));
+        let detour = Detour {
+            delay_ms: 250,
+            unhealthy: Some(ModelId::parse("big").expect("a name")),
+            ..Detour::default()
+        };
+        for run in [None, Some(RunNote::Opens { max_calls: 3 })] {
+            for detour in [None, detour.clone().some()] {
+                let context = Context { run, detour, ..plain() };
+                let bytes = context.encode();
+                assert_eq!(Context::has_detour(&bytes), context.detour.is_some());
+                assert_eq!(Context::decode(&bytes, id).ok(), Some(context));
+            }
+        }
     }
 }

@@ -5,7 +5,8 @@
 //! last quarter of a second unless more is decided than the log takes.
 //!
 //! Every denial is put in. Of allows only so many a second are, so that a busy service does not pay for each with a write; their holds
-//! remember the facts, and the end of a hold (settle, release) puts in what its beginning did not.
+//! remember the facts, and the end of a hold (settle, release) puts in what its beginning did not. What is answered from the cache counts as an
+//! allow, without a hold that could remember it.
 
 use super::context::Context;
 use super::{FlowError, Service};
@@ -42,7 +43,7 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 /// A decision that waits to be written.
 pub struct Decided {
     pub decision: DecisionId,
-    /// Of an allow.
+    /// Of an allow; what was answered from the cache has none.
     pub reservation: Option<ReservationId>,
     pub facts: Facts,
 }
@@ -96,13 +97,25 @@ impl DecisionLog {
     }
 
     pub fn allow(&self, decision: DecisionId, reservation: ReservationId, facts: Facts) {
+        self.served(decision, Some(reservation), facts);
+    }
+
+    /// What was answered from the cache, unless there was too much to log within this second: no hold remembers it.
+    pub fn cached(&self, decision: DecisionId, facts: Facts) {
+        match self.takes_allow(facts.decided_at) {
+            true => self.served(decision, None, facts),
+            false => dropped("cached"),
+        }
+    }
+
+    fn served(&self, decision: DecisionId, reservation: Option<ReservationId>, facts: Facts) {
         let mut waiting = self.waiting();
         if waiting.denials.len() + waiting.allows.len() >= WAITING_MAX {
-            return dropped("allow");
+            return dropped(if reservation.is_some() { "allow" } else { "cached" });
         }
         waiting.allows.push_back(Decided {
             decision,
-            reservation: Some(reservation),
+            reservation,
             facts,
         });
     }
@@ -146,7 +159,7 @@ pub async fn flush(service: &Service) -> Result<usize, FlowError> {
     if result.is_err() {
         taken
             .iter()
-            .for_each(|decided| dropped(if decided.reservation.is_some() { "allow" } else { "deny" }));
+            .for_each(|decided| dropped(if decided.facts.outcome.is_denial() { "deny" } else { "allow" }));
     }
     Ok(result.map(|()| count)?)
 }
@@ -174,16 +187,30 @@ const LAYOUT: u8 = 2;
 const LAYOUT_BEFORE: u8 = 1;
 /// What that layout lacks at its end: nothing was done.
 const LACKED_BEFORE: [u8; 1] = [0];
+/// Added to it where a detour follows, before the facts.
+const WITH_DETOUR: u8 = 0x40;
 
 fn encode(facts: &Facts) -> Vec<u8> {
     // Plain data into memory cannot fail; no facts at all would be read back as unreadable, not as others.
-    postcard::to_extend(facts, vec![LAYOUT]).unwrap_or_default()
+    let head = match &facts.detour {
+        None => vec![LAYOUT],
+        Some(detour) => postcard::to_extend(detour, vec![LAYOUT | WITH_DETOUR]).unwrap_or_default(),
+    };
+    postcard::to_extend(facts, head).unwrap_or_default()
 }
 
 /// The facts of a row; `None`: they are of a version that this one does not know.
 pub fn decode(bytes: &[u8]) -> Option<Facts> {
     match bytes.split_first() {
         Some((&LAYOUT, rest)) => postcard::from_bytes(rest).ok(),
+        Some((&layout, rest)) if layout == LAYOUT | WITH_DETOUR => {
+            let (detour, rest) = postcard::take_from_bytes(rest).ok()?;
+            let facts: Facts = postcard::from_bytes(rest).ok()?;
+            Some(Facts {
+                detour: Some(detour),
+                ..facts
+            })
+        }
         Some((&LAYOUT_BEFORE, rest)) => postcard::from_bytes(&[rest, &LACKED_BEFORE].concat()).ok(),
         _ => None,
     }

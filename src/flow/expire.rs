@@ -1,5 +1,6 @@
 //! Expire: what only the ledger can end. Most holds expire by comparison and never come here; these do: claims that stayed open, holds
-//! that the plan charges, and streams that left a checkpoint. Each step can be repeated; a crash leaves it for the next round.
+//! that the plan charges, and streams that left a checkpoint. Of those that expire by comparison only the ones come that somebody wants to
+//! hear of (`untold.rs`). Each step can be repeated; a crash leaves it for the next round.
 
 use super::context::Context;
 use super::known::without_hold;
@@ -16,6 +17,8 @@ use crate::decision::usage::{Pools, Usage};
 use crate::ledger::{LedgerError, Post, Posted, Tells};
 use std::collections::BTreeMap;
 
+mod untold;
+
 /// How many are resolved in one round.
 const ROUND_MAX: usize = 500;
 
@@ -24,6 +27,7 @@ pub async fn expire_due(service: &Service) -> Result<usize, FlowError> {
     let now = service.clock.now();
     let due = service.counters.due(now, ROUND_MAX).await?;
     let streams = service.ledger.checkpoints_due(now, ROUND_MAX).await?;
+    let (over, due): (Vec<Record>, Vec<Record>) = due.into_iter().partition(|record| record.end.is_some());
     let mut resolved = 0;
     for record in due {
         let id = record.reservation;
@@ -32,7 +36,8 @@ pub async fn expire_due(service: &Service) -> Result<usize, FlowError> {
     for (id, standing) in streams {
         resolved += told(id, expire_stream(service, id, standing).await)?;
     }
-    Ok(resolved)
+    // After the streams, so that one of them is told with what it used.
+    Ok(resolved + untold::tell(service, over).await?)
 }
 
 /// Counts one that was resolved. One that cannot be must not keep the others waiting; a store that is away fails them all.
@@ -173,9 +178,6 @@ async fn counters(service: &Service, entry: &Entry) -> Result<Vec<crate::decisio
 
 /// Writes the end, or follows the one that somebody else wrote in between.
 async fn end_with(service: &Service, mut post: Post) -> Result<(), FlowError> {
-    let policy = service.policy.load();
-    let workspace = workspace::find(service, &post.workspace).await?;
-    let plan = workspace.and_then(|workspace| policy.plan(workspace.plan_id.as_ref()).cloned());
     let entry = post.entries.first();
     let data = ReservationData {
         workspace_id: post.workspace.clone(),
@@ -186,19 +188,9 @@ async fn end_with(service: &Service, mut post: Post) -> Result<(), FlowError> {
         model: entry.map(|entry| entry.model.clone()),
         charged: entry.is_some(),
         tokens: entry.map_or(0, |entry| entry.counted.tokens),
-        message: notice::expired(policy.voice(None, plan.as_deref()), entry.is_some()),
+        message: String::new(),
     };
-    let once = format!("expired {}", post.reservation);
-    let data = serde_json::to_value(data).unwrap_or_default();
-    let id = EventId::from_uuid(service.clock.uuid());
-    post.tells.events.push(Event::new(
-        id,
-        Some(post.workspace.clone()),
-        EventType::ReservationExpired,
-        once,
-        post.now,
-        data,
-    ));
+    post.tells.events.push(expired_event(service, data).await?);
     let (id, workspace, counters) = (post.reservation, post.workspace.clone(), post.counters.clone());
     let expired = run::ended(End::Expired, post.entries.first());
     match tell::post(service, post).await? {
@@ -215,6 +207,18 @@ async fn end_with(service: &Service, mut post: Post) -> Result<(), FlowError> {
             None => Ok(()),
         },
     }
+}
+
+/// What is told, once for each reservation, with a message in the words of the workspace's plan.
+async fn expired_event(service: &Service, mut data: ReservationData) -> Result<Event, FlowError> {
+    let policy = service.policy.load();
+    let workspace = workspace::find(service, &data.workspace_id).await?;
+    let plan = workspace.and_then(|workspace| policy.plan(workspace.plan_id.as_ref()).cloned());
+    data.message = notice::expired(policy.voice(None, plan.as_deref()), data.charged);
+    let (id, once) = (EventId::from_uuid(service.clock.uuid()), format!("expired {}", data.reservation_id));
+    let (workspace, now) = (data.workspace_id.clone(), service.clock.now());
+    let data = serde_json::to_value(data).unwrap_or_default();
+    Ok(Event::new(id, Some(workspace), EventType::ReservationExpired, once, now, data))
 }
 
 async fn apply(

@@ -31,6 +31,8 @@ pub struct Reservation {
     pub run: Option<Account>,
     /// Of a call: whose.
     pub parent: Option<ReservationId>,
+    /// The reservation of which it is the second try, and the one that is its second try.
+    pub escalated: (Option<ReservationId>, Option<ReservationId>),
 }
 
 /// Whether a credential that is bound to `bound` may see `workspace`.
@@ -105,8 +107,10 @@ pub async fn find(service: &Service, id: ReservationId, bound: Option<&Workspace
         Some(Run::Child(parent)) => Some(parent),
         _ => None,
     });
+    let escalated = service.ledger.escalation_links(id).await?;
     Ok(Reservation {
         id,
+        escalated,
         workspace,
         run,
         parent,

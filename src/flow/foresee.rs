@@ -145,8 +145,10 @@ pub async fn grants(service: &Service) -> Result<usize, FlowError> {
             let begun = LEADS_DAYS.iter().filter(|days| expires_at <= now.plus_seconds(**days * 24 * 3600));
             let Some(days) = begun.min() else { continue };
             let once = format!("grant {id} {days}");
-            if !service.foreseen.is_told(&memory(&workspace, &once)) {
-                told += usize::from(ends_soon(service, &workspace, id, once.clone()).await?);
+            if !service.foreseen.is_told(&memory(&workspace, &once))
+                && let Some(is_new) = ends_soon(service, &workspace, id, once.clone()).await?
+            {
+                told += usize::from(is_new);
                 service.foreseen.note(memory(&workspace, &once));
             }
         }
@@ -156,15 +158,17 @@ pub async fn grants(service: &Service) -> Result<usize, FlowError> {
     }
 }
 
-/// Tells of one grant, if something is left of it. False: nothing is, or it was told.
-async fn ends_soon(service: &Service, id: &WorkspaceId, grant: GrantId, once: String) -> Result<bool, FlowError> {
+/// Tells of one grant, if something is left of it. False: it was told, or nothing will be left. `None`: it may have to be told later, since it
+/// begins only then, or comes again.
+async fn ends_soon(service: &Service, id: &WorkspaceId, grant: GrantId, once: String) -> Result<Option<bool>, FlowError> {
     let now = service.clock.now();
     let Some(given) = service.ledger.grant(id, grant).await? else {
-        return Ok(false);
+        return Ok(Some(false));
     };
     let left = grant::left(service, id, &given).await?;
     let Some(expires_at) = given.expires_at.filter(|_| left > 0 && given.effective_at <= now) else {
-        return Ok(false);
+        let may_come = given.effective_at > now || given.recurrence.is_some();
+        return Ok((!may_come).then_some(false));
     };
     let data = serde_json::to_value(data(service, id, given.clone(), left, expires_at).await?).unwrap_or_default();
     let event = Event {
@@ -178,7 +182,7 @@ async fn ends_soon(service: &Service, id: &WorkspaceId, grant: GrantId, once: St
             data,
         )
     };
-    Ok(!service.ledger.append_events(vec![event]).await?.is_empty())
+    Ok(Some(!service.ledger.append_events(vec![event]).await?.is_empty()))
 }
 
 async fn data(service: &Service, id: &WorkspaceId, grant: Grant, left: i64, expires_at: Timestamp) -> Result<GrantData, FlowError> {

@@ -14,6 +14,7 @@ use crate::decision::period::Period;
 use crate::decision::plan::{Budget, Plan};
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
+pub use crate::ledger::EarlierKey;
 use crate::ledger::{Given, Pots, grant_document};
 use std::sync::Arc;
 
@@ -146,14 +147,20 @@ pub struct Standing {
     pub changes_at: Option<Timestamp>,
 }
 
-/// Gives a grant. The same key with the same content is the grant that was given first; false: it is that one.
-pub async fn give(service: &Service, by: &By, id: &WorkspaceId, grant: Grant) -> Result<(Standing, bool), FlowError> {
+/// Gives a grant. The same key with the same content is the grant that was given first; false: it is that one. Beside it stands the key under
+/// which it may have been given not long ago, if there is one.
+pub async fn give(
+    service: &Service,
+    by: &By,
+    id: &WorkspaceId,
+    (grant, earlier): (Grant, Option<EarlierKey>),
+) -> Result<(Standing, bool), FlowError> {
     workspace::find(service, id).await?.ok_or(FlowError::NotFound)?;
     let wanted = grant.clone();
     let subject = Subject::of(id, "grant", grant.id.to_string());
     let after = Some(grant_document(&grant));
     let audited = audit::record(&*service.clock, by, "grant.give", subject, None, after);
-    let (grant, is_new) = match service.ledger.give(id, grant, audited).await? {
+    let (grant, is_new) = match service.ledger.give(id, grant, earlier, audited).await? {
         Given::New(grant) => (grant, true),
         Given::Known(known) if is_alike(&known, &wanted) => (known, false),
         Given::Known(known) => return Err(FlowError::GrantConflict(known.id)),
@@ -174,7 +181,7 @@ pub async fn give(service: &Service, by: &By, id: &WorkspaceId, grant: Grant) ->
     Ok((stand(service, id, vec![grant]).await?.remove(0), is_new))
 }
 
-/// Whether a grant is what was asked for again. One whose begin was left open began when it was given.
+/// Whether a grant is what was asked for again, under this key or an earlier one. One whose begin was left open began when it was given.
 fn is_alike(known: &Grant, wanted: &Grant) -> bool {
     let began = if wanted.effective_at == wanted.created_at {
         known.created_at
@@ -193,6 +200,7 @@ fn is_alike(known: &Grant, wanted: &Grant) -> bool {
     same_recurrence
         && Grant {
             id: known.id,
+            key: known.key.clone(),
             recurrence: known.recurrence,
             effective_at: began,
             created_at: known.created_at,
@@ -218,6 +226,12 @@ pub async fn void(service: &Service, by: &By, id: &WorkspaceId, grant: GrantId) 
     let voided = voided.ok_or(FlowError::NotFound)?;
     tell(service, id).await?;
     Ok(voided)
+}
+
+/// One grant of a workspace, as it stands.
+pub async fn find(service: &Service, id: &WorkspaceId, grant: GrantId) -> Result<Standing, FlowError> {
+    let grant = service.ledger.grant(id, grant).await?.ok_or(FlowError::NotFound)?;
+    stand(service, id, vec![grant]).await?.pop().ok_or(FlowError::NotFound)
 }
 
 /// A page of the grants of a workspace, newest first.

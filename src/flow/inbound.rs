@@ -12,12 +12,33 @@ use super::audit::{self, By, Subject};
 use super::workspace::told_of;
 use super::{DECIDE_AGAIN_MAX, FlowError, Service};
 use crate::decision::billing::{Terms, delivery, of_identifier};
-use crate::decision::id::WorkspaceId;
+use crate::decision::id::{PlanId, WorkspaceId};
 use crate::decision::inbound::{self, About, Event, MeterError, Outcome, Revenue, Subscription};
 use crate::decision::workspace::Workspace;
 use crate::ledger::billing::{BatchChange, Changed};
 use crate::ledger::inbound::{Heard, Receipt, Received};
 use serde_json::{Value, json};
+
+/// How long an event is kept: Stripe sends one again for three days, and somebody who looks at what it told may press "resend" later.
+const KEEP_SECONDS: i64 = 30 * 86_400;
+/// How many events are deleted in one step, and how many steps one round makes.
+const PRUNE_ROWS: usize = 1_000;
+const PRUNE_SLICES_MAX: usize = 50;
+
+/// Deletes events that cannot come again, in slices that hold no lock for long.
+pub async fn prune(service: &Service) -> Result<usize, FlowError> {
+    let before = service.clock.now().plus_seconds(-KEEP_SECONDS);
+    let mut deleted = 0;
+    for _ in 0..PRUNE_SLICES_MAX {
+        let slice = service.ledger.prune_inbound(before, PRUNE_ROWS).await?;
+        deleted += slice;
+        if slice < PRUNE_ROWS {
+            break;
+        }
+    }
+    metrics::counter!("weir_inbound_events_pruned_total").increment(deleted as u64);
+    Ok(deleted)
+}
 
 /// A workspace as the audit log shows it.
 pub type Document<'a> = &'a dyn Fn(&Workspace) -> Value;
@@ -50,6 +71,7 @@ pub async fn receive(service: &Service, body: &Value, request_id: Option<String>
                 reject_batches(service, &event, &by).await?;
                 for id in &changed {
                     super::workspace::refresh(service, id).await?;
+                    super::renew::raised(service, id).await;
                 }
                 tell(&event, outcome);
                 return Ok(told(outcome, outcome.as_str()));
@@ -173,7 +195,11 @@ async fn decide(service: &Service, event: &Event, by: &By, document: Document<'_
             received.meter_errors.clone_from(errors);
         }
         About::Revenue { customer, parts } => revenue(service, customer, parts, &mut received).await?,
-        About::Subscription(subscription) => subscribed(service, subscription, &mut received, by, document).await?,
+        About::Subscription(subscription) => {
+            let heard = service.ledger.heard(&event.id).await?;
+            let had_no_effect = heard.is_some_and(|heard| heard.outcome.may_come_again());
+            subscribed(service, (subscription, had_no_effect), &mut received, by, document).await?;
+        }
     }
     Ok(received)
 }
@@ -193,10 +219,11 @@ async fn revenue(service: &Service, customer: &str, parts: &[Revenue], received:
     Ok(())
 }
 
-/// What a subscription makes of each workspace of its customer.
+/// What a subscription makes of each workspace of its customer. One that was told before without effect is written already; no workspace has
+/// become anything by it, so to them it is new.
 async fn subscribed(
     service: &Service,
-    told: &Subscription,
+    (told, had_no_effect): (&Subscription, bool),
     received: &mut Received,
     by: &By,
     document: Document<'_>,
@@ -208,10 +235,15 @@ async fn subscribed(
         received.event.outcome = Outcome::Stale;
         return Ok(());
     }
+    let policy = service.policy.load();
+    let plans = &policy.billing.plans_by_price;
+    let is_there = |plan: &PlanId| policy.plans.contains_key(plan);
+    let mut told = told.clone();
+    told.remember(plans, before.iter().find(|known| known.id == told.id), is_there);
     received.subscription = Some(told.clone());
     let mut after: Vec<Subscription> = before.iter().filter(|known| known.id != told.id).cloned().collect();
+    after.iter_mut().for_each(|other| other.remember(plans, None, is_there));
     after.push(told.clone());
-    let plans = &service.policy.load().billing.plans_by_price;
     let workspaces = service.ledger.workspaces_of_customer(&told.customer).await?;
     received.event.outcome = match (workspaces.is_empty(), told.plan(plans)) {
         (true, _) => Outcome::Unmatched,
@@ -219,9 +251,10 @@ async fn subscribed(
         (false, Some(_)) => Outcome::Unchanged,
     };
     let now = service.clock.now();
+    let was = if had_no_effect { &[] } else { before.as_slice() };
     for workspace in workspaces {
         let mut next = workspace.clone();
-        inbound::apply(&before, &after, plans, &mut next, now);
+        inbound::apply(was, &after, plans, &mut next, now);
         if next == workspace {
             continue;
         }

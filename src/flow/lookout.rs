@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How often it looks for budgets that renewed: a customer should hear of it within a minute.
 pub const EVERY: Duration = Duration::from_secs(5);
-/// In which of its rounds it also looks for grants that end soon: half a minute apart.
+/// In which of its rounds it also looks for grants that end soon, and for limits that the clock raised: half a minute apart.
 const GRANTS_EVERY_ROUNDS: u32 = 6;
 /// In which of its rounds it also prunes: ten minutes apart.
 const PRUNE_EVERY_ROUNDS: u32 = 120;
@@ -36,11 +36,12 @@ impl Lookout {
         }
         let ended = renew::renew_due(service).await?;
         let version = service.policy.load().version;
-        if self.policy != Some(version) {
+        let is_grants_round = self.rounds.is_multiple_of(GRANTS_EVERY_ROUNDS);
+        if self.policy != Some(version) || is_grants_round {
             renew::raised_anywhere(service).await?;
             self.policy = Some(version);
         }
-        if self.rounds.is_multiple_of(GRANTS_EVERY_ROUNDS) {
+        if is_grants_round {
             foresee::grants(service).await?;
         }
         if self.rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) {

@@ -4,12 +4,14 @@
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::counters::{Counters, CountersError};
+use crate::decision::billing::credit::CreditImpossible;
 use crate::decision::billing::delivery::Impossible;
 use crate::decision::id::{BatchId, EntryId, GrantId, ReservationId, WorkspaceId};
 use crate::decision::standing::End;
 pub use crate::ledger::events::EventQuery;
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Holder;
+use crate::router::Router;
 use decided::DecisionLog;
 use estimator::Estimator;
 use foresee::Foreseen;
@@ -27,11 +29,14 @@ pub mod authorize;
 pub mod batch;
 pub mod billing;
 pub mod cache;
+mod cascade;
 pub mod context;
 pub mod correct;
+pub mod credit;
 pub mod decided;
 mod dry_run;
 pub mod estimator;
+pub mod exchange;
 pub mod expected;
 pub mod expire;
 pub mod explain;
@@ -40,9 +45,11 @@ pub mod fair_use;
 pub mod find;
 pub mod foresee;
 pub mod grant;
+pub mod health;
 pub mod inbound;
 pub mod invoice;
 mod known;
+pub mod llm;
 pub mod lookout;
 pub mod meter;
 mod options;
@@ -57,7 +64,7 @@ pub mod release;
 pub mod renew;
 mod replay;
 pub mod reprice;
-mod route;
+pub mod route;
 mod run;
 pub mod selftest;
 pub mod settle;
@@ -66,6 +73,7 @@ pub mod sweep;
 pub mod tell;
 pub mod usage;
 pub mod verify;
+pub mod wall;
 pub mod webhooks;
 pub mod workspace;
 
@@ -83,8 +91,13 @@ pub struct Service {
     pub api_keys: api_keys::ApiKeys,
     pub estimator: Estimator,
     pub decisions: DecisionLog,
+    pub health: health::Health,
+    pub exchange: exchange::Exchange,
+    /// Asked for tiers where a rule wants to know, if one is configured.
+    pub llm: Router,
     pub fair_use: fair_use::FairUse,
     pub telling: Telling,
+    pub walls: wall::Walls,
     pub foreseen: Foreseen,
     pub meters: Meters,
     pub remembered: usage::Remembered,
@@ -108,8 +121,12 @@ impl Service {
             api_keys: api_keys::ApiKeys::default(),
             estimator: Estimator::default(),
             decisions: DecisionLog::default(),
+            health: health::Health::default(),
+            exchange: exchange::Exchange::default(),
+            llm: Router::new(options.router.clone()),
             fair_use: fair_use::FairUse::default(),
             telling: Telling::default(),
+            walls: wall::Walls::default(),
             foreseen: Foreseen::default(),
             meters: Meters::default(),
             remembered: usage::Remembered::default(),
@@ -150,6 +167,12 @@ pub enum FlowError {
     ParentEnded(ReservationId, End),
     #[error("reservation {0} cannot be the parent of a call: it {1}")]
     ParentUnfit(ReservationId, &'static str),
+    #[error("no reservation {0} is known that could be tried again")]
+    EscalationUnknown(ReservationId),
+    #[error("reservation {0} {1}, so it cannot be tried again on a better model")]
+    EscalationNotDue(ReservationId, &'static str),
+    #[error("reservation {0} was tried again already, under another request id")]
+    AlreadyEscalated(ReservationId),
     #[error("reservation {0} is settled with another report; correct its entry instead of settling again")]
     SettleConflict(ReservationId),
     #[error("another use is recorded under this request id")]
@@ -158,6 +181,8 @@ pub enum FlowError {
     GrantConflict(GrantId),
     #[error("batch {0} is not sent again: {1}")]
     BatchConflict(BatchId, Impossible),
+    #[error("the credit of grant {0} is not sent again: {1}")]
+    CreditConflict(GrantId, CreditImpossible),
     #[error("a reservation with this request id is still held; settle it instead: {0}")]
     RequestIdHeld(ReservationId),
     #[error("this key was used for another request")]

@@ -5,12 +5,15 @@ pub use crate::cache::embedder::EmbeddingSettings;
 use crate::decision::address::Range;
 use crate::decision::webhook::retry::Schedule;
 use crate::decision::webhook::seal::SealKey;
+use crate::router::RouterSettings;
 use std::fmt;
 use std::sync::Arc;
 
 /// The default is what a service without configuration does.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// The language model that rules may ask; `None`: there is none.
+    pub router: Option<RouterSettings>,
     /// Where vectors of prompts come from; `None`: only from callers.
     pub embeddings: Option<EmbeddingSettings>,
     pub billing: BillingOptions,

@@ -5,7 +5,7 @@ use super::authorize::{Decision, Request, denial, named_since};
 use super::context::{Context, RunNote};
 use super::replay::told_before;
 use super::run::{self, Opened};
-use super::{FlowError, Service, cache, route, workspace};
+use super::{FlowError, Service, cache, cascade, health, route, workspace};
 use crate::decision::anomaly::{self, Action};
 use crate::decision::ask::Ask;
 use crate::decision::counter::Counter;
@@ -13,7 +13,7 @@ use crate::decision::facts::{Facts, Outcome};
 use crate::decision::id::{DecisionId, ModelId, ReservationId};
 use crate::decision::ladder::{Ladder, NoLadder, Terms};
 use crate::decision::limits::Limits;
-use crate::decision::message::Voice;
+use crate::decision::message::{Messages, Voice};
 use crate::decision::plan::{OnExpiry, Plan};
 use crate::decision::questions;
 use crate::decision::refusal::Refusal;
@@ -68,6 +68,8 @@ impl Compiled {
             limits: &self.context.limits,
             ask: &self.context.ask,
             chosen: &self.context.chosen,
+            note: &self.note,
+            workspace_version: self.context.workspace_version,
             decision: self.context.decision,
             now,
         }
@@ -78,6 +80,10 @@ impl Ready {
     /// The languages that its caller reads.
     pub(super) fn accepted(&self) -> Option<&str> {
         self.accept_language.as_deref()
+    }
+
+    pub(super) fn messages(&self) -> &Arc<Messages> {
+        &self.policy.messages
     }
 
     /// In whose words its answer speaks.
@@ -115,6 +121,8 @@ pub(super) struct Course<'a> {
     plan: Option<Arc<Plan>>,
     limits: Option<Arc<Limits>>,
     routed: Option<(Arc<Ask>, ModelId, RouteNote)>,
+    /// Of a second try.
+    escalated: Option<cascade::Escalated>,
     fair_use: Vec<Arc<Action>>,
     /// What became of the look into the cache, where a call of a run is.
     pub(super) cache: Option<cache::Status>,
@@ -124,6 +132,10 @@ pub(super) struct Course<'a> {
 pub(super) async fn prepare<'a>(service: &'a Service, request: &'a Request) -> Result<Prepared<'a>, FlowError> {
     let (now, policy) = (service.clock.now(), service.policy.load());
     let (workspace, is_new) = workspace_of(service, request, now).await?;
+    let escalated = match request.escalate_from {
+        Some(first) => Some(cascade::take(service, request, first).await?),
+        None => None,
+    };
     let course = Course {
         service,
         request,
@@ -135,6 +147,7 @@ pub(super) async fn prepare<'a>(service: &'a Service, request: &'a Request) -> R
         plan: None,
         limits: None,
         routed: None,
+        escalated,
         fair_use: Vec::new(),
         cache: None,
     };
@@ -231,9 +244,18 @@ impl<'a> Course<'a> {
             plan,
             workspace: &self.workspace,
             is_new: self.is_new,
+            is_paused: anomaly::pause(&self.fair_use).is_some(),
         };
-        let (ask, chosen, note) = route::route(service, self.request, place, &limits, now).await?;
-        let asked = match questions::model_for(&ask, &chosen, plan, &self.policy.catalogue, counted_at) {
+        let route::Way {
+            mut ask,
+            mut chosen,
+            mut note,
+            is_probe,
+        } = match &self.escalated {
+            Some(escalated) => route::escalated(self.request, escalated),
+            None => route::route(service, self.request, place, &limits, now).await?,
+        };
+        let mut asked = match questions::model_for(&ask, &chosen, plan, &self.policy.catalogue, counted_at) {
             Ok(asked) => asked,
             Err(refusal) => {
                 self.routed = Some((ask, chosen, note));
@@ -249,6 +271,22 @@ impl<'a> Course<'a> {
             self.routed = Some((ask, chosen, note));
             return Ok(Err(paused));
         }
+        let chose_model = chosen != self.request.ask.model;
+        let at = health::At {
+            ask: &ask,
+            chosen: &chosen,
+            plan,
+            policy: &self.policy,
+            priced_at: counted_at,
+            now,
+            may_probe: !self.request.dry_run,
+            is_probe,
+        };
+        if let Some(instead) = health::around(service, &at, &asked) {
+            note.detour.get_or_insert_default().unhealthy = Some(asked.0.id.clone());
+            (chosen, asked) = (instead.0.id.clone(), instead);
+        }
+        ask = route::in_final_mode(self.request, ask, &asked.1, (&mut note, chose_model));
         let expected_output = match ask.max_output_tokens {
             Some(_) => 0,
             None => service
@@ -266,7 +304,14 @@ impl<'a> Course<'a> {
         };
         let built = Ladder::under(&ask, asked, plan.clone(), catalogue, asked_limits, terms);
         let ladder = match built {
-            Ok(ladder) => run::ladder(ladder, note_of_run.as_ref(), counted_at),
+            Ok(ladder) => {
+                let avoided = health::avoided(service, &ladder, &self.policy, (now, !self.request.dry_run));
+                let ladder = run::ladder(ladder.without(&avoided), note_of_run.as_ref(), counted_at);
+                if !avoided.is_empty() {
+                    note.detour.get_or_insert_default().avoided = avoided;
+                }
+                ladder
+            }
             Err(NoLadder::Refused(refusal)) => return Ok(Err(refusal)),
             Err(NoLadder::TooLarge) => return Err(FlowError::AmountTooLarge),
         };
@@ -285,6 +330,7 @@ impl<'a> Course<'a> {
             logged: !self.request.dry_run && service.decisions.takes_allow(now),
             ask,
             run: note_of_run,
+            detour: note.detour.clone(),
             fair_use: self.fair_use.clone(),
             cache: None,
         };
@@ -302,7 +348,7 @@ impl<'a> Course<'a> {
             refusal,
             Refusal::ModelUnpriced { .. } | Refusal::ContextTooLong { .. } | Refusal::NoBudget { .. }
         );
-        let (Some((ask, chosen, _)), Some(plan), Some(limits)) = (&self.routed, &self.plan, &self.limits) else {
+        let (Some((ask, chosen, note)), Some(plan), Some(limits)) = (&self.routed, &self.plan, &self.limits) else {
             return Ok(None);
         };
         if !comes_after || self.request.cache.is_none() {
@@ -314,6 +360,8 @@ impl<'a> Course<'a> {
             limits,
             ask,
             chosen,
+            note,
+            workspace_version: self.workspace.version,
             decision: self.decision,
             now: self.now,
         };
@@ -365,6 +413,7 @@ impl<'a> Course<'a> {
             before: Vec::new(),
             run: None,
             outcome: Outcome::Refused(refusal),
+            detour: note.detour,
             fair_use: self.fair_use,
         }
     }

@@ -2,7 +2,7 @@
 //! what runs there are left alone.
 
 use super::audit::{self, By, Subject};
-use super::{FlowError, Service};
+use super::{FlowError, Service, health};
 use crate::decision::ask::Ask;
 use crate::decision::id::Provider;
 use crate::decision::provider::avoiding;
@@ -35,6 +35,8 @@ pub struct Shown {
     pub models: usize,
     /// Whether anybody ever set it.
     pub is_set: bool,
+    /// How those of its models stand of which anything is known.
+    pub health: Vec<health::Standing>,
 }
 
 /// Takes over what other nodes have set.
@@ -61,6 +63,7 @@ pub async fn list(service: &Service) -> Result<Vec<Shown>, FlowError> {
         let one = Shown {
             models: models.get(&setting.provider).copied().unwrap_or_default(),
             is_set: true,
+            health: Vec::new(),
             setting,
         };
         shown.insert(one.setting.provider.clone(), one);
@@ -74,7 +77,13 @@ pub async fn list(service: &Service) -> Result<Vec<Shown>, FlowError> {
             },
             models: count,
             is_set: false,
+            health: Vec::new(),
         });
+    }
+    for standing in health::standings(service) {
+        if let Some(shown) = shown.get_mut(&standing.provider) {
+            shown.health.push(standing);
+        }
     }
     Ok(shown.into_values().collect())
 }
@@ -85,7 +94,8 @@ pub async fn find(service: &Service, provider: &Provider) -> Result<Option<Shown
     Ok(all.into_iter().find(|shown| shown.setting.provider == *provider))
 }
 
-/// Sets a provider, and returns it with whether it was known. This node keeps to it at once, the others within their poll.
+/// Sets a provider, and returns it with whether it was known. This node keeps to it at once, the others within their poll. `auto` says as well
+/// that it works: its breakers close, and open again if it does not.
 pub async fn put(service: &Service, provider: &Provider, state: ProviderState, by: &By) -> Result<(Shown, bool), FlowError> {
     let before = find(service, provider).await?;
     let told = |state: ProviderState| json!({"state": state});
@@ -104,10 +114,17 @@ pub async fn put(service: &Service, provider: &Provider, state: ProviderState, b
     };
     service.ledger.put_provider(&setting, record).await?;
     follow(service).await?;
+    if state == ProviderState::Auto {
+        health::close(service, provider);
+    }
     let shown = Shown {
         setting,
         models: before.as_ref().map_or(0, |shown| shown.models),
         is_set: true,
+        health: health::standings(service)
+            .into_iter()
+            .filter(|standing| standing.provider == *provider)
+            .collect(),
     };
     Ok((shown, before.is_some()))
 }

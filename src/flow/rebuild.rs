@@ -51,9 +51,11 @@ pub async fn rebuild(service: &Service, workspace: &WorkspaceId, whose: &[Whose]
     Ok(())
 }
 
-/// Reads every group whose period runs from the ledger again. What is held stays held. Returns how many groups there were; `progress` is
-/// told the number of sums so far.
+/// Reads every group whose period runs from the ledger again, whatever is known of it: the ledger may have been set back by a backup. What is
+/// held stays held. Returns how many groups there were; `progress` is told the number of sums so far.
 pub async fn all(service: &Service, mut progress: impl FnMut(u64)) -> Result<u64, FlowError> {
+    // Those too of which the ledger knows nothing any more: they are rebuilt when they are asked next.
+    service.counters.forget_rows(service.clock.now()).await?;
     let (mut groups, mut sums, mut after) = (0, 0, None);
     let mut last: Option<(WorkspaceId, Whose)> = None;
     loop {

@@ -1,8 +1,8 @@
 //! Renew: budgets that were at their soft or hard limit and are not any more are told of it: because a new period began, or because the limit
 //! was raised. By membership: an event of a budget at its limit is due until its end was told, so none is passed over and none told twice.
 //!
-//! A crash leaves them due. After a raise they are told by the node that raised, beside the raise and not in its transaction: what a crash
-//! in between leaves untold, the leader finds when the policy changes next, or the period's end tells.
+//! A crash leaves them due. After a raise they are told by the node that raised, beside the raise and not in its transaction. What a crash in
+//! between leaves untold the leader finds within half a minute, as it does what the clock raised: a grant that begins later, or comes again.
 
 use super::{FlowError, Service, rebuild, workspace};
 use crate::decision::counter::Counter;
@@ -50,7 +50,7 @@ pub async fn raised(service: &Service, id: &WorkspaceId) {
     };
     if let Err(error) = told.await {
         let error = &error as &dyn std::error::Error;
-        tracing::warn!(workspace = %id, error, "nobody is told that limits were raised until the period ends");
+        tracing::warn!(workspace = %id, error, "that limits were raised is told in half a minute");
     }
 }
 
@@ -78,13 +78,18 @@ impl Now {
         &self.plan.budgets[self.limited.budget]
     }
 
-    /// Whether use is below the line that was reached.
-    fn is_below(&self, kind: EventType) -> bool {
-        let line = match kind {
+    /// Whether use is below the line that was reached, by more than it was when that was told: a limit may refuse what it has too little for.
+    fn is_below(&self, crossing: &Event) -> bool {
+        let amount = |name: &str| crossing.data.get(name).and_then(level::amount_of);
+        let at = amount("level").unwrap_or(0);
+        let hard = amount("hard").unwrap_or(i64::MAX).saturating_add(amount("granted").unwrap_or(0));
+        let line = match crossing.kind {
             EventType::BudgetSoftLimitReached => self.limited.soft_line(),
+            _ if at > hard => self.limited.overage_line(self.budget()),
             _ => self.limited.hard_line(),
         };
-        line.is_none_or(|line| self.spent < line)
+        let left_then = amount("spent").map_or(0, |spent| at.saturating_sub(spent).max(0));
+        line.is_none_or(|line| line.saturating_sub(self.spent) > left_then)
     }
 }
 
@@ -104,7 +109,7 @@ async fn end(service: &Service, crossings: Vec<Event>, reason: RenewalReason) ->
         };
         let once = match reason {
             RenewalReason::Period => level::once("renewed", now.budget(), &now.counter),
-            RenewalReason::Raised if now.is_below(crossing.kind) => format!("raised {}", crossing.id),
+            RenewalReason::Raised if now.is_below(crossing) => format!("raised {}", crossing.id),
             RenewalReason::Raised => continue,
         };
         ended.push(crossing.id);

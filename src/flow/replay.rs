@@ -5,7 +5,6 @@ use super::context::Context;
 use super::{FlowError, Service};
 use crate::counters::{FINGERPRINT_UNKNOWN, Record};
 use crate::decision::id::ReservationId;
-use crate::decision::verdict::RouteNote;
 
 /// What a request that would be refused by now was allowed before: whatever has changed since, its hold is told again, and its end.
 pub(super) async fn told_before(service: &Service, request: &Request) -> Result<Option<Decision>, FlowError> {
@@ -32,12 +31,9 @@ pub(super) async fn replay(
     let context = Context::decode(&record.context, reservation)?;
     let policy = service.policy_of(&context).await?;
     let ladder = context.ladder(&policy)?;
-    let note = RouteNote {
-        routed: context.routed.clone(),
-        shadows: context.shadow_routes.clone(),
-    };
     let voice = policy.voice(accepted, Some(&ladder.plan));
-    let permit = permit(voice, &context.ask, &ladder, Some(reservation), record.taken, &record.before, &note);
+    let (note, taken) = (context.note(), record.taken);
+    let permit = permit(voice, &context.ask, &ladder, Some(reservation), taken, &record.before, &note);
     Ok(Decision {
         decision: context.decision,
         verdict: Verdict::Allowed(Box::new(permit)),

@@ -207,6 +207,7 @@ async fn draw(course: &mut Course<'_>, opened: &Opened) -> Result<Drawn, FlowErr
         rungs: compiled.ladder.rungs.clone(),
         open_max: compiled.ladder.plan.max_open_reservations,
         charge_on_expiry: compiled.context.charge_on_expiry,
+        tell_on_expiry: service.telling.wants_expired(&request.ask.workspace),
         context: compiled.context.encode(),
         now: course.now,
     };
@@ -256,7 +257,11 @@ async fn without_counters(mut course: Course<'_>, error: CountersError) -> Resul
         return Err(error.into());
     }
     match course.compile_call(None).await? {
-        Ok(compiled) => Ok(degraded(course.service, &compiled, &error)),
+        Ok(compiled) => {
+            let policy = course.policy();
+            let voice = policy.voice(course.request.accept_language.as_deref(), course.plan());
+            Ok(degraded(course.service, voice, &compiled, &error))
+        }
         Err(refusal) => course.refused(refusal).await,
     }
 }

@@ -72,6 +72,7 @@ fn request(workspace: WorkspaceId, reservation: ReservationId, now: Timestamp) -
         }],
         open_max: u32::MAX,
         charge_on_expiry: false,
+        tell_on_expiry: false,
         context: Default::default(),
         now,
     }

@@ -5,7 +5,7 @@ use super::context::Context;
 pub use super::known::Described;
 use super::known::{Known, know};
 use super::rebuild::{self, Committed};
-use super::{DECIDE_AGAIN_MAX, FlowError, Service, cache, run, tell};
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, cache, cascade, health, run, tell};
 use crate::counters::run::Run;
 use crate::counters::{Applied, Claim, Progress, Record};
 use crate::decision::amount::Amounts;
@@ -55,6 +55,7 @@ pub async fn settle(
     let fingerprint = report.fingerprint(&known.subject, &known.policy.catalogue);
     // Priced before the claim, so that a report that cannot be recorded changes nothing.
     let fresh = entry(service, &known, report, None)?;
+    cascade::offer(service, id, &known, &fresh).await?;
     let mut live = known.live;
     if live {
         let named = (&known.subject.workspace, &*known.limits.counters);
@@ -148,6 +149,7 @@ async fn settled(service: &Service, id: ReservationId, known: &Known, report: &R
             requests,
         );
     }
+    health::note(service, &entry);
     service.fair_use.used(known.plan.as_deref(), &entry, service.clock.now());
     look_back(service, known, &entry);
     let beyond_hold = known.hold.as_ref().map_or(Amounts::ZERO, |(_, held)| entry.counted.beyond(*held));

@@ -3,11 +3,13 @@
 //!
 //! What was touched lately is also what may run out sooner than its period: of that it tells, too ([`super::foresee`]).
 //!
-//! One node at a time does it. A crash costs one round: the next leader looks back far enough.
+//! One node at a time does it. A crash costs one round: the next leader looks back far enough. How far is what the store itself remembers:
+//! after a partition the copy of it that was promoted has missed what commits told the other one, and says since when. While both are
+//! primaries the leader reaches one of them, so whoever finds its own not copied to for too long does it too.
 
 use super::verify::by_workspace;
-use super::{FlowError, Service, cache, decided, foresee, grant};
-use crate::counters::Applied;
+use super::{FlowError, Service, cache, decided, foresee, grant, inbound};
+use crate::counters::{Applied, Copying};
 use crate::decision::time::Timestamp;
 use crate::ledger::Lead;
 
@@ -17,7 +19,7 @@ pub const EVERY_SECONDS: u64 = 30;
 pub const BACK_SECONDS: i64 = 90;
 /// How many entries are looked at in one step.
 const PAGE_ENTRIES: usize = 500;
-/// In which of its rounds the leader also prunes the decision log: ten minutes apart.
+/// In which of its rounds the leader also prunes the decision log, kept answers and what a billing provider told: ten minutes apart.
 const PRUNE_EVERY_ROUNDS: u32 = 20;
 /// The name under which nodes agree on who does it.
 const LEAD: &str = "sweep";
@@ -32,23 +34,33 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    /// One round: nothing if another node leads. Returns how many rows were copied.
+    /// One round: nothing if another node leads and reaches the same store. Returns how many rows were copied.
     pub async fn sweep(&mut self, service: &Service) -> Result<usize, FlowError> {
-        if !self.leads(service).await? {
+        let leads = self.leads(service).await?;
+        let now = service.clock.now();
+        let copying = service.counters.begin_copy(now).await?;
+        let is_forsaken = copying.since.is_some_and(|since| since < now.plus_seconds(-BACK_SECONDS));
+        if !leads && !is_forsaken {
             return Ok(0);
         }
-        let now = service.clock.now();
-        let from = match self.swept {
+        let from = match self.swept.filter(|_| leads) {
             Some(swept) => swept.min(now),
             // While no node ran nothing was recorded, so what was recorded last tells when the last one did.
             None => service.ledger.last_recorded().await?.map_or(now, |last| last.min(now)),
         };
-        let rows = copy(service, from.plus_seconds(-BACK_SECONDS)).await?;
+        let from = copying.since.map_or(from, |since| since.min(from));
+        let rows = copy(service, from.plus_seconds(-BACK_SECONDS), &copying).await?;
+        service.counters.end_copy(&copying, now, service.clock.now()).await?;
         metrics::counter!("weir_swept_rows_total").increment(rows as u64);
+        if !leads {
+            tracing::warn!(rows, "sums were copied to counters that the leading node does not reach");
+            return Ok(rows);
+        }
         self.swept = Some(now);
         if self.rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) {
             decided::prune(service).await?;
             cache::prune(service).await?;
+            inbound::prune(service).await?;
         }
         self.rounds = self.rounds.wrapping_add(1);
         Ok(rows)
@@ -68,7 +80,7 @@ impl Sweeper {
 }
 
 /// Copies what was recorded at `from` or later.
-async fn copy(service: &Service, from: Timestamp) -> Result<usize, FlowError> {
+async fn copy(service: &Service, from: Timestamp, copying: &Copying) -> Result<usize, FlowError> {
     let (mut copied, mut after) = (0, None);
     loop {
         let page = service.ledger.recorded_since(from, after, PAGE_ENTRIES).await?;
@@ -79,7 +91,7 @@ async fn copy(service: &Service, from: Timestamp) -> Result<usize, FlowError> {
                 reservation: None,
                 purses: grant::purses(service, &workspace).await?,
             };
-            service.counters.apply(&workspace, &applied, &[], &[], service.clock.now()).await?;
+            service.counters.copy(&workspace, &applied, copying, service.clock.now()).await?;
             foresee::budgets(service, &workspace, &applied.rows, &applied.purses).await?;
         }
         match page.last {

@@ -48,11 +48,34 @@ struct Seen {
     spent: i64,
 }
 
-/// Who asks for `usage.recorded`.
-#[derive(Clone, Default)]
+/// Who asks for what is only told where somebody does.
+#[derive(Default)]
 struct Wanted {
-    of_all: bool,
-    of: HashSet<WorkspaceId>,
+    recorded: Askers,
+    expired: Askers,
+}
+
+/// Of which workspaces an event is asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Askers {
+    pub of_all: bool,
+    pub of: HashSet<WorkspaceId>,
+}
+
+impl Askers {
+    fn has(&self, workspace: &WorkspaceId) -> bool {
+        self.of_all || self.of.contains(workspace)
+    }
+}
+
+impl From<Vec<Option<WorkspaceId>>> for Askers {
+    /// `None` among them: of all.
+    fn from(asking: Vec<Option<WorkspaceId>>) -> Self {
+        Self {
+            of_all: asking.contains(&None),
+            of: asking.into_iter().flatten().collect(),
+        }
+    }
 }
 
 /// A watch, and where to note what came of it.
@@ -63,15 +86,26 @@ struct Noting {
 }
 
 impl Telling {
-    /// From now on `usage.recorded` is written for these workspaces, or for all, and for no others.
-    pub fn want_usage_recorded(&self, of_all: bool, of: HashSet<WorkspaceId>) {
-        *self.wanted.write().unwrap_or_else(PoisonError::into_inner) = Wanted { of_all, of };
+    /// From now on `usage.recorded` is written for these workspaces and for no others.
+    pub fn want_usage_recorded(&self, by: Askers) {
+        self.wanted.write().unwrap_or_else(PoisonError::into_inner).recorded = by;
+    }
+
+    /// From now on what is held for these workspaces is watched, so that it is told if it expires by itself.
+    pub fn want_expired(&self, by: Askers) {
+        self.wanted.write().unwrap_or_else(PoisonError::into_inner).expired = by;
     }
 
     /// Whether somebody asks to be told of each use of a workspace.
     pub fn wants_usage_recorded(&self, workspace: &WorkspaceId) -> bool {
         let wanted = self.wanted.read().unwrap_or_else(PoisonError::into_inner);
-        wanted.of_all || wanted.of.contains(workspace)
+        wanted.recorded.has(workspace)
+    }
+
+    /// Whether somebody asks to be told of holds of a workspace that expire.
+    pub fn wants_expired(&self, workspace: &WorkspaceId) -> bool {
+        let wanted = self.wanted.read().unwrap_or_else(PoisonError::into_inner);
+        wanted.expired.has(workspace)
     }
 
     fn key(&self, workspace: &WorkspaceId, budget: &BudgetId, counter: &Counter) -> u128 {

@@ -6,6 +6,7 @@
 use super::audit::{self, Audited, By, Subject};
 use super::{DECIDE_AGAIN_MAX, FlowError, Service};
 use crate::clock::secret_bytes;
+use crate::decision::address::Range;
 use crate::decision::event::{Event, EventType};
 use crate::decision::id::{DeliveryId, EventId, WebhookEndpointId, WorkspaceId};
 use crate::decision::time::Timestamp;
@@ -14,8 +15,8 @@ use crate::decision::webhook::retry::Attempt;
 use crate::decision::webhook::seal::{SealKey, Sealed};
 use crate::decision::webhook::sign::Secret;
 use crate::decision::webhook::{Delivery, ENDPOINTS_MAX, Endpoint, Outgoing, State, url};
-use crate::ledger::webhooks::Put;
 pub use crate::ledger::webhooks::{DeliveryQuery, EndpointQuery, PAGE_WEBHOOKS_MAX, Whose};
+use crate::ledger::webhooks::{Put, Subscribers};
 use async_trait::async_trait;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -58,19 +59,23 @@ pub struct Described {
     pub enabled: bool,
 }
 
-/// Takes over for which workspaces each use is to be told.
+/// Takes over for which workspaces each use is to be told, and each expiry.
 pub async fn follow(service: &Service) -> Result<(), FlowError> {
-    let subscribers = service.ledger.usage_subscribers().await?;
-    let of_all = subscribers.contains(&None);
-    service
-        .telling
-        .want_usage_recorded(of_all, subscribers.into_iter().flatten().collect());
+    let Subscribers { usage, expired } = service.ledger.event_subscribers().await?;
+    service.telling.want_usage_recorded(usage.into());
+    service.telling.want_expired(expired.into());
     Ok(())
 }
 
-/// Makes an endpoint, and a secret that is not to be had again.
-pub async fn create(service: &Service, described: Described, by: &By) -> Result<(Endpoint, String), FlowError> {
-    check_url(service, &described.url)?;
+/// Makes an endpoint, and a secret that is not to be had again. What an operator has opened of a network of his own is not for those who are
+/// bound to a workspace: they would be shown what answers there.
+pub async fn create(
+    service: &Service,
+    described: Described,
+    bound: Option<&WorkspaceId>,
+    by: &By,
+) -> Result<(Endpoint, String), FlowError> {
+    check_url(service, &described.url, bound)?;
     let id = WebhookEndpointId::from_uuid(service.clock.uuid());
     let (shown, secret) = new_secret(service, id)?;
     let endpoint = Endpoint {
@@ -85,6 +90,7 @@ pub async fn create(service: &Service, described: Described, by: &By) -> Result<
         replaced: None,
         created_by: by.actor.clone(),
         created_at: service.clock.now(),
+        reaches_opened: bound.is_none(),
         version: 1,
     };
     let audited = record(service, by, "create", None, Some(&endpoint));
@@ -131,10 +137,12 @@ pub async fn change(
                 detail: "cannot be changed; make another endpoint".to_owned(),
             });
         }
-        if described.url != stored.url {
-            check_url(service, &described.url)?;
+        let is_moved = described.url != stored.url;
+        if is_moved {
+            check_url(service, &described.url, bound)?;
         }
         Ok(Endpoint {
+            reaches_opened: if is_moved { bound.is_none() } else { stored.reaches_opened },
             url: described.url,
             events: described.events,
             description: described.description,
@@ -196,7 +204,7 @@ pub async fn test(service: &Service, id: WebhookEndpointId, bound: Option<&Works
     });
     let told = Event::new(event, endpoint.workspace.clone(), EventType::WebhookTest, String::new(), now, data);
     let body = json!(told.body()).to_string();
-    let outgoing = Outgoing::new(&endpoint.url, event, &body, &secrets, now);
+    let outgoing = Outgoing::new(&endpoint, event, &body, &secrets, now);
     let mut attempt = match &service.messages.messenger {
         Some(messenger) => messenger.send(&outgoing, now).await,
         None => return Err(FlowError::NotFound),
@@ -225,6 +233,18 @@ pub async fn deliveries(service: &Service, query: &DeliveryQuery) -> Result<Vec<
     Ok(service.ledger.deliveries(query).await?)
 }
 
+/// A delivery with its tries, oldest first and numbered, if whoever is bound to a workspace may see it.
+pub async fn delivery(
+    service: &Service,
+    id: DeliveryId,
+    bound: Option<&WorkspaceId>,
+) -> Result<(Delivery, Vec<(u32, Attempt)>), FlowError> {
+    let found = service.ledger.delivery(id).await?;
+    let visible = found.filter(|delivery| bound.is_none() || delivery.workspace.as_ref() == bound);
+    let delivery = visible.ok_or(FlowError::NotFound)?;
+    Ok((delivery, service.ledger.delivery_attempts(id).await?))
+}
+
 /// Changes an endpoint that is there.
 async fn replace(
     service: &Service,
@@ -247,8 +267,12 @@ async fn replace(
     Err(raced(id))
 }
 
-fn check_url(service: &Service, text: &str) -> Result<(), FlowError> {
-    let checked = url::parse_endpoint(text, &service.options.webhooks.allowed);
+fn check_url(service: &Service, text: &str, bound: Option<&WorkspaceId>) -> Result<(), FlowError> {
+    let opened: &[Range] = match bound {
+        Some(_) => &[],
+        None => &service.options.webhooks.allowed,
+    };
+    let checked = url::parse_endpoint(text, opened);
     checked.map(drop).map_err(|why| FlowError::Unacceptable {
         pointer: "/url".to_owned(),
         detail: why,

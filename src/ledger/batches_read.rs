@@ -6,7 +6,7 @@ use super::Connection;
 use super::fault::Fault;
 use crate::decision::billing::exact::Exact;
 use crate::decision::billing::{Batch, Sealed};
-use crate::decision::id::{Feature, MeterId, ModelId, Tier, WorkspaceId};
+use crate::decision::id::{MeterId, WorkspaceId};
 use crate::decision::time::Timestamp;
 use crate::ledger::PAGE_ENTRIES_MAX;
 use crate::ledger::billing::{
@@ -117,22 +117,11 @@ pub(super) async fn sums(connection: &mut Connection, query: &SumsQuery) -> Resu
 }
 
 pub(super) async fn metered(connection: &mut Connection, query: &MeteredQuery) -> Result<Vec<Metered>, Fault> {
-    let only = &query.meter.only;
-    let mut bound = sqlx::query_as::<_, (String, i64, i64)>(AssertSqlSafe(sql::metered(query)))
-        .bind(query.meter.id.as_str().to_owned())
+    let bound = sqlx::query_as::<_, (String, i64, i64)>(AssertSqlSafe(sql::metered(query)))
+        .bind(query.meter.id.as_str())
         .bind(query.from.micros())
-        .bind(query.to.micros());
-    for named in [
-        query.workspace.as_ref().map(WorkspaceId::as_str),
-        only.feature.as_ref().map(Feature::as_str),
-        only.model.as_ref().map(ModelId::as_str),
-        only.tier.as_ref().map(Tier::as_str),
-    ] {
-        bound = match named {
-            Some(value) => bound.bind(value.to_owned()),
-            None => bound,
-        };
-    }
+        .bind(query.to.micros())
+        .bind(query.workspace.as_ref().map_or("", WorkspaceId::as_str));
     let read = |(workspace, counted, uncollected): (String, i64, i64)| {
         Ok(Metered {
             workspace: record::workspace_id(&workspace)?,

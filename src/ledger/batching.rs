@@ -6,12 +6,14 @@
 
 use super::describe::Description;
 use super::fault::Fault;
+use super::reigns::reigns;
 use super::sending::{deliver, refresh};
 use super::{Connection, audited, many};
 use crate::decision::billing::delivery::{Delivery, Event};
-use crate::decision::billing::window::{is_metered, seals_at, window};
+use crate::decision::billing::window::{reign, seals_at, window};
 use crate::decision::billing::{Batch, Terms, batch_id, value};
 use crate::decision::id::{EntryId, MeterId, WorkspaceId};
+use crate::decision::meter::{Meter, Reign};
 use crate::decision::period::{Calendar, Period};
 use crate::decision::time::Timestamp;
 use crate::ledger::billing::{BEFORE_SECONDS, Collected, Collecting, PASS_LAG_SECONDS, Place, Sealing};
@@ -20,28 +22,6 @@ use crate::ledger::record::{self, BatchRow, MemberRecord, UncollectedRow};
 use async_trait::async_trait;
 use sqlx::AssertSqlSafe;
 use std::collections::{BTreeMap, HashMap};
-
-/// Meters to be noted.
-pub(super) struct Beginning {
-    pub(super) meters: Vec<MeterId>,
-    pub(super) since: Timestamp,
-}
-
-#[async_trait]
-impl Description<()> for Beginning {
-    async fn write(&self, connection: &mut Connection) -> Result<((), bool), Fault> {
-        for meter in &self.meters {
-            begin(connection, meter, self.since).await?;
-        }
-        Ok(((), true))
-    }
-}
-
-async fn begin(connection: &mut Connection, meter: &MeterId, since: Timestamp) -> Result<(), Fault> {
-    let statement = sqlx::query(sql::BEGIN_METER).bind(meter.as_str()).bind(since.micros());
-    statement.execute(connection).await?;
-    Ok(())
-}
 
 /// A place in the order of recording; no id sorts below the empty text.
 type Cursor = (i64, String);
@@ -53,13 +33,18 @@ struct Share {
     last_used_at: i64,
 }
 
-/// A page of entries as it was read: what the meter counts of it and has not got, by workspace and window.
+/// The reign of its meter by its place, the workspace, the window.
+type Where = (usize, String, Period);
+
+/// A page of entries as it was read: what the meter counts of it and has not got.
 pub(super) struct Page {
     collecting: Collecting,
     meter_number: i64,
     /// How often entries of the meter had been collected by then. If they were since, the page is read again.
     rounds: i64,
-    shares: BTreeMap<(String, Period), Share>,
+    reigns: Vec<Reign>,
+    /// By the place of the reign under which they are counted, workspace and window.
+    shares: BTreeMap<Where, Share>,
     last: Option<(Timestamp, EntryId)>,
     is_full: bool,
 }
@@ -80,8 +65,12 @@ pub(super) async fn page(connection: &mut Connection, collecting: &Collecting) -
     let Some((meter_number, since, rounds)) = known else {
         return Ok(None);
     };
+    let reigns = reigns(connection, meter_number).await?;
+    if reigns.is_empty() {
+        return Ok(None);
+    }
     let from = cursor(connection, &collecting.place, meter_number, since).await?;
-    let rows: Vec<UncollectedRow> = sqlx::query_as(AssertSqlSafe(sql::uncollected(collecting.meter.unit)))
+    let rows: Vec<UncollectedRow> = sqlx::query_as(sql::UNCOLLECTED)
         .bind(from.0)
         .bind(&from.1)
         .bind(collecting.until.micros())
@@ -97,7 +86,8 @@ pub(super) async fn page(connection: &mut Connection, collecting: &Collecting) -
         meter_number,
         rounds,
         is_full: rows.len() >= collecting.limit,
-        shares: shares(collecting, rows, Timestamp::from_micros(since))?,
+        shares: shares(collecting, rows, &reigns)?,
+        reigns,
         last,
         collecting: collecting.clone(),
     }))
@@ -112,8 +102,9 @@ impl Description<Option<Collected>> for Page {
             return Ok((None, false));
         }
         let mut members = Vec::new();
-        for ((workspace, window), share) in &self.shares {
-            let batch = add(connection, &self.collecting, workspace, *window, share).await?;
+        for ((reign, workspace, window), share) in &self.shares {
+            let meter = &self.reigns[*reign].meter;
+            let batch = add(connection, &self.collecting, meter, workspace, *window, share).await?;
             members.extend(share.members.iter().map(|(entry_id, counted)| MemberRecord {
                 meter_number: self.meter_number,
                 entry_id: entry_id.clone(),
@@ -152,34 +143,57 @@ async fn cursor(connection: &mut Connection, place: &Place, meter_number: i64, s
     Ok(known.unwrap_or_else(|| (since.plus_seconds(-before).micros(), String::new())))
 }
 
-/// What the meter counts of a page and has not got, by workspace and window.
-fn shares(collecting: &Collecting, rows: Vec<UncollectedRow>, since: Timestamp) -> Result<BTreeMap<(String, Period), Share>, Fault> {
+/// What the meter counts of a page and has not got.
+fn shares(collecting: &Collecting, rows: Vec<UncollectedRow>, reigns: &[Reign]) -> Result<BTreeMap<Where, Share>, Fault> {
     let mut calendars: HashMap<String, Calendar> = HashMap::new();
-    let mut shares: BTreeMap<(String, Period), Share> = BTreeMap::new();
-    let only = &collecting.meter.only;
-    let wanted = |row: &UncollectedRow| {
-        row.is_member == 0 && row.counted != 0 && only.admits(&row.feature, &row.model, row.tier.as_deref().unwrap_or_default())
-    };
-    for row in rows.into_iter().filter(wanted) {
+    let mut shares: BTreeMap<Where, Share> = BTreeMap::new();
+    for row in rows.into_iter().filter(|row| row.is_member == 0) {
         if !calendars.contains_key(&row.calendar) {
             calendars.insert(row.calendar.clone(), record::calendar(&row.calendar)?);
         }
         let calendar = &calendars[&row.calendar];
-        let (used_at, recorded_at) = (Timestamp::from_micros(row.occurred_at), Timestamp::from_micros(row.recorded_at));
-        if !is_metered(used_at, recorded_at, since, calendar) {
+        let used_at = Timestamp::from_micros(row.occurred_at);
+        let Some(place) = counting(&row, used_at, reigns, calendar) else {
+            continue;
+        };
+        let counted = row.counted(reigns[place].meter.unit);
+        if counted == 0 {
             continue;
         }
         let window = window(used_at, collecting.window_seconds, calendar);
-        let share = shares.entry((row.workspace_id, window)).or_default();
+        let share = shares.entry((place, row.workspace_id, window)).or_default();
         share.last_used_at = share.last_used_at.max(row.occurred_at);
-        share.members.push((row.entry_id, row.counted));
+        share.members.push((row.entry_id, counted));
     }
     Ok(shares)
 }
 
+/// The place of the reign under which an entry counts, if it does. A correction counts as its original does: it is of the same use.
+fn counting(row: &UncollectedRow, used_at: Timestamp, reigns: &[Reign], calendar: &Calendar) -> Option<usize> {
+    let recorded_at = Timestamp::from_micros(row.original_recorded_at.unwrap_or(row.recorded_at));
+    let found = reign(reigns, used_at, recorded_at, calendar);
+    let admits = |reign: &&Reign| {
+        let only = &reign.meter.only;
+        only.admits(&row.feature, &row.model, row.tier.as_deref().unwrap_or_default())
+    };
+    let place = |found: &Reign| reigns.iter().position(|reign| reign.from == found.from);
+    match found.filter(admits) {
+        Some(found) => place(found),
+        // It was told, so what it was too much or too little is told as well.
+        None if row.corrects_member != 0 => found.or(reigns.last()).and_then(place),
+        None => None,
+    }
+}
+
 /// Adds a share to the open batch of its window, which is opened if there is none, and returns the batch's number.
-async fn add(connection: &mut Connection, collecting: &Collecting, workspace: &str, window: Period, share: &Share) -> Result<i64, Fault> {
-    let meter = &collecting.meter;
+async fn add(
+    connection: &mut Connection,
+    collecting: &Collecting,
+    meter: &Meter,
+    workspace: &str,
+    window: Period,
+    share: &Share,
+) -> Result<i64, Fault> {
     let members = i64::try_from(share.members.len()).unwrap_or(i64::MAX);
     let counted = share.members.iter().map(|(_, counted)| counted).sum::<i64>();
     let (start, end) = (window.start.micros(), window.end.micros());

@@ -46,7 +46,7 @@ pub enum Place {
 #[derive(Clone, Debug)]
 pub struct Collecting {
     pub meter: Meter,
-    /// When the meter came, if it is not known yet.
+    /// When the meter came, if it is not known yet; then it is what it says here. Otherwise it is what was noted.
     pub since: Timestamp,
     pub place: Place,
     /// Only what was recorded until then.
@@ -255,8 +255,15 @@ pub struct BatchesVerified {
 /// A ledger that makes batches.
 #[async_trait]
 pub trait BillingLedger: Send + Sync {
-    /// Notes when meters came that are not known yet, so that what is recorded from then on is theirs.
-    async fn begin_meters(&self, meters: &[MeterId], since: Timestamp) -> Result<(), LedgerError>;
+    /// Notes what all meters are from `since` on: those of the policy that came then. What is recorded is counted by what the meter was at
+    /// that time, whenever it is collected; one that is not among them ends. A later policy that was noted already is not undone.
+    async fn begin_meters(&self, meters: &[Meter], since: Timestamp) -> Result<(), LedgerError>;
+
+    /// Meters that ended at or after `since` and did not come back, as they were last.
+    async fn meters_ended(&self, since: Timestamp) -> Result<Vec<Meter>, LedgerError>;
+
+    /// When a meter last came, changed or ended; `None`: nothing was ever noted.
+    async fn meters_changed_at(&self) -> Result<Option<Timestamp>, LedgerError>;
 
     /// Makes members of the entries of a page that the meter counts and that are in no batch of it.
     async fn collect(&self, collecting: Collecting) -> Result<Collected, LedgerError>;

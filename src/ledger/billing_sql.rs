@@ -12,6 +12,41 @@ pub(super) const BEGIN_METER: &str = "INSERT INTO billing_meter (meter_id, since
 
 pub(super) const METER: &str = "SELECT meter_number, since, rounds FROM billing_meter WHERE meter_id = $1";
 
+/// What meter `$1` was, oldest first.
+pub(super) const REIGNS: &str = "SELECT meter.meter_id, reign.event_name, reign.unit, reign.feature, reign.model, reign.tier, \
+     reign.factor_numerator, reign.factor_denominator, reign.from_at, reign.until_at FROM billing_reign AS reign \
+     JOIN billing_meter AS meter ON meter.meter_number = reign.meter_number WHERE reign.meter_number = $1 ORDER BY reign.from_at";
+
+/// What the meters were last that are not there any more and were until `$1` at least.
+pub(super) const REIGNS_ENDED: &str = "SELECT meter.meter_id, reign.event_name, reign.unit, reign.feature, reign.model, reign.tier, \
+     reign.factor_numerator, reign.factor_denominator, reign.from_at, reign.until_at FROM billing_reign AS reign \
+     JOIN billing_meter AS meter ON meter.meter_number = reign.meter_number WHERE reign.until_at >= $1 AND NOT EXISTS \
+     (SELECT 1 FROM billing_reign AS later WHERE later.meter_number = reign.meter_number AND later.from_at > reign.from_at) \
+     ORDER BY meter.meter_id";
+
+/// The meters that are there since before `$1`.
+pub(super) const REIGNING: &str = "SELECT reign.meter_number, meter.meter_id FROM billing_reign AS reign JOIN billing_meter AS meter \
+     ON meter.meter_number = reign.meter_number WHERE reign.until_at IS NULL AND reign.from_at < $1";
+
+pub(super) const END_REIGN: &str = "UPDATE billing_reign SET until_at = $2 WHERE meter_number = $1 AND until_at IS NULL AND from_at < $2";
+
+pub(super) const LAST_REIGN: &str = "SELECT MAX(COALESCE(until_at, from_at)) FROM billing_reign";
+
+/// Whether `meter` counts `entry`, which corrects `original` or nothing, in that unit: it was there when the use was recorded, and what it
+/// was then admits the entry. A correction counts where its original does.
+pub(super) fn is_metered(unit: Unit) -> String {
+    let unit = unit.as_str();
+    format!(
+        "(EXISTS (SELECT 1 FROM billing_member AS corrected WHERE corrected.meter_number = meter.meter_number \
+         AND corrected.entry_id = entry.corrects) OR EXISTS (SELECT 1 FROM billing_reign AS reign \
+         WHERE reign.meter_number = meter.meter_number AND reign.unit = '{unit}' \
+         AND reign.from_at <= COALESCE(original.recorded_at, entry.recorded_at) \
+         AND (reign.until_at IS NULL OR reign.until_at > COALESCE(original.recorded_at, entry.recorded_at)) \
+         AND (reign.feature IS NULL OR reign.feature = entry.feature) AND (reign.model IS NULL OR reign.model = entry.model) \
+         AND (reign.tier IS NULL OR reign.tier = entry.tier)))"
+    )
+}
+
 /// Of those who read meter `$1` after `$2` rounds the first takes its turn; the others have read what is not so any more.
 pub(super) const TAKE_TURN: &str = "UPDATE billing_meter SET rounds = rounds + 1 WHERE meter_number = $1 AND rounds = $2";
 
@@ -20,19 +55,18 @@ pub(super) const PASS: &str = "SELECT recorded_at, entry_id FROM billing_pass WH
 pub(super) const MOVE_PASS: &str = "INSERT INTO billing_pass (meter_number, pass, recorded_at, entry_id) VALUES ($1, $2, $3, $4) \
      ON CONFLICT (meter_number, pass) DO UPDATE SET recorded_at = excluded.recorded_at, entry_id = excluded.entry_id";
 
-/// Entries after the place (`$1`, `$2`) in the order of recording, until `$3`, each with whether it is a member of meter `$4` and with the
-/// calendar of its workspace; `$5` limit.
-pub(super) fn uncollected(unit: Unit) -> String {
-    let counted = column(unit);
-    format!(
-        "SELECT page.recorded_at, page.entry_id, page.workspace_id, page.feature, page.model, page.tier, page.occurred_at, page.counted, \
-         CAST(CASE WHEN EXISTS (SELECT 1 FROM billing_member AS member WHERE member.meter_number = $4 AND member.entry_id = page.entry_id) \
-         THEN 1 ELSE 0 END AS BIGINT) AS is_member, workspace.calendar FROM (SELECT recorded_at, entry_id, workspace_id, feature, model, \
-         tier, occurred_at, {counted} AS counted FROM entry WHERE (recorded_at, entry_id) > ($1, $2) AND recorded_at <= $3 \
-         ORDER BY recorded_at, entry_id LIMIT $5) AS page JOIN workspace ON workspace.workspace_id = page.workspace_id \
-         ORDER BY page.recorded_at, page.entry_id"
-    )
-}
+/// Entries after the place (`$1`, `$2`) in the order of recording, until `$3`, each with whether it, or what it corrects, is a member of
+/// meter `$4`, with when what it corrects was recorded, and with the calendar of its workspace; `$5` limit.
+pub(super) const UNCOLLECTED: &str = "SELECT page.recorded_at, page.entry_id, page.workspace_id, page.feature, page.model, page.tier, \
+     page.occurred_at, page.counted_tokens, page.counted_usd, page.counted_requests, page.counted_credits, \
+     CAST(CASE WHEN EXISTS (SELECT 1 FROM billing_member AS member WHERE member.meter_number = $4 AND member.entry_id = page.entry_id) \
+     THEN 1 ELSE 0 END AS BIGINT) AS is_member, CAST(CASE WHEN EXISTS (SELECT 1 FROM billing_member AS member \
+     WHERE member.meter_number = $4 AND member.entry_id = page.corrects) THEN 1 ELSE 0 END AS BIGINT) AS corrects_member, \
+     original.recorded_at AS original_recorded_at, workspace.calendar FROM (SELECT recorded_at, entry_id, corrects, workspace_id, feature, \
+     model, tier, occurred_at, counted_tokens, counted_usd, counted_requests, counted_credits FROM entry \
+     WHERE (recorded_at, entry_id) > ($1, $2) AND recorded_at <= $3 ORDER BY recorded_at, entry_id LIMIT $5) AS page \
+     JOIN workspace ON workspace.workspace_id = page.workspace_id LEFT JOIN entry AS original ON original.entry_id = page.corrects \
+     ORDER BY page.recorded_at, page.entry_id";
 
 /// The column of what an entry counts in a unit.
 pub(super) const fn column(unit: Unit) -> &'static str {
@@ -160,28 +194,19 @@ pub(super) const SUMS: &str = "SELECT workspace_id, meter_id, state, reason_code
      AND COALESCE(told_at, last_used_at) < $6 AND ($7 = '' OR workspace_id = $7) \
      GROUP BY workspace_id, meter_id, state, reason_code ORDER BY workspace_id, meter_id, state, reason_code";
 
-/// What the entries add up to that meter `$1` counts, used from `$2` to before `$3`: those that are its members, and those that were recorded
-/// since it is there and are not yet. Then the workspace and what the meter counts only, as far as they are named.
+/// What the entries add up to that meter `$1` counts, used from `$2` to before `$3`: those that are its members, and those that it counts
+/// since it is there and are not yet; of workspace `$4` (empty: all).
 pub(super) fn metered(query: &MeteredQuery) -> String {
-    let counted = column(query.meter.unit);
-    let only = &query.meter.only;
-    let named = [
-        ("workspace_id", query.workspace.is_some()),
-        ("feature", only.feature.is_some()),
-        ("model", only.model.is_some()),
-        ("tier", only.tier.is_some()),
-    ];
-    let named = named.iter().filter(|(_, is_named)| *is_named).zip(4..);
-    let filters: String = named
-        .map(|((column, _), place)| format!("AND entry.{column} = ${place} "))
-        .collect();
+    let unit = query.meter.unit;
+    let (counted, is_metered) = (column(unit), is_metered(unit));
     format!(
-        "SELECT entry.workspace_id, CAST(SUM(entry.{counted}) AS BIGINT), \
+        "SELECT entry.workspace_id, CAST(SUM(COALESCE(member.counted, entry.{counted})) AS BIGINT), \
          CAST(SUM(CASE WHEN member.entry_id IS NULL THEN entry.{counted} ELSE 0 END) AS BIGINT) FROM entry \
          JOIN billing_meter AS meter ON meter.meter_id = $1 LEFT JOIN billing_member AS member \
          ON member.meter_number = meter.meter_number AND member.entry_id = entry.entry_id \
-         WHERE entry.occurred_at >= $2 AND entry.occurred_at < $3 AND (member.entry_id IS NOT NULL OR entry.recorded_at >= meter.since) \
-         {filters}GROUP BY entry.workspace_id ORDER BY entry.workspace_id"
+         LEFT JOIN entry AS original ON original.entry_id = entry.corrects WHERE entry.occurred_at >= $2 AND entry.occurred_at < $3 \
+         AND ($4 = '' OR entry.workspace_id = $4) AND (member.entry_id IS NOT NULL OR {is_metered}) \
+         GROUP BY entry.workspace_id ORDER BY entry.workspace_id"
     )
 }
 

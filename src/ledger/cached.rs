@@ -2,9 +2,11 @@
 //! they say is bytes that the cache encodes and reads.
 
 use super::LedgerError;
+use super::audit::Audited;
 use super::record::{Unreadable, parse, workspace_id};
 use crate::decision::cache::key::Partition;
 use crate::decision::id::{CacheEntryId, Feature, WorkspaceId};
+use crate::decision::money::Usd;
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
 
@@ -42,6 +44,20 @@ pub enum Going {
     Of(WorkspaceId, Option<Feature>),
 }
 
+/// What the requests of one feature came to, and how many an answer was there for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CacheUse {
+    pub feature: Feature,
+    /// Requests that a model served.
+    pub requests: i64,
+    /// Requests for which an answer was there.
+    pub hits: i64,
+    /// What the feature cost.
+    pub cost: Usd,
+    /// What its hits would have cost at list price.
+    pub avoided: Usd,
+}
+
 /// What is deleted for good.
 #[derive(Clone, Copy, Debug)]
 pub struct CachePruning {
@@ -72,6 +88,13 @@ pub trait CacheLedger: Send + Sync {
 
     /// Has answers go, and says how many were there.
     async fn drop_cached(&self, going: &Going, now: Timestamp) -> Result<u64, LedgerError>;
+
+    /// Has the answers of a workspace, or of one feature of it, go at the moment of this record, which is written with it, and says how many
+    /// were there.
+    async fn purge_cached(&self, workspace: &WorkspaceId, feature: Option<&Feature>, audited: Audited) -> Result<u64, LedgerError>;
+
+    /// What features came to of whatever occurred from `from` on and before `to`, of one workspace or all; those with most hits first.
+    async fn cache_use(&self, workspace: Option<&WorkspaceId>, from: Timestamp, to: Timestamp) -> Result<Vec<CacheUse>, LedgerError>;
 
     /// Deletes what has expired, has gone, or is too much, and says how much; less than the limit: that was all.
     async fn prune_cached(&self, pruning: CachePruning) -> Result<usize, LedgerError>;

@@ -3,10 +3,11 @@
 
 use super::Connection;
 use super::fault::Fault;
-use crate::decision::id::{CacheEntryId, WorkspaceId};
+use crate::decision::id::{CacheEntryId, Feature, WorkspaceId};
+use crate::decision::money::Usd;
 use crate::decision::time::Timestamp;
-use crate::ledger::cached::{CacheChange, CachePruning, CachedAnswer, CachedRow, ChangePlace, Going};
-use crate::ledger::record::workspace_id;
+use crate::ledger::cached::{CacheChange, CachePruning, CacheUse, CachedAnswer, CachedRow, ChangePlace, Going};
+use crate::ledger::record::{parse, workspace_id};
 
 const CACHED: &str = "SELECT cache_entry_id, workspace_id, feature, partition_key, vector, signature, answer, stored_at, expires_at, gone_at, \
      change_number FROM cache_entry WHERE cache_entry_id = $1 AND gone_at IS NULL";
@@ -44,6 +45,12 @@ const PRUNE: &str = "DELETE FROM cache_entry WHERE cache_entry_id IN (SELECT cac
 /// When the newest row that is too much was stored; `$1` how many are not. Ids begin with the time at which they were made.
 const TOO_MANY: &str = "SELECT stored_at FROM cache_entry ORDER BY cache_entry_id DESC LIMIT 1 OFFSET $1";
 
+/// From `$1` on and before `$2`; `$3` a workspace, or empty for all.
+const USE: &str = "SELECT feature, CAST(SUM(CASE WHEN kind = 'usage' THEN requests ELSE 0 END) AS BIGINT) AS requests, \
+     CAST(SUM(CASE WHEN kind = 'cache_hit' THEN 1 ELSE 0 END) AS BIGINT) AS hits, CAST(COALESCE(SUM(cost_usd), 0) AS BIGINT) AS cost, \
+     CAST(COALESCE(SUM(CASE WHEN kind = 'cache_hit' THEN list_cost_usd ELSE 0 END), 0) AS BIGINT) AS avoided \
+     FROM entry WHERE occurred_at >= $1 AND occurred_at < $2 AND ($3 = '' OR workspace_id = $3) GROUP BY feature ORDER BY hits DESC, feature";
+
 /// Nothing, where bytes are wanted.
 const NOTHING: &[u8] = &[];
 
@@ -51,6 +58,29 @@ pub(in crate::ledger) async fn cached(connection: &mut Connection, id: CacheEntr
     let statement = sqlx::query_as::<_, CachedRow>(CACHED).bind(id.to_string());
     let row = statement.fetch_optional(connection).await?;
     Ok(row.map(CachedAnswer::try_from).transpose()?)
+}
+
+pub(in crate::ledger) async fn cache_use(
+    connection: &mut Connection,
+    workspace: Option<&WorkspaceId>,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Vec<CacheUse>, Fault> {
+    let statement = sqlx::query_as::<_, (String, i64, i64, i64, i64)>(USE)
+        .bind(from.micros())
+        .bind(to.micros())
+        .bind(workspace.map_or("", |workspace| workspace.as_str()).to_owned());
+    let rows = statement.fetch_all(connection).await?;
+    let read = |(feature, requests, hits, cost, avoided): (String, i64, i64, i64, i64)| {
+        Ok(CacheUse {
+            feature: parse("feature", &feature, Feature::parse)?,
+            requests,
+            hits,
+            cost: Usd::from_nanos(cost),
+            avoided: Usd::from_nanos(avoided),
+        })
+    };
+    rows.into_iter().map(read).collect()
 }
 
 pub(in crate::ledger) async fn cached_of(connection: &mut Connection, id: CacheEntryId) -> Result<Option<WorkspaceId>, Fault> {

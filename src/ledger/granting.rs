@@ -5,6 +5,7 @@
 
 use super::Connection;
 use super::audited;
+use super::crediting;
 use super::describe::Description;
 use super::fault::Fault;
 use crate::decision::grant::{GRANTS_MAX, Grant, Paid, Pot};
@@ -12,7 +13,7 @@ use crate::decision::id::{BudgetId, GrantId, WorkspaceId};
 use crate::decision::time::Timestamp;
 use crate::ledger::audit::Audited;
 use crate::ledger::record::{self, GrantRecord, PaidDifferenceRow, PaidRow};
-use crate::ledger::{Given, GrantDifference, Pots, grant_sql as sql, sql as shared};
+use crate::ledger::{EarlierKey, Given, GrantDifference, Pots, grant_sql as sql, sql as shared};
 use async_trait::async_trait;
 use sqlx::AssertSqlSafe;
 use std::collections::HashMap;
@@ -105,6 +106,7 @@ pub(super) async fn page(
 pub(super) struct Giving {
     pub(super) workspace: WorkspaceId,
     pub(super) grant: Grant,
+    pub(super) earlier: Option<EarlierKey>,
     pub(super) audited: Audited,
 }
 
@@ -113,14 +115,17 @@ impl Description<Given> for Giving {
     async fn write(&self, connection: &mut Connection) -> Result<(Given, bool), Fault> {
         let (workspace, grant) = (&self.workspace, &self.grant);
         next_version(connection, workspace).await?;
-        if let Some(key) = &grant.key {
+        let key = grant.key.iter().map(|key| (key, Timestamp::MIN));
+        let earlier = self.earlier.iter().map(|earlier| (&earlier.key, earlier.since));
+        for (key, since) in key.chain(earlier) {
             let known: Option<GrantRecord> = sqlx::query_as(AssertSqlSafe(sql::of_key()))
                 .bind(workspace.as_str())
                 .bind(key)
                 .fetch_optional(&mut *connection)
                 .await?;
-            if let Some(known) = known {
-                return Ok((Given::Known(known.read()?), false));
+            let known = known.map(GrantRecord::read).transpose()?;
+            if let Some(known) = known.filter(|known| known.created_at > since) {
+                return Ok((Given::Known(known), false));
             }
         }
         let alive: i64 = sqlx::query_scalar(sql::ALIVE_COUNT)
@@ -133,6 +138,7 @@ impl Description<Given> for Giving {
             return Ok((Given::TooMany, false));
         }
         add(connection, workspace, grant).await?;
+        crediting::begin(connection, workspace, grant).await?;
         audited::write(connection, std::slice::from_ref(&self.audited)).await?;
         name_purse(connection, workspace, &grant.budget).await?;
         Ok((Given::New(grant.clone()), true))
@@ -180,7 +186,9 @@ pub(super) async fn add(connection: &mut Connection, workspace: &WorkspaceId, gr
         .bind(row.source)
         .bind(row.created_at)
         .bind(row.voided_at)
-        .bind(row.ends_at);
+        .bind(row.ends_at)
+        .bind(row.paid_amount)
+        .bind(row.paid_currency);
     statement.execute(connection).await?;
     Ok(())
 }
@@ -218,6 +226,7 @@ impl Description<Option<Grant>> for Voiding {
             .bind(self.now.micros())
             .execute(&mut *connection)
             .await?;
+        crediting::void(connection, self.grant, self.now).await?;
         audited::write(connection, std::slice::from_ref(&self.audited)).await?;
         let voided = Grant {
             voided_at: Some(self.now),

@@ -37,8 +37,17 @@ pub fn grant_document(grant: &Grant) -> Value {
         "rollover_min": grant.rollover_min.map(amount),
         "rollover_max": grant.rollover_max.map(amount),
         "source": grant.source,
+        "paid": grant.paid,
         "voided_at": grant.voided_at,
     })
+}
+
+/// Another key under which a grant may have been given already.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EarlierKey {
+    pub key: String,
+    /// It is another grant if it was given at that moment or before.
+    pub since: Timestamp,
 }
 
 /// What became of a grant that was to be given.
@@ -86,8 +95,15 @@ pub struct GrantDifference {
 /// The part of a ledger that is about grants.
 #[async_trait]
 pub trait GrantLedger: Send + Sync {
-    /// Gives a grant to a workspace that exists, unless one of its key was given before. From then on all nodes name its purse.
-    async fn give(&self, workspace: &WorkspaceId, grant: Grant, audited: Audited) -> Result<Given, LedgerError>;
+    /// Gives a grant to a workspace that exists, unless one of its key, or of an earlier one, was given before. From then on all nodes name
+    /// its purse.
+    async fn give(
+        &self,
+        workspace: &WorkspaceId,
+        grant: Grant,
+        earlier: Option<EarlierKey>,
+        audited: Audited,
+    ) -> Result<Given, LedgerError>;
 
     /// Ends a grant at `now`, if it has not ended, and tells how it stands; `None`: there is none of that id in this workspace.
     async fn void(&self, workspace: &WorkspaceId, grant: GrantId, now: Timestamp, audited: Audited) -> Result<Option<Grant>, LedgerError>;

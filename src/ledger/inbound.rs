@@ -3,7 +3,8 @@
 //! The promises, which `contract/inbound.rs` checks on each store: an event is handled once, whoever receives it how often and wherever;
 //! but one that had no effect for a reason that can be taken away is taken again ([`Outcome::may_come_again`]). What an event does to
 //! a subscription and to workspaces was decided on what was known of the customer ([`Received::revision`]); if that has changed, nothing
-//! is written. Parts of revenue are told apart by their source, so that the same part told by two events is one.
+//! is written. Parts of revenue are told apart by their source, so that the same part told by two events is one; what belongs to no
+//! workspace yet is given to one by whoever tells it again, and counts for the oldest one of its customer until then.
 
 use super::LedgerError;
 use super::audit::Audited;
@@ -75,7 +76,7 @@ pub trait InboundLedger: Send + Sync {
 
     async fn receive(&self, received: Received) -> Result<Receipt, LedgerError>;
 
-    /// What was paid for a workspace, or by its customer before it had one, for periods that begin from `from` until before `to`.
+    /// What was paid for a workspace, or by its customer before it had any if this is its oldest one, for periods that begin from `from` until before `to`.
     async fn revenue(
         &self,
         workspace: &WorkspaceId,
@@ -83,6 +84,9 @@ pub trait InboundLedger: Send + Sync {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<Revenue>, LedgerError>;
+
+    /// Deletes at most `limit` events that were received before then, and tells how many. What followed from them stays.
+    async fn prune_inbound(&self, before: Timestamp, limit: usize) -> Result<usize, LedgerError>;
 
     /// Reports of refused usage from `from` on, oldest first, at most `limit`.
     async fn meter_errors(&self, from: Timestamp, limit: usize) -> Result<Vec<ReportedError>, LedgerError>;
@@ -93,6 +97,9 @@ pub(super) const HEARD: &str =
 
 pub(super) const HEAR: &str = "INSERT INTO inbound_event (event_id, event_type, created_at, received_at, customer_id, outcome) \
      VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (event_id) DO UPDATE SET received_at = excluded.received_at, outcome = excluded.outcome";
+
+pub(super) const PRUNE: &str = "DELETE FROM inbound_event WHERE event_id IN (SELECT event_id FROM inbound_event WHERE received_at < $1 \
+     ORDER BY received_at LIMIT $2)";
 
 pub(super) const SUBSCRIPTIONS: &str = "SELECT subscription_id, customer_id, status, items, anchor_day, anchor_at, started_at, told_at, \
      rank, revision FROM stripe_subscription WHERE customer_id = $1 ORDER BY started_at, subscription_id";
@@ -106,11 +113,13 @@ pub(super) const PUT_SUBSCRIPTION: &str = "INSERT INTO stripe_subscription (subs
      revision = stripe_subscription.revision + 1";
 
 pub(super) const ADD_REVENUE: &str = "INSERT INTO revenue (source_id, document_id, customer_id, workspace_id, amount, currency, usd, \
-     period_start, period_end, paid_at, event_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (source_id) DO NOTHING";
+     period_start, period_end, paid_at, event_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (source_id) DO UPDATE \
+     SET workspace_id = excluded.workspace_id WHERE revenue.workspace_id IS NULL AND excluded.workspace_id IS NOT NULL";
 
-/// Of workspace `$1`, and of customer `$2` what belongs to no workspace, from `$3` until before `$4`.
+/// Of workspace `$1`, and of customer `$2` what belongs to no workspace, if it is the customer's oldest one, from `$3` until before `$4`.
 pub(super) const REVENUE: &str = "SELECT source_id, document_id, amount, currency, period_start, period_end, paid_at FROM revenue \
-     WHERE (workspace_id = $1 OR (workspace_id IS NULL AND customer_id = $2)) AND period_start >= $3 AND period_start < $4 \
+     WHERE (workspace_id = $1 OR (workspace_id IS NULL AND customer_id = $2 AND $1 = (SELECT workspace.workspace_id \
+     FROM workspace WHERE workspace.stripe_customer_id = $2 ORDER BY workspace.created_at, workspace.workspace_id LIMIT 1))) AND period_start >= $3 AND period_start < $4 \
      ORDER BY period_start, source_id";
 
 pub(super) const ADD_METER_ERROR: &str = "INSERT INTO meter_error (event_id, place, reported_at, meter, identifier, code, message) \

@@ -13,6 +13,7 @@ use crate::decision::workspace::Workspace;
 use crate::ledger::inbound::{self as sql, Heard, Receipt, Received, ReportedError, WORKSPACES_OF_CUSTOMER_MAX};
 use crate::ledger::record::{HeardRow, MeterErrorRow, RevenueRow, SubscriptionRow, WorkspaceRecord, json};
 use crate::ledger::sql as shared;
+use async_trait::async_trait;
 use sqlx::AssertSqlSafe;
 
 pub(super) async fn heard(connection: &mut Connection, event: &str) -> Result<Option<Heard>, Fault> {
@@ -94,6 +95,23 @@ pub(super) async fn receive(connection: &mut Connection, received: &Received) ->
         add.execute(&mut *connection).await?;
     }
     Ok((Receipt::Done, true))
+}
+
+/// Events that are too old to be told again.
+pub(super) struct PruningInbound {
+    pub(super) before: Timestamp,
+    pub(super) limit: usize,
+}
+
+#[async_trait]
+impl Description<usize> for PruningInbound {
+    async fn write(&self, connection: &mut Connection) -> Result<(usize, bool), Fault> {
+        let statement = sqlx::query(sql::PRUNE)
+            .bind(self.before.micros())
+            .bind(i64::try_from(self.limit).unwrap_or(i64::MAX));
+        let done = statement.execute(connection).await?;
+        Ok((usize::try_from(done.rows_affected()).unwrap_or(usize::MAX), true))
+    }
 }
 
 async fn put_subscription(connection: &mut Connection, subscription: &Subscription) -> Result<(), Fault> {

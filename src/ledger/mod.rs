@@ -20,6 +20,8 @@
 //!     order; no balance is spent twice, and each payment is in the sum's row under its version. What was paid stays paid.
 //! 11. What a billing provider told is handled once, with all that follows from it ([`inbound`]).
 //! 12. An event is told once, in the transaction of what happened ([`events`]).
+//! 13. What a settlement permits ([`cascade`]) is taken once, by one reservation, until that gives it back.
+//! 14. A grant that was paid for has a credit, which is written and voided with it ([`credits`]).
 
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -36,12 +38,15 @@ use async_trait::async_trait;
 use audit::{AuditLedger, Audited, By};
 use billing::BillingLedger;
 use cached::CacheLedger;
+use cascade::CascadeLedger;
 use correction::CorrectionLedger;
+use credits::CreditLedger;
 use daily::DailyLedger;
 use directory::DirectoryLedger;
 use ends::EndsLedger;
 use events::EventLedger;
 use fair_use::FairUseLedger;
+use health::HealthLedger;
 use history::PolicyHistory;
 use inbound::InboundLedger;
 use invoices::InvoiceLedger;
@@ -54,9 +59,11 @@ pub mod audit;
 pub mod billing;
 mod billing_sql;
 pub mod cached;
+pub mod cascade;
 #[cfg(test)]
 mod contract;
 pub mod correction;
+pub mod credits;
 pub mod daily;
 mod decisions;
 pub mod directory;
@@ -65,6 +72,7 @@ pub mod events;
 pub mod fair_use;
 mod grant_sql;
 mod grants;
+pub mod health;
 pub mod history;
 pub mod inbound;
 pub mod invoices;
@@ -78,7 +86,7 @@ pub mod told;
 pub mod webhooks;
 
 pub use decisions::{DecisionLedger, LoggedDecision, Pruning};
-pub use grants::{Given, GrantDifference, GrantLedger, Pots, grant_document};
+pub use grants::{EarlierKey, Given, GrantDifference, GrantLedger, Pots, grant_document};
 pub use tells::Tells;
 
 /// The most entries of one page.
@@ -278,7 +286,9 @@ pub trait Ledger:
     ApiKeyLedger
     + AuditLedger
     + CacheLedger
+    + CascadeLedger
     + CorrectionLedger
+    + CreditLedger
     + BillingLedger
     + DailyLedger
     + DecisionLedger
@@ -287,6 +297,7 @@ pub trait Ledger:
     + EventLedger
     + FairUseLedger
     + GrantLedger
+    + HealthLedger
     + InboundLedger
     + InvoiceLedger
     + PolicyHistory

@@ -204,6 +204,7 @@ fn top_up_grant(charge: &Charge, top_up: &TopUp, id: GrantId, now: Timestamp) ->
         rollover_min: None,
         rollover_max: None,
         source: Source::TopUp,
+        paid: None,
         created_at: now,
         voided_at: None,
     }

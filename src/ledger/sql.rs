@@ -125,8 +125,8 @@ pub(super) const SUMS_BESIDE_ENTRIES: &str = concat!(
 
 macro_rules! workspace {
     () => {
-        "SELECT workspace_id, plan_id, seats, status, calendar, stripe_customer_id, revenue_usd, overrides, granted, top_ups, version, \
-         created_at, updated_at"
+        "SELECT workspace_id, plan_id, seats, status, calendar, stripe_customer_id, revenue_usd, overrides, granted, top_ups, tags, version, \
+         created_at, updated_at, suspended_by"
     };
 }
 
@@ -156,14 +156,14 @@ pub(super) const POLICY_OBJECTS: &str = "SELECT kind, id, version, body FROM pol
 // Writing one thing.
 
 pub(super) const CREATE_WORKSPACE: &str = "INSERT INTO workspace (workspace_id, plan_id, seats, status, calendar, stripe_customer_id, \
-     revenue_usd, overrides, granted, top_ups, version, created_at, updated_at) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+     revenue_usd, overrides, granted, top_ups, tags, version, created_at, updated_at, suspended_by) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
      ON CONFLICT (workspace_id) DO NOTHING";
 
-/// `$14` is the version that is replaced.
+/// `$16` is the version that is replaced.
 pub(super) const REPLACE_WORKSPACE: &str = "UPDATE workspace SET plan_id = $2, seats = $3, status = $4, calendar = $5, \
-     stripe_customer_id = $6, revenue_usd = $7, overrides = $8, granted = $9, top_ups = $10, version = $11, created_at = $12, \
-     updated_at = $13 WHERE workspace_id = $1 AND version = $14";
+     stripe_customer_id = $6, revenue_usd = $7, overrides = $8, granted = $9, top_ups = $10, tags = $11, version = $12, \
+     created_at = $13, updated_at = $14, suspended_by = $15 WHERE workspace_id = $1 AND version = $16";
 
 /// Takes the number of a change. Whoever comes next waits for this one's commit, so numbers are seen in their order.
 pub(super) const NEXT_WORKSPACE_CHANGE: &str = "UPDATE change_number SET last = last + 1 WHERE what = 'workspace' RETURNING last";

@@ -6,8 +6,8 @@ use super::billing::BillingLedger;
 
 use super::LedgerError;
 use super::audit::By;
+use super::billing_sql::{column, is_metered};
 use super::record::BATCH_COLUMNS;
-use crate::decision::amount::Unit;
 use crate::decision::billing::delivery::ReasonCode;
 use crate::decision::billing::{Batch, State};
 use crate::decision::id::{MeterId, WorkspaceId};
@@ -80,6 +80,10 @@ pub trait ToldLedger: Send + Sync {
     /// The batches of a customer and event name, of whichever workspace, that were told as of a time in a stretch.
     async fn told_batches(&self, account: &ToldAccount, from: Timestamp, to: Timestamp) -> Result<Vec<Batch>, LedgerError>;
 
+    /// The batches of a customer and event name that were used last in a stretch and told as of a time outside of it: before the books of then
+    /// were closed they may have been told as of their own time.
+    async fn told_elsewhere(&self, account: &ToldAccount, from: Timestamp, to: Timestamp) -> Result<Vec<Batch>, LedgerError>;
+
     /// What batches of windows that begin in a stretch add up to, open ones too.
     async fn window_sums(&self, stretch: &Stretch) -> Result<Vec<WindowSum>, LedgerError>;
 
@@ -102,6 +106,13 @@ pub(super) fn batches() -> String {
     )
 }
 
+pub(super) fn elsewhere() -> String {
+    format!(
+        "SELECT {BATCH_COLUMNS} FROM billing_batch WHERE customer = $1 AND event_name = $2 AND last_used_at >= $3 AND last_used_at < $4 \
+         AND (told_at < $3 OR told_at >= $4) AND value <> 0 ORDER BY told_at, batch_number"
+    )
+}
+
 pub(super) const WINDOW_SUMS: &str = "SELECT workspace_id, meter_id, event_name, state, reason_code, factor_numerator, \
      factor_denominator, CAST(COUNT(*) AS BIGINT), CAST(SUM(counted) AS BIGINT), CAST(SUM(COALESCE(value, 0)) AS BIGINT) \
      FROM billing_batch WHERE window_start >= $1 AND window_start < $2 AND ($3 = '' OR workspace_id = $3) \
@@ -116,28 +127,16 @@ pub(super) const MEMBER_SUMS: &str = "SELECT batch.workspace_id, batch.meter_id,
      WHERE batch.window_start >= $1 AND batch.window_start < $2 AND batch.state <> 'open' AND ($3 = '' OR batch.workspace_id = $3) \
      GROUP BY batch.workspace_id, batch.meter_id, batch.event_name ORDER BY batch.workspace_id, batch.meter_id, batch.event_name";
 
-/// Recorded from `$2` to `$3`, of workspace `$4` (empty: all); then the filters of the meter `$1` that there are.
+/// Of meter `$1`, recorded from `$2` to `$3`, of workspace `$4` (empty: all).
 pub(super) fn forgotten(meter: &Meter) -> String {
-    let counted = match meter.unit {
-        Unit::Tokens => "counted_tokens",
-        Unit::Usd => "counted_usd",
-        Unit::Requests => "counted_requests",
-        Unit::Credits => "counted_credits",
-    };
-    let named = [
-        ("feature", meter.only.feature.is_some()),
-        ("model", meter.only.model.is_some()),
-        ("tier", meter.only.tier.is_some()),
-    ];
-    let named = named.iter().filter(|(_, is_named)| *is_named).zip(5..);
-    let filters: String = named
-        .map(|((column, _), place)| format!("AND entry.{column} = ${place} "))
-        .collect();
+    let (counted, is_metered) = (column(meter.unit), is_metered(meter.unit));
     format!(
         "SELECT entry.workspace_id, CAST(COUNT(*) AS BIGINT), CAST(SUM(entry.{counted}) AS BIGINT) FROM entry \
          JOIN billing_meter AS meter ON meter.meter_id = $1 LEFT JOIN billing_member AS member \
          ON member.meter_number = meter.meter_number AND member.entry_id = entry.entry_id \
+         LEFT JOIN entry AS original ON original.entry_id = entry.corrects \
          WHERE entry.recorded_at >= $2 AND entry.recorded_at < $3 AND entry.recorded_at >= meter.since AND member.entry_id IS NULL \
-         AND entry.{counted} <> 0 AND ($4 = '' OR entry.workspace_id = $4) {filters}GROUP BY entry.workspace_id ORDER BY entry.workspace_id"
+         AND entry.{counted} <> 0 AND ($4 = '' OR entry.workspace_id = $4) AND {is_metered} \
+         GROUP BY entry.workspace_id ORDER BY entry.workspace_id"
     )
 }

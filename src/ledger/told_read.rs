@@ -3,7 +3,6 @@
 use super::Connection;
 use super::fault::Fault;
 use crate::decision::billing::Batch;
-use crate::decision::id::{Feature, ModelId, Tier};
 use crate::decision::meter::{Factor, Meter};
 use crate::decision::time::Timestamp;
 use crate::ledger::record::{self, BatchRow};
@@ -41,7 +40,26 @@ pub(super) async fn batches(
     from: Timestamp,
     to: Timestamp,
 ) -> Result<Vec<Batch>, Fault> {
-    let rows: Vec<BatchRow> = sqlx::query_as(AssertSqlSafe(told::batches()))
+    of_account(connection, told::batches(), account, from, to).await
+}
+
+pub(super) async fn elsewhere(
+    connection: &mut Connection,
+    account: &ToldAccount,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Vec<Batch>, Fault> {
+    of_account(connection, told::elsewhere(), account, from, to).await
+}
+
+async fn of_account(
+    connection: &mut Connection,
+    text: String,
+    account: &ToldAccount,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Vec<Batch>, Fault> {
+    let rows: Vec<BatchRow> = sqlx::query_as(AssertSqlSafe(text))
         .bind(account.customer.clone())
         .bind(account.event_name.clone())
         .bind(from.micros())
@@ -95,21 +113,11 @@ pub(super) async fn member_sums(connection: &mut Connection, stretch: &Stretch) 
 }
 
 pub(super) async fn forgotten(connection: &mut Connection, meter: &Meter, stretch: &Stretch) -> Result<Vec<Forgotten>, Fault> {
-    let mut bound = sqlx::query_as::<_, (String, i64, i64)>(AssertSqlSafe(told::forgotten(meter)))
+    let bound = sqlx::query_as::<_, (String, i64, i64)>(AssertSqlSafe(told::forgotten(meter)))
         .bind(meter.id.to_string())
         .bind(stretch.from.micros())
         .bind(stretch.to.micros())
         .bind(whose(stretch));
-    for named in [
-        meter.only.feature.as_ref().map(Feature::as_str),
-        meter.only.model.as_ref().map(ModelId::as_str),
-        meter.only.tier.as_ref().map(Tier::as_str),
-    ] {
-        bound = match named {
-            Some(value) => bound.bind(value.to_owned()),
-            None => bound,
-        };
-    }
     let read = |(workspace, entries, counted): (String, i64, i64)| {
         Ok(Forgotten {
             workspace: record::workspace_id(&workspace)?,

@@ -17,7 +17,9 @@ use crate::ledger::events::EventQuery;
 use crate::ledger::record::{
     ClaimedRow, DeliveryRecord, QueueRow, json, read_delivery_id, read_endpoint_id, read_event_id, workspace_column,
 };
-use crate::ledger::webhooks::{Claimed, Claiming, DEPTH_MAX, Disabling, Finished, How, Noted, QueueState, Relayed, Replay, Replayed, Work};
+use crate::ledger::webhooks::{
+    ATTEMPTS_KEPT_MAX, Claimed, Claiming, DEPTH_MAX, Disabling, Finished, How, Noted, QueueState, Relayed, Replay, Replayed, Work,
+};
 use std::collections::BTreeMap;
 
 /// Something of endpoint `$1` is due at `$2`. Always writes, and so takes the row's lock.
@@ -46,6 +48,16 @@ const SUCCEEDED_OR_FAILED: &str = "SELECT is_proven FROM webhook_queue WHERE end
 const FINISH: &str = "UPDATE webhook_delivery SET state = $3, due_at = $4, claim = NULL, tries = tries + 1, last_at = $5, last_status = $6, \
      last_duration_ms = $7, last_answer = $8, last_error = $9 WHERE delivery_id = $1 AND claim = $2";
 
+/// Keeps the try that delivery `$1` of claim `$2` had before, if it had one.
+const KEEP_TRY: &str = "INSERT INTO webhook_attempt (delivery_id, number, at, status, duration_ms, answer, error) SELECT delivery_id, \
+     (SELECT COALESCE(MAX(number), 0) + 1 FROM webhook_attempt WHERE delivery_id = $1), last_at, last_status, \
+     COALESCE(last_duration_ms, 0), COALESCE(last_answer, ''), last_error FROM webhook_delivery \
+     WHERE delivery_id = $1 AND claim = $2 AND last_at IS NOT NULL";
+
+/// Of delivery `$1`; so many are kept: `$2`.
+const FORGET_TRIES: &str = "DELETE FROM webhook_attempt WHERE delivery_id = $1 \
+     AND number <= (SELECT MAX(number) FROM webhook_attempt WHERE delivery_id = $1) - $2";
+
 const FINISH_CANCELLED: &str =
     "UPDATE webhook_delivery SET state = 'cancelled', reason = $3, claim = NULL WHERE delivery_id = $1 AND claim = $2";
 
@@ -63,8 +75,13 @@ const DEPTH: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM webhook_delivery WHERE 
 const DUE_SINCE: &str = "SELECT MIN(next_due_at) FROM webhook_queue WHERE next_due_at <= $1";
 
 /// Older than `$1`, which id `$2` is too; `$3` limit.
-const PRUNE: &str = "DELETE FROM webhook_delivery WHERE delivery_id IN (SELECT delivery_id FROM webhook_delivery \
+const PRUNE_TRIES: &str = "DELETE FROM webhook_attempt WHERE delivery_id IN (SELECT delivery_id FROM webhook_delivery \
      WHERE delivery_id < $2 AND state <> 'pending' AND due_at < $1 ORDER BY delivery_id LIMIT $3)";
+
+/// The same, but for what has tries: they come first.
+const PRUNE: &str = "DELETE FROM webhook_delivery WHERE delivery_id IN (SELECT delivery_id FROM webhook_delivery \
+     WHERE delivery_id < $2 AND state <> 'pending' AND due_at < $1 ORDER BY delivery_id LIMIT $3) \
+     AND NOT EXISTS (SELECT 1 FROM webhook_attempt WHERE webhook_attempt.delivery_id = webhook_delivery.delivery_id)";
 
 const PRUNE_ENDPOINTS: &str = "DELETE FROM webhook_endpoint WHERE deleted_at < $1 \
      AND NOT EXISTS (SELECT 1 FROM webhook_delivery WHERE webhook_delivery.endpoint_id = webhook_endpoint.endpoint_id)";
@@ -271,8 +288,15 @@ async fn note_try(connection: &mut Connection, finished: &Finished, attempt: &At
         Next::Again(at) => (State::Pending, at),
         Next::Failed => (State::Failed, attempt.at),
     };
+    let id = finished.delivery.to_string();
+    let kept = sqlx::query(KEEP_TRY).bind(&id).bind(&finished.claim);
+    if kept.execute(&mut *connection).await?.rows_affected() == 1 {
+        // The last one is the delivery's own.
+        let forgotten = sqlx::query(FORGET_TRIES).bind(&id).bind(count(ATTEMPTS_KEPT_MAX - 1));
+        forgotten.execute(&mut *connection).await?;
+    }
     let statement = sqlx::query(FINISH)
-        .bind(finished.delivery.to_string())
+        .bind(id)
         .bind(&finished.claim)
         .bind(state.as_str())
         .bind(due_at.micros())
@@ -366,10 +390,13 @@ pub(super) async fn state(connection: &mut Connection, now: Timestamp) -> Result
 }
 
 pub(super) async fn prune(connection: &mut Connection, before: Timestamp, limit: usize) -> Result<usize, Fault> {
-    let statement = sqlx::query(PRUNE)
-        .bind(before.micros())
-        .bind(DeliveryId::first_at(before).to_string());
-    let deleted = statement.bind(count(limit)).execute(&mut *connection).await?.rows_affected();
+    let mut deleted = 0;
+    for text in [PRUNE_TRIES, PRUNE] {
+        let statement = sqlx::query(text)
+            .bind(before.micros())
+            .bind(DeliveryId::first_at(before).to_string());
+        deleted = statement.bind(count(limit)).execute(&mut *connection).await?.rows_affected();
+    }
     sqlx::query(PRUNE_ENDPOINTS).bind(before.micros()).execute(&mut *connection).await?;
     sqlx::query(PRUNE_QUEUES).bind(NEVER).execute(connection).await?;
     Ok(usize::try_from(deleted).unwrap_or(usize::MAX))

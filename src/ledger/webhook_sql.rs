@@ -2,12 +2,13 @@
 
 use super::fault::Fault;
 use super::{Connection, many, webhooks as own};
-use crate::decision::id::{DeliveryId, WebhookEndpointId, WorkspaceId};
+use crate::decision::id::{DeliveryId, WebhookEndpointId};
 use crate::decision::time::Timestamp;
+use crate::decision::webhook::retry::Attempt;
 use crate::decision::webhook::{Delivery, Endpoint};
-use crate::ledger::record::{DeliveryRecord, EndpointRecord, some_workspace, workspace_column};
+use crate::ledger::record::{AttemptRow, DeliveryRecord, EndpointRecord, some_workspace, workspace_column};
 use crate::ledger::sql::columns;
-use crate::ledger::webhooks::{DeliveryQuery, EndpointQuery, PAGE_WEBHOOKS_MAX, Put, Whose};
+use crate::ledger::webhooks::{DeliveryQuery, EndpointQuery, PAGE_WEBHOOKS_MAX, Put, Subscribers, Whose};
 use sqlx::AssertSqlSafe;
 
 /// Nothing of an endpoint can be claimed before this moment: there is nothing.
@@ -15,10 +16,10 @@ pub(super) const NEVER: i64 = i64::MAX;
 
 const COUNT_ENDPOINTS: &str = "SELECT COUNT(*) FROM webhook_endpoint WHERE workspace_id = $1 AND deleted_at IS NULL";
 
-/// The number is `$15`, the version that is replaced `$16`.
+/// The number is `$15`, the version that is replaced `$18`.
 const REPLACE_ENDPOINT: &str = "UPDATE webhook_endpoint SET workspace_id = $2, url = $3, events = $4, wants_usage = $5, description = $6, \
      enabled = $7, disabled_reason = $8, disabled_at = $9, secret = $10, replaced_secret = $11, replaced_until = $12, created_by = $13, \
-     created_at = $14, version = $15 WHERE endpoint_id = $1 AND version = $16 AND deleted_at IS NULL";
+     created_at = $14, version = $15, wants_expired = $16, reaches_opened = $17 WHERE endpoint_id = $1 AND version = $18 AND deleted_at IS NULL";
 
 const DELETE_ENDPOINT: &str = "UPDATE webhook_endpoint SET deleted_at = $3, enabled = 0, version = version + 1 \
      WHERE endpoint_id = $1 AND version = $2 AND deleted_at IS NULL";
@@ -31,9 +32,18 @@ const FORGET_FAILURES: &str = "UPDATE webhook_queue SET failing_since = NULL WHE
 const USAGE_SUBSCRIBERS: &str =
     "SELECT DISTINCT workspace_id FROM webhook_endpoint WHERE wants_usage = 1 AND enabled = 1 AND deleted_at IS NULL";
 
+const EXPIRED_SUBSCRIBERS: &str =
+    "SELECT DISTINCT workspace_id FROM webhook_endpoint WHERE wants_expired = 1 AND enabled = 1 AND deleted_at IS NULL";
+
 /// What is pending and not being tried ends, for the reason `$2`.
 const CANCEL: &str = "UPDATE webhook_delivery SET state = 'cancelled', reason = $2, claim = NULL \
      WHERE endpoint_id = $1 AND state = 'pending' AND claim IS NULL";
+
+/// The tries before the last one, and that one.
+const ATTEMPTS: &str = "SELECT number, at, status, duration_ms, answer, error FROM webhook_attempt WHERE delivery_id = $1 UNION ALL \
+     SELECT (SELECT COALESCE(MAX(number), 0) + 1 FROM webhook_attempt WHERE delivery_id = $1), last_at, last_status, \
+     COALESCE(last_duration_ms, 0), COALESCE(last_answer, ''), last_error FROM webhook_delivery \
+     WHERE delivery_id = $1 AND last_at IS NOT NULL ORDER BY 1";
 
 /// Sorts after every id.
 const AFTER_ALL: &str = "~";
@@ -76,9 +86,14 @@ pub(super) async fn endpoints(connection: &mut Connection, query: &EndpointQuery
     rows.into_iter().map(|row| Ok(Endpoint::try_from(row)?)).collect()
 }
 
-pub(super) async fn usage_subscribers(connection: &mut Connection) -> Result<Vec<Option<WorkspaceId>>, Fault> {
-    let rows: Vec<String> = sqlx::query_scalar(USAGE_SUBSCRIBERS).fetch_all(connection).await?;
-    rows.iter().map(|row| Ok(some_workspace(row)?)).collect()
+pub(super) async fn subscribers(connection: &mut Connection) -> Result<Subscribers, Fault> {
+    let read = |rows: Vec<String>| rows.iter().map(|row| Ok(some_workspace(row)?)).collect::<Result<Vec<_>, Fault>>();
+    let usage = sqlx::query_scalar(USAGE_SUBSCRIBERS).fetch_all(&mut *connection).await?;
+    let expired = sqlx::query_scalar(EXPIRED_SUBSCRIBERS).fetch_all(connection).await?;
+    Ok(Subscribers {
+        usage: read(usage)?,
+        expired: read(expired)?,
+    })
 }
 
 /// Inside of a transaction. Whatever is not [`Put::Done`] has written nothing that may stay.
@@ -120,6 +135,8 @@ pub(super) async fn put(
         .bind(row.created_by)
         .bind(row.created_at)
         .bind(row.version)
+        .bind(row.wants_expired)
+        .bind(row.reaches_opened)
         .bind(i64::from(expected_version));
     if statement.execute(&mut *connection).await?.rows_affected() == 0 {
         return Ok(Put::Raced);
@@ -195,6 +212,11 @@ pub(super) async fn delivery(connection: &mut Connection, id: DeliveryId) -> Res
         .fetch_optional(connection)
         .await?;
     Ok(row.map(Delivery::try_from).transpose()?)
+}
+
+pub(super) async fn attempts(connection: &mut Connection, id: DeliveryId) -> Result<Vec<(u32, Attempt)>, Fault> {
+    let rows: Vec<AttemptRow> = sqlx::query_as(ATTEMPTS).bind(id.to_string()).fetch_all(connection).await?;
+    rows.into_iter().map(|row| Ok(row.read()?)).collect()
 }
 
 /// Inside of a transaction.

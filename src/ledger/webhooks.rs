@@ -62,6 +62,15 @@ pub enum Put {
     TooMany,
 }
 
+/// Whose enabled endpoints are told of an event; `None` among them: they are told of all workspaces.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Subscribers {
+    /// Of the one that there is for each use.
+    pub usage: Vec<Option<WorkspaceId>>,
+    /// Of `reservation.expired`.
+    pub expired: Vec<Option<WorkspaceId>>,
+}
+
 /// Who claims, and how much.
 #[derive(Clone, Debug)]
 pub struct Claiming {
@@ -187,6 +196,9 @@ pub struct QueueState {
 /// Beyond this the pending deliveries are not counted.
 pub const DEPTH_MAX: usize = 100_000;
 
+/// How many tries of a delivery are kept: those of the schedule, and of it being put on its way again often.
+pub const ATTEMPTS_KEPT_MAX: usize = 100;
+
 /// A ledger that keeps endpoints, and the queue.
 #[async_trait]
 pub trait WebhookLedger: Send + Sync {
@@ -213,8 +225,8 @@ pub trait WebhookLedger: Send + Sync {
 
     async fn webhook_endpoints(&self, query: &EndpointQuery) -> Result<Vec<Endpoint>, LedgerError>;
 
-    /// Whose enabled endpoints name the event that there is for each use; `None` among them: of all workspaces.
-    async fn usage_subscribers(&self) -> Result<Vec<Option<WorkspaceId>>, LedgerError>;
+    /// Who is told of what is only written where somebody is.
+    async fn event_subscribers(&self) -> Result<Subscribers, LedgerError>;
 
     /// What there is to do at `now`; cheap enough to ask ten times a second.
     async fn webhook_work(&self, now: Timestamp) -> Result<Work, LedgerError>;
@@ -230,6 +242,9 @@ pub trait WebhookLedger: Send + Sync {
     async fn deliveries(&self, query: &DeliveryQuery) -> Result<Vec<Delivery>, LedgerError>;
 
     async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, LedgerError>;
+
+    /// The tries of a delivery, oldest first and each with its number: all of them, or the last [`ATTEMPTS_KEPT_MAX`].
+    async fn delivery_attempts(&self, id: DeliveryId) -> Result<Vec<(u32, Attempt)>, LedgerError>;
 
     /// Writes a delivery that was made outside of the queue.
     async fn log_delivery(&self, delivery: Delivery) -> Result<(), LedgerError>;

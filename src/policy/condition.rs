@@ -6,7 +6,10 @@
 //! or upon another, a bounded number of steps.
 
 use crate::decision::nearest::nearest;
-use crate::decision::route::{BUDGET_FIELDS, Condition, NOW_FIELDS, PLAN_FIELDS, REQUEST_FIELDS, VARIABLES, WORKSPACE_FIELDS};
+use crate::decision::route::{
+    BUDGET_FIELDS, COMPLEXITY, Condition, LLM_TIER, Mentions, NOW_FIELDS, PLAN_FIELDS, REQUEST_FIELDS, VARIABLES, WEAK_SUFFICES,
+    WORKSPACE_FIELDS,
+};
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 use cel::{ParseErrors, Program};
 
@@ -78,12 +81,12 @@ pub fn compile(text: &str) -> Result<Condition, Refusal> {
         program: &program,
         scopes: Vec::new(),
         steps: 0,
-        mentions_budgets: false,
+        mentions: Mentions::default(),
     };
     walk.yields_truth(program.expression())?;
     walk.visit(program.expression(), 1, 1)?;
-    let mentions_budgets = walk.mentions_budgets;
-    Ok(Condition::new(program, mentions_budgets))
+    let mentions = walk.mentions;
+    Ok(Condition::new(program, mentions))
 }
 
 /// Bounds the depth of a text that nobody has parsed yet. May count more than the parser would, never less.
@@ -205,7 +208,7 @@ struct Walk<'a> {
     /// The variables of the macro around, if there is one.
     scopes: Vec<String>,
     steps: usize,
-    mentions_budgets: bool,
+    mentions: Mentions,
 }
 
 impl Walk<'_> {
@@ -253,7 +256,13 @@ impl Walk<'_> {
             Expr::Ident(name) => self.name(expr, name),
             Expr::Select(select) => {
                 self.field(expr, &select.operand, &select.field)?;
-                self.visit(&select.operand, inside, times)
+                let before = self.mentions;
+                self.visit(&select.operand, inside, times)?;
+                if matches!(&select.operand.expr, Expr::Ident(name) if name == "request") {
+                    // Which of its fields is known here; whoever takes `request` whole may look at any.
+                    self.mentions = before;
+                }
+                Ok(())
             }
             Expr::Call(call) => {
                 self.function(expr, times)?;
@@ -273,7 +282,9 @@ impl Walk<'_> {
     }
 
     fn name(&mut self, expr: &IdedExpr, name: &str) -> Result<(), Refusal> {
-        self.mentions_budgets |= name == "budgets";
+        self.mentions.budgets |= name == "budgets";
+        self.mentions.difficulty |= name == "request";
+        self.mentions.llm_tier |= name == "request";
         if VARIABLES.contains(&name) || self.scopes.iter().any(|own| own == name) {
             return Ok(());
         }
@@ -284,7 +295,11 @@ impl Walk<'_> {
     }
 
     /// Fields of the variables with fixed fields are checked here, so that a misspelt one is not a rule that never matches.
-    fn field(&self, expr: &IdedExpr, operand: &IdedExpr, field: &str) -> Result<(), Refusal> {
+    fn field(&mut self, expr: &IdedExpr, operand: &IdedExpr, field: &str) -> Result<(), Refusal> {
+        if matches!(&operand.expr, Expr::Ident(name) if name == "request") {
+            self.mentions.difficulty |= [WEAK_SUFFICES, COMPLEXITY].contains(&field);
+            self.mentions.llm_tier |= field == LLM_TIER;
+        }
         let (what, known): (&str, &[&str]) = match &operand.expr {
             Expr::Ident(name) if self.scopes.contains(name) => return Ok(()),
             Expr::Ident(name) => match name.as_str() {

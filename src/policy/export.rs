@@ -18,10 +18,13 @@ pub fn export(policy: &Policy) -> Result<Sources, serde_saphyr::SerializeError> 
         Value::Null => json!({"rules": []}),
         routing => routing,
     };
+    let classifier = policy.object(&ObjectId::classifier());
+    let classifier = classifier.map(|object| format!("{:#}\n", object.body));
     Ok(Sources {
         models: text(&json!({"default_price": one(ObjectId::default_price()), "models": list(Kind::Model)}))?,
         plans: text(&json!({"default_plan": one(ObjectId::default_plan()), "plans": list(Kind::Plan)}))?,
         routing: text(&routing)?,
+        classifier,
         messages: match one(ObjectId::messages()) {
             Value::Null => None,
             messages => Some(text(&messages)?),

@@ -4,8 +4,8 @@
 
 use super::Policy;
 use super::document::{
-    BillingDocument, Documents, LocaleDocument, MessagesDocument, MeterDocument, ModelDocument, ModelsFile, PlanDocument, PlansFile,
-    RoutingDocument, RuleDocument,
+    BillingDocument, ClassifierDocument, Documents, LocaleDocument, MessagesDocument, MeterDocument, ModelDocument, ModelsFile,
+    PlanDocument, PlansFile, RoutingDocument, RuleDocument,
 };
 use super::object::{self, Kind, Object, ObjectId};
 use super::problem::{Fault, Part, Problem};
@@ -21,6 +21,8 @@ use std::path::Path;
 pub const MODELS_FILE: &str = "models.yaml";
 pub const PLANS_FILE: &str = "plans.yaml";
 pub const ROUTING_FILE: &str = "routing.yaml";
+/// Made by `weir router train` and `weir policy export`; it may be missing.
+pub const CLASSIFIER_FILE: &str = "classifier.json";
 /// May be missing: Weir brings its own along.
 pub const MESSAGES_FILE: &str = "messages.yaml";
 /// May be absent: then nothing is said about billing.
@@ -32,6 +34,7 @@ pub struct Sources {
     pub models: String,
     pub plans: String,
     pub routing: String,
+    pub classifier: Option<String>,
     pub messages: Option<String>,
     pub billing: Option<String>,
 }
@@ -79,6 +82,7 @@ impl Sources {
             models: text(MODELS_FILE),
             plans: text(PLANS_FILE),
             routing: text(ROUTING_FILE),
+            classifier: directory.join(CLASSIFIER_FILE).is_file().then(|| text(CLASSIFIER_FILE)),
             messages: directory.join(MESSAGES_FILE).exists().then(|| text(MESSAGES_FILE)),
             billing: has_billing.then(|| text(BILLING_FILE)),
         };
@@ -95,6 +99,7 @@ impl Sources {
             models: include_str!("../../policies/models.yaml").to_owned(),
             plans: include_str!("../../policies/plans.yaml").to_owned(),
             routing: include_str!("../../policies/routing.yaml").to_owned(),
+            classifier: None,
             messages: Some(include_str!("../../policies/messages.yaml").to_owned()),
             billing: Some(include_str!("../../policies/billing.yaml").to_owned()),
         }
@@ -104,6 +109,7 @@ impl Sources {
         match file {
             MODELS_FILE => &self.models,
             PLANS_FILE => &self.plans,
+            CLASSIFIER_FILE => self.classifier.as_deref().unwrap_or_default(),
             MESSAGES_FILE => self.messages.as_deref().unwrap_or_default(),
             BILLING_FILE => self.billing.as_deref().unwrap_or_default(),
             _ => &self.routing,
@@ -152,7 +158,9 @@ impl Files {
         ]
         .concat();
         let (models_are_whole, plans_are_whole) = (models.problems.is_empty(), plans.problems.is_empty());
+        let classifier = classifier(sources).map_err(|found| problems.extend(found)).unwrap_or_default();
         let (documents, places) = gather(sources, models, plans, routing, (billing, messages));
+        let documents = Documents { classifier, ..documents };
         let lacking = documents.messages.iter().flat_map(compile::messages::missing);
         problems.extend(lacking.map(|problem| places.trace(&problem)));
         // All that has the right shape is checked, even beside something that has not. Only what it refers to may not be known then.
@@ -190,6 +198,19 @@ impl Files {
     pub fn trace(&self, problem: &Problem) -> FileProblem {
         self.places.trace(problem)
     }
+}
+
+/// The classifier, if there is one. A program wrote it, so its lines tell nobody anything.
+fn classifier(sources: &Sources) -> Result<Option<ClassifierDocument>, Vec<FileProblem>> {
+    let Some(text) = &sources.classifier else { return Ok(None) };
+    let told = |detail: String| FileProblem {
+        file: CLASSIFIER_FILE.to_owned(),
+        place: Place::START,
+        detail,
+    };
+    let value: Value = serde_json::from_str(text).map_err(|error| vec![told(format!("not JSON: {error}"))])?;
+    let found = |problems: Vec<Problem>| problems.iter().map(|problem| told(problem.to_string())).collect::<Vec<_>>();
+    read::read(&value).map(Some).map_err(found)
 }
 
 /// One file: what it says beside its list, and each item of the list by itself, so that one bad item hides nothing of the others.
@@ -259,6 +280,7 @@ fn gather(
         (ObjectId::messages(), (MESSAGES_FILE, String::new())),
         (ObjectId::default_plan(), (PLANS_FILE, "/default_plan".to_owned())),
         (ObjectId::default_price(), (MODELS_FILE, "/default_price".to_owned())),
+        (ObjectId::classifier(), (CLASSIFIER_FILE, String::new())),
     ]);
     for (n, model) in &models.items {
         objects.insert(ObjectId::model(model.id.as_str()), (MODELS_FILE, format!("/models/{n}")));
@@ -290,6 +312,7 @@ fn gather(
             rules: routing.items.into_iter().map(|(_, rule)| rule).collect(),
             ..routing.root
         },
+        classifier: None,
         billing: sources.billing.is_some().then(|| BillingDocument {
             meters: billing.items.into_iter().map(|(_, meter)| meter).collect(),
             ..billing.root

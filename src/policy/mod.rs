@@ -21,6 +21,8 @@ pub mod schema;
 pub mod yaml;
 
 use crate::decision::catalogue::Catalogue;
+use crate::decision::classifier::Classifier;
+use crate::decision::health;
 use crate::decision::id::PlanId;
 use crate::decision::message::{Messages, Voice};
 use crate::decision::meter::Billing;
@@ -46,6 +48,10 @@ pub struct Policy {
     pub default_plan: Option<PlanId>,
     pub catalogue: Catalogue,
     pub routing: Routing,
+    /// When failing models are left.
+    pub health: health::Rules,
+    /// How difficult requests are; `None`: none was trained.
+    pub classifier: Option<Arc<Classifier>>,
     pub messages: Arc<Messages>,
     pub billing: Billing,
     objects: BTreeMap<ObjectId, Object>,
@@ -71,6 +77,8 @@ impl Policy {
             default_plan: compiled.default_plan,
             catalogue: compiled.catalogue,
             routing: compiled.routing,
+            health: compiled.health,
+            classifier: compiled.classifier,
             messages: compiled.messages,
             billing: compiled.billing,
             objects: objects.into_iter().map(|object| (object.id.clone(), object)).collect(),
@@ -130,6 +138,7 @@ fn documents(objects: &[Object]) -> Result<Documents, Vec<Problem>> {
             (Kind::Settings, DEFAULT_PLAN_ID) => documents.default_plan = read(object, &mut problems),
             (Kind::Settings, DEFAULT_PRICE_ID) => documents.default_price = read(object, &mut problems),
             (Kind::Settings, _) => {}
+            (Kind::Classifier, _) => documents.classifier = read(object, &mut problems),
         }
         let named = object.body.get("id").and_then(serde_json::Value::as_str);
         if matches!(object.id.kind, Kind::Model | Kind::Plan) && named.is_some_and(|id| id != object.id.id) {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a body is always written from a document that was read, so equal policies have equal bodies whatever their files look like.
 
-use super::document::{BillingDocument, Documents, MessagesDocument, ModelDocument, PlanDocument, RoutingDocument};
+use super::document::{BillingDocument, ClassifierDocument, Documents, MessagesDocument, ModelDocument, PlanDocument, RoutingDocument};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -11,6 +11,8 @@ use std::fmt;
 
 /// The id of the one routing object.
 pub const ROUTING_ID: &str = "routing";
+/// The id of the one classifier.
+pub const CLASSIFIER_ID: &str = "classifier";
 /// The id of the one billing object.
 pub const BILLING_ID: &str = "billing";
 /// The id of the one messages object.
@@ -31,16 +33,18 @@ pub enum Kind {
     Billing,
     Messages,
     Settings,
+    Classifier,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 7] = [
         Kind::Model,
         Kind::Plan,
         Kind::Routing,
         Kind::Billing,
         Kind::Messages,
         Kind::Settings,
+        Kind::Classifier,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -51,6 +55,7 @@ impl Kind {
             Kind::Billing => "billing",
             Kind::Messages => "messages",
             Kind::Settings => "settings",
+            Kind::Classifier => "classifier",
         }
     }
 
@@ -83,6 +88,10 @@ impl ObjectId {
         Self::new(Kind::Routing, ROUTING_ID)
     }
 
+    pub fn classifier() -> Self {
+        Self::new(Kind::Classifier, CLASSIFIER_ID)
+    }
+
     pub fn messages() -> Self {
         Self::new(Kind::Messages, MESSAGES_ID)
     }
@@ -103,7 +112,7 @@ impl ObjectId {
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Kind::Routing | Kind::Billing | Kind::Messages => f.write_str(self.kind.as_str()),
+            Kind::Routing | Kind::Billing | Kind::Messages | Kind::Classifier => f.write_str(self.kind.as_str()),
             Kind::Settings => f.write_str(&self.id),
             kind => write!(f, "{} {}", kind.as_str(), self.id),
         }
@@ -146,6 +155,10 @@ pub fn routing_body(routing: &RoutingDocument) -> Value {
     body(routing)
 }
 
+pub fn classifier_body(classifier: &ClassifierDocument) -> Value {
+    body(classifier)
+}
+
 pub fn messages_body(messages: &MessagesDocument) -> Value {
     body(messages)
 }
@@ -169,6 +182,9 @@ pub fn of_documents(documents: &Documents) -> Vec<Object> {
         add(ObjectId::plan(plan.id.as_str()), plan_body(plan));
     }
     add(ObjectId::routing(), routing_body(&documents.routing));
+    if let Some(classifier) = &documents.classifier {
+        add(ObjectId::classifier(), classifier_body(classifier));
+    }
     if let Some(messages) = &documents.messages {
         add(ObjectId::messages(), messages_body(messages));
     }
@@ -206,7 +222,8 @@ pub fn diff(old: &[Object], new: &[Object]) -> Vec<Change> {
     changes.into_iter().collect()
 }
 
-/// What applying files changes: as [`diff`], but a plan or a model that came through the API stays, since no file ever named it.
+/// What applying files changes: as [`diff`], but a plan or a model that came through the API stays, since no file ever named it, and so does
+/// a classifier, which is trained and not written.
 pub fn apply_files(current: &[Object], files: &[Object]) -> Vec<Change> {
     let remembered = current.iter().find(|object| object.id == ObjectId::new(Kind::Settings, FILES_ID));
     let named = |list: &str, id: &str| {
@@ -216,6 +233,7 @@ pub fn apply_files(current: &[Object], files: &[Object]) -> Vec<Change> {
     let mut changes = diff(current, files);
     changes.retain(|(object, body)| match (body, object.kind) {
         (Some(_), _) | (None, Kind::Routing | Kind::Billing | Kind::Messages | Kind::Settings) => true,
+        (None, Kind::Classifier) => false,
         (None, Kind::Plan) => named("plans", &object.id),
         (None, Kind::Model) => named("models", &object.id),
     });

@@ -46,6 +46,8 @@ pub struct Client {
     secure: Http,
     /// For what an operator has opened.
     open: Http,
+    /// For endpoints that are not led there.
+    public: Http,
     doors: Doors,
     limits: Limits,
 }
@@ -78,6 +80,7 @@ impl Client {
             builder.build().map_err(ClientError)
         };
         Ok(Self {
+            public: make(doors.closed())?,
             secure: make(doors.clone())?,
             open: make(Doors {
                 is_tls: false,
@@ -120,13 +123,19 @@ impl Client {
             _ => None,
         };
         if let Some(ip) = literal {
-            let doors = Doors {
-                is_tls,
-                ..self.doors.clone()
+            let doors = if outgoing.reaches_opened {
+                self.doors.clone()
+            } else {
+                self.doors.closed()
             };
+            let doors = Doors { is_tls, ..doors };
             doors.check(ip).map_err(|why| why.to_string())?;
         }
-        let http = if is_tls { &self.secure } else { &self.open };
+        let http = match (outgoing.reaches_opened, is_tls) {
+            (false, _) => &self.public,
+            (true, true) => &self.secure,
+            (true, false) => &self.open,
+        };
         let request = http
             .post(url)
             .header(CONTENT_TYPE, "application/json")

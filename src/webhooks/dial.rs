@@ -40,6 +40,14 @@ pub(super) struct Doors {
 }
 
 impl Doors {
+    /// For those to whom nothing was opened.
+    pub(super) fn closed(&self) -> Self {
+        Self {
+            allowed: Arc::new([]),
+            ..self.clone()
+        }
+    }
+
     pub(super) fn check(&self, ip: IpAddr) -> Result<(), Refused> {
         if !self.is_tls && !address::is_in(ip, &self.allowed) {
             return Err(Refused("an address that may only be reached by https"));

@@ -162,7 +162,7 @@ impl Worker {
         let Some(secrets) = secrets else {
             return unsigned(now);
         };
-        let outgoing = Outgoing::new(&endpoint.url, claimed.event, &claimed.body, &secrets, now);
+        let outgoing = Outgoing::new(endpoint, claimed.event, &claimed.body, &secrets, now);
         let mut attempt = self.client.send(&outgoing, now).await;
         // What follows is counted from its end.
         attempt.at = self.clock.now();

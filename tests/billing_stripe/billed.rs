@@ -12,7 +12,7 @@ use weir::billing::stripe::{Stripe, StripeSettings};
 use weir::clock::Clock;
 use weir::config::Secret;
 use weir::decision::time::Timestamp;
-use weir::flow::{self, Options, Service};
+use weir::flow::{self, Options, Service, SigningSecrets};
 
 /// A meter of each kind: a plain one, one with a filter, and one of money whose values have fractions.
 pub const METERS: &str = "meters:
@@ -21,6 +21,8 @@ pub const METERS: &str = "meters:
   - {id: cents, event_name: cents, unit: usd, scale: 100, markup: \"1.25\"}
 plans_by_price: {}
 ";
+/// What the fake signs its events with.
+pub const WEBHOOK_SECRET: &str = "whsec_fake_planted_secret";
 pub const EVENT_NAMES: [&str; 3] = ["tokens", "calls", "cents"];
 
 /// The policies of the tests, and these meters.
@@ -83,7 +85,11 @@ pub struct Billed {
 impl Billed {
     pub async fn start(moment: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let app = TestApp::start_in_at(policies(folder.path()), moment, Options::default()).await;
+        let options = Options {
+            stripe_webhook_secrets: SigningSecrets::parse(WEBHOOK_SECRET),
+            ..Options::default()
+        };
+        let app = TestApp::start_in_at(policies(folder.path()), moment, options).await;
         let fake = FakeStripe::start(app.clock.clone());
         for name in EVENT_NAMES {
             fake.book().add_meter(name);
@@ -163,7 +169,10 @@ impl Billed {
             .services()
             .into_iter()
             .flat_map(|service| [service.clone(), service])
-            .map(|service| async move { flow::billing::round(&service).await.map(|done| done.acknowledged) });
+            .map(|service| async move {
+                let (batches, credits) = tokio::join!(flow::billing::round(&service), flow::billing::round_of_credits(&service));
+                batches.and(credits)
+            });
         for done in futures_util::future::join_all(rounds).await {
             done.expect("a round");
         }

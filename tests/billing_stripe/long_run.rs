@@ -1,6 +1,7 @@
 //! The long run: three processes of the real program on Redis and PostgreSQL record and send while they are killed, and a Stripe that goes
 //! wrong in every way. In the end each customer and meter is summed up three times: by what callers were answered, by the fake's book, and
-//! by `weir billing reconcile`. Nothing is lost, nothing is told twice, and whatever is not told has a name.
+//! by `weir billing reconcile`. Nothing is lost, nothing is told twice, and whatever is not told has a name. Beside it grants are sold, of
+//! which some are voided: each one that stands is one credit at Stripe, and no other is.
 
 use crate::billed::{Counted, EVENT_NAMES, policies};
 use crate::node::{Node, Settings};
@@ -9,8 +10,10 @@ use crate::stripe::{FakeStripe, KEY};
 use crate::support::{self, postgres::Postgres, redis};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -53,27 +56,68 @@ struct World {
     client: reqwest::Client,
     token: String,
     counted: Mutex<Counted>,
+    /// What was paid for each grant, and whether it stands.
+    sold: Mutex<BTreeMap<String, (i64, bool)>>,
     recorded: AtomicUsize,
     turn: AtomicUsize,
 }
 
 impl World {
-    /// The answer of any node, asked again until one gives it.
-    async fn post(&self, path: &str, body: &Value) -> Value {
+    /// The answer of any node, asked again until one gives it: its status, and its text.
+    async fn ask(&self, method: Method, path: &str, body: &Value, key: Option<&str>) -> (u16, String) {
         loop {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
             let url = format!("{}{path}", self.nodes[turn % NODES].url());
-            let sent = self.client.post(url).bearer_auth(&self.token).json(body).send().await;
-            if let Ok(response) = sent {
+            let mut request = self.client.request(method.clone(), url).bearer_auth(&self.token).json(body);
+            if let Some(key) = key {
+                request = request.header("Idempotency-Key", key);
+            }
+            if let Ok(response) = request.send().await {
                 let (status, text) = (response.status().as_u16(), response.text().await);
-                match (status, text) {
-                    (200, Ok(text)) => return serde_json::from_str(&text).expect("JSON"),
-                    (400..=499, text) => panic!("{path}: {status} {text:?}"),
-                    _ => {}
+                if let (200..=499, Ok(text)) = (status, text) {
+                    return (status, text);
                 }
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Value {
+        let (status, text) = self.ask(Method::POST, path, body, None).await;
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Sells a grant, and takes every fourth back. Whoever got no answer asks again under the same key.
+    async fn sell(&self, writer: usize, chunk: usize, rng: &mut StdRng) {
+        let (buyer, cents) = (rng.random_range(0..CUSTOMERS), rng.random_range(1..10_000));
+        let body = json!({"amount": 1000, "paid": {"amount": cents, "currency": "usd"}});
+        let path = format!("/v1/admin/workspaces/buyer_{buyer}/grants");
+        let key = format!("sale-{writer}-{chunk}");
+        let (status, text) = self.ask(Method::POST, &path, &body, Some(&key)).await;
+        assert_eq!(status, 201, "{text}");
+        let grant: Value = serde_json::from_str(&text).expect("JSON");
+        let id = grant["grant_id"].as_str().expect("an id").to_owned();
+        let stands = !chunk.is_multiple_of(4);
+        if !stands {
+            tokio::time::sleep(Duration::from_millis(rng.random_range(0..3_000))).await;
+            let (status, text) = self.ask(Method::DELETE, &format!("{path}/{id}"), &json!({}), None).await;
+            // One that was voided, and whose answer was lost, is not there any more.
+            assert!(status == 204 || status == 404 || status == 409, "{status} {text}");
+        }
+        let before = self.sold.lock().expect("no panic").insert(id, (cents, stands));
+        assert_eq!(before, None, "one key, one grant");
+    }
+
+    /// How many live credits Stripe has of each grant, and of how many cents.
+    fn credited(fake: &FakeStripe) -> BTreeMap<String, (usize, i64)> {
+        let mut credited = BTreeMap::new();
+        for grant in fake.book().grants.iter().filter(|grant| grant.voided_at.is_none()) {
+            let (count, cents) = credited.entry(grant.metadata["weir_grant_id"].clone()).or_insert((0, 0));
+            *count += 1;
+            *cents += grant.cents;
+        }
+        credited
     }
 
     /// Records some uses; an answer that was lost is asked for again, and counts once.
@@ -157,14 +201,17 @@ async fn long_run_of_real_processes_that_are_killed() {
             .expect("a client"),
         token: token(),
         counted: Mutex::default(),
+        sold: Mutex::default(),
         recorded: AtomicUsize::new(0),
         turn: AtomicUsize::new(0),
     });
     for customer in 0..CUSTOMERS {
-        let body = json!({"plan_id": "unlimited", "stripe_customer_id": format!("cus_{customer}")});
-        let url = format!("{}/v1/admin/workspaces/ws_{customer}", nodes[0].url());
-        let sent = world.client.put(url).bearer_auth(&world.token).json(&body).send().await;
-        assert!(sent.expect("an answer").status().is_success());
+        for (name, plan) in [("ws", "unlimited"), ("buyer", "open")] {
+            let body = json!({"plan_id": plan, "stripe_customer_id": format!("cus_{customer}")});
+            let url = format!("{}/v1/admin/workspaces/{name}_{customer}", nodes[0].url());
+            let sent = world.client.put(url).bearer_auth(&world.token).json(&body).send().await;
+            assert!(sent.expect("an answer").status().is_success());
+        }
     }
     // The nodes follow within two seconds.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -193,6 +240,7 @@ async fn long_run_of_real_processes_that_are_killed() {
                 let mut rng = StdRng::seed_from_u64(SEED + writer as u64);
                 for chunk in 0..chunks {
                     world.write(writer, chunk, &mut rng, CHUNK_ENTRIES).await;
+                    world.sell(writer, chunk, &mut rng).await;
                 }
             })
         })
@@ -213,20 +261,24 @@ async fn long_run_of_real_processes_that_are_killed() {
     is_over.store(true, Ordering::Relaxed);
     let kills = killer.await.expect("the killer");
     let states = "SELECT state, COUNT(*), COALESCE(SUM(value), 0)::BIGINT FROM billing_run.billing_batch GROUP BY state ORDER BY state";
+    let waiting = "SELECT COUNT(*) FROM billing_run.grant_credit WHERE next_try_at IS NOT NULL";
     let quiet = Instant::now();
     loop {
         let found: Vec<(String, i64, i64)> = sqlx::query_as(states).fetch_all(&mut connection).await.expect("states");
-        if found
-            .iter()
-            .all(|(state, ..)| !["open", "sealed", "sending"].contains(&state.as_str()))
-        {
+        let waiting = sqlx::query_scalar(waiting).fetch_one(&mut connection).await;
+        let waiting: i64 = waiting.expect("a count");
+        let is_told = |(state, ..): &(String, i64, i64)| !["open", "sealed", "sending"].contains(&state.as_str());
+        if waiting == 0 && found.iter().all(is_told) {
             println!(
                 "batches {found:?}, all told {:.0} s after the last entry, {kills} kills",
                 quiet.elapsed().as_secs_f64()
             );
             break;
         }
-        assert!(quiet.elapsed().as_secs() < QUIET_SECONDS_MAX, "batches still wait: {found:?}");
+        assert!(
+            quiet.elapsed().as_secs() < QUIET_SECONDS_MAX,
+            "batches still wait: {found:?}, and {waiting} credits"
+        );
         tokio::time::sleep(Duration::from_secs(5)).await;
         world.post("/v1/admin/billing/flush", &json!({})).await;
     }
@@ -242,6 +294,18 @@ async fn long_run_of_real_processes_that_are_killed() {
         fake.book().events.len()
     );
     assert_eq!(totals, expected);
+
+    let sold = world.sold.lock().expect("no panic").clone();
+    let standing = sold.iter().filter(|(_, (_, stands))| *stands);
+    let credits: BTreeMap<String, (usize, i64)> = standing.map(|(id, (cents, _))| (id.clone(), (1, *cents))).collect();
+    let voided = fake.book().grants.iter().filter(|grant| grant.voided_at.is_some()).count();
+    println!(
+        "{} grants sold, {} of them stand; Stripe has {} credits, and {voided} void",
+        sold.len(),
+        credits.len(),
+        World::credited(&fake).len()
+    );
+    assert_eq!(World::credited(&fake), credits);
 
     let report = world.post("/v1/admin/billing/reconcile", &json!({})).await;
     assert_eq!(report["unexplained"], 0, "{report:#}");

@@ -13,6 +13,7 @@ mod support;
 mod node;
 
 mod billed;
+mod credits;
 mod long_run;
 mod provider;
 mod rules;

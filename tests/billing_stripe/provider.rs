@@ -11,9 +11,11 @@ use std::time::Duration;
 use weir::billing::cloudevents::CloudEvents;
 use weir::billing::stripe::{Stripe, StripeSettings};
 use weir::billing::{Answer, Credit, CreditAnswer, Outgoing, Provider, SummaryQuery, Untold};
-use weir::clock::MovableClock;
+use weir::clock::{Clock, MovableClock};
 use weir::config::Secret;
-use weir::decision::id::{MeterId, WorkspaceId};
+use weir::decision::billing::credit::CreditDelivery;
+use weir::decision::grant::Purchase;
+use weir::decision::id::{GrantId, MeterId, WorkspaceId};
 use weir::decision::period::Period;
 use weir::decision::time::Timestamp;
 
@@ -110,11 +112,15 @@ async fn what_stripe_refuses_is_rejected_in_its_own_words_and_without_the_key() 
         ..batch("old", 1)
     };
     assert!(refused(old).await.starts_with("400 timestamp_too_far_in_past: "));
+    let waiting = async |outgoing: Outgoing| match world.stripe.send(&outgoing).await {
+        Answer::NoMeter { reason } => reason,
+        other => panic!("{other:?}"),
+    };
     let nameless = Outgoing {
         event_name: "nothing".to_owned(),
         ..batch("nameless", 1)
     };
-    assert!(refused(nameless).await.contains("no active meter of the event name nothing"));
+    assert!(waiting(nameless).await.contains("no active meter of the event name nothing"));
     world.fake.book().add_meter("counts");
     world.fake.book().meters.last_mut().expect("a meter").formula = "count".to_owned();
     world.clock.advance_seconds(16);
@@ -122,7 +128,7 @@ async fn what_stripe_refuses_is_rejected_in_its_own_words_and_without_the_key() 
         event_name: "counts".to_owned(),
         ..batch("counting", 1)
     };
-    assert!(refused(counting).await.contains("no meter that sums"));
+    assert!(waiting(counting).await.contains("no meter that sums"));
     assert_eq!(
         world
             .stripe
@@ -169,31 +175,83 @@ async fn what_was_told_can_be_taken_back_for_a_day() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_credit_is_given_once_whatever_goes_wrong_and_voided() {
     let world = World::new();
+    let now = world.clock.now();
     let credit = Credit {
-        id: "grt_1".to_owned(),
-        customer: "cus_1".to_owned(),
-        cents: 2_500,
-        effective_at: Some(at("2025-11-20T00:00:00Z")),
+        grant: GrantId::from_uuid(uuid::Uuid::from_u128(1)),
+        workspace: WorkspaceId::parse("ws").expect("a name"),
+        paid: Purchase {
+            amount: 2_500,
+            currency: "eur".to_owned(),
+        },
+        effective_at: at("2025-11-20T00:00:00Z"),
         expires_at: Some(at("2026-11-20T00:00:00Z")),
+        created_at: now,
+        delivery: CreditDelivery {
+            customer: Some("cus_1".to_owned()),
+            ..CreditDelivery::new(now)
+        },
     };
-    world.fake.next(&[Fault::Drops]);
-    assert!(matches!(world.stripe.give_credit(&credit).await, CreditAnswer::Later(_)));
-    let CreditAnswer::Done(id) = world.stripe.give_credit(&credit).await else {
+    assert_eq!(world.stripe.find_credit(&credit).await, CreditAnswer::Gone);
+    // What it answers itself it would answer again under that key; what it does not, may still be running.
+    for (fault, expected) in [
+        (Fault::DropsBefore, Some(false)),
+        (Fault::Fails, Some(true)),
+        (Fault::RateLimited, None),
+        (Fault::FailsAfter, Some(true)),
+    ] {
+        world.fake.next(&[fault]);
+        let answer = world.stripe.give_credit(&credit).await;
+        let is_answered = match answer {
+            CreditAnswer::Unsure { is_answered, .. } => Some(is_answered),
+            CreditAnswer::NotNow { is_away: false, .. } => None,
+            other => panic!("{fault:?}: {other:?}"),
+        };
+        assert_eq!(is_answered, expected, "{fault:?}");
+    }
+    let CreditAnswer::Given(id) = world.stripe.give_credit(&credit).await else {
         panic!("it is there");
     };
+    assert_eq!(world.stripe.find_credit(&credit).await, CreditAnswer::Given(id.clone()));
     {
         let book = world.fake.book();
         assert_eq!(book.grants.len(), 1);
-        assert_eq!((book.grants[0].id.as_str(), book.grants[0].cents), (id.as_str(), 2_500));
+        let shown = book.grant(&id).expect("it is there");
+        assert_eq!(shown["amount"]["monetary"], json!({"currency": "eur", "value": 2_500}));
+        assert_eq!((&shown["category"], &shown["customer"]), (&json!("paid"), &json!("cus_1")));
+        assert_eq!(shown["applicability_config"]["scope"]["price_type"], "metered");
         assert_eq!(book.grants[0].expires_at, Some(at("2026-11-20T00:00:00Z").micros() / 1_000_000));
     }
-    assert_eq!(world.stripe.void_credit(&id).await, CreditAnswer::Done(id.clone()));
-    assert_eq!(world.stripe.void_credit(&id).await, CreditAnswer::Done(id));
-    assert!(world.fake.book().grants[0].voided_at.is_some());
-    let unknown = Credit {
-        customer: "cus_9".to_owned(),
-        ..credit
+    // Another request under a key that was used, of one that Stripe has no longer: it is asked anew.
+    world.fake.book().grants.clear();
+    let other = Credit {
+        paid: Purchase {
+            amount: 2_600,
+            ..credit.paid.clone()
+        },
+        ..credit.clone()
     };
+    let answer = world.stripe.give_credit(&other).await;
+    assert!(matches!(answer, CreditAnswer::Unsure { is_answered: true, .. }), "{answer:?}");
+    let mut anew = other.clone();
+    anew.delivery.key_number = 2;
+    let CreditAnswer::Given(id) = world.stripe.give_credit(&anew).await else {
+        panic!("it is given");
+    };
+    assert_eq!(world.stripe.void_credit(&id).await, CreditAnswer::Gone);
+    assert_eq!(world.stripe.void_credit(&id).await, CreditAnswer::Gone);
+    assert!(world.fake.book().grants[0].voided_at.is_some());
+    // What something was used of cannot be voided: the rest expires.
+    anew.grant = GrantId::from_uuid(uuid::Uuid::from_u128(2));
+    let CreditAnswer::Given(used) = world.stripe.give_credit(&anew).await else {
+        panic!("it is given");
+    };
+    world.fake.book().grants[1].is_used = true;
+    assert_eq!(world.stripe.void_credit(&used).await, CreditAnswer::Gone);
+    let ended = world.fake.book().grants[1].clone();
+    assert_eq!((ended.voided_at, ended.expires_at), (None, Some(now.micros() / 1_000_000)));
+    let mut unknown = credit;
+    unknown.grant = GrantId::from_uuid(uuid::Uuid::from_u128(3));
+    unknown.delivery.customer = Some("cus_9".to_owned());
     assert!(matches!(world.stripe.give_credit(&unknown).await, CreditAnswer::Refused(_)));
 }
 

@@ -142,16 +142,25 @@ async fn an_unknown_batch_stays_unknown_where_the_sum_has_two_readings() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn use_that_is_too_old_has_a_name_and_late_use_goes_into_the_open_period() {
-    let mut billed = with_customers(&["old", "late"]).await;
-    // 34 days old when recorded, and Stripe is away for the two days after.
+async fn use_that_waits_too_long_has_a_name_and_late_use_goes_into_the_open_period() {
+    let mut billed = with_customers(&["old", "late", "older"]).await;
+    // Stripe is away for 36 days, and two days before it is back use is recorded that is up to 34 days old.
     billed.fake.set_down(true);
-    billed.record("cus_old", &[("ws_old", "summary", 93, 34 * DAY)]).await;
+    billed.record("cus_old", &[("ws_old", "summary", 93, HOUR)]).await;
+    billed.app().pass_seconds(61);
+    billed.round().await;
+    billed.app().pass_seconds(34 * DAY);
     billed.record("cus_late", &[("ws_late", "summary", 193, 30 * DAY)]).await;
+    billed.record("cus_older", &[("ws_older", "summary", 293, 34 * DAY)]).await;
+    billed.app().pass_seconds(61);
+    billed.round().await;
     billed.app().pass_seconds(2 * DAY);
     billed.fake.set_down(false);
     billed.until_told().await;
-    assert_eq!((tokens(&billed, "old"), tokens(&billed, "late")), (0, 200));
+    assert_eq!(
+        (tokens(&billed, "old"), tokens(&billed, "late"), tokens(&billed, "older")),
+        (0, 200, 300)
+    );
     let now = billed.now().micros() / 1_000_000;
     let told = billed
         .fake
@@ -189,6 +198,36 @@ async fn use_of_a_sealed_hour_goes_into_the_next_batch_at_its_own_time() {
     let book = billed.fake.book();
     assert_eq!(book.total("cus_one", "tokens"), 150);
     assert!(book.events.iter().any(|event| event.value == 50 && event.timestamp == used_at));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_meter_that_is_not_made_yet_holds_up_its_own_batches_only() {
+    let names = ["one", "two", "three", "four", "five", "six"];
+    let mut billed = with_customers(&names).await;
+    let tokens_meter = billed.fake.book().meters.iter().position(|meter| meter.event_name == "tokens");
+    let meter = billed.fake.book().meters.remove(tokens_meter.expect("a meter"));
+    for name in names {
+        billed
+            .record(&format!("cus_{name}"), &[(&format!("ws_{name}"), "chat", 100, 7_200)])
+            .await;
+    }
+    for _ in 0..10 {
+        billed.app().pass_seconds(61);
+        billed.round().await;
+    }
+    // More of them than silences that would close the gate, and the others went by.
+    let waiting = billed.batches("sealed").await;
+    let reasons: Vec<&Value> = waiting.iter().map(|batch| &batch["reason"]).collect();
+    assert_eq!(reasons, [&json!("no_meter"); 6], "{waiting:#?}");
+    assert!(waiting.iter().all(|batch| {
+        batch["reason_detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("event name tokens"))
+    }));
+    assert_eq!(billed.fake.book().total("cus_six", "calls"), 1);
+    billed.fake.book().meters.push(meter);
+    billed.until_told().await;
+    assert_eq!(names.map(|name| tokens(&billed, name)), [107; 6]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

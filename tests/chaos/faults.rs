@@ -2,13 +2,13 @@
 
 use super::node::Node;
 use super::record::{Happened, Loss, Micros, Record, SECOND, now};
+use super::support::local;
 use super::support::postgres::Postgres;
 use super::support::proxy::{Proxy, Replies};
 use super::support::redis::{Server, until};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,10 @@ pub enum Fault {
     RedisSilent,
     RedisLate,
     PostgresSilent,
+    /// Its memory is used up, and it evicts nothing.
+    RedisFull,
+    /// The replica is promoted while this node still reaches the old primary.
+    Partition(usize),
 }
 
 impl Fault {
@@ -50,6 +54,7 @@ impl Fault {
             Self::RedisSilent,
             Self::RedisLate,
             Self::PostgresSilent,
+            Self::RedisFull,
         ];
         all.extend((0..nodes).map(Self::KillNode));
         all
@@ -58,7 +63,12 @@ impl Fault {
     fn costs_holds(self) -> bool {
         matches!(
             self,
-            Self::FlushAll | Self::FlushAllWithoutPostgres | Self::Failover | Self::RestartRedis | Self::RestartRedisFromDump
+            Self::FlushAll
+                | Self::FlushAllWithoutPostgres
+                | Self::Failover
+                | Self::RestartRedis
+                | Self::RestartRedisFromDump
+                | Self::Partition(_)
         )
     }
 
@@ -66,7 +76,14 @@ impl Fault {
     fn hides_redis(self) -> bool {
         matches!(
             self,
-            Self::Failover | Self::RestartRedis | Self::RestartRedisFromDump | Self::RedisSilent | Self::RedisLate | Self::PauseNode(_)
+            Self::Failover
+                | Self::RestartRedis
+                | Self::RestartRedisFromDump
+                | Self::RedisSilent
+                | Self::RedisLate
+                | Self::PauseNode(_)
+                | Self::RedisFull
+                | Self::Partition(_)
         )
     }
 }
@@ -78,15 +95,14 @@ struct Pair {
     between: Proxy,
 }
 
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
-}
-
 impl Pair {
     fn of(primary: Server) -> Self {
-        let between = Proxy::to(local(primary.port));
         // Told and not an option, so that it is a primary if it is promoted and then started again.
-        let replica = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
+        Self::both(primary, Server::start())
+    }
+
+    fn both(primary: Server, replica: Server) -> Self {
+        let between = Proxy::to(local(primary.port));
         replica.cli(&["REPLICAOF", "127.0.0.1", &between.port().to_string()]);
         let pair = Self { primary, replica, between };
         pair.follows();
@@ -112,15 +128,16 @@ pub struct Stores {
     pub postgres: Postgres,
     pair: Option<Pair>,
     to_postgres: Proxy,
-    to_redis: Proxy,
+    /// Of each node, since a partition may leave one elsewhere.
+    to_redis: Vec<Proxy>,
 }
 
 impl Stores {
-    pub fn start(postgres: Postgres) -> Self {
+    pub fn start(postgres: Postgres, nodes: usize) -> Self {
         let pair = Pair::of(Server::start());
         Self {
             to_postgres: Proxy::to(local(postgres.port())),
-            to_redis: Proxy::to(local(pair.primary.port)),
+            to_redis: (0..nodes).map(|_| Proxy::to(local(pair.primary.port))).collect(),
             postgres,
             pair: Some(pair),
         }
@@ -130,8 +147,8 @@ impl Stores {
         self.postgres.url_at(self.to_postgres.port(), schema)
     }
 
-    pub fn redis_url(&self) -> String {
-        format!("redis://{}", self.to_redis.address())
+    pub fn redis_url(&self, node: usize) -> String {
+        format!("redis://{}", self.to_redis[node].address())
     }
 
     fn pair(&self) -> &Pair {
@@ -166,10 +183,41 @@ impl Stores {
         pair.primary.kill();
         pair.replica.cli(&["REPLICAOF", "NO", "ONE"]);
         let ended = now();
-        self.to_redis.lead_to(local(pair.replica.port));
-        self.to_redis.cut_once();
+        for way in &self.to_redis {
+            way.lead_to(local(pair.replica.port));
+            way.cut_once();
+        }
         self.pair = Some(Pair::of(pair.replica));
         Loss { kept_before, began, ended }
+    }
+
+    /// The replica is promoted, and all nodes but one are led to it. Then the old primary follows it, which that node finds out by itself.
+    fn part(&mut self, alone: usize, during: Duration) -> Loss {
+        let pair = self.pair.take().expect("a pair");
+        pair.follows();
+        let (kept_before, began) = (Some(now() - REPLICATION_LAG), now());
+        pair.between.cut();
+        pair.replica.cli(&["REPLICAOF", "NO", "ONE"]);
+        let others = self.to_redis.iter().enumerate().filter(|(node, _)| *node != alone);
+        for (_, way) in others {
+            way.lead_to(local(pair.replica.port));
+            way.cut_once();
+        }
+        std::thread::sleep(during);
+        self.to_redis[alone].lead_to(local(pair.replica.port));
+        self.pair = Some(Pair::both(pair.replica, pair.primary));
+        Loss {
+            kept_before,
+            began,
+            ended: now(),
+        }
+    }
+
+    fn fill_redis(&self, during: Duration) {
+        let set = |bytes| self.pair().primary.cli(&["CONFIG", "SET", "maxmemory", bytes]);
+        set("1mb");
+        std::thread::sleep(during);
+        set("0");
     }
 
     /// Kills Redis and starts it, with the dump that it made `since` before, or with nothing.
@@ -200,14 +248,16 @@ impl Stores {
 }
 
 /// Loses or delays replies for a while. A stream that has lost some cannot go on, so its connections end with it.
-fn disturb(proxy: &Proxy, replies: Replies, during: Duration) {
-    proxy.replies(replies);
+fn disturb(proxies: &[Proxy], replies: Replies, during: Duration) {
+    proxies.iter().for_each(|proxy| proxy.replies(replies));
     std::thread::sleep(during);
-    proxy.cut();
+    proxies.iter().for_each(Proxy::cut);
     // One that was just being accepted is ended too.
     std::thread::sleep(Duration::from_millis(20));
-    proxy.cut();
-    proxy.mend();
+    for proxy in proxies {
+        proxy.cut();
+        proxy.mend();
+    }
 }
 
 /// Does all that is on the schedule of this seed, and more until the time is over. Gives the stores back whole.
@@ -215,6 +265,7 @@ pub fn run(mut stores: Stores, nodes: &[Arc<Node>], record: &Record, seed: u64, 
     let mut random = StdRng::seed_from_u64(seed);
     let mut schedule = Fault::all(nodes.len());
     schedule.push(Fault::PauseNode(random.random_range(0..nodes.len())));
+    schedule.push(Fault::Partition(random.random_range(0..nodes.len())));
     schedule.shuffle(&mut random);
     // Every other schedule begins with what costs no holds: until then no limit may be passed at all.
     if seed.is_multiple_of(2) {
@@ -235,6 +286,7 @@ pub fn run(mut stores: Stores, nodes: &[Arc<Node>], record: &Record, seed: u64, 
             began,
             ended: now(),
             hides_redis: fault.hides_redis(),
+            parts_redis: matches!(fault, Fault::Partition(_)),
             loss,
         });
     }
@@ -255,11 +307,13 @@ fn strike(fault: Fault, stores: &mut Stores, nodes: &[Arc<Node>], random: &mut S
         Fault::Failover => return Some(stores.fail_over(millis(200, 800))),
         Fault::RestartRedis => return Some(stores.restart_redis(None)),
         Fault::RestartRedisFromDump => return Some(stores.restart_redis(Some(millis(200, 1_500)))),
+        Fault::Partition(alone) => return Some(stores.part(alone, millis(500, 2_000))),
+        Fault::RedisFull => stores.fill_redis(millis(500, 1_500)),
         Fault::ScriptFlush => stores.flush_scripts(),
         Fault::RestartPostgres => stores.restart_postgres(millis(300, 2_000)),
         Fault::RedisSilent => disturb(&stores.to_redis, Replies::Dropped, Duration::from_secs(1)),
         Fault::RedisLate => disturb(&stores.to_redis, Replies::Delayed(millis(300, 700)), Duration::from_secs(2)),
-        Fault::PostgresSilent => disturb(&stores.to_postgres, Replies::Dropped, Duration::from_secs(1)),
+        Fault::PostgresSilent => disturb(std::slice::from_ref(&stores.to_postgres), Replies::Dropped, Duration::from_secs(1)),
         Fault::KillNode(number) => {
             nodes[number].kill();
             std::thread::sleep(millis(100, 600));

@@ -38,6 +38,13 @@ fn behind(clients: &Clients) -> HashSet<String> {
 /// Compares every reading of a limit's counter with what clients knew before it and after it.
 pub fn check(clients: &Clients, requests: &[Request]) {
     let behind = behind(clients);
+    let happened = clients.record.all_that_happened();
+    // The copy that stays learns of these by the sweep, or by the next settle.
+    let parted = |request: &Request| {
+        let (from, to) = (request.settling_at(), request.ended_at());
+        let mut partitions = happened.iter().filter(|happened| happened.parts_redis);
+        partitions.any(|partition| partition.began <= to && partition.ended >= from)
+    };
     let mut workspaces: HashMap<&str, Known> = HashMap::new();
     for request in requests {
         let known = workspaces.entry(&request.workspace).or_default();
@@ -48,7 +55,7 @@ pub fn check(clients: &Clients, requests: &[Request]) {
             .reservation
             .as_ref()
             .is_some_and(|reservation| !behind.contains(reservation));
-        if once && copied {
+        if once && copied && !parted(request) {
             known.acknowledged.push((request.ended_at(), request.used()));
         }
         if let Some(first) = sent("settle").next().or(sent("settle late").next()) {

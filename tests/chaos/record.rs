@@ -160,6 +160,8 @@ pub struct Happened {
     pub ended: Micros,
     /// Whether a node may have missed answers of Redis meanwhile.
     pub hides_redis: bool,
+    /// Whether what was settled meanwhile may have reached another copy of the counters, and this one only later.
+    pub parts_redis: bool,
     pub loss: Option<Loss>,
 }
 

@@ -413,10 +413,9 @@ async fn a_drained_provider_is_avoided_as_if_every_caller_had_excluded_it() {
     let app = TestApp::start().await;
     app.workspace_with_tokens("ws", 100_000).await;
     let before = app.get("/v1/admin/providers/acme").await.expect(200);
-    assert_eq!(
-        before,
-        json!({"provider": "acme", "state": "auto", "models": 5, "changed_at": null})
-    );
+    let health = json!({"state": "closed", "requests": 0, "error_rate": 0, "since": null, "models": []});
+    let shown = json!({"provider": "acme", "state": "auto", "models": 5, "changed_at": null, "health": health});
+    assert_eq!(before, shown, "nothing is known of it yet");
     let open = app.authorize("ws").model("big").id("before").allowed().await;
     let excluded = app
         .authorize("ws")

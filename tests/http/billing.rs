@@ -7,10 +7,12 @@ use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
 use weir::app;
-use weir::billing::{Answer, Outgoing, Provider, SummaryQuery, Terms, Untold};
+use weir::billing::{Answer, Credit, CreditAnswer, Outgoing, Provider, SummaryQuery, Terms, Untold};
 use weir::flow::Options;
 use weir::flow::verify::verify;
 
@@ -38,6 +40,8 @@ struct Fake {
     book: Mutex<BTreeMap<String, Outgoing>>,
     /// What it does with the next calls; afterwards it answers.
     next: Mutex<VecDeque<Fate>>,
+    /// Whether it keeps credits, of which it never says a word.
+    keeps_credits: AtomicBool,
     calls: Mutex<Vec<Outgoing>>,
 }
 
@@ -56,6 +60,7 @@ impl Fake {
             },
             book: Mutex::default(),
             next: Mutex::default(),
+            keeps_credits: AtomicBool::new(false),
             calls: Mutex::default(),
         })
     }
@@ -118,6 +123,14 @@ impl Provider for Fake {
 
     async fn summary(&self, _: &SummaryQuery) -> Result<Option<i64>, Untold> {
         Ok(None)
+    }
+
+    fn keeps_credits(&self) -> bool {
+        self.keeps_credits.load(Ordering::Relaxed)
+    }
+
+    async fn give_credit(&self, _: &Credit) -> CreditAnswer {
+        std::future::pending().await
     }
 }
 
@@ -280,6 +293,89 @@ async fn without_a_provider_batches_are_sealed_and_can_be_looked_at() {
         .await
         .expect(200);
     assert_eq!(one, *batch);
+}
+
+/// A provider that hangs when it is asked for credits takes batches all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_credit_without_an_answer_holds_up_no_batch() {
+    let provider = Fake::new(false);
+    provider.keeps_credits.store(true, Ordering::Relaxed);
+    let billed = Billed::telling(&provider).await;
+    billed.app.workspace_with_tokens("ws_a", 1_000).await;
+    let customer = json!({"stripe_customer_id": "cus_a"});
+    billed.app.patch("/v1/admin/workspaces/ws_a", customer).await.expect(200);
+    let paid = json!({"amount": 5, "unit": "tokens", "paid": {"amount": 500, "currency": "usd"}});
+    let grant = billed.app.post("/v1/admin/workspaces/ws_a/grants", paid).await.expect(201);
+    billed.use_tokens("ws_a", "r1", 100).await;
+    let service = billed.app.service.clone();
+    let credits = tokio::spawn(async move { weir::flow::billing::round_of_credits(&service).await.map(drop) });
+    // Until it is with the provider, where it hangs.
+    let of_grant = async || {
+        let page = billed.app.get("/v1/admin/workspaces/ws_a/grants").await.expect(200);
+        page["data"][0]["billing"]["state"].clone()
+    };
+    while of_grant().await != "sending" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    billed.app.pass_seconds(2 * 3_600);
+    let rounds = async {
+        billed.round().await;
+        billed.app.pass_seconds(61);
+        billed.round().await;
+    };
+    tokio::time::timeout(Duration::from_secs(20), rounds)
+        .await
+        .expect("nothing waits for the credit");
+    assert_eq!((provider.has("ws_a"), of_grant().await), (100, json!("sending")), "{grant}");
+    assert!(!credits.is_finished());
+    credits.abort();
+}
+
+/// Whoever takes a meter out means that use is not charged; whoever changes what it counts means it of what is used from then on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_meter_that_was_away_bills_nothing_of_that_time() {
+    let billed = Billed::start().await;
+    let policy = async |meters: Value| {
+        billed.app.pass_seconds(1);
+        let body = json!({"meters": meters});
+        billed.app.put("/v1/admin/billing", body).await.expect_one_of(&[200, 201]);
+        billed.app.pass_seconds(1);
+    };
+    let told = async || {
+        billed.flush().await;
+        let batches = billed.batches("workspace_id=ws_a&meter=tokens").await;
+        batches.iter().map(|batch| batch["counted"].as_i64().expect("a count")).sum::<i64>()
+    };
+    let tokens = json!({"id": "tokens", "event_name": "weir_tokens", "unit": "tokens"});
+    billed.use_tokens("ws_a", "r1", 100).await;
+    assert_eq!(told().await, 100);
+    // Nobody collects in between, and nobody looks at the policy that had no meter.
+    billed.use_tokens("ws_a", "r2", 1).await;
+    policy(json!([])).await;
+    billed.use_tokens("ws_a", "r3", 7).await;
+    let entries = billed.app.ledger("ws_a").await;
+    policy(json!([tokens])).await;
+    billed.use_tokens("ws_a", "r4", 10).await;
+    assert_eq!(told().await, 111);
+    // A correction of what was not billed is not billed, and one of what was is.
+    for (request, target, sum) in [("r3", 0, 111), ("r1", 60, 71)] {
+        let entry = entries.iter().find(|entry| entry["request_id"] == request).expect("an entry");
+        let usage = json!({"input_tokens": target, "output_tokens": 0});
+        let body = json!({"entry_id": entry["entry_id"], "usage": usage, "reason": "ticket 7"});
+        billed
+            .app
+            .post("/v1/admin/ledger/corrections", body)
+            .await
+            .expect_one_of(&[200, 201]);
+        assert_eq!(told().await, sum, "{request}");
+    }
+    let mut only_search = tokens.clone();
+    only_search["where"] = json!({"feature": "search"});
+    policy(json!([only_search])).await;
+    billed.use_tokens("ws_a", "r5", 400).await;
+    policy(json!([tokens])).await;
+    billed.use_tokens("ws_a", "r6", 30).await;
+    assert_eq!(told().await, 101);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -223,10 +223,130 @@ async fn what_nobody_has_is_kept_and_taken_when_somebody_has_it() {
     app.put("/v1/admin/billing", billing).await.expect(200);
     assert_eq!(app.tell(&unmapped).await, "applied");
     assert_eq!(app.workspace().await["plan_id"], "max");
-    for (id, kind, object) in [("evt_3", "payout.paid", json!({})), ("evt_4", "a.kind.that.comes", Value::Null)] {
+    let nobodys = json!({"id": "in_1", "customer": null, "currency": "usd", "total": 5});
+    for (id, kind, object) in [
+        ("evt_3", "payout.paid", json!({})),
+        ("evt_4", "a.kind.that.comes", Value::Null),
+        ("evt_5", "invoice.paid", nobodys),
+    ] {
         assert_eq!(app.tell(&app.event(id, kind, 0, object)).await, "ignored");
     }
     app.get("/metrics").await; // Counted, and without a label for each kind.
+}
+
+/// What a subscription did to a workspace is undone when it ends, whatever its price stands for by then, and done whenever it is told with
+/// effect for the first time.
+#[tokio::test]
+async fn what_a_price_stood_for_is_remembered_and_a_debt_that_was_told_too_early_suspends() {
+    let app = start().await;
+    let map = async |plans: Value| {
+        app.put("/v1/admin/billing", json!({"plans_by_price": plans}))
+            .await
+            .expect_one_of(&[200, 201]);
+    };
+    let shown = async || {
+        let workspace = app.workspace().await;
+        (
+            workspace["plan_id"].clone(),
+            workspace["seats"].clone(),
+            workspace["status"].clone(),
+        )
+    };
+    let told = async |id: &str, kind: &str, second: i64, status: &str| {
+        app.tell(&app.event(id, kind, second, subscription("sub_1", "price_pro", 3, status)))
+            .await
+    };
+    assert_eq!(told("evt_1", UPDATED, 1, "active").await, "applied");
+    map(json!({"price_pro": "max"})).await;
+    assert_eq!(told("evt_2", "customer.subscription.deleted", 2, "canceled").await, "applied");
+    assert_eq!(
+        shown().await,
+        (Value::Null, json!(1), json!("active")),
+        "another plan by now, and over all the same"
+    );
+    map(json!({"price_pro": "pro"})).await;
+    let of_second = |second: i64, status: &str| subscription("sub_2", "price_pro", 3, if second > 0 { status } else { "active" });
+    assert_eq!(app.tell(&app.event("evt_3", UPDATED, 3, of_second(3, "unpaid"))).await, "applied");
+    assert_eq!(shown().await.2, "suspended");
+    map(json!({"price_max": "max"})).await;
+    assert_eq!(app.tell(&app.event("evt_4", UPDATED, 4, of_second(4, "active"))).await, "applied");
+    assert_eq!(
+        shown().await,
+        (json!("pro"), json!(3), json!("active")),
+        "its price stands for nothing new"
+    );
+    // Before anybody has the customer.
+    let mut unpaid = subscription("sub_9", "price_max", 2, "unpaid");
+    unpaid["customer"] = json!("cus_9");
+    let early = app.event("evt_9", UPDATED, 0, unpaid);
+    assert_eq!(app.tell(&early).await, "unmatched");
+    app.put("/v1/admin/workspaces/late", json!({"stripe_customer_id": "cus_9"}))
+        .await
+        .expect(201);
+    assert_eq!(app.tell(&early).await, "applied");
+    let late = app.get("/v1/admin/workspaces/late").await.expect(200);
+    assert_eq!((&late["plan_id"], &late["status"]), (&json!("max"), &json!("suspended")));
+    // Whoever lets it go on is not overruled by what is known already.
+    app.patch("/v1/admin/workspaces/late", json!({"status": "active"}))
+        .await
+        .expect(200);
+    app.tell(&early).await;
+    assert_eq!(app.get("/v1/admin/workspaces/late").await.expect(200)["status"], "active");
+}
+
+/// A payment lifts what a debt suspended. What an operator suspended, before the debt or during it, is his to lift.
+#[tokio::test]
+async fn a_payment_lifts_no_suspension_of_an_operator() {
+    let app = start().await;
+    let told = async |id: u32, kind: &str, status: &str| {
+        app.pass_seconds(1);
+        let event = app.event(&format!("evt_{id}"), kind, 0, subscription("sub_1", "price_pro", 5, status));
+        app.tell(&event).await
+    };
+    let by_hand = async |status: &str| app.patch("/v1/admin/workspaces/ws", json!({"status": status})).await.expect(200);
+    let shown = async || {
+        let workspace = app.workspace().await;
+        (workspace["status"].clone(), workspace["suspended_by"].clone())
+    };
+    let (active, operators) = ((json!("active"), Value::Null), (json!("suspended"), json!("operator")));
+    told(1, UPDATED, "active").await;
+    by_hand("suspended").await;
+    assert_eq!(told(2, UPDATED, "unpaid").await, "unchanged");
+    assert_eq!(shown().await, operators);
+    assert_eq!(told(3, UPDATED, "active").await, "unchanged");
+    assert_eq!(shown().await, operators, "paid");
+    told(4, UPDATED, "unpaid").await;
+    assert_eq!(told(5, DELETED, "canceled").await, "applied");
+    assert_eq!(
+        (shown().await, &app.workspace().await["plan_id"]),
+        (operators.clone(), &Value::Null),
+        "over"
+    );
+    by_hand("active").await;
+    assert_eq!(shown().await, active);
+    // A debt suspended it, and then somebody by hand.
+    app.pass_seconds(1);
+    let again = |status: &str| subscription("sub_2", "price_pro", 5, status);
+    app.tell(&app.event("evt_6", UPDATED, 0, again("unpaid"))).await;
+    assert_eq!(shown().await, (json!("suspended"), json!("subscription")));
+    app.patch("/v1/admin/workspaces/ws", json!({"seats": 7})).await.expect(200);
+    assert_eq!(shown().await.1, "subscription", "that was about something else");
+    by_hand("suspended").await;
+    app.pass_seconds(1);
+    app.tell(&app.event("evt_7", UPDATED, 0, again("active"))).await;
+    assert_eq!(shown().await, operators);
+    // Let go on during a debt, it goes on until the next one.
+    by_hand("active").await;
+    for (id, status, expected) in [
+        ("evt_8", "unpaid", "suspended"),
+        ("evt_9", "paused", "active"),
+        ("evt_10", "active", "active"),
+    ] {
+        app.pass_seconds(1);
+        app.tell(&app.event(id, UPDATED, 0, again(status))).await;
+        assert_eq!(shown().await.0, expected, "{status}");
+        by_hand("active").await;
+    }
 }
 
 #[tokio::test]

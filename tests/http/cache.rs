@@ -108,6 +108,26 @@ async fn a_request_that_had_an_answer_is_told_the_same_again() {
         answer
     };
     let first = but_budgets(first.expect(200));
+    // And it can be explained.
+    app.log_decisions().await;
+    let decision = first["decision_id"].as_str().expect("an id");
+    let why = app.get(&format!("/v1/decisions/{decision}/explain")).await.expect(200);
+    assert_eq!(
+        (&why["decision"], &why["cache_entry_id"], &why["reservation_id"], &why["rungs"]),
+        (&json!("cached"), &json!(id), &Value::Null, &json!([]))
+    );
+    assert_eq!(why["workspace_version"], 1, "{why:#}");
+    let answers: Vec<&Value> = why["questions"]
+        .as_array()
+        .expect("questions")
+        .iter()
+        .map(|asked| &asked["answer"])
+        .collect();
+    let expected = |place: usize| if place < 4 { "passed" } else { "not_asked" };
+    assert!(
+        answers.iter().enumerate().all(|(place, answer)| **answer == expected(place)),
+        "{why}"
+    );
     app.pass_seconds(5);
     // Even when there is a newer answer by now.
     let other = app
@@ -413,6 +433,14 @@ async fn answers_are_purged_and_wrong_ones_are_evicted_by_their_own_workspace() 
     assert_eq!(purge(&app.token("authorize", None), "?workspace_id=ws").await.status.as_u16(), 204);
     assert_eq!(found("what is it?").await, [false, false, true]);
     assert_eq!(found("what is it ?").await, [false, false, true]);
+    // Each purge that was allowed is on record.
+    let log = app.get("/v1/admin/audit-log?action=cache.purge").await.expect(200);
+    let told = log["data"].as_array().expect("records");
+    let of_ws = |feature: Value| {
+        told.iter()
+            .any(|record| record["workspace_id"] == "ws" && record["before"]["feature"] == feature)
+    };
+    assert!(told.len() == 2 && of_ws(json!("faq")) && of_ws(Value::Null), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -601,10 +629,25 @@ async fn a_cache_that_is_away_is_an_error_and_no_reason_not_to_decide() {
     plan["on_store_unavailable"] = json!("allow");
     app.workspace_on("ws", plan).await;
     kept(&app, faq(&app, "p"), json!({})).await;
+    let rules = json!([{"name": "slow", "when": "true", "throttle_ms": 200, "override": true}]);
+    app.put("/v1/admin/routing", json!({"rules": rules, "default_model": "mid"}))
+        .await
+        .expect_one_of(&[200, 201]);
+    app.follow_all().await;
     drop(server);
     let answer = faq(&app, "p").send_once().await.expect(200);
     assert_eq!(
         (&answer["decision"], &answer["degraded"], &answer["cache"]),
         (&json!("allow"), &json!(true), &json!({"status": "error"}))
+    );
+    // Of budgets nothing is known; what a rule says is told all the same.
+    assert_eq!(
+        (
+            &answer["budgets"],
+            &answer["actions"],
+            &answer["delay_ms"],
+            &answer["reasons"][0]["code"]
+        ),
+        (&json!([]), &json!(["throttle", "route"]), &json!(200), &json!("routed"))
     );
 }

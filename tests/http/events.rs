@@ -191,6 +191,93 @@ async fn levels_that_many_nodes_reach_at_once_are_told_once() {
     assert_eq!(ids.len(), 10);
 }
 
+/// A customer whose requests are refused hears of it, though its use never comes to the very figure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_refuses_is_told_once_and_its_raise_too() {
+    let app = TestApp::start().await;
+    app.told_of_tokens().await;
+    let mut lookout = Lookout::default();
+    app.use_of("ws", 700).await;
+    let deny = async |tokens: i64| {
+        let denied = app.authorize("ws").tokens(tokens, 0).denied().await;
+        assert_eq!(denied["reasons"][0]["code"], "hard_limit_reached", "{denied:#}");
+        app.tell_walls().await;
+    };
+    let walls = async || {
+        let told = app.events("ws").await.into_iter();
+        told.filter(|event| event["type"] == "budget.exhausted").collect::<Vec<Value>>()
+    };
+    // One large request says nothing about what others find there.
+    deny(400).await;
+    assert_eq!(walls().await.len(), 0);
+    app.use_of("ws", 260).await;
+    deny(50).await;
+    deny(60).await;
+    let told = walls().await;
+    assert_eq!(told.len(), 1, "{told:#?}");
+    let data = &told[0]["data"];
+    assert_eq!(
+        (&data["threshold"], &data["level"], &data["spent"], &data["remaining"]),
+        (&json!(1), &json!(1_000), &json!(960), &json!(40))
+    );
+    let words = "Workspace ws has 40 tokens of its 1,000 tokens left for November, and this request needs 50 tokens. Smaller ones still go through. They renew on 1 December.";
+    assert_eq!(data["message"], words);
+    let mut raises = async || {
+        for _ in 0..6 {
+            lookout.look(&app.service).await.expect("looked");
+        }
+        app.events("ws")
+            .await
+            .into_iter()
+            .filter(|event| event["type"] == "budget.renewed")
+            .count()
+    };
+    assert_eq!(raises().await, 0, "what was left then is left now");
+    // Its end is not told again where use does come to it.
+    app.use_of("ws", 40).await;
+    deny(1).await;
+    assert_eq!(walls().await.len(), 1);
+    app.post("/v1/admin/workspaces/ws/grants", json!({"unit": "tokens", "amount": 500}))
+        .await
+        .expect(201);
+    assert_eq!(raises().await, 1);
+    // The raised limit is another level, on every node that has heard of it.
+    app.follow_all().await;
+    app.use_of("ws", 470).await;
+    deny(50).await;
+    assert_eq!(
+        walls().await.iter().map(|told| told["data"]["level"].clone()).collect::<Vec<_>>(),
+        [1_000, 1_500]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_is_lowered_below_what_was_used_is_told_when_it_refuses() {
+    let app = TestApp::start().await;
+    let plan = |hard: i64| json!({"budgets": [{"id": "tokens", "unit": "tokens", "period": "month", "hard": hard, "alerts": []}]});
+    app.workspace_on("ws", plan(1_000)).await;
+    app.follow_all().await;
+    app.use_of("ws", 500).await;
+    app.workspace_on("ws", plan(400)).await;
+    app.follow_all().await;
+    app.authorize("ws").tokens(300, 0).denied().await;
+    app.tell_walls().await;
+    let told = app.events("ws").await;
+    let told: Vec<&Value> = told.iter().filter(|event| event["type"] == "budget.exhausted").collect();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    let data = &told[0]["data"];
+    assert_eq!(
+        (&data["level"], &data["spent"], &data["remaining"]),
+        (&json!(400), &json!(500), &json!(0))
+    );
+    assert!(
+        data["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("has used its 400 tokens")),
+        "{data:#}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_budget_that_was_at_its_limit_is_told_to_have_renewed() {
     let app = TestApp::start().await;
@@ -221,6 +308,43 @@ async fn a_budget_that_was_at_its_limit_is_told_to_have_renewed() {
     // Another period tells its levels anew.
     app.use_of("ws", 700).await;
     assert_eq!(app.events("ws").await.len(), 5);
+}
+
+/// What raises a limit may be the clock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grant_that_begins_later_is_told_as_a_raise_and_a_top_up_needs_no_telling() {
+    let app = TestApp::start().await;
+    app.told_of_tokens().await;
+    let mut lookout = Lookout::default();
+    app.use_of("ws", 1_000).await;
+    let later = json!({"unit": "tokens", "amount": 500, "effective_at": "2025-11-21T11:00:00Z"});
+    app.post("/v1/admin/workspaces/ws/grants", later).await.expect(201);
+    app.workspace_with_tokens("ws_top", 1_000).await;
+    app.follow_all().await;
+    let top_ups = json!({"top_ups": {"tokens": {"below": 50, "amount": 400, "max_per_period": 1}}});
+    app.patch("/v1/admin/workspaces/ws_top", top_ups).await.expect(200);
+    app.use_of("ws_top", 1_000).await;
+    let raises = async |workspace: &str| {
+        let told = app.events(workspace).await;
+        told.into_iter().filter(|event| event["data"]["reason"] == "raised").count()
+    };
+    for _ in 0..6 {
+        lookout.look(&app.service).await.expect("looked");
+    }
+    assert_eq!(raises("ws").await, 0, "a grant that has not begun raises nothing");
+    // A top-up comes with the use that needs it, so no limit was reached.
+    assert_eq!(app.budget("ws_top", "tokens").await["remaining"], 400);
+    assert_eq!(app.events("ws_top").await.len(), 0);
+    app.set_clock("2025-11-21T11:00:01Z");
+    app.follow_all().await;
+    for _ in 0..6 {
+        lookout.look(&app.service).await.expect("looked");
+    }
+    assert_eq!(raises("ws").await, 1);
+    for _ in 0..6 {
+        lookout.look(&app.service).await.expect("looked");
+    }
+    assert_eq!(raises("ws").await, 1, "once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -365,9 +489,9 @@ async fn each_use_is_told_only_where_somebody_asks_for_it() {
     app.workspace_with_tokens("ws", 1_000).await;
     app.follow_all().await;
     app.use_of("ws", 1).await;
-    let wanted: HashSet<WorkspaceId> = [WorkspaceId::parse("ws").expect("a name")].into();
+    let wanted = vec![Some(WorkspaceId::parse("ws").expect("a name"))];
     for node in app.beside.iter().chain([&app]) {
-        node.service.telling.want_usage_recorded(false, wanted.clone());
+        node.service.telling.want_usage_recorded(wanted.clone().into());
     }
     app.use_of("ws", 2).await;
     let told = app.events("ws").await;

@@ -342,6 +342,49 @@ async fn a_loop_of_one_user_and_feature_is_paused_at_once_and_on_all_nodes() {
     assert_eq!(told(&app).await.len(), 1, "slow calls are no loop");
 }
 
+/// Calls that are spread over nodes are one loop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loop_is_noticed_however_its_calls_are_spread_over_nodes() {
+    if !crate::support::stores::can_be_production() {
+        return;
+    }
+    let nodes = TestApp::nodes(3).await;
+    let rules = json!([{"name": "loop", "calls": 60, "seconds": 10, "act": "pause", "for_seconds": 120}]);
+    plan(&nodes[0], rules, json!({})).await;
+    join(&nodes[0], "ws").await;
+    for node in &nodes {
+        node.follow_all().await;
+    }
+    let mut calls = 0;
+    let denied = loop {
+        for node in &nodes {
+            weir::flow::exchange::exchange(&node.service).await.expect("the ledger answers");
+        }
+        // A second of each node, 9 calls in all.
+        let mut denied = None;
+        for node in nodes.iter().cycle().take(9) {
+            calls += 1;
+            let answer = node
+                .authorize("ws")
+                .user("u")
+                .id(&format!("call-{calls}"))
+                .send_once()
+                .await
+                .expect(200);
+            denied = denied.or((answer["decision"] == "deny").then_some(answer));
+        }
+        if let Some(answer) = denied {
+            break answer;
+        }
+        assert!(calls < 120, "nobody notices");
+        nodes[0].pass_seconds(1);
+    };
+    assert_eq!(denied["code"], "fair_use_pause");
+    // What others counted since they told is missing, no more.
+    assert!((60..=81).contains(&calls), "{calls}");
+    nodes[0].authorize("ws").user("v").allowed().await;
+}
+
 #[tokio::test]
 async fn users_are_measured_by_themselves_and_newcomers_by_their_cohort() {
     let app = TestApp::start().await;

@@ -47,6 +47,34 @@ async fn all(app: &TestApp, path: &str) -> Vec<Value> {
     page["data"].as_array().expect("a list").clone()
 }
 
+/// A grant was given and the answer was lost on its way into the table of answers; whoever tries again does so on the next day.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_day_that_ends_makes_no_other_grant_of_a_key() {
+    let app = TestApp::start_at("2025-11-10T12:00:00Z").await;
+    app.workspace_with_tokens("ws", 1_000).await;
+    let grant = json!({"amount": 5, "unit": "tokens", "paid": {"amount": 500, "currency": "usd"}});
+    let first = again(&app, GRANTS, "k", &grant).await.expect(201);
+    let name = first["key"].as_str().expect("it has a key").to_owned();
+    let (digest, day) = name.rsplit_once(':').expect("a name of a day");
+    let day: i64 = day.parse().expect("a day");
+    // Three days on, ten seconds before midnight, as the call would give it.
+    app.pass_seconds(3 * 86_400 + 12 * 3_600 - 10);
+    let mut unheard = grant.clone();
+    unheard["key"] = json!(format!("{digest}:{}", day + 3));
+    let given = app.post(GRANTS, unheard).await.expect(201);
+    app.pass_seconds(20);
+    let retried = again(&app, GRANTS, "k", &grant).await.expect(200);
+    assert_eq!(retried["grant_id"], given["grant_id"]);
+    let mut other = grant.clone();
+    other["amount"] = json!(6);
+    again(&app, GRANTS, "k", &other).await.problem(422, "idempotency_mismatch");
+    // The key is good for a day, and then for another grant.
+    app.pass_seconds(86_400 + 1);
+    let later = again(&app, GRANTS, "k", &grant).await.expect(201);
+    assert_ne!(later["grant_id"], given["grant_id"]);
+    assert_eq!(all(&app, GRANTS).await.len(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_caller_did_not_wait_for_is_done_once() {
     let app = TestApp::start().await;

@@ -160,6 +160,10 @@ async fn secret(app: &TestApp, body: Value) -> Value {
 }
 
 fn names(route: &Route) -> Names {
+    // No bound credential gets so far that it could see anything.
+    if route.path.ends_with("/grants/{grant}/resend") {
+        return Names::None;
+    }
     if route.path.contains("/workspaces/{id}") {
         return Names::Path(|_, workspace| workspace.to_owned());
     }

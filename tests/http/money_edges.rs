@@ -42,6 +42,7 @@ async fn give_and_die(app: &TestApp, key: &str, amount: i64) {
         rollover_min: None,
         rollover_max: None,
         source: Source::Manual,
+        paid: None,
         created_at: now,
         voided_at: None,
     };
@@ -53,7 +54,7 @@ async fn give_and_die(app: &TestApp, key: &str, amount: i64) {
     let workspace = WorkspaceId::parse("ws").expect("a name");
     let subject = audit::Subject::of(&workspace, "grant", grant.id.to_string());
     let record = audit::record(&*app.service.clock, &by, "grant.give", subject, None, None);
-    app.service.ledger.give(&workspace, grant, record).await.expect("it is given");
+    app.service.ledger.give(&workspace, grant, None, record).await.expect("it is given");
 }
 
 #[tokio::test]

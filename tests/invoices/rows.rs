@@ -222,6 +222,7 @@ fn of_models(row: &Value) -> Result<Result<(), String>, String> {
     let price = price_of(row)?;
     let models = json!({"models": [{"id": "m", "provider": "p", "tier": "t", "prices": [price]}]});
     let sources = Sources {
+        classifier: None,
         models: models.to_string(),
         plans: "plans: []\n".to_owned(),
         routing: "rules: []\n".to_owned(),

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each suite uses the verbs that it needs")]
 
+pub mod certificates;
+pub mod disk;
 pub mod embeddings;
 pub mod issuer;
 pub mod postgres;
@@ -80,6 +82,11 @@ pub fn options() -> Options {
     }
 }
 
+/// Where a server of the test's own listens.
+pub fn local(port: u16) -> std::net::SocketAddr {
+    std::net::SocketAddr::from(([127, 0, 0, 1], port))
+}
+
 /// The policies of the tests, written by us for them.
 pub fn policies() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies")
@@ -95,6 +102,12 @@ impl TestApp {
         Self::start_all(Arc::new(Stores::empty().await), clock, policies(), options()).await
     }
 
+    /// One service, on either profile, with set-ups that settings would make.
+    pub async fn alone_with(options: Options) -> Self {
+        let clock = Arc::new(MovableClock::at(Timestamp::parse(BEGIN).expect("a moment")));
+        Self::start_on(Arc::new(Stores::empty().await), clock, policies(), options).await
+    }
+
     /// With set-ups that settings would make.
     pub async fn start_with(options: Options) -> Self {
         let clock = Arc::new(MovableClock::at(Timestamp::parse(BEGIN).expect("a moment")));
@@ -102,10 +115,10 @@ impl TestApp {
     }
 
     /// With the policies that are shipped, at a moment when all their prices are in force.
-    pub async fn start_on_samples() -> Self {
+    pub async fn start_on_samples(options: Options) -> Self {
         let clock = Arc::new(MovableClock::at(Timestamp::parse("2026-11-24T10:00:00Z").expect("a moment")));
         let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
-        Self::start_all(Arc::new(Stores::empty().await), clock, samples, options()).await
+        Self::start_all(Arc::new(Stores::empty().await), clock, samples, options).await
     }
 
     /// With policies of the test's own.
@@ -440,6 +453,13 @@ impl TestApp {
     pub async fn follow_all(&self) {
         for node in self.beside.iter().chain(Some(self)) {
             node.follow().await;
+        }
+    }
+
+    /// Tells of the budgets that refused requests, on all nodes, as the background would.
+    pub async fn tell_walls(&self) {
+        for node in self.beside.iter().chain(Some(self)) {
+            weir::flow::wall::tell(&node.service).await.expect("it is told");
         }
     }
 

@@ -17,15 +17,21 @@ const NO_SKIPS: &str = "WEIR_TEST_NO_SKIPS";
 /// How long a server may take to answer.
 const START_SECONDS_MAX: u64 = 60;
 
-/// Guards one cluster. `$1` the directory of the programs, `$2` the port. It says one line for each thing that it has done.
+/// Guards one cluster. `$1` the directory of the programs, `$2` the port, `$3` that of the server that it follows, if any. It says one line
+/// for each thing that it has done.
 const GUARD: &str = r#"
 set -u
 trap '' INT TERM HUP
 dir=$(mktemp -d "${TMPDIR:-/tmp}/weir-postgres-XXXXXX") || exit 1
-bin=$1 port=$2
+bin=$1 port=$2 primary=$3
 initdb() { "$bin/initdb" --pgdata="$dir/data" --username=weir --auth=trust --encoding=UTF8 --no-sync "$@" >>"$dir/log" 2>&1; }
 # A locale that does not sort by bytes shows who relies on one that does. Before version 15 there was no such choice.
-initdb --locale=C --locale-provider=icu --icu-locale=en-US || { rm -rf "$dir/data"; initdb --locale=C; }
+if [ -n "$primary" ]; then
+    from="host=127.0.0.1 port=$primary user=weir application_name=standby"
+    "$bin/pg_basebackup" -d "$from" -D "$dir/data" --write-recovery-conf --checkpoint=fast --no-sync >>"$dir/log" 2>&1 || exit 1
+else
+    initdb --locale=C --locale-provider=icu --icu-locale=en-US || { rm -rf "$dir/data"; initdb --locale=C; }
+fi
 cat >>"$dir/data/postgresql.conf" <<END
 listen_addresses = '127.0.0.1'
 port = $port
@@ -43,9 +49,12 @@ while read -r word; do
     case $word in
     stop) kill -QUIT $pid; wait $pid; echo stopped ;;
     start) start; echo started ;;
+    # As a supervisor would. A child that has ended is there until the shell has waited for some other one.
+    revive) sleep 0.1; kill -0 $pid 2>/dev/null && echo runs || { start; echo started; } ;;
+    promote) "$bin/pg_ctl" -D "$dir/data" promote --wait >>"$dir/log" 2>&1; echo promoted ;;
     esac
 done
-kill -QUIT $pid
+kill -QUIT $pid 2>/dev/null
 wait $pid
 rm -rf "$dir"
 "#;
@@ -67,6 +76,11 @@ pub fn shared() -> Option<&'static Postgres> {
 impl Postgres {
     /// A server of its own; `None`: there is no PostgreSQL here, and it was said.
     pub fn start() -> Option<Self> {
+        Self::start_in(&std::env::temp_dir())
+    }
+
+    /// The same, with its data in this folder.
+    pub fn start_in(folder: &Path) -> Option<Self> {
         let Some(programs) = programs() else {
             assert!(
                 std::env::var_os(NO_SKIPS).is_none(),
@@ -77,11 +91,18 @@ impl Postgres {
         };
         // Another process may take the port between its choice and the server's start.
         (0..5)
-            .find_map(|_| Self::start_on(free_port(), &programs))
+            .find_map(|_| Self::start_on(free_port(), &programs, None, folder))
             .or_else(|| panic!("PostgreSQL does not start"))
     }
 
-    fn start_on(port: u16, programs: &Path) -> Option<Self> {
+    /// A server that follows this one, under the name `standby`, and is asked by nobody until it is promoted.
+    pub fn standby(&self) -> Self {
+        let folder = std::env::temp_dir();
+        let standby = (0..5).find_map(|_| Self::start_on(free_port(), &self.programs, Some(self.port), &folder));
+        standby.expect("a standby starts")
+    }
+
+    fn start_on(port: u16, programs: &Path, primary: Option<u16>, folder: &Path) -> Option<Self> {
         let mut command = match is_root() {
             true => {
                 let mut command = Command::new("setpriv");
@@ -90,8 +111,10 @@ impl Postgres {
             }
             false => Command::new("sh"),
         };
+        command.env("TMPDIR", folder);
         let port_text = port.to_string();
-        command.args(["-c", GUARD, "guard"]).arg(programs).arg(port_text);
+        let primary = primary.map(|port| port.to_string()).unwrap_or_default();
+        command.args(["-c", GUARD, "guard"]).arg(programs).args([port_text, primary]);
         command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut guard = command.spawn().expect("a shell");
         let mut said = BufReader::new(guard.stdout.take().expect("a pipe"));
@@ -120,6 +143,11 @@ impl Postgres {
         format!("postgres://weir@127.0.0.1:{port}/postgres?options[search_path]={schema}")
     }
 
+    /// Where its data is.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
     /// Ends it as a power cut would: nothing is finished, nothing is said to anyone.
     pub fn stop_immediately(&self) {
         self.tell("stop");
@@ -134,6 +162,31 @@ impl Postgres {
         );
     }
 
+    /// Starts it as often as it has ended by itself, until it answers.
+    pub fn revive(&self) {
+        let give_up = Instant::now() + Duration::from_secs(START_SECONDS_MAX);
+        while Instant::now() < give_up {
+            self.tell("revive");
+            if self.is_ready() {
+                return;
+            }
+        }
+        panic!("PostgreSQL does not run again; its log is in {}", self.directory.display());
+    }
+
+    fn is_ready(&self) -> bool {
+        let port = self.port.to_string();
+        let asked = Command::new(self.programs.join("pg_isready"))
+            .args(["-q", "-h", "127.0.0.1", "-p", &port])
+            .status();
+        asked.expect("pg_isready").success()
+    }
+
+    /// Makes a primary of a standby.
+    pub fn promote(&self) {
+        self.tell("promote");
+    }
+
     fn tell(&self, word: &str) {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         let (child, said) = &mut *guard;
@@ -146,11 +199,7 @@ impl Postgres {
     fn answers(&self) -> bool {
         let give_up = Instant::now() + Duration::from_secs(START_SECONDS_MAX);
         while Instant::now() < give_up {
-            let port = self.port.to_string();
-            let asked = Command::new(self.programs.join("pg_isready"))
-                .args(["-q", "-h", "127.0.0.1", "-p", &port])
-                .status();
-            if asked.expect("pg_isready").success() {
+            if self.is_ready() {
                 return true;
             }
             if !self.is_running() {

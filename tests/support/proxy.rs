@@ -33,6 +33,8 @@ struct State {
     connections: Mutex<Vec<TcpStream>>,
     /// How many bytes of replies were kept from clients.
     dropped: AtomicU64,
+    /// How often all connections that there were have been abandoned.
+    abandoned: AtomicU64,
 }
 
 impl Proxy {
@@ -46,6 +48,7 @@ impl Proxy {
             is_over: AtomicBool::new(false),
             connections: Mutex::new(Vec::new()),
             dropped: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
         });
         let accepting = state.clone();
         std::thread::spawn(move || {
@@ -81,6 +84,12 @@ impl Proxy {
     /// How many bytes of replies clients did not get to see.
     pub fn dropped_bytes(&self) -> u64 {
         self.state.dropped.load(Ordering::SeqCst)
+    }
+
+    /// Of the connections that there are no reply comes any more, and nobody is told, as when a machine has lost its power; new ones are
+    /// served.
+    pub fn abandon(&self) {
+        self.state.abandoned.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Ends all connections, and refuses new ones until it is mended.
@@ -131,8 +140,9 @@ impl State {
         connections.extend([held_client, held_server]);
         drop(connections);
         std::thread::spawn(move || pump(from_client, to_server, |_| true));
-        let state = self.clone();
-        std::thread::spawn(move || pump(server, client, |bytes| state.lets_pass(bytes)));
+        let (state, born) = (self.clone(), self.abandoned.load(Ordering::SeqCst));
+        let lives = move |state: &Self| state.abandoned.load(Ordering::SeqCst) == born;
+        std::thread::spawn(move || pump(server, client, |bytes| lives(&state) && state.lets_pass(bytes)));
     }
 
     fn lets_pass(&self, bytes: usize) -> bool {

@@ -88,6 +88,8 @@ fn launch(folder: &Path, port: u16, options: &[String]) -> Running {
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
         .arg(folder);
     command.args(["--loglevel", "notice", "--logfile", "log", "--enable-debug-command", "local"]);
+    // A primary sends its data to a replica at once instead of waiting five seconds for others.
+    command.args(["--repl-diskless-sync-delay", "0"]);
     let server = command
         .args(options)
         .stdin(Stdio::null())
@@ -167,6 +169,18 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Has it speak TLS too, with certificate and key of these files. Returns the port.
+    pub fn speak_tls(&self, (certificate, key): (&Path, &Path)) -> u16 {
+        let port = free_port();
+        let text = |path: &Path| path.to_str().expect("text").to_owned();
+        let (certificate, key, port_text) = (text(certificate), text(key), port.to_string());
+        let mut arguments = vec!["CONFIG", "SET", "tls-cert-file", &certificate, "tls-key-file", &key];
+        // A cluster wants to know by whom other nodes' certificates are; there are none.
+        arguments.extend(["tls-ca-cert-file", &certificate, "tls-auth-clients", "no", "tls-port", &port_text]);
+        assert_eq!(self.cli(&arguments), "OK");
+        port
+    }
+
     pub fn pid(&self) -> u32 {
         self.running.as_ref().expect("it runs").server.id()
     }
@@ -221,7 +235,7 @@ impl Server {
     /// Starts a replica and waits until it follows.
     pub fn replica(&self) -> Server {
         let port = self.port.to_string();
-        let replica = Server::start_with(&["--replicaof", &format!("127.0.0.1 {port}"), "--repl-diskless-sync-delay", "0"]);
+        let replica = Server::start_with(&["--replicaof", &format!("127.0.0.1 {port}")]);
         until("the replica follows", || {
             replica.cli(&["INFO", "replication"]).contains("master_link_status:up")
         });
@@ -240,31 +254,58 @@ impl Server {
     }
 }
 
-/// Three primaries.
+/// Three primaries; with replicas behind them, three of those.
 pub struct Cluster {
     pub servers: Vec<Server>,
 }
 
 impl Cluster {
     pub fn start() -> Self {
+        Self::of(3, &["--cluster-node-timeout", "5000"], "0")
+    }
+
+    /// Each primary has a replica that takes its place when it is away for a second.
+    pub fn with_replicas() -> Self {
+        let cluster = Self::of(
+            6,
+            &["--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0"],
+            "1",
+        );
+        until("the replicas follow", || {
+            let follows = |server: &Server| {
+                let info = server.cli(&["INFO", "replication"]);
+                info.contains("role:master") || info.contains("master_link_status:up")
+            };
+            cluster.servers.iter().all(follows)
+        });
+        cluster
+    }
+
+    fn of(count: usize, options: &[&str], replicas: &str) -> Self {
         let server = |_| {
             let bus = free_port().to_string();
-            Server::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "5000"])
+            Server::start_with(&[&["--cluster-enabled", "yes", "--cluster-port", &bus], options].concat())
         };
-        let servers: Vec<Server> = (0..3).map(server).collect();
+        let servers: Vec<Server> = (0..count).map(server).collect();
         let mut arguments = vec!["--cluster".to_owned(), "create".to_owned()];
         arguments.extend(servers.iter().map(|server| format!("127.0.0.1:{}", server.port)));
-        arguments.push("--cluster-yes".to_owned());
+        arguments.extend(["--cluster-replicas", replicas, "--cluster-yes"].map(str::to_owned));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         servers[0].cli(&arguments);
-        until("the cluster agrees", || {
-            let is_whole = |server: &Server| {
-                let info = server.cli(&["CLUSTER", "INFO"]);
-                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
-            };
-            servers.iter().all(is_whole)
-        });
-        Self { servers }
+        let cluster = Self { servers };
+        until("the cluster agrees", || (0..count).all(|place| cluster.is_whole(place)));
+        cluster
+    }
+
+    /// Whether a server knows all others and serves.
+    pub fn is_whole(&self, place: usize) -> bool {
+        let info = self.servers[place].cli(&["CLUSTER", "INFO"]);
+        let known = format!("cluster_known_nodes:{}", self.servers.len());
+        info.contains("cluster_state:ok") && info.contains(&known)
+    }
+
+    pub fn is_primary(&self, place: usize) -> bool {
+        self.servers[place].cli(&["INFO", "replication"]).contains("role:master")
     }
 
     pub fn url(&self) -> String {

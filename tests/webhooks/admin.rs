@@ -142,10 +142,7 @@ async fn a_bound_credential_has_its_own_workspaces_endpoints() {
         let (app, bound) = (&app, bound.clone());
         async move { app.call_as(&bound, method, &path, body).await }
     };
-    let mine = as_bound(Method::POST, ENDPOINTS.to_owned(), Some(json!({"url": receiver.url("/mine")})))
-        .await
-        .expect(201);
-    assert_eq!(mine["workspace_id"], "ws_a");
+    let mine = app.endpoint(&receiver.url("/mine"), Some("ws_a")).await;
     let others = [
         app.endpoint(&receiver.url("/b"), Some("ws_b")).await,
         app.endpoint(&receiver.url("/all"), None).await,
@@ -183,7 +180,11 @@ async fn a_bound_credential_has_its_own_workspaces_endpoints() {
         }
         let delivery = app.deliveries(other).await.remove(0);
         let again = format!("{DELIVERIES}/{}/redeliver", delivery["delivery_id"].as_str().expect("an id"));
-        as_bound(Method::POST, again, None).await.problem(404, "not_found");
+        let one = again.trim_end_matches("/redeliver").to_owned();
+        app.get(&one).await.expect(200);
+        for (method, path) in [(Method::POST, again), (Method::GET, one)] {
+            as_bound(method, path, None).await.problem(404, "not_found");
+        }
     }
     as_bound(Method::POST, path(&mine, "/test"), None).await.expect(200);
 }
@@ -214,8 +215,72 @@ async fn a_test_is_sent_now_and_a_delivery_again() {
     assert_eq!(seen.len(), 3);
     assert_eq!(seen[2].header("webhook-id"), seen[1].header("webhook-id"));
     assert_eq!(seen[2].body, seen[1].body);
+    let one = app.get(again.trim_end_matches("/redeliver")).await.expect(200);
+    assert_eq!((&one["status"], &one["tries"]), (&json!("delivered"), &json!(1)));
+    let attempts: Vec<_> = one["attempts"].as_array().expect("attempts").iter().collect();
+    let told: Vec<_> = attempts
+        .iter()
+        .map(|attempt| (&attempt["number"], &attempt["response_status"]))
+        .collect();
+    assert_eq!(told, [(&json!(1), &json!(200)), (&json!(2), &json!(200))]);
+    assert_eq!(attempts[1]["at"], one["last_try"]["at"]);
+    assert!(
+        attempts
+            .iter()
+            .all(|attempt| attempt["duration_ms"].is_i64() && attempt["response_body"].is_string())
+    );
     let pending = app.get(&format!("{DELIVERIES}?status=delivered")).await.expect(200);
     assert_eq!(pending["data"].as_array().map(Vec::len), Some(1), "the other one failed");
     let nothing = format!("{DELIVERIES}/whd_00000000000000000000000000000000/redeliver");
     app.post(&nothing, json!({})).await.problem(404, "not_found");
+}
+
+/// What an operator opened of a network of his own is not there for tenants: who is bound to a workspace makes no endpoint there, moves none
+/// there, and a name of his that leads there is not dialled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_opened_is_not_opened_to_bound_credentials() {
+    let (app, receiver) = (TestApp::start().await, Receiver::start().await);
+    let bound = app.token("admin", Some("ws_a"));
+    let as_bound = |method: Method, path: String, body: Value| {
+        let (app, bound) = (&app, bound.clone());
+        async move { app.call_as(&bound, method, &path, Some(body)).await }
+    };
+    let inside = receiver.url("/inside");
+    for url in [&inside, "https://127.0.0.1/"] {
+        let refused = as_bound(Method::POST, ENDPOINTS.to_owned(), json!({"url": url})).await;
+        assert_eq!(refused.json()["errors"][0]["pointer"], "/url", "{}", refused.text);
+        refused.problem(422, "unacceptable");
+    }
+    let named = json!({"url": "https://inside.example/hook"});
+    let named = as_bound(Method::POST, ENDPOINTS.to_owned(), named).await.expect(201);
+    as_bound(Method::PATCH, path(&named, ""), json!({"url": inside}))
+        .await
+        .problem(422, "unacceptable");
+    let given = app.endpoint(&inside, Some("ws_a")).await;
+    as_bound(Method::PATCH, path(&given, ""), json!({"description": "ours"}))
+        .await
+        .expect(200);
+    let names = super::misbehaviour::leads_to("127.0.0.1");
+    app.happen("ws_a").await;
+    worker_with(&app, names.clone()).deliver_due().await.expect("the ledger answers");
+    assert_eq!(receiver.seen("/inside").len(), 1, "an operator made that one");
+    let last = app.deliveries(&named).await[0]["last_try"].clone();
+    assert_eq!((&last["response_status"], &last["response_body"]), (&Value::Null, &json!("")));
+    assert!(
+        last["error"].as_str().is_some_and(|error| error.contains("its host leads to")),
+        "{last}"
+    );
+    // Moved by whoever is bound, it is closed for good.
+    as_bound(Method::PATCH, path(&given, ""), json!({"url": "https://inside.example/moved"}))
+        .await
+        .expect(200);
+    app.pass_seconds(1);
+    app.happen("ws_a").await;
+    worker_with(&app, names).deliver_due().await.expect("the ledger answers");
+    let last = app.deliveries(&given).await[0]["last_try"].clone();
+    assert!(
+        last["error"].as_str().is_some_and(|error| error.contains("its host leads to")),
+        "{last}"
+    );
+    assert_eq!(receiver.seen("/inside").len(), 1);
 }

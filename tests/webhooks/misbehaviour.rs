@@ -73,6 +73,11 @@ impl Names for Rebinding {
     }
 }
 
+/// Names, all of which lead there.
+pub fn leads_to(address: &'static str) -> Arc<dyn Names> {
+    Arc::new(Rebinding(Mutex::new(vec![vec![address]])))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_leads_elsewhere_at_the_try_is_judged_by_where_it_leads_then() {
     let (app, open) = (TestApp::alone().await, Receiver::start().await);
@@ -120,6 +125,45 @@ async fn a_name_that_leads_elsewhere_at_the_try_is_judged_by_where_it_leads_then
         assert_eq!(last(&delivery), format!("its host leads to {why}"));
     }
     assert_eq!((open.seen("/hook").len(), closed.seen("/hook").len()), (2, 0));
+}
+
+/// Who answers has to prove to be who was meant: a certificate that nobody vouches for is as good as none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_told_to_a_server_whose_certificate_nobody_vouches_for() {
+    if !support::certificates::can_be_made() {
+        return;
+    }
+    let app = TestApp::alone().await;
+    let certificates = support::certificates::Certificates::for_address("127.0.0.1");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (certificate, key) = certificates.put_into(folder.path());
+    let port = support::redis::free_port();
+    let mut server = std::process::Command::new("openssl")
+        .args(["s_server", "-quiet", "-www", "-accept", &format!("127.0.0.1:{port}"), "-cert"])
+        .arg(certificate)
+        .arg("-key")
+        .arg(key)
+        .spawn()
+        .expect("openssl");
+    for _ in 0..200 {
+        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let endpoint = app.endpoint(&format!("https://127.0.0.1:{port}/hook"), Some("ws_a")).await;
+    app.happen("ws_a").await;
+    worker_of(&app).deliver_due().await.expect("the ledger answers");
+    server.kill().expect("it runs still");
+    server.wait().expect("it ends");
+    let delivery = app.deliveries(&endpoint).await.remove(0);
+    assert_eq!(
+        (&delivery["status"], &delivery["last_try"]["status"]),
+        (&json!("pending"), &Value::Null),
+        "{delivery}"
+    );
+    let told = delivery["last_try"]["error"].as_str().unwrap_or_default();
+    assert!(told.contains("certificate"), "{told}");
 }
 
 /// An operator closes what was open: the endpoint stays, and is not dialled any more.

@@ -49,6 +49,7 @@ async fn of_a_thousand_endpoints_a_hundred_hang_and_the_others_do_not_wait() {
             replaced: None,
             created_by: "scale".to_owned(),
             created_at: app.clock.now(),
+            reaches_opened: true,
             version: 1,
         };
         let audited = Audited {

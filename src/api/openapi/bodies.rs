@@ -25,6 +25,8 @@ pub fn take(document: &mut Value) {
     patch["description"] = "Members to change; null sets one back to its default (RFC 7396).".into();
     if let Some(members) = patch["properties"].as_object_mut() {
         members.values_mut().for_each(nullable);
+        // Null takes one away.
+        members["tags"]["additionalProperties"]["type"] = json!(["string", "null"]);
     }
     schemas["WorkspacePatch"] = patch;
     schemas["UsageBatch"] = json!({
@@ -56,7 +58,14 @@ pub fn take(document: &mut Value) {
     let one_or_many = json!({"anyOf": [reference("UsageRequest"), reference("UsageBatch")]});
     paths["/v1/usage"]["post"]["requestBody"]["content"]["application/json"]["schema"] = one_or_many;
     paths["/v1/events"]["post"]["requestBody"] = events();
-    paths["/v1/admin/ledger/reprice"]["post"]["requestBody"]["required"] = false.into();
+    paths["/webhooks/stripe"]["post"]["requestBody"] = stripe_event();
+    for path in [
+        "/v1/admin/ledger/reprice",
+        "/v1/admin/billing/reconcile",
+        "/v1/admin/billing/batches/{id}/resend",
+    ] {
+        paths[path]["post"]["requestBody"]["required"] = false.into();
+    }
 }
 
 /// CloudEvents in the two modes that a body alone can say.
@@ -88,6 +97,51 @@ fn events() -> Value {
                 "description": "Each an event. What is none is told in its result, and keeps no other from being recorded."}},
         },
     })
+}
+
+/// What every event of Stripe's has, and what those that mean something here are about.
+fn stripe_event() -> Value {
+    const CHANGED: [&str; 5] = ["created", "updated", "paused", "resumed", "deleted"];
+    let name = |description: &str, example: &str| json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$", "description": description, "example": example});
+    let about = |kinds: Vec<String>, required: Value, members: Value| {
+        let object = json!({"type": "object", "required": required, "properties": members});
+        let data = json!({"type": "object", "required": ["object"], "properties": {"object": object}});
+        json!({"required": ["data"], "properties": {"type": {"type": "string", "enum": kinds}, "data": data}})
+    };
+    let mut customer = name("Whose it is; null: nobody's, and it is passed over.", "cus_Nff");
+    customer["type"] = json!(["string", "null"]);
+    let subscriptions = about(
+        CHANGED.iter().map(|change| format!("customer.subscription.{change}")).collect(),
+        json!(["id", "customer", "status"]),
+        json!({"id": name("Of the subscription.", "sub_1Mow"), "customer": customer.clone(), "status": name("How it stands.", "active")}),
+    );
+    let papers = about(
+        ["invoice.paid", "credit_note.created", "credit_note.voided"]
+            .map(str::to_owned)
+            .to_vec(),
+        json!(["id", "customer", "currency", "total"]),
+        json!({"id": name("Of the invoice or credit note.", "in_1Mtx"), "customer": customer,
+            "currency": {"type": "string", "pattern": "^[A-Za-z]{3}$"},
+            "total": {"type": "integer", "minimum": -i64::MAX, "maximum": i64::MAX}}),
+    );
+    let others = json!({"properties": {"type": {"type": "string", "not": {
+        "pattern": "^(customer[.]subscription[.](created|updated|paused|resumed|deleted)|invoice[.]paid|credit_note[.](created|voided))$"}}}});
+    let moment = json!({"description": "When: in seconds since 1970, in events of the newer kind as RFC 3339.",
+        "anyOf": [{"type": "integer", "minimum": 0, "maximum": 253_370_678_400_i64}, {"type": "string", "format": "date-time"}]});
+    let event = json!({
+        "type": "object", "required": ["id", "type", "created"],
+        "properties": {
+            "id": name("Of the event. One that was taken is not taken again.", "evt_1NG8Du2eZvKYlo2CUI79vXWy"),
+            "type": name("What happened. What means nothing here is passed over.", "customer.created"),
+            "created": moment,
+            "data": {"description": "What it happened to, as Stripe's `object`."},
+        },
+        "anyOf": [subscriptions, papers, others],
+        "example": {"id": "evt_1NG8Du2eZvKYlo2CUI79vXWy", "type": "customer.subscription.updated", "created": 1_764_000_000, "data": {"object": {
+            "id": "sub_1MowQVLkdIwHu7ixeRlqHVzs", "customer": "cus_NffrFeUfNV2Hib", "status": "active",
+            "items": {"data": [{"price": {"id": "price_1MowQULkdIwHu7ixraBm864M"}, "quantity": 5}]}}}},
+    });
+    json!({"required": true, "description": "An event, byte by byte as Stripe signed it.", "content": {"application/json": {"schema": event}}})
 }
 
 /// Exactly one of the two; null is as good as absent.

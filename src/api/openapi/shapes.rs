@@ -20,14 +20,18 @@ fn shapes() -> Vec<(&'static str, &'static str, Value)> {
         "additionalProperties": {"type": ["string", "number", "boolean", "null"]}, "example": {"complexity": 0.3}});
     let tags = json!({"type": ["object", "null"], "maxProperties": 16, "propertyNames": short,
         "additionalProperties": {"type": "string", "maxLength": 128}, "description": "Short strings for reports.", "example": {"team": "search"}});
+    let own_tags = json!({"type": "object", "maxProperties": 16, "propertyNames": short, "additionalProperties": {"type": "string", "maxLength": 128},
+        "description": "Short texts, for routing rules: `workspace.tags`.", "example": {"segment": "trial"}});
     let outcomes = json!({"type": ["object", "null"], "maxProperties": 32, "propertyNames": name(), "additionalProperties": count(),
         "description": "Results that the plan bills for, each with its number.", "example": {"contract_drafted": 1}});
-    let cache = json!({"type": ["object", "null"], "additionalProperties": false, "description": "What the cache would need to find an answer.",
+    let asked = json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}],
+        "description": "A text, or chat messages in the shape of the common providers."});
+    let cache = json!({"type": ["object", "null"], "additionalProperties": false, "required": ["prompt"], "description": "What the cache would need to find an answer.",
     "properties": {
-        "prompt": prompt, "system": {"type": ["string", "null"], "description": "The system prompt."},
+        "prompt": asked, "system": {"type": ["string", "null"], "description": "The system prompt."},
         "params": {"type": ["object", "null"], "description": "Whatever else decides the answer, such as temperature."},
         "embedding": {"type": ["array", "null"], "maxItems": 4096, "items": {"type": "number"}, "description": "The prompt's vector, if the caller has it."},
-        "embedding_model": {"type": ["string", "null"], "maxLength": 128, "description": "The model that made the vector."},
+        "embedding_model": {"type": ["string", "null"], "maxLength": 255, "description": "The model that made the vector."},
         "scope": or_null(reference("Scope")),
     }});
     let store = json!({"type": ["object", "null"], "additionalProperties": false, "required": ["response"], "description": "An answer to keep for equal requests.",
@@ -57,7 +61,7 @@ fn shapes() -> Vec<(&'static str, &'static str, Value)> {
         ("SettleRequest", "cache_store", store),
         ("UsageResult", "error", or_null(reference("ProblemBody"))),
         ("BatchResult", "error", or_null(reference("ProblemBody"))),
-        ("ExplainOut", "decision", words(&["allow", "deny"])),
+        ("ExplainOut", "decision", words(&["allow", "deny", "cached"])),
         (
             "WorkspaceBody",
             "overrides",
@@ -70,6 +74,7 @@ fn shapes() -> Vec<(&'static str, &'static str, Value)> {
             json!({"type": "object", "propertyNames": name(),
             "additionalProperties": reference("TopUpBody"), "description": "Grants that are given by themselves when a budget runs low, by budget."}),
         ),
+        ("WorkspaceBody", "tags", own_tags),
         ("TopUpBody", "below", reference("Limit")),
         ("TopUpBody", "amount", reference("Limit")),
         ("OverrideBody", "soft", instead("soft")),

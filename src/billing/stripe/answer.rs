@@ -90,7 +90,7 @@ fn words(error: &ApiErrors, status: u16) -> String {
 /// The same for people, for what is no meter event.
 pub(super) fn told(error: &StripeError) -> String {
     match answer(error) {
-        Answer::Rejected { reason } | Answer::Unknown { reason } | Answer::RetryAfter { reason, .. } => reason,
+        Answer::Rejected { reason } | Answer::Unknown { reason } | Answer::NoMeter { reason } | Answer::RetryAfter { reason, .. } => reason,
         Answer::Acknowledged | Answer::Duplicate => "it is there already".to_owned(),
     }
 }
@@ -164,6 +164,7 @@ mod tests {
                 Answer::Rejected { .. } => "rejected",
                 Answer::RetryAfter { is_away: true, .. } => "away",
                 Answer::RetryAfter { .. } => "busy",
+                Answer::NoMeter { .. } => "no meter",
                 Answer::Unknown { .. } => "unknown",
             };
             assert_eq!(found, expected, "{error}");

@@ -1,7 +1,8 @@
 //! Stripe: meter events under identifiers that it takes once, their cancellation, what it has summed up, and credit grants.
 //!
 //! One call is one try. The identifier is what makes a repetition harmless; the idempotency key is another one for each try, because Stripe
-//! replays what it once answered under a key, a fault of its own too. What a failed call says is decided in [`answer`], and nowhere else.
+//! replays what it once answered under a key, a fault of its own too; credits, which have no identifier, keep theirs until an answer came.
+//! What a failed call says is decided in [`answer`], and nowhere else.
 //!
 //! Never logs, shows or returns the secret key.
 
@@ -114,17 +115,14 @@ impl Provider for Stripe {
             Ok(meter) => meter,
             Err(error) => return not_sent(&error),
         };
-        let rejected = |what: &str| Answer::Rejected {
-            reason: format!(
-                "the account has no {what} of the event name {}: make one, then send it again",
-                batch.event_name
-            ),
+        let waits_for = |what: &str| Answer::NoMeter {
+            reason: format!("the account has no {what} of the event name {}: make one", batch.event_name),
         };
         let Some(meter) = meter else {
-            return rejected("active meter");
+            return waits_for("active meter");
         };
         if !meter.sums {
-            return rejected("meter that sums");
+            return waits_for("meter that sums");
         }
         let Some(customer) = &batch.customer else {
             return Answer::Rejected {
@@ -196,6 +194,18 @@ impl Provider for Stripe {
             }
         }
         Ok(wrong)
+    }
+
+    fn keeps_credits(&self) -> bool {
+        true
+    }
+
+    async fn find_credit(&self, credit: &Credit) -> CreditAnswer {
+        match self.find(credit).await {
+            Ok(Some(id)) => CreditAnswer::Given(id),
+            Ok(None) => CreditAnswer::Gone,
+            Err(why) => why,
+        }
     }
 
     async fn give_credit(&self, credit: &Credit) -> CreditAnswer {

@@ -6,7 +6,7 @@ use super::{Failure, say};
 use crate::config::Settings;
 use crate::flow;
 use crate::policy;
-use crate::policy::files::{BILLING_FILE, MESSAGES_FILE, MODELS_FILE, PLANS_FILE, ROUTING_FILE, Sources};
+use crate::policy::files::{BILLING_FILE, CLASSIFIER_FILE, MESSAGES_FILE, MODELS_FILE, PLANS_FILE, ROUTING_FILE, Sources};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,6 +50,7 @@ fn write(directory: &Path, sources: &Sources, force: bool) -> Result<(), Failure
         (PLANS_FILE, &sources.plans),
         (ROUTING_FILE, &sources.routing),
     ];
+    files.extend(sources.classifier.as_ref().map(|text| (CLASSIFIER_FILE, text)));
     files.extend(billing.map(|text| (BILLING_FILE, text)));
     files.extend(messages.map(|text| (MESSAGES_FILE, text)));
     if let Some((name, _)) = files.iter().find(|(name, _)| !force && directory.join(name).exists()) {

@@ -316,6 +316,7 @@ async fn hold(
         }],
         open_max: u32::MAX,
         charge_on_expiry: false,
+        tell_on_expiry: false,
         context: Arc::from([]),
         now,
     };

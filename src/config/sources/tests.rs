@@ -245,6 +245,10 @@ fn settings_that_do_not_go_together_stop_the_start_and_say_what_would_help() {
         (&production[..1], &["WEIR_DATABASE_URL and WEIR_REDIS_URL"][..]),
         (&production[1..], &["WEIR_DATABASE_URL and WEIR_REDIS_URL"]),
         (&production[..], &["WEIR_JWT_SECRET"]),
+        (
+            &[production[0], production[1], ("WEIR_REDIS_CA_FILE", "/ca.pem")][..],
+            &["WEIR_REDIS_CA_FILE", "rediss://"],
+        ),
         (&[("WEIR_BILLING_PROVIDER", "stripe")][..], &["WEIR_STRIPE_SECRET_KEY"]),
         (&[("WEIR_BILLING_PROVIDER", "cloudevents")][..], &["WEIR_CLOUDEVENTS_URL"]),
         (&[("WEIR_EMBEDDINGS_URL", "http://x")][..], &["WEIR_EMBEDDINGS_MODEL"]),

@@ -8,8 +8,9 @@ use crate::counters::Counters;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use std::sync::Arc;
 
-/// How many histories a run tries.
+/// How many histories a run tries, and more or fewer where `PROPTEST_CASES` asks for more or fewer than proptest's own 256.
 const HISTORIES: u32 = 200;
+const CASES_USUALLY: u32 = 256;
 
 /// Lets the same happen to both stores. Says where they part, or which limit was passed.
 async fn run(stores: [Store; 2], mode: Mode, ops: &[Op]) -> Result<(), String> {
@@ -38,10 +39,11 @@ pub(crate) fn histories_agree_in<S: Counters + 'static>(mode: Mode, histories: u
         .enable_all()
         .build()
         .expect("a runtime");
+    let usual = Config::default();
     let config = Config {
-        cases: histories,
+        cases: histories.saturating_mul(usual.cases) / CASES_USUALLY,
         failure_persistence: None,
-        ..Config::default()
+        ..usual
     };
     let tried = TestRunner::new(config).run(&history(), |ops| {
         let stores = || async { [Arc::new(fresh().await) as Store, Arc::new(Naive::default()) as Store] };

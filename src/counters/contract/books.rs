@@ -118,6 +118,7 @@ impl Books {
             rollover_min: None,
             rollover_max: None,
             source: Source::Manual,
+            paid: None,
             created_at: now,
             voided_at: None,
         };

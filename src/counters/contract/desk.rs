@@ -213,6 +213,7 @@ impl Desk {
             rungs: vec![rung(tokens, &ceilings, self.now.plus_seconds(HOLD_SECONDS))],
             open_max: u32::MAX,
             charge_on_expiry: false,
+            tell_on_expiry: false,
             context: Arc::from(format!("context of {key}").as_bytes()),
             now: self.now,
         }
@@ -241,6 +242,7 @@ impl Desk {
             rungs: vec![rung(tokens, &[], self.now.plus_seconds(HOLD_SECONDS))],
             open_max: u32::MAX,
             charge_on_expiry: false,
+            tell_on_expiry: false,
             context: Arc::from(format!("context of {key}").as_bytes()),
             now: self.now,
         }

@@ -202,6 +202,7 @@ impl World {
             rungs: vec![rung(1, &[LIMIT], self.now.plus_seconds(HOLD_SECONDS))],
             open_max: u32::MAX,
             charge_on_expiry: false,
+            tell_on_expiry: false,
             context: Arc::default(),
             now: self.now,
         }

@@ -86,6 +86,8 @@ struct Hold {
     /// Of the group of each counter.
     generations: Vec<u64>,
     charged: bool,
+    /// Somebody wants to hear of its end by itself, and no end of it was applied.
+    untold: bool,
     claimed_at: Timestamp,
     ended_at: Timestamp,
     /// Tells it from others that had its id.
@@ -127,6 +129,7 @@ impl Hold {
         match self.record.end {
             None if self.has_open_claim() => Some(self.claimed_at.plus_seconds(CLAIM_OPEN_SECONDS)),
             None if self.charged => Some(self.record.expires_at),
+            Some(End::Expired) if self.untold => Some(self.record.expires_at),
             _ => None,
         }
     }
@@ -446,6 +449,7 @@ impl State {
             generations,
             counters: request.counters.clone(),
             charged: request.charge_on_expiry,
+            untold: request.tell_on_expiry,
             claimed_at: request.now,
             ended_at: Timestamp::MAX,
             serial,
@@ -464,6 +468,9 @@ impl State {
             Progress::Ended(end) => (Some(end), None),
             Progress::EndedUsing(end, used) => (Some(end), Some(used)),
         };
+        if let Some(hold) = self.hold(id).filter(|hold| hold.record.workspace == *workspace) {
+            hold.untold &= end.is_none();
+        }
         match (self.hold(id), end) {
             (Some(hold), _) if hold.record.workspace != *workspace => {}
             (Some(hold), None) if hold.record.end.is_none() => hold.use_in_all(used),
@@ -515,6 +522,7 @@ fn unknown(workspace: &WorkspaceId, reservation: ReservationId, end: End, now: T
         generations: Vec::new(),
         counters: Vec::new(),
         charged: false,
+        untold: false,
         claimed_at: now,
         ended_at: now,
         serial: 0,

@@ -32,6 +32,7 @@ pub(super) struct Ask {
     pub(super) ceiling: i64,
     pub(super) seconds: i64,
     pub(super) charged: bool,
+    pub(super) told: bool,
     /// Whether grants raise its limits, where there are any.
     pub(super) granted: bool,
     pub(super) open_max: u32,
@@ -153,13 +154,17 @@ fn ask() -> impl Strategy<Value = Ask> {
     );
     let who = (key(), prop_oneof![9 => Just(1u128), 1 => Just(2)], 0..=u8::MAX);
     let how = (
-        prop::bool::weighted(0.2),
+        (prop::bool::weighted(0.2), prop::bool::weighted(0.3)),
         any::<bool>(),
         prop_oneof![4 => Just(100u32), 1 => 1..4u32],
         ago(),
     );
     (who, amounts, how).prop_map(
-        |((key, fingerprint, counters), ((tokens, requests), ceiling, seconds), (charged, granted, open_max, named_seconds_ago))| Ask {
+        |(
+            (key, fingerprint, counters),
+            ((tokens, requests), ceiling, seconds),
+            ((charged, told), granted, open_max, named_seconds_ago),
+        )| Ask {
             key,
             fingerprint,
             counters,
@@ -168,6 +173,7 @@ fn ask() -> impl Strategy<Value = Ask> {
             ceiling,
             seconds,
             charged,
+            told,
             granted,
             open_max,
             named_seconds_ago,

@@ -1,7 +1,8 @@
 //! Cases of what waits: reservations that are due, holds that will make room, open ones.
 
 use super::desk::{Desk, HOLD_SECONDS, NOON, Store, counter, daily, of_user, row, tokens};
-use crate::counters::{CLAIM_OPEN_SECONDS, Claim, HoldRequest, Progress};
+use crate::counters::run::ChildRequest;
+use crate::counters::{CLAIM_OPEN_SECONDS, Claim, HoldOutcome, HoldRequest, Progress};
 use crate::decision::amount::Unit;
 use crate::decision::id::ReservationId;
 use crate::decision::period::PeriodKind;
@@ -91,6 +92,143 @@ pub(crate) async fn what_is_due_is_named_until_it_ends_and_no_more_than_asked(st
     }
     desk.later(3_600);
     assert_eq!(desk.due(10).await, []);
+}
+
+/// A hold of which somebody wants to hear if it runs out by itself.
+async fn told(desk: &Desk, key: &str, limits: &[(&crate::decision::counter::Counter, i64)]) -> ReservationId {
+    let request = HoldRequest {
+        tell_on_expiry: true,
+        ..desk.ask(key, 10, limits)
+    };
+    let outcome = desk.hold(&request).await;
+    assert!(matches!(outcome, HoldOutcome::Held { .. }), "{outcome:?}");
+    desk.id(key)
+}
+
+pub(crate) async fn an_expiry_that_is_to_be_told_is_due_until_its_end_is_applied(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store, &[&day]).await;
+    let id = told(&desk, "a", &[(&day, 100)]).await;
+    desk.held("plain", 10, &[(&day, 100)]).await;
+    desk.later(HOLD_SECONDS - 1);
+    assert_eq!(desk.due(10).await, []);
+    desk.later(1);
+    for asked in ["nobody asked before", "somebody did"] {
+        let due = desk.store.due(desk.now, 10).await.expect("due");
+        let ended: Vec<_> = due.iter().map(|record| (record.reservation, record.end)).collect();
+        assert_eq!(ended, [(id, Some(End::Expired))], "{asked}");
+        assert_eq!(&*due[0].context, b"context of a");
+        assert_eq!(desk.balance(&day).await, (0, 0), "it ended by itself");
+    }
+    desk.apply(&[], id, Progress::Ended(End::Expired)).await;
+    assert_eq!(desk.due(10).await, []);
+    assert_eq!(desk.end_of(id).await, Some(End::Expired));
+    desk.apply(&[row(&day, 7, 2)], id, Progress::EndedUsing(End::Settled, tokens(7)))
+        .await;
+    assert_eq!(desk.balance(&day).await, (7, 0), "a late settle stays what it is");
+    assert_eq!((desk.due(10).await, desk.end_of(id).await), (vec![], Some(End::Settled)));
+}
+
+pub(crate) async fn what_ended_before_it_was_told_is_not_told(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store, &[&day]).await;
+    for (key, end) in [("s", End::Settled), ("r", End::Released)] {
+        let id = told(&desk, key, &[(&day, 100)]).await;
+        desk.apply(&[], id, Progress::Ended(end)).await;
+    }
+    desk.later(HOLD_SECONDS);
+    assert_eq!(desk.due(10).await, []);
+    for (key, end) in [("late", End::Settled), ("late-r", End::Released)] {
+        let id = told(&desk, key, &[(&day, 100)]).await;
+        desk.later(HOLD_SECONDS);
+        assert_eq!(desk.due(10).await, [id]);
+        desk.apply(&[], id, Progress::Ended(end)).await;
+        assert_eq!(desk.due(10).await, [], "the ledger knows of an end: {end:?}");
+    }
+}
+
+pub(crate) async fn a_claim_in_flight_puts_off_what_is_told(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store, &[&day]).await;
+    let id = told(&desk, "a", &[(&day, 100)]).await;
+    desk.later(HOLD_SECONDS - 1);
+    desk.claim(id, Claim::UpTo(tokens(4))).await;
+    desk.later(1);
+    assert_eq!(desk.due(10).await, [], "its commit may be on the way");
+    desk.apply(&[row(&day, 4, 2)], id, Progress::Used(tokens(4))).await;
+    assert_eq!(desk.due(10).await, [id], "with its claim ended it ends by itself");
+    assert_eq!(desk.balance(&day).await, (4, 0));
+    let dead = told(&desk, "b", &[(&day, 100)]).await;
+    desk.claim(dead, Claim::Final).await;
+    desk.later(HOLD_SECONDS.max(CLAIM_OPEN_SECONDS));
+    assert!(desk.due(10).await.contains(&dead));
+    assert_eq!(desk.end_of(dead).await, None, "only the ledger ends it");
+    for ended in [id, dead] {
+        desk.apply(&[], ended, Progress::Ended(End::Expired)).await;
+    }
+    assert_eq!(desk.due(10).await, []);
+}
+
+pub(crate) async fn an_extended_hold_is_told_at_its_new_expiry(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store, &[&day]).await;
+    let id = told(&desk, "a", &[(&day, 100)]).await;
+    let until = desk.now.plus_seconds(HOLD_SECONDS + 20);
+    desk.store.extend(id, until, desk.now).await.expect("extend");
+    desk.later(HOLD_SECONDS + 19);
+    assert_eq!(desk.due(10).await, []);
+    desk.later(1);
+    let due = desk.store.due(desk.now, 10).await.expect("due");
+    assert_eq!(due.iter().map(|record| record.expires_at).collect::<Vec<_>>(), [until]);
+}
+
+pub(crate) async fn parents_and_calls_of_runs_are_told(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store, &[&day]).await;
+    for (key, charge) in [("plain", false), ("charged", true)] {
+        let request = HoldRequest {
+            tell_on_expiry: true,
+            charge_on_expiry: charge,
+            ..desk.ask(key, 50, &[(&day, 1_000)])
+        };
+        desk.hold(&request).await;
+        let call = ChildRequest {
+            tell_on_expiry: true,
+            parent_held_at: desk.now,
+            ..desk.call(&format!("call-{key}"), desk.id(key), 10)
+        };
+        desk.draw(&call).await;
+        desk.later(HOLD_SECONDS);
+        let mut due = desk.due(10).await;
+        let mut expected = [desk.id(key), desk.id(&format!("call-{key}"))];
+        due.sort();
+        expected.sort();
+        assert_eq!(due, expected, "no parent is charged: {key}");
+        assert_eq!(desk.balance(&day).await, (0, 0));
+        for id in due {
+            assert_eq!(desk.end_of(id).await, Some(End::Expired));
+            desk.apply(&[], id, Progress::Ended(End::Expired)).await;
+        }
+        assert_eq!(desk.due(10).await, []);
+    }
+}
+
+pub(crate) async fn what_is_charged_is_told_by_whoever_ends_it(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store, &[&day]).await;
+    let request = HoldRequest {
+        tell_on_expiry: true,
+        charge_on_expiry: true,
+        ..desk.ask("a", 10, &[(&day, 100)])
+    };
+    desk.hold(&request).await;
+    let id = desk.id("a");
+    desk.later(HOLD_SECONDS + 5);
+    assert_eq!((desk.due(10).await, desk.end_of(id).await), (vec![id], None));
+    desk.apply(&[row(&day, 10, 2)], id, Progress::EndedUsing(End::Expired, tokens(10)))
+        .await;
+    assert_eq!(desk.due(10).await, []);
+    assert_eq!(desk.balance(&day).await, (10, 0));
 }
 
 pub(crate) async fn free_at_names_the_expiry_that_makes_room(store: Store) {

@@ -5,7 +5,7 @@ use super::books::{Books, Standing, budget, budget_of};
 use super::desk::{NOON, Store, counter_at, of_user, one_token_each, rung, workspace};
 use super::op::{Ask, Draw, GROUPS, Key, MENU, Op, WORKSPACES};
 use crate::counters::run::{ChildOutcome, ChildRequest, Run};
-use crate::counters::{Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Rebuilt, Record, SumRow};
+use crate::counters::{Applied, Begun, Claim, Extended, FINGERPRINT_UNKNOWN, HoldOutcome, HoldRequest, Progress, Rebuilt, Record, SumRow};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::grant::{Purse, PurseUse};
@@ -278,6 +278,7 @@ impl World {
             rungs,
             open_max: ask.open_max,
             charge_on_expiry: ask.charged,
+            tell_on_expiry: ask.told,
             context: Arc::from(format!("{ask:?}").as_bytes()),
             now: self.now,
         };
@@ -313,6 +314,7 @@ impl World {
             rungs: vec![whole, shorter],
             open_max: ask.open_max,
             charge_on_expiry: ask.charged,
+            tell_on_expiry: ask.told,
             context: Arc::from(format!("{ask:?}").as_bytes()),
             now: self.now,
         };
@@ -392,6 +394,16 @@ impl World {
         let mut answers = Vec::new();
         for record in due {
             let standing = self.books.standing(record.reservation);
+            if standing.end.is_none() && record.end.is_some() {
+                // It ended by itself: somebody was told, and the ledger knows no end.
+                let told = Applied {
+                    reservation: Some((record.reservation, Progress::Ended(End::Expired))),
+                    ..Applied::default()
+                };
+                answers.push(Answer::Record(Some(Box::new(essential(record.clone())))));
+                answers.push(self.send(record.workspace, told, delivered).await);
+                continue;
+            }
             if standing.end.is_none() {
                 let used = if standing.charged { record.taken.amounts } else { Amounts::ZERO };
                 self.books

@@ -32,6 +32,8 @@ pub(super) struct Hold {
     pub(super) held_at: Timestamp,
     pub(super) expires_at: Timestamp,
     pub(super) charge_on_expiry: bool,
+    /// Somebody wants to hear of it if it runs out by itself, and the ledger does not know of its end.
+    pub(super) tell_on_expiry: bool,
     /// Of most holds nothing was reported yet, so this is apart.
     pub(super) reported: Option<Box<Reported>>,
     /// Of a run: what it is there.
@@ -121,6 +123,14 @@ impl Hold {
             Wait::Ledger(self.expires_at)
         } else {
             Wait::Expiry(self.expires_at)
+        }
+    }
+
+    /// When somebody is to be told that it runs out by itself, or that it did.
+    pub(super) fn told_at(&self) -> Option<Timestamp> {
+        match self.wait() {
+            Wait::Expiry(at) if self.tell_on_expiry => Some(at),
+            _ => None,
         }
     }
 

@@ -147,6 +147,7 @@ impl Shard {
             held_at: request.now,
             expires_at: request.rungs[taken.rung].expires_at.min(parent.expires_at),
             charge_on_expiry: request.charge_on_expiry,
+            tell_on_expiry: request.tell_on_expiry,
             reported: None,
             kin: Some(Box::new(Kin::Child(Parent {
                 id: request.parent,

@@ -1,6 +1,7 @@
 //! The workspaces and reservations of one shard. Every method is one atomic step: its caller holds the shard's lock, and nothing awaits.
 //!
-//! Invariant: a live hold stands in exactly one index, that of what it waits for, and holds on its counters exactly what remains of it.
+//! Invariant: a live hold stands in exactly one index, that of what it waits for, and holds on its counters exactly what remains of it. One
+//! whose end by itself is to be told stands in the ledger's index besides, until the ledger knows of its end.
 
 use super::group::{Group, is_sticky};
 use super::hold::{Hold, Remembered, Tombstone, Wait, is_forgotten};
@@ -20,7 +21,7 @@ use std::sync::Arc;
 pub(super) struct Shard {
     pub(super) workspaces: HashMap<WorkspaceId, Workspace>,
     pub(super) records: HashMap<ReservationId, Remembered>,
-    /// Live holds that only the ledger ends, by when it is asked.
+    /// Live holds that only the ledger ends, by when it is asked, and what ends by itself and is to be told.
     due: Index,
     /// How many holds are live, as far as anybody looked.
     pub(super) open: u64,
@@ -114,6 +115,7 @@ impl Shard {
             held_at: now,
             expires_at: request.rungs[taken.rung].expires_at,
             charge_on_expiry: request.charge_on_expiry,
+            tell_on_expiry: request.tell_on_expiry,
             reported: None,
             kin: None,
             expired_at: None,
@@ -129,6 +131,7 @@ impl Shard {
         if let Some(workspace) = self.workspaces.get_mut(&hold.workspace) {
             let (index, key) = place(id, hold.wait(), &mut workspace.expiring, &mut self.due);
             index.insert(key);
+            self.due.extend(hold.told_at().map(|at| (at, id)));
             workspace.open += 1;
             self.open += 1;
             self.records.insert(id, Remembered::Hold(Box::new(hold)));
@@ -202,6 +205,9 @@ impl Shard {
     fn progress(&mut self, workspace: &WorkspaceId, id: ReservationId, progress: Progress, now: Timestamp) {
         self.refresh(id, now);
         let known = self.records.get(&id).map(|known| (known.workspace() == workspace, known.ended()));
+        if matches!(known, Some((true, _))) && !matches!(progress, Progress::Used(_)) {
+            self.told(id);
+        }
         match (known, progress) {
             // What the calls of a parent used is known from them.
             (Some((true, None)), Progress::Used(_)) if self.is_parent(id) => {}
@@ -253,9 +259,20 @@ impl Shard {
     pub(super) fn due(&mut self, now: Timestamp, limit: usize) -> Vec<(Timestamp, Record)> {
         self.upkeep(now);
         let waiting = self.due.iter().take_while(|(at, _)| *at <= now).take(limit);
+        let waiting: Vec<_> = waiting.copied().collect();
+        waiting.iter().for_each(|(_, id)| self.refresh(*id, now));
+        let waiting = waiting.into_iter();
         waiting
-            .filter_map(|(at, id)| Some((*at, self.records.get(id)?.record(*id))))
+            .filter_map(|(at, id)| Some((at, self.records.get(&id)?.record(id))))
             .collect()
+    }
+
+    /// The ledger knows how a reservation ended, so whoever wants to hear of it is told from there.
+    fn told(&mut self, id: ReservationId) {
+        if let Some(Remembered::Hold(hold)) = self.records.get_mut(&id) {
+            hold.told_at().map(|at| self.due.remove(&(at, id)));
+            hold.tell_on_expiry = false;
+        }
     }
 
     /// Ends all holds of a workspace whose expiry has passed.
@@ -296,13 +313,15 @@ impl Shard {
     pub(super) fn alter(&mut self, id: ReservationId, change: impl FnOnce(&mut Hold)) -> Option<Amounts> {
         let hold = self.records.get_mut(&id).and_then(Remembered::live)?;
         let workspace = self.workspaces.get_mut(&hold.workspace)?;
-        let (wait, remaining) = (hold.wait(), hold.remaining());
+        let (wait, told_at, remaining) = (hold.wait(), hold.told_at(), hold.remaining());
         change(hold);
-        if hold.wait() != wait {
+        if (hold.wait(), hold.told_at()) != (wait, told_at) {
+            told_at.map(|at| self.due.remove(&(at, id)));
             let (index, key) = place(id, wait, &mut workspace.expiring, &mut self.due);
             index.remove(&key);
             let (index, key) = place(id, hold.wait(), &mut workspace.expiring, &mut self.due);
             index.insert(key);
+            self.due.extend(hold.told_at().map(|at| (at, id)));
         }
         Some(remaining.minus(hold.remaining()))
     }
@@ -390,6 +409,7 @@ impl Shard {
 
     /// Forgets a reservation that has ended.
     pub(super) fn forget(&mut self, id: ReservationId) {
+        self.told(id);
         if let Some(known) = self.records.remove(&id) {
             self.upkeep.graves.shrink(known.bytes());
         }

@@ -81,6 +81,7 @@ fn request(workspace_name: &str, key: &str, counters: &[Counter], now: Timestamp
         rungs: vec![rung],
         open_max: u32::MAX,
         charge_on_expiry: false,
+        tell_on_expiry: false,
         context: Arc::from([7; 450]),
         now,
     }

@@ -31,6 +31,8 @@ pub(super) enum CallError {
     Late,
     #[error("more and more has expired while it was ended")]
     Expiring,
+    #[error("another process has taken the place of the one that was asked before")]
+    Replaced,
 }
 
 /// The store's clocks against our own steady one, for each tag: nodes of a cluster have clocks of their own.

@@ -72,6 +72,15 @@ impl Keys {
         self.below(tag_of(id.slot()), format_args!("r:{}", hex(id)))
     }
 
+    /// Of the keys of all groups, for `SCAN`. What means something in a pattern is escaped.
+    pub(super) fn groups_pattern(&self) -> String {
+        let escaped = self
+            .prefix
+            .chars()
+            .flat_map(|c| "*?[]^\\-".contains(c).then_some('\\').into_iter().chain([c]));
+        format!("{}{{*}}g:*", escaped.collect::<String>())
+    }
+
     /// A comma stands in no name that a caller may choose.
     pub(super) fn group(&self, workspace: &WorkspaceId, column: &str) -> String {
         self.below(tag_of(slot(workspace)), format_args!("g:{workspace},{column}"))
@@ -126,6 +135,11 @@ impl<'a> Columns<'a> {
         };
         columns.iter().map(named).collect()
     }
+}
+
+/// The workspace and the column of the group that a key is of.
+pub(super) fn group_named(key: &str) -> Option<(&str, &str)> {
+    key.split_once("}g:")?.1.split_once(',')
 }
 
 fn unit_letter(unit: Unit) -> char {

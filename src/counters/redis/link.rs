@@ -1,22 +1,37 @@
 //! Connections to one server or to a cluster: a few of them, each used by some threads, opened when first needed and again after a failure.
 //!
 //! Sends a command once. Whether it may be sent again is the caller's affair, who knows what it does.
+//!
+//! A connection on which everything is late for a while is replaced: what it leads to may be gone without a word, which TCP finds out after
+//! a quarter of an hour, and a cluster's client has been seen to wait for itself after a failover, for ever.
 
 use super::settings::{Place, RedisSettings};
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::cluster::ClusterClient;
 use ::redis::cluster_async::ClusterConnection;
-use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
+use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
 use ::redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long after a failure to connect others are told so without a try of their own.
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// How long a connection may have no answer in time before it is replaced. A cluster is whole again sooner than that, so its client is.
+const SILENT_MAX: Duration = Duration::from_secs(3);
 /// How often a cluster's client follows a moved slot or waits for one that moves, within the time that one answer may take.
 const CLUSTER_RETRIES: u32 = 8;
 const CLUSTER_RETRY_MILLIS_MAX: u64 = 64;
+
+/// How many keys one step of a scan looks at.
+const SCAN_KEYS: usize = 500;
+
+/// A host and a port.
+pub(super) type Node = (String, u16);
+
+fn unreadable(what: &'static str) -> RedisError {
+    RedisError::from((ErrorKind::UnexpectedReturnType, "an answer that cannot be read", what.to_owned()))
+}
 
 enum To {
     Server(Client, AsyncConnectionConfig),
@@ -44,6 +59,8 @@ struct Slot {
     state: Mutex<State>,
     /// Held by whoever connects.
     connecting: tokio::sync::Mutex<()>,
+    /// An answer was late, and none has come since.
+    is_silent: AtomicBool,
 }
 
 #[derive(Default)]
@@ -52,6 +69,8 @@ struct State {
     /// Counts connections, so that a failure throws away only the one that it met.
     number: u64,
     failed_at: Option<Instant>,
+    /// When the first answer was late of those that have been since the last one that came.
+    silent_since: Option<Instant>,
 }
 
 impl Slot {
@@ -68,6 +87,26 @@ impl Slot {
         let mut state = self.state();
         if state.number == number {
             state.connection = None;
+        }
+    }
+
+    fn heard(&self) {
+        if self.is_silent.load(Ordering::Relaxed) {
+            self.state().silent_since = None;
+            self.is_silent.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// An answer did not come in time.
+    fn missed(&self, number: u64) {
+        let mut state = self.state();
+        if state.number != number {
+            return;
+        }
+        let since = *state.silent_since.get_or_insert_with(Instant::now);
+        self.is_silent.store(true, Ordering::Relaxed);
+        if since.elapsed() >= SILENT_MAX && state.connection.take().is_some() {
+            tracing::warn!("a connection to Redis had no answer for too long, so another one takes its place");
         }
     }
 }
@@ -88,15 +127,24 @@ fn thread_number() -> usize {
 
 impl Link {
     pub(super) fn new(settings: &RedisSettings) -> RedisResult<Self> {
+        let authorities = settings.authorities()?;
         let to = match settings.place()? {
             Place::Server(url) => {
                 let config = AsyncConnectionConfig::new()
                     .set_connection_timeout(Some(settings.connect_timeout))
                     .set_response_timeout(Some(settings.response_timeout));
-                To::Server(Client::open(url)?, config)
+                let client = match authorities {
+                    Some(authorities) => Client::build_with_tls(url, authorities)?,
+                    None => Client::open(url)?,
+                };
+                To::Server(client, config)
             }
             Place::Cluster(urls) => {
-                let client = ClusterClient::builder(urls)
+                let mut client = ClusterClient::builder(urls);
+                if let Some(authorities) = authorities {
+                    client = client.certs(authorities);
+                }
+                let client = client
                     .connection_timeout(settings.connect_timeout)
                     .response_timeout(settings.response_timeout)
                     .overall_response_timeout(Some(2 * settings.response_timeout))
@@ -123,9 +171,7 @@ impl Link {
         let slot = self.own_slot();
         let (mut connection, number) = self.connection(slot).await?;
         let answer = connection.send(command).await.and_then(Value::extract_error);
-        if answer.as_ref().is_err_and(|error| self.is_spoilt(error)) {
-            slot.discard(number);
-        }
+        self.learn(slot, number, answer.as_ref().err());
         answer
     }
 
@@ -137,10 +183,17 @@ impl Link {
             Connection::Server(connection) => connection.req_packed_commands(commands, 0, count).await,
             Connection::Cluster(connection) => connection.req_packed_commands(commands, 0, count).await,
         };
-        if answers.as_ref().is_err_and(|error| self.is_spoilt(error)) {
-            slot.discard(number);
-        }
+        self.learn(slot, number, answers.as_ref().err());
         answers
+    }
+
+    /// What an answer says about the connection on which it came, or did not come.
+    fn learn(&self, slot: &Slot, number: u64, error: Option<&RedisError>) {
+        match error {
+            Some(error) if self.is_spoilt(error) => slot.discard(number),
+            Some(error) if error.is_timeout() => slot.missed(number),
+            _ => slot.heard(),
+        }
     }
 
     /// Whether a connection is of no more use. A cluster's client mends its own. A primary that became a replica is left, so that its name is
@@ -167,6 +220,7 @@ impl Link {
         state.failed_at = connected.is_err().then(Instant::now);
         let connection = connected?;
         state.number += 1;
+        state.silent_since = None;
         state.connection = Some(connection.clone());
         Ok((connection, state.number))
     }
@@ -183,6 +237,43 @@ impl Link {
                 Ok(Connection::Cluster(connecting.map_err(timed_out)??))
             }
         }
+    }
+
+    /// The primaries of a cluster by their addresses; the one server has none.
+    pub(super) async fn primaries(&self) -> RedisResult<Vec<Option<Node>>> {
+        let (connection, _) = self.connection(self.own_slot()).await?;
+        let Connection::Cluster(mut connection) = connection else {
+            return Ok(vec![None]);
+        };
+        let primaries = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+        let Value::Map(answers) = connection.route_command(::redis::cmd("PING"), primaries).await? else {
+            return Err(unreadable("the primaries of a cluster"));
+        };
+        let node = |(address, _): (Value, Value)| {
+            let address: String = ::redis::from_redis_value(address)?;
+            let (host, port) = address.rsplit_once(':').ok_or_else(|| unreadable("an address"))?;
+            let port = port.parse().map_err(|_| unreadable("a port"))?;
+            Ok(Some((host.to_owned(), port)))
+        };
+        answers.into_iter().map(node).collect()
+    }
+
+    /// One step of `SCAN` on a node: where the next one begins, 0 after the last, and the names of keys.
+    pub(super) async fn scan(&self, node: Option<&Node>, cursor: u64, pattern: &str) -> RedisResult<(u64, Vec<String>)> {
+        let mut command = ::redis::cmd("SCAN");
+        command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_KEYS);
+        let (mut connection, _) = self.connection(self.own_slot()).await?;
+        let answer = match (&mut connection, node) {
+            (Connection::Cluster(connection), Some((host, port))) => {
+                let address = SingleNodeRoutingInfo::ByAddress {
+                    host: host.clone(),
+                    port: *port,
+                };
+                connection.route_command(command, RoutingInfo::SingleNode(address)).await?
+            }
+            (connection, _) => connection.send(&command).await?,
+        };
+        Ok(::redis::from_redis_value(answer)?)
     }
 
     /// What `INFO` says on each primary.

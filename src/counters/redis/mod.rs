@@ -1,7 +1,7 @@
 //! Counters in Redis, shared by all nodes of a deployment: one script for each step, so a step is atomic and costs one round trip.
 //! A hold is asked of a short script first, which has a second one decide whatever is out of the ordinary and has changed nothing by then.
 //!
-//! All keys of a workspace lie in one slot, of a single server or of a cluster. The scripts are in `scripts/`; `store_v1.lua` says what is
+//! All keys of a workspace lie in one slot, of a single server or of a cluster. The scripts are in `scripts/`; `store_v2.lua` says what is
 //! kept. Nothing here is the truth: whatever a server loses, brings back or forgets is found out by comparison and read from the ledger again.
 //!
 //! - *Epoch*: each script reads the replication id of its process, which every process draws anew when it becomes primary. A group that bears
@@ -11,6 +11,8 @@
 
 mod beside;
 mod call;
+mod copying;
+mod forgetting;
 mod hold;
 mod inspect;
 mod keys;
@@ -32,7 +34,8 @@ pub use settings::{RedisSettings, Unfit};
 
 use super::run::{ChildOutcome, ChildRequest};
 use super::{
-    Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, Record,
+    Applied, Begun, Claim, Copying, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS,
+    Rebuilt, Record,
 };
 use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter, Whose};
@@ -81,7 +84,7 @@ impl RedisCounters {
     pub async fn connect(settings: RedisSettings) -> Result<Self, CountersError> {
         let failed = |cause: Box<dyn std::error::Error + Send + Sync>| CountersError { act: "connect", cause };
         let link = Link::new(&settings).map_err(|error| failed(error.into()))?;
-        for info in link.info().await.map_err(|error| failed(error.into()))? {
+        for info in link.info().await.map_err(|error| failed(settings.explain(error)))? {
             settings::check(&info).map_err(|unfit| failed(unfit.into()))?;
         }
         Ok(Self {
@@ -180,8 +183,8 @@ impl RedisCounters {
         &self,
         workspace: &WorkspaceId,
         applied: &Applied,
-        read: &[Counter],
-        purses: &[PurseUse],
+        (read, purses): (&[Counter], &[PurseUse]),
+        epoch: Option<&str>,
         now: Timestamp,
     ) -> Result<Vec<Option<Balance>>, CallError> {
         let columns = Columns::of(applied.rows.iter().map(|row| &row.counter).chain(read));
@@ -211,9 +214,14 @@ impl RedisCounters {
         });
         pack_purses(&mut call.pack, &applied.purses);
         pack_uses(&mut call.pack, purses, read);
+        match epoch {
+            Some(epoch) => call.pack.text(epoch.as_bytes()),
+            None => call.pack.no(),
+        };
         let (word, mut reply) = self.send(&call).await?;
         match word.as_str() {
             "applied" => Ok(reply.balances_if_known()?),
+            "other" => Err(CallError::Replaced),
             other => Err(unknown_word(other)),
         }
     }
@@ -354,7 +362,22 @@ impl Counters for RedisCounters {
         purses: &[PurseUse],
         now: Timestamp,
     ) -> Result<Vec<Option<Balance>>, CountersError> {
-        self.try_apply(workspace, applied, read, purses, now).await.map_err(failed("apply"))
+        let answer = self.try_apply(workspace, applied, (read, purses), None, now).await;
+        answer.map_err(failed("apply"))
+    }
+
+    async fn begin_copy(&self, now: Timestamp) -> Result<Copying, CountersError> {
+        self.try_begin_copy(now).await.map_err(failed("tell what it has missed"))
+    }
+
+    async fn copy(&self, workspace: &WorkspaceId, applied: &Applied, copying: &Copying, now: Timestamp) -> Result<(), CountersError> {
+        let answer = self.try_copy(workspace, applied, copying, now).await;
+        answer.map_err(failed("take a copy"))
+    }
+
+    async fn end_copy(&self, copying: &Copying, until: Timestamp, now: Timestamp) -> Result<(), CountersError> {
+        let answer = self.try_end_copy(copying, until, now).await;
+        answer.map_err(failed("remember what it was given"))
     }
 
     async fn extend(&self, reservation: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CountersError> {
@@ -380,6 +403,10 @@ impl Counters for RedisCounters {
     async fn finish(&self, workspace: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> Result<bool, CountersError> {
         let answer = self.try_finish(workspace, whose, rebuilt, now).await;
         answer.map_err(failed("finish a rebuild"))
+    }
+
+    async fn forget_rows(&self, now: Timestamp) -> Result<u64, CountersError> {
+        self.try_forget_rows(now).await.map_err(failed("forget what was copied"))
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError> {

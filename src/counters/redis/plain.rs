@@ -1,10 +1,10 @@
-//! A hold as `plain_hold_v1.lua` takes it: what it will write is made here, as far as it can be known, so that the store only puts it in place.
+//! A hold as `plain_hold_v2.lua` takes it: what it will write is made here, as far as it can be known, so that the store only puts it in place.
 
 use super::call::{Call, CallError};
 use super::keys::{Columns, field, hex, purse_field, slot_text, unit_place};
 use super::pack::{EXACT, Pack, micros, values};
 use super::reply::{Reply, Unexpected};
-use super::request::{born_at, is_dropped, limit_place};
+use super::request::{born_at, is_dropped, limit_place, on_expiry};
 use crate::counters::{HoldOutcome, HoldRequest};
 use crate::decision::counter::Counter;
 use crate::decision::grant::PurseUse;
@@ -53,6 +53,7 @@ pub(super) fn pack_plain(call: &mut Call<'_>, request: &HoldRequest, columns: &C
     for count in all {
         pack.int(count as i64);
     }
+    pack.int(i64::from(request.tell_on_expiry));
 
     let of_group = |place: i64| {
         let counters = request.counters.iter().enumerate();
@@ -145,12 +146,13 @@ fn pack_rung(pack: &mut Pack, (number, rung): (usize, &Rung), counters: &[Counte
     }
 }
 
-/// A live record from END to COUNTERS, which `store_v1.lua` names; what follows depends on the rung and on what is found.
+/// A live record from END to COUNTERS, which `store_v2.lua` names; what follows depends on the rung and on what is found.
 fn first_part(request: &HoldRequest, columns: &Columns<'_>, nonce: u64) -> Vec<u8> {
     let mut part = Pack::default();
     part.int(0).int(0).text(request.workspace.as_str().as_bytes());
     part.text(format!("{:032x}", request.fingerprint).as_bytes());
-    part.int(i64::from(request.charge_on_expiry)).moment(request.now);
+    part.int(on_expiry(request.charge_on_expiry, request.tell_on_expiry))
+        .moment(request.now);
     part.int(0).moment(request.now);
     for _claimed_and_used in 0..8 {
         part.int(0);

@@ -95,6 +95,16 @@ impl Reply {
         self.int().map(Timestamp::from_micros)
     }
 
+    pub(super) fn moment_if_any(&mut self) -> Result<Option<Timestamp>, Unexpected> {
+        match self.values.as_slice().first() {
+            None | Some(Value::Nil) => {
+                self.next();
+                Ok(None)
+            }
+            Some(_) => self.moment().map(Some),
+        }
+    }
+
     pub(super) fn end(&mut self) -> Result<Option<End>, Unexpected> {
         let value = self.next();
         match value {
@@ -166,7 +176,7 @@ impl Reply {
         list.values.map(one).collect()
     }
 
-    /// A reservation, in the places that `store_v1.lua` names.
+    /// A reservation, in the places that `store_v2.lua` names.
     pub(super) fn record(&mut self, reservation: ReservationId) -> Result<Record, Unexpected> {
         let mut list = self.list()?;
         let (end, ended_at) = (list.end()?, list.moment()?);

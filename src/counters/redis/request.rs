@@ -80,7 +80,8 @@ pub(super) fn pack_hold(pack: &mut Pack, request: &HoldRequest, columns: &Column
     pack.text(request.workspace.as_str().as_bytes());
     pack.text(hex(request.reservation).as_bytes());
     pack.text(format!("{:032x}", request.fingerprint).as_bytes());
-    pack.int(i64::from(request.charge_on_expiry)).moment(request.named_since);
+    pack.int(on_expiry(request.charge_on_expiry, request.tell_on_expiry))
+        .moment(request.named_since);
     pack.int(i64::from(request.open_max))
         .text(&nonce.to_be_bytes())
         .text(&request.context);
@@ -94,6 +95,11 @@ pub(super) fn pack_hold(pack: &mut Pack, request: &HoldRequest, columns: &Column
         }
     });
     pack_uses(pack, &request.purses, &request.counters);
+}
+
+/// What becomes of a hold that runs out, as records keep it.
+pub(super) fn on_expiry(charge: bool, tell: bool) -> i64 {
+    i64::from(charge) + 2 * i64::from(tell)
 }
 
 /// The place of a limit's counter, negative where grants raise it.

@@ -56,7 +56,7 @@ impl RedisCounters {
     }
 
     /// Calls a script over all indexes: at once on a server, index by index on a cluster, all of them on their way together.
-    async fn everywhere(
+    pub(super) async fn everywhere(
         &self,
         script: &Script,
         now: Timestamp,

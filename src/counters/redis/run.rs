@@ -1,9 +1,9 @@
-//! Calls of a run, as `hold_child_v1.lua` takes them and answers.
+//! Calls of a run, as `hold_child_v2.lua` takes them and answers.
 
 use super::call::{CallError, unknown_word};
 use super::keys;
 use super::pack::Pack;
-use super::request::pack_cap;
+use super::request::{on_expiry, pack_cap};
 use super::{RedisCounters, script};
 use crate::counters::run::{ChildOutcome, ChildRequest, Unfit};
 use crate::decision::counter::Whose;
@@ -42,7 +42,7 @@ fn pack_child(pack: &mut Pack, request: &ChildRequest, parent: Option<Reservatio
     pack.text(request.workspace.as_str().as_bytes());
     pack.text(keys::hex(request.reservation).as_bytes());
     pack.text(format!("{:032x}", request.fingerprint).as_bytes());
-    pack.int(i64::from(request.charge_on_expiry));
+    pack.int(on_expiry(request.charge_on_expiry, request.tell_on_expiry));
     match parent {
         Some(parent) => pack.text(keys::hex(parent).as_bytes()),
         None => pack.no(),

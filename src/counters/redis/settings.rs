@@ -1,6 +1,9 @@
 //! Where the store is and how long it may take, and which servers are refused.
 
-use ::redis::{ErrorKind, RedisError, RedisResult};
+use crate::decision::certificate::Refusal;
+use ::redis::{ErrorKind, RedisError, RedisResult, TlsCertificates};
+use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How to reach a store.
@@ -8,6 +11,8 @@ use std::time::Duration;
 pub struct RedisSettings {
     /// `redis://host:port/db`, `rediss://` for TLS; `redis+cluster://host:port,host:port` or `rediss+cluster://` for a cluster.
     pub url: String,
+    /// PEM: who may have signed the server's certificate, instead of the public authorities.
+    pub ca_file: Option<PathBuf>,
     /// What all keys begin with. Two services may share a server by it.
     pub prefix: String,
     /// How many connections there are for each node. Best is one for each worker thread and one for upkeep: a connection is driven by the
@@ -22,13 +27,65 @@ impl RedisSettings {
     pub fn new(url: &str) -> Self {
         Self {
             url: url.to_owned(),
+            ca_file: None,
             prefix: "weir:".to_owned(),
             connections: std::thread::available_parallelism().map_or(2, usize::from) + 1,
             response_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_millis(1_000),
         }
     }
+
+    /// Trusts the authorities of this file, if there is one, and no others.
+    pub fn trusting(mut self, ca_file: Option<&Path>) -> Self {
+        self.ca_file = ca_file.map(Path::to_owned);
+        self
+    }
+
+    /// The certificates of the file.
+    pub(super) fn authorities(&self) -> RedisResult<Option<TlsCertificates>> {
+        let Some(file) = &self.ca_file else { return Ok(None) };
+        let told = |why: &str| {
+            let what = "the file of WEIR_REDIS_CA_FILE must hold certificates in PEM";
+            RedisError::from((ErrorKind::InvalidClientConfig, what, format!("{}: {why}", file.display())))
+        };
+        let read = std::fs::read(file).map_err(|error| told(&error.to_string()))?;
+        if !read.windows(PEM_MARK.len()).any(|some| some == PEM_MARK) {
+            return Err(told("there is none in it"));
+        }
+        Ok(Some(TlsCertificates {
+            client_tls: None,
+            root_cert: Some(read),
+        }))
+    }
+
+    /// A failure to connect, with what to do about it where that is known.
+    pub(super) fn explain(&self, error: RedisError) -> Box<dyn Error + Send + Sync> {
+        let trusted = match &self.ca_file {
+            Some(file) => format!("nobody in {}", file.display()),
+            None => "none of the public authorities".to_owned(),
+        };
+        let what = match Refusal::read(&error.to_string()) {
+            Some(Refusal::Stranger) => {
+                format!("{trusted} has signed the certificate of Redis: name the certificate of who did, in PEM, in WEIR_REDIS_CA_FILE")
+            }
+            Some(Refusal::OtherName) => {
+                "the certificate of Redis is for another host: name it in WEIR_REDIS_URL as its certificate does".to_owned()
+            }
+            Some(Refusal::OtherTime) => "the certificate of Redis has expired or is not valid yet: renew it, or set the clock".to_owned(),
+            Some(Refusal::NoTls) => {
+                "Redis speaks no TLS at that port: name the one where it does, or begin WEIR_REDIS_URL with redis".to_owned()
+            }
+            // Redis takes the first words of TLS for a command that is not complete yet, and waits for the rest.
+            None if self.url.starts_with("rediss") && error.is_timeout() => {
+                "Redis did not answer in time: it may speak no TLS at that port, or not be reachable from here".to_owned()
+            }
+            None => return error.into(),
+        };
+        Unfit::Distrusted { what, cause: error }.into()
+    }
 }
+
+const PEM_MARK: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// Where a URL leads.
 #[derive(PartialEq, Debug)]
@@ -74,7 +131,7 @@ impl RedisSettings {
 }
 
 /// Why a server cannot be used.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 pub enum Unfit {
     #[error("Redis has maxmemory-policy {0}, under which counters vanish while they count; set it to noeviction")]
     Evicts(String),
@@ -82,6 +139,12 @@ pub enum Unfit {
     TooOld(String),
     #[error("INFO does not tell {0}; the user that Weir connects with must be allowed to read it")]
     Silent(&'static str),
+    #[error("{what}")]
+    Distrusted {
+        what: String,
+        #[source]
+        cause: RedisError,
+    },
 }
 
 /// Whether a server whose `INFO` is this may keep counters.

@@ -7,7 +7,9 @@ mod faults;
 mod keys_lost;
 mod moving;
 mod runs;
+mod set_back;
 mod shared;
+mod tls;
 
 use crate::counters::contract::{Mode, counters_contract_over, histories_agree_in};
 use crate::counters::redis_server::is_there;

@@ -12,9 +12,13 @@ use serde::{Deserialize, Serialize};
 pub const RESEND_SPARE_SECONDS: i64 = 4 * 3_600;
 /// How often a batch is tried that the provider answers with "not now"; about half a day.
 pub const TRIES_MAX: i64 = 60;
+/// While the provider is away tries count no further: by then the pauses are as long as they become, and whoever comes back busy has the others.
+pub(super) const AWAY_TRIES_MAX: i64 = 10;
 /// The first pause between two tries; each one doubles it.
 const PAUSE_SECONDS_MIN: i64 = 2;
 pub const PAUSE_SECONDS_MAX: i64 = 900;
+/// How long a batch waits before it is looked whether somebody made its meter.
+const METER_PAUSE_SECONDS: i64 = 120;
 /// The longest pause that a provider may ask for.
 const ASKED_PAUSE_SECONDS_MAX: i64 = 3_600;
 
@@ -35,6 +39,8 @@ pub enum Answer {
         is_away: bool,
         reason: String,
     },
+    /// Nothing was sent: the account has no meter for it. That is no fault of a batch; all of its kind wait until somebody makes one.
+    NoMeter { reason: String },
     /// Nobody knows: no answer in time, a connection that broke, an error of theirs. It may have been taken.
     Unknown { reason: String },
 }
@@ -53,7 +59,7 @@ pub enum ReasonCode {
     NothingToTell,
     /// The workspace has no customer at the provider.
     NoCustomer,
-    /// Its use is older than the provider takes.
+    /// Its use is older than the provider takes, or its grant has expired.
     TooOld,
     /// The provider said no.
     Refused,
@@ -69,6 +75,10 @@ pub enum ReasonCode {
     Busy,
     /// The provider was out of reach at the last try.
     Away,
+    /// The provider has no active meter that sums of its event name: it goes on by itself once there is one.
+    NoMeter,
+    /// The provider keeps no credits: that of a paid grant waits for one that does.
+    NoCreditsKept,
 }
 
 /// How the delivery of a batch stands.
@@ -177,6 +187,7 @@ impl Delivery {
                 let pause = pause(self.tries, seconds, chance);
                 next.put_off(is_away, reason, terms, now, pause)
             }
+            (S::Sending, E::Answered(A::NoMeter { reason })) => next.without_meter(reason, terms, now),
             (S::Sending, E::Answered(A::Unknown { reason })) => {
                 let pause = pause(self.tries, None, chance);
                 next.unanswered(reason, terms, now, pause)
@@ -250,8 +261,20 @@ impl Delivery {
                 Some(_) => self.lost(),
             };
         }
-        let code = if is_away { ReasonCode::Away } else { ReasonCode::Busy };
-        self.due(next).because(code, reason)
+        if is_away {
+            let tries = self.tries.min(AWAY_TRIES_MAX);
+            return Self { tries, ..self }.due(next).because(ReasonCode::Away, reason);
+        }
+        self.due(next).because(ReasonCode::Busy, reason)
+    }
+
+    fn without_meter(self, reason: String, terms: &Terms, now: Timestamp) -> Self {
+        let next = now.plus_seconds(METER_PAUSE_SECONDS);
+        if self.is_given_up(terms, next) {
+            return self.lost();
+        }
+        let tries = self.tries - 1;
+        Self { tries, ..self }.due(next).because(ReasonCode::NoMeter, reason)
     }
 
     fn unanswered(self, reason: String, terms: &Terms, now: Timestamp, pause_seconds: i64) -> Self {
@@ -320,7 +343,7 @@ impl Delivery {
 }
 
 /// Seconds until the next try after so many: doubled each time, and half of it by chance; never sooner than the provider asks.
-fn pause(tries: i64, asked_seconds: Option<i64>, chance: u32) -> i64 {
+pub(super) fn pause(tries: i64, asked_seconds: Option<i64>, chance: u32) -> i64 {
     let doublings = u32::try_from(tries.clamp(1, 20) - 1).unwrap_or(0);
     let whole = (PAUSE_SECONDS_MIN << doublings).min(PAUSE_SECONDS_MAX);
     let half = whole / 2;

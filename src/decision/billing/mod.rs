@@ -2,8 +2,10 @@
 //! becomes of it are decided here; who stores and who sends it is not known.
 //!
 //! Invariants: of one workspace and meter, the values of all sealed batches and what is carried add up to what their entries counted,
-//! exactly ([`exact`]). A batch whose fate is not known is told again only while the provider recognises its identifier ([`delivery`]).
+//! exactly ([`exact`]). A batch whose fate is not known is told again only while the provider recognises its identifier ([`delivery`]). The
+//! credit of a grant that was paid for is looked for before it is given ([`credit`]).
 
+pub mod credit;
 pub mod delivery;
 pub mod exact;
 pub mod reconcile;
@@ -155,14 +157,6 @@ impl Batch {
 
     /// What happens to it when it is due: it is sent, as of a time, or cannot be told.
     pub fn when_due(&self, terms: &Terms, calendar: &Calendar, customer: Option<&str>, late_after_seconds: i64, now: Timestamp) -> Event {
-        let is_older = |seconds: i64| self.last_used_at <= now.plus_seconds(-seconds);
-        if let Some(seconds) = terms.oldest_seconds.filter(|seconds| is_older(*seconds)) {
-            let (used_at, days) = (self.last_used_at, seconds / 86_400);
-            return Event::Unbillable(Reason {
-                code: ReasonCode::TooOld,
-                detail: format!("it was used at {used_at}, and the provider takes nothing older than {days} days"),
-            });
-        }
         // Whom it may have been told of once, it is told of again.
         let told_before = self.delivery.customer.as_deref().filter(|_| self.delivery.unsure_since.is_some());
         let customer = told_before.or(customer);
@@ -178,9 +172,20 @@ impl Batch {
             .told_at
             .filter(|_| self.delivery.unsure_since.is_some())
             .unwrap_or(self.last_used_at);
+        let told_at = window::told_at(told_as_of, calendar, terms.closes_periods, late_after_seconds, now);
+        // What is told as of now may be told however old the use is, a correction of long ago too; but not for as long as one likes: nobody
+        // expects a bill for half a year because a workspace has a customer at last.
+        let since = if told_at > told_as_of { self.opened_at } else { told_at };
+        if let Some(seconds) = terms.oldest_seconds.filter(|seconds| since <= now.plus_seconds(-seconds)) {
+            let (used_at, days) = (self.last_used_at, seconds / 86_400);
+            return Event::Unbillable(Reason {
+                code: ReasonCode::TooOld,
+                detail: format!("it was used at {used_at}, and would be told {days} days too late or more: since {since}"),
+            });
+        }
         Event::Claimed {
             customer: customer.filter(|_| terms.needs_customer).map(str::to_owned),
-            told_at: window::told_at(told_as_of, calendar, terms.closes_periods, late_after_seconds, now),
+            told_at,
         }
     }
 }

@@ -196,8 +196,10 @@ pub enum Presence {
     Known(Vec<(BatchId, bool)>),
 }
 
-/// Which of the unknown batches the provider has, by its sum of the minute in which all of these batches were told.
-pub fn presence(batches: &[Batch], provider: i64, now: Timestamp) -> Presence {
+/// Which of the unknown batches the provider has, by its sum of the minute in which all of these batches were told. `elsewhere` are batches
+/// that were used in that minute and told as of another one last: before the books were closed they may have been told as of this one, so
+/// each may be in the sum or not.
+pub fn presence(batches: &[Batch], elsewhere: &[Batch], provider: i64, now: Timestamp) -> Presence {
     let mut unknown: Vec<&Batch> = Vec::new();
     for batch in batches {
         match place(batch, now) {
@@ -206,15 +208,24 @@ pub fn presence(batches: &[Batch], provider: i64, now: Timestamp) -> Presence {
             Place::In | Place::Out => {}
         }
     }
-    let values: Vec<i64> = unknown.iter().map(|batch| batch.value()).collect();
-    if values.is_empty() || values.len() > CHOICES_MAX {
+    let values: Vec<i64> = unknown
+        .iter()
+        .chain(&elsewhere.iter().collect::<Vec<_>>())
+        .map(|batch| batch.value())
+        .collect();
+    if unknown.is_empty() || values.len() > CHOICES_MAX {
         return Presence::Unclear;
     }
     let beyond = i128::from(provider) - acknowledged(batches);
-    let mut fitting = choices(&values).filter(|(_, added)| *added == beyond);
-    let (Some((chosen, _)), None) = (fitting.next(), fitting.next()) else {
+    // What is chosen of the unknown ones, which come first, is all that matters.
+    let of_unknown = (1 << unknown.len()) - 1;
+    let mut fitting = choices(&values)
+        .filter(|(_, added)| *added == beyond)
+        .map(|(chosen, _)| chosen & of_unknown);
+    let Some(chosen) = fitting.next() else { return Presence::Unclear };
+    if fitting.any(|other| other != chosen) {
         return Presence::Unclear;
-    };
+    }
     let is_there = |(place, batch): (usize, &&Batch)| (batch.id, chosen & (1 << place) != 0);
     Presence::Known(unknown.iter().enumerate().map(is_there).collect())
 }

@@ -1,9 +1,11 @@
 //! What reconcile tells: for each customer and meter the ledger's total, that of batches, and the provider's, side by side; each difference
 //! by its name; and what was mended.
 
+use super::credit::CreditState;
+use super::delivery::ReasonCode;
 use super::exact::Exact;
 use super::reconcile::Code;
-use crate::decision::id::{BatchId, MeterId, WorkspaceId};
+use crate::decision::id::{BatchId, GrantId, MeterId, WorkspaceId};
 use crate::decision::time::Timestamp;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
@@ -107,6 +109,36 @@ pub enum Outcome {
     Left,
 }
 
+/// The most credits that a report names.
+pub const CREDITS_MAX: usize = 200;
+
+/// A grant that was paid for and is not a credit at the provider, or was not until this was made.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[schema(as = BillingCredit)]
+pub struct CreditLine {
+    /// Which grant.
+    #[schema(value_type = String)]
+    pub grant_id: GrantId,
+    /// Whose it is.
+    #[schema(value_type = String)]
+    pub workspace_id: WorkspaceId,
+    /// Null: no try was made yet.
+    pub customer: Option<String>,
+    /// What was paid, in the smallest unit of the currency.
+    pub amount: i64,
+    /// Its code of ISO 4217 in lower case.
+    #[schema(min_length = 3, max_length = 3, example = "usd")]
+    pub currency: String,
+    /// Where it is.
+    pub state: CreditState,
+    /// Why; null where nothing needs to be said.
+    pub reason: Option<ReasonCode>,
+    /// The same for people.
+    pub detail: String,
+    /// What was found out about it; null: nobody had to look.
+    pub outcome: Option<Outcome>,
+}
+
 /// All of it.
 #[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 #[schema(as = BillingReport)]
@@ -123,6 +155,9 @@ pub struct Report {
     pub lines: Vec<Line>,
     /// What was of unknown fate, and what became of it.
     pub repairs: Vec<Repair>,
+    /// Paid grants that are not credits at the provider, oldest first. Empty where a meter is named.
+    #[schema(max_items = 200)]
+    pub credits: Vec<CreditLine>,
     /// How many lines have a difference without a name.
     #[schema(minimum = 0, maximum = 4294967295u32)]
     pub unexplained: usize,

@@ -1,5 +1,6 @@
 //! Which window a use falls into, and which time the provider is told of it.
 
+use crate::decision::meter::Reign;
 use crate::decision::period::{Calendar, Period, PeriodKind};
 use crate::decision::time::Timestamp;
 
@@ -34,15 +35,25 @@ pub fn told_at(used_at: Timestamp, calendar: &Calendar, closes_periods: bool, la
     }
 }
 
-/// Whether a meter that is there since `since` counts a use: all that is recorded from then on, and of what was recorded before, what
-/// belongs to the billing period in which the meter came. Earlier periods were invoiced without it.
-pub fn is_metered(used_at: Timestamp, recorded_at: Timestamp, since: Timestamp, calendar: &Calendar) -> bool {
-    recorded_at >= since || used_at >= calendar.period(PeriodKind::Billing, since).start
+/// The reign of a meter, of all that it had (oldest first), under which it counts a use: the one in which the use was recorded. What was
+/// recorded before the meter first came is counted under its first reign, if it belongs to the billing period in which it came; earlier
+/// periods were invoiced without it. Whoever takes a meter away wants what is used in the meantime not to be billed, so of a later reign
+/// nothing earlier is counted.
+pub fn reign<'a>(reigns: &'a [Reign], used_at: Timestamp, recorded_at: Timestamp, calendar: &Calendar) -> Option<&'a Reign> {
+    let first = reigns.first()?;
+    if recorded_at < first.from {
+        return (used_at >= calendar.period(PeriodKind::Billing, first.from).start).then_some(first);
+    }
+    let holds = |reign: &&Reign| reign.from <= recorded_at && reign.until.is_none_or(|until| recorded_at < until);
+    reigns.iter().find(holds)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::amount::Unit;
+    use crate::decision::id::MeterId;
+    use crate::decision::meter::{Factor, Meter, MeterFilter};
     use crate::decision::period::{AnchorDay, Setting, Zone};
 
     fn at(text: &str) -> Timestamp {
@@ -93,15 +104,43 @@ mod tests {
     }
 
     #[test]
-    fn a_meter_counts_the_period_in_which_it_came_and_whatever_is_recorded_since() {
-        let (since, calendar) = (at("2026-11-20T10:00:00Z"), calendar("UTC"));
-        assert!(is_metered(at("2026-11-01T00:00:00Z"), at("2026-11-01T00:00:01Z"), since, &calendar));
-        assert!(!is_metered(
-            at("2026-10-31T23:59:59Z"),
-            at("2026-11-01T00:00:01Z"),
-            since,
-            &calendar
-        ));
-        assert!(is_metered(at("2026-10-31T23:59:59Z"), since, since, &calendar));
+    fn a_meter_counts_the_period_in_which_it_came_and_what_is_recorded_while_it_is_there() {
+        let of = |event_name: &str, from: &str, until: Option<&str>| Reign {
+            meter: Meter {
+                id: MeterId::parse("tokens").expect("a name"),
+                event_name: event_name.to_owned(),
+                unit: Unit::Tokens,
+                only: MeterFilter::default(),
+                factor: Factor::of(1, 1).expect("one"),
+            },
+            from: at(from),
+            until: until.map(at),
+        };
+        let reigns = [
+            of("first", "2026-11-20T10:00:00Z", Some("2026-11-21T00:00:00Z")),
+            of("second", "2026-11-21T00:00:00Z", Some("2026-11-22T00:00:00Z")),
+            of("back", "2026-11-25T00:00:00Z", None),
+        ];
+        for (used_at, recorded_at, expected) in [
+            ("2026-11-01T00:00:00Z", "2026-11-01T00:00:01Z", Some("first")),
+            ("2026-10-31T23:59:59Z", "2026-11-01T00:00:01Z", None),
+            ("2026-10-31T23:59:59Z", "2026-11-20T10:00:00Z", Some("first")),
+            ("2026-11-20T23:00:00Z", "2026-11-21T00:00:00Z", Some("second")),
+            ("2026-11-21T23:59:59Z", "2026-11-21T23:59:59.999999Z", Some("second")),
+            ("2026-11-21T23:59:59Z", "2026-11-22T00:00:00Z", None),
+            ("2026-11-24T00:00:00Z", "2026-11-24T23:59:59Z", None),
+            ("2026-11-24T00:00:00Z", "2026-11-25T00:00:00Z", Some("back")),
+        ] {
+            let found = reign(&reigns, at(used_at), at(recorded_at), &calendar("UTC"));
+            assert_eq!(
+                found.map(|found| found.meter.event_name.as_str()),
+                expected,
+                "{used_at} recorded {recorded_at}"
+            );
+        }
+        assert_eq!(
+            reign(&[], at("2026-11-24T00:00:00Z"), at("2026-11-24T00:00:00Z"), &calendar("UTC")),
+            None
+        );
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! An [`Identity`] is everything about a request but its prompt: workspace, user where the answers are personal, feature, model family, system
 //! prompt, parameters. It is a digest of these parts, each with its length before it, so no two sets of parts make one identity but by a
-//! collision of SHA-256. The exact [`Key`] adds the whole prompt; a [`Partition`] of similar prompts adds what of a prompt is no text, and which
-//! model made the vectors. Nothing is ever looked up under less than one of them.
+//! collision of SHA-256. The exact [`Key`] adds the whole prompt; a [`Partition`] of similar prompts adds all of a prompt but the words of its
+//! last message, and which model made the vectors. Nothing is ever looked up under less than one of them.
 //!
 //! Prompts are compared as they were sent: neither spaces nor forms of Unicode are made alike. JSON is compared as values.
 
@@ -23,39 +23,56 @@ const DIGEST_BYTES: usize = 32;
 pub struct Prompt {
     /// Of all that it says.
     digest: [u8; DIGEST_BYTES],
-    /// Of what of it is no text: roles, names, calls of tools.
+    /// Of what of it must be alike even in similar prompts: everything but the words that are compared.
     shape: [u8; DIGEST_BYTES],
-    /// All its text; `None`: it has parts that are no text, such as images, which a vector of its text would not see.
+    /// All its text; `None`: it has parts that are no text, such as images.
     text: Option<Arc<str>>,
+    /// The words that similar prompts are found by; `None`: there are none by which it could be told what is asked.
+    compared: Option<Arc<str>>,
 }
 
 impl Prompt {
     pub fn of_text(text: &str) -> Self {
+        let words: Arc<str> = text.into();
         Self {
             digest: Parts::of("text").part(text.as_bytes()).digest(),
             shape: Parts::of("text").digest(),
-            text: Some(text.into()),
+            text: Some(words.clone()),
+            compared: Some(words),
         }
     }
 
+    /// Chat messages. Only the last one is compared by its meaning, and only if the user says it: who instructs the model, what was said
+    /// before and what tools brought make the same words another question, and a vector of the words may see nothing of it.
     pub fn of_messages(messages: &[Map<String, Value>]) -> Self {
         let (mut whole, mut shape) = (Sha256::new(), Sha256::new());
         let mut texts: Option<Vec<&str>> = Some(Vec::new());
         for message in messages {
             canonical::digest_members(&mut whole, message);
-            let mut rest = message.clone();
-            let content = message.get("content");
-            rest.shift_remove("content");
-            canonical::digest_members(&mut shape, &rest);
             texts = texts.and_then(|mut texts| {
-                texts.extend(texts_of(content)?);
+                texts.extend(texts_of(message.get("content"))?);
                 Some(texts)
             });
         }
+        let asks = |message: &&Map<String, Value>| message.get("role").and_then(Value::as_str) == Some("user");
+        let question = messages.last().filter(asks);
+        let before = &messages[..messages.len() - usize::from(question.is_some())];
+        before.iter().for_each(|message| canonical::digest_members(&mut shape, message));
+        let mut rest = question.cloned().unwrap_or_default();
+        rest.shift_remove("content");
+        let mut of_question = Sha256::new();
+        canonical::digest_members(&mut of_question, &rest);
+        let text: Option<Arc<str>> = texts.map(|texts| texts.join("\n").into());
+        let compared = match question {
+            Some(_) if messages.len() == 1 => text.clone(),
+            Some(question) => texts_of(question.get("content")).map(|texts| texts.join("\n").into()),
+            None => None,
+        };
         Self {
             digest: Parts::of("messages").part(&whole.finalize()).digest(),
-            shape: Parts::of("messages").part(&shape.finalize()).digest(),
-            text: texts.map(|texts| texts.join("\n").into()),
+            shape: Parts::of("messages").part(&shape.finalize()).part(&of_question.finalize()).digest(),
+            text,
+            compared,
         }
     }
 
@@ -66,6 +83,10 @@ impl Prompt {
 
     pub fn text(&self) -> Option<&Arc<str>> {
         self.text.as_ref()
+    }
+
+    pub fn compared(&self) -> Option<&Arc<str>> {
+        self.compared.as_ref()
     }
 }
 
@@ -243,6 +264,31 @@ mod tests {
         assert_eq!(parts.text().map(|text| &**text), Some("a\nb"));
     }
 
+    #[test]
+    fn of_a_conversation_only_what_the_user_says_last_is_compared() {
+        let talk = |system: &str, before: &str, last: &str| {
+            prompt(&format!(
+                r#"[{{"role": "system", "content": "{system}"}}, {{"role": "user", "content": "{before}"}},
+                    {{"role": "assistant", "content": "yes"}}, {{"role": "user", "content": "{last}"}}]"#
+            ))
+        };
+        let one = talk("be brief", "is it on?", "how do i reset it?");
+        assert_eq!(one.compared().map(|text| &**text), Some("how do i reset it?"));
+        assert_eq!(one.shape, talk("be brief", "is it on?", "how can i reset it?").shape);
+        assert_ne!(one.shape, talk("be long", "is it on?", "how do i reset it?").shape);
+        assert_ne!(one.shape, talk("be brief", "is it off?", "how do i reset it?").shape);
+        for nobody_asks in [
+            r#"[{"role": "system", "content": "be brief"}]"#,
+            r#"[{"role": "user", "content": "how?"}, {"role": "tool", "content": "42"}]"#,
+            r#"[{"content": "how?"}]"#,
+            "[]",
+        ] {
+            assert_eq!(prompt(nobody_asks).compared(), None, "{nobody_asks}");
+        }
+        let named = prompt(r#"[{"role": "user", "name": "ann", "content": "how?"}]"#);
+        assert_ne!(named.shape, prompt(r#"[{"role": "user", "name": "bob", "content": "how?"}]"#).shape);
+    }
+
     /// Workspace, user, whether answers are personal, feature, family, system, parameters.
     type Drawn = (String, Option<String>, bool, String, String, Option<String>, Map<String, Value>);
 
@@ -260,6 +306,11 @@ mod tests {
         })
     }
 
+    /// Two of them, in half of the cases the same one.
+    fn pair() -> impl Strategy<Value = (Drawn, Drawn)> {
+        prop_oneof![(drawn(), drawn()), drawn().prop_map(|one| (one.clone(), one))]
+    }
+
     fn identity((workspace, user, personal, feature, family, system, params): &Drawn) -> Identity {
         let user = user.as_ref().map(|user| UserId::parse(user).expect("a name"));
         Identity::of(&Told {
@@ -273,18 +324,46 @@ mod tests {
         })
     }
 
+    /// A conversation from few words, so that two are often alike.
+    fn conversation() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
+        let role = prop::sample::select(&["system", "developer", "user", "assistant", "tool"][..]);
+        let content = prop::sample::select(&["", "a", "b", "ab"][..]);
+        prop::collection::vec((role, content), 0..4)
+    }
+
     proptest! {
+        /// Similar prompts share all that was said, and by whom, but the last words of the user.
+        #[test]
+        fn no_conversation_is_like_another_but_by_its_last_words(one in conversation(), other in conversation()) {
+            let read = |talk: &[(&str, &str)]| {
+                let message = |(role, content): &(&str, &str)| {
+                    serde_json::json!({"role": role, "content": content}).as_object().expect("an object").clone()
+                };
+                Prompt::of_messages(&talk.iter().map(message).collect::<Vec<_>>())
+            };
+            let but_last_words = |talk: &[(&'static str, &'static str)]| {
+                let mut talk = talk.to_vec();
+                if let Some((_, content)) = talk.last_mut().filter(|(role, _)| *role == "user") {
+                    *content = "whatever";
+                }
+                talk
+            };
+            let (p, q) = (read(&one), read(&other));
+            prop_assert_eq!(p.shape == q.shape, but_last_words(&one) == but_last_words(&other));
+            prop_assert_eq!(p.digest == q.digest, one == other);
+        }
+
         /// Every pair of two workspaces, users, features, families, systems and parameters: nothing is shared unless all are alike.
         #[test]
-        fn nothing_is_shared_across_any_part(one in drawn(), other in drawn(), p in "[ab]{0,2}", q in "[ab]{0,2}", dims in 1usize..3) {
+        fn nothing_is_shared_across_any_part((one, other) in pair(), p in "[ab]{0,2}", q in "[ab]{0,2}", dims in 1usize..3) {
             let (a, b) = (identity(&one), identity(&other));
             prop_assert_eq!(a == b, one == other);
             let (p, q) = (Prompt::of_text(&p), Prompt::of_text(&q));
             prop_assert_eq!(a.key(&p) == b.key(&q), one == other && p == q);
             // Similar prompts share a partition, whatever they say; those with other vectors do not.
             prop_assert_eq!(a.partition(&p, Some("m"), dims) == b.partition(&q, Some("m"), dims), one == other);
-            for (model, dims) in [(Some("m"), dims + 1), (Some("n"), dims), (None, dims)] {
-                prop_assert_ne!(a.partition(&p, Some("m"), dims), b.partition(&q, model, dims));
+            for (model, length) in [(Some("m"), dims + 1), (Some("n"), dims), (None, dims)] {
+                prop_assert_ne!(a.partition(&p, Some("m"), dims), b.partition(&q, model, length));
             }
         }
     }

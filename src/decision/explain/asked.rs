@@ -42,10 +42,16 @@ pub struct Question {
 /// `way` is the model that was found to serve, with its price.
 pub(super) fn questions(explanation: &Explanation, plan: Option<&Plan>, way: Option<&Way>) -> Vec<Question> {
     let told = Told { explanation, plan, way };
+    // What comes behind these is not asked where the cache has an answer.
+    let answered_at = match explanation.facts.outcome {
+        Outcome::Cached(_) => ORDER.iter().position(|other| *other == Code::ModelNotAllowed),
+        _ => None,
+    };
     let refused_at = explanation.code.and_then(|code| ORDER.iter().position(|other| *other == code));
     let mut questions: Vec<Question> = Vec::with_capacity(ORDER.len());
     for (place, code) in ORDER.into_iter().enumerate() {
         let (answer, detail) = match refused_at {
+            _ if answered_at.is_some_and(|answered| place > answered) => (Answer::NotAsked, words::ANSWERED.to_owned()),
             Some(refused) if place > refused => (Answer::NotAsked, told.not_asked()),
             Some(refused) if place == refused => (Answer::Refused, told.refused()),
             _ => told.passed(code),

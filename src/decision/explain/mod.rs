@@ -136,9 +136,9 @@ pub fn explain(facts: Facts, plan: Option<&Arc<Plan>>, catalogue: &Catalogue, vo
         (Some(plan), Some(chosen)) => questions::model_for(&facts.ask, chosen, plan, catalogue, facts.decided_at).ok(),
         _ => None,
     };
-    // What was refused before the counters has no ladder to tell of.
+    // What was refused or answered before the counters has no ladder to tell of.
     let ladder = match (&facts.outcome, plan, &way) {
-        (Outcome::Refused(_), ..) | (_, None, _) | (_, _, None) => None,
+        (Outcome::Refused(_) | Outcome::Cached(_), ..) | (_, None, _) | (_, _, None) => None,
         (_, Some(plan), Some(way)) => {
             let terms = Terms {
                 expected_output: facts.expected_output,
@@ -146,7 +146,11 @@ pub fn explain(facts: Facts, plan: Option<&Arc<Plan>>, catalogue: &Catalogue, vo
                 now: facts.decided_at,
             };
             let limits = facts.limits.clone();
-            Some(Ladder::under(&facts.ask, way.clone(), plan.clone(), catalogue, limits, terms)?)
+            let ladder = Ladder::under(&facts.ask, way.clone(), plan.clone(), catalogue, limits, terms)?;
+            Some(match &facts.detour {
+                Some(detour) => ladder.without(&detour.avoided),
+                None => ladder,
+            })
         }
     };
     let mut explanation = Explanation {
@@ -180,7 +184,8 @@ fn skipped(facts: &Facts, plan: &Plan, way: &Way, ladder: &Ladder, catalogue: &C
         fair_use: &facts.fair_use,
         now: facts.decided_at,
     };
-    skipped::skipped(&builder, way, ladder, catalogue)
+    let avoided = facts.detour.as_ref().map_or(&[][..], |detour| &detour.avoided);
+    skipped::skipped(&builder, way, ladder, catalogue, avoided)
 }
 
 impl Explanation {
@@ -308,6 +313,7 @@ impl Explanation {
                 let note = RouteNote {
                     routed: facts.routed.clone(),
                     shadows: facts.shadow_routes.clone(),
+                    detour: facts.detour.clone(),
                 };
                 let allowed = verdict::allowed(voice, &facts.ask, ladder, *taken, &facts.before, &note);
                 (self.reasons, self.shadow_reasons) = (allowed.reasons, allowed.shadow_reasons);

@@ -37,6 +37,8 @@ pub enum Why {
     ContextTooLong,
     CostTooLarge,
     NotCheaper,
+    /// It, or its provider, failed at the moment.
+    ProviderUnhealthy,
     /// Another model of the tier is the asked one's own downgrade, or cheaper.
     AnotherOfItsTier,
     /// The tier that a budget names has no model that would do.
@@ -72,12 +74,13 @@ impl From<Unusable> for Why {
 }
 
 /// What `ladder` does not have, by what it was built of.
-pub(super) fn skipped(builder: &Builder<'_>, asked: &Way, ladder: &Ladder, catalogue: &Catalogue) -> Vec<Skipped> {
+pub(super) fn skipped(builder: &Builder<'_>, asked: &Way, ladder: &Ladder, catalogue: &Catalogue, avoided: &[ModelId]) -> Vec<Skipped> {
     let mut list = List {
         builder,
         asked,
         ladder,
         catalogue,
+        avoided,
         skipped: Vec::new(),
     };
     list.downgrades();
@@ -106,6 +109,8 @@ struct List<'a> {
     asked: &'a Way,
     ladder: &'a Ladder,
     catalogue: &'a Catalogue,
+    /// What failed at that moment.
+    avoided: &'a [ModelId],
     skipped: Vec<Skipped>,
 }
 
@@ -180,6 +185,7 @@ impl List<'_> {
             Ok(_) if self.ladder.offers.iter().filter(|offer| offer.step == Step::Downgrade).count() >= DOWNGRADES_MAX => {
                 Why::TooManyDowngrades
             }
+            Ok(_) if self.avoided.contains(&model.id) => Why::ProviderUnhealthy,
             Ok(_) => Why::AnotherOfItsTier,
         };
         self.add(Step::Downgrade, Some(model.id.clone()), why);

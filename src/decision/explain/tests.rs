@@ -61,6 +61,7 @@ impl World {
             before,
             run: None,
             outcome,
+            detour: None,
             fair_use: Vec::new(),
         }
     }

@@ -7,6 +7,9 @@ use crate::decision::message::Voice;
 /// What is said of questions to counters that did not answer.
 pub(super) const COUNTERS_AWAY: &str = "No counter was asked: they were away, and the plan allows that.";
 
+/// What is said of questions that come behind the cache.
+pub(super) const ANSWERED: &str = "The cache had an answer, so this was not asked.";
+
 fn amount(unit: Unit, amount: i64) -> String {
     Voice::english().amount(unit, amount)
 }

@@ -37,6 +37,7 @@ fn grant(number: u128, amount: i64) -> Grant {
         rollover_min: None,
         rollover_max: None,
         source: Source::Manual,
+        paid: None,
         created_at: at(0),
         voided_at: None,
     }

@@ -72,6 +72,9 @@ pub struct Item {
     pub price: String,
     /// Absent where use is metered.
     pub quantity: Option<i64>,
+    /// The plan that the price stood for when Stripe last told of it: what stands in the policy may have changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanId>,
 }
 
 impl Subscription {
@@ -92,11 +95,30 @@ impl Subscription {
         matches!(self.status.as_str(), "unpaid" | "paused")
     }
 
-    /// The plan that it is for and how many of it: its first item whose price stands for a plan.
-    pub fn plan<'a>(&self, plans: &'a BTreeMap<PriceId, PlanId>) -> Option<(&'a PlanId, Option<i64>)> {
+    /// The plan that it is for and how many of it: its first item whose price stands for a plan, or did.
+    pub fn plan<'a>(&'a self, plans: &'a BTreeMap<PriceId, PlanId>) -> Option<(&'a PlanId, Option<i64>)> {
+        self.items.iter().find_map(|item| {
+            let plan = plans.get(item.price.as_str()).or(item.plan.as_ref());
+            Some((plan?, item.quantity))
+        })
+    }
+
+    /// The plan that its workspaces have by it.
+    pub fn plan_given<'a>(&'a self, plans: &'a BTreeMap<PriceId, PlanId>) -> Option<&'a PlanId> {
         self.items
             .iter()
-            .find_map(|item| Some((plans.get(item.price.as_str())?, item.quantity)))
+            .find_map(|item| item.plan.as_ref().or_else(|| plans.get(item.price.as_str())))
+    }
+
+    /// Writes down which plans its prices stand for, and keeps what was written of those that stand for none any more. A plan that is gone is
+    /// nobody's.
+    pub fn remember(&mut self, plans: &BTreeMap<PriceId, PlanId>, before: Option<&Subscription>, is_there: impl Fn(&PlanId) -> bool) {
+        for item in &mut self.items {
+            let known = before.and_then(|before| before.items.iter().find(|known| known.price == item.price));
+            let kept = known.and_then(|known| known.plan.as_ref());
+            let plan = plans.get(item.price.as_str()).or(kept).or(item.plan.as_ref());
+            item.plan = plan.filter(|plan| is_there(plan)).cloned();
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 use super::{About, Event, ID_CHARS_MAX, Item, MeterError, Revenue, Subscription};
 use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
+use crate::decision::value;
 use serde_json::Value;
 
 /// The most items and lines of one event that are looked at.
@@ -30,6 +31,16 @@ pub struct Unreadable {
 pub fn read(body: &Value) -> Result<Event, Unreadable> {
     let kind = text(body, "/type")?;
     let created = moment(body.pointer("/created")).ok_or_else(|| wrong("/created", "is no moment"))?;
+    // Of accounts without customers, which no workspace can have: nothing can come of it, however often it is sent.
+    if body.pointer("/data/object/customer") == Some(&Value::Null) {
+        let mut of_nobody = body.clone();
+        of_nobody["data"]["object"]["customer"] = Value::from("nobody");
+        let about = About::Nothing;
+        return Ok(Event {
+            about,
+            ..read(&of_nobody)?
+        });
+    }
     let about = match kind {
         "customer.subscription.created" => About::Subscription(subscription(body, created, 0)?),
         // Each of these carries the whole subscription, as `updated` does.
@@ -76,10 +87,15 @@ fn moment(value: Option<&Value>) -> Option<Timestamp> {
     match value? {
         Value::String(text) => Timestamp::parse(text).ok(),
         seconds => {
-            let seconds = seconds.as_i64().filter(|seconds| (0..=SECONDS_MAX).contains(seconds))?;
+            let seconds = whole(Some(seconds)).filter(|seconds| (0..=SECONDS_MAX).contains(seconds))?;
             Some(Timestamp::from_micros(0).plus_seconds(seconds))
         }
     }
+}
+
+/// An integer, however it is written: to JSON `5.0` is one.
+fn whole(value: Option<&Value>) -> Option<i64> {
+    value::integer(value?, "a count", i64::MIN, i64::MAX).ok()
 }
 
 fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
@@ -119,8 +135,12 @@ fn subscription(body: &Value, created: Timestamp, rank: i64) -> Result<Subscript
 /// Older accounts name a plan where newer ones name a price; where both are there they are the same.
 fn item(item: &Value) -> Option<Item> {
     let price = id(item.get("price"), "").or_else(|_| id(item.get("plan"), "")).ok()?;
-    let quantity = item.get("quantity").and_then(Value::as_i64).filter(|quantity| *quantity >= 0);
-    Some(Item { price, quantity })
+    let quantity = whole(item.get("quantity")).filter(|quantity| *quantity >= 0);
+    Some(Item {
+        price,
+        quantity,
+        plan: None,
+    })
 }
 
 /// What a paid invoice is for, line by line without taxes, each in its own period: a subscription's base is paid ahead and its use
@@ -191,11 +211,11 @@ fn currency(object: &Value) -> Result<String, Unreadable> {
 
 /// `total_excluding_tax` where the version has it; else the total less its taxes, which have had two names.
 fn without_taxes(object: &Value) -> Option<i64> {
-    if let Some(amount) = object.get("total_excluding_tax").and_then(Value::as_i64) {
+    if let Some(amount) = whole(object.get("total_excluding_tax")) {
         return Some(amount);
     }
-    let total = object.get("total").and_then(Value::as_i64)?;
-    if let Some(tax) = object.get("tax").and_then(Value::as_i64) {
+    let total = whole(object.get("total"))?;
+    if let Some(tax) = whole(object.get("tax")) {
         return total.checked_sub(tax);
     }
     let named = ["/total_taxes", "/total_tax_amounts"];
@@ -203,13 +223,13 @@ fn without_taxes(object: &Value) -> Option<i64> {
     taxes
         .unwrap_or_default()
         .iter()
-        .try_fold(total, |left, tax| left.checked_sub(tax.get("amount")?.as_i64()?))
+        .try_fold(total, |left, tax| left.checked_sub(whole(tax.get("amount"))?))
 }
 
 /// What a line comes to without taxes: less its discounts, and less those taxes that its amount includes.
 fn line_amount(line: &Value) -> Option<i64> {
-    let amount = line.get("amount")?.as_i64()?;
-    let less = |left: i64, part: &Value| left.checked_sub(part.get("amount")?.as_i64()?);
+    let amount = whole(line.get("amount"))?;
+    let less = |left: i64, part: &Value| left.checked_sub(whole(part.get("amount"))?);
     let amount = list(line, "/discount_amounts").iter().try_fold(amount, less)?;
     let older = list(line, "/tax_amounts").iter().filter(|tax| tax["inclusive"] == true);
     let newer = list(line, "/taxes").iter().filter(|tax| tax["tax_behavior"] == "inclusive");

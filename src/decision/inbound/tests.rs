@@ -3,7 +3,7 @@
 use super::*;
 use crate::decision::id::WorkspaceId;
 use crate::decision::period::{AnchorDay, Calendar, Setting, Zone};
-use crate::decision::workspace::{Status, Workspace};
+use crate::decision::workspace::{Status, Suspender, Workspace};
 use serde_json::{Value, json};
 
 const CREATED: i64 = 1_764_000_000;
@@ -259,7 +259,13 @@ fn of_a_customers_subscriptions_the_one_that_lives_and_began_last_counts() {
         let mut workspace = workspace();
         workspace.plan_id = Some(PlanId::parse(plan).expect("a plan"));
         workspace.seats.change(seats, seconds(1));
-        workspace.status = status;
+        if status == Status::Suspended {
+            workspace.suspend(Suspender::Subscription);
+        }
+        workspace
+    };
+    let by_operator = |mut workspace: Workspace| {
+        workspace.suspend(Suspender::Operator);
         workspace
     };
     for (from, before, after, expected) in [
@@ -294,12 +300,38 @@ fn of_a_customers_subscriptions_the_one_that_lives_and_began_last_counts() {
             vec![pro("unpaid")],
             is(Some("pro"), 5, active),
         ),
-        // It was not for a debt.
+        // Its price stands for nothing any more, and it owes all the same.
+        (
+            on("pro", 5, suspended),
+            vec![pro("unpaid")],
+            vec![sub("sub_1", "price_other", 5, "unpaid", 10)],
+            is(None, 1, suspended),
+        ),
+        // The payment was not heard of.
         (
             on("pro", 5, suspended),
             vec![pro("active")],
             vec![pro("active")],
+            is(Some("pro"), 5, active),
+        ),
+        // It was not for a debt.
+        (
+            by_operator(on("pro", 5, active)),
+            vec![pro("active")],
+            vec![pro("unpaid")],
             is(Some("pro"), 5, suspended),
+        ),
+        (
+            by_operator(on("pro", 5, active)),
+            vec![pro("unpaid")],
+            vec![pro("active")],
+            is(Some("pro"), 5, suspended),
+        ),
+        (
+            by_operator(on("pro", 5, active)),
+            vec![pro("unpaid")],
+            vec![pro("canceled")],
+            is(None, 1, suspended),
         ),
         (
             on("pro", 5, active),

@@ -28,6 +28,14 @@ pub fn routed(voice: Voice<'_>, rule: &str, model: &ModelId) -> String {
     voice.say(Text::Routed, &[(Slot::Rule, rule), (Slot::Model, model.as_str())])
 }
 
+pub fn provider_unhealthy(voice: Voice<'_>, model: &ModelId) -> String {
+    voice.say(Text::ProviderUnhealthy, &[(Slot::Model, model.as_str())])
+}
+
+pub fn escalated(voice: Voice<'_>, model: &ModelId) -> String {
+    voice.say(Text::Escalated, &[(Slot::Model, model.as_str())])
+}
+
 pub fn would_route(voice: Voice<'_>, rule: &str) -> String {
     voice.say(Text::WouldRoute, &[(Slot::Rule, rule)])
 }
@@ -133,19 +141,33 @@ pub fn short(
                 (Slot::Clock, &voice.clock(counter.period.end)),
             ],
         ),
-        BlockedBy::Spent if left == 0 => spent(voice, &who, &ceiling, counter),
-        BlockedBy::Spent => voice.say(
-            Text::LimitNearlySpent,
-            &[
-                (Slot::Subject, &who),
-                (Slot::Left, &voice.amount(budget.unit, left)),
-                (Slot::Limit, &ceiling),
-                (Slot::Period, &for_period(voice, counter)),
-                (Slot::Need, &need),
-                (Slot::Renews, &renews(voice, counter)),
-            ],
-        ),
+        BlockedBy::Spent => nearly_spent(voice, &ask.workspace, budget, counter, (left, short.need, short.ceiling)),
     }
+}
+
+/// That what is left of a budget is too little for a request: the same to who asks and to who is told.
+pub(super) fn nearly_spent(
+    voice: Voice<'_>,
+    workspace: &WorkspaceId,
+    budget: &Budget,
+    counter: &Counter,
+    (left, need, ceiling): (i64, i64, i64),
+) -> String {
+    let (who, ceiling) = (who(voice, workspace, counter), voice.amount(budget.unit, ceiling));
+    if left <= 0 {
+        return spent(voice, &who, &ceiling, counter);
+    }
+    voice.say(
+        Text::LimitNearlySpent,
+        &[
+            (Slot::Subject, &who),
+            (Slot::Left, &voice.amount(budget.unit, left)),
+            (Slot::Limit, &ceiling),
+            (Slot::Period, &for_period(voice, counter)),
+            (Slot::Need, &voice.amount(budget.unit, need)),
+            (Slot::Renews, &renews(voice, counter)),
+        ],
+    )
 }
 
 /// That a budget is used up: the same to who asks and to who is told.

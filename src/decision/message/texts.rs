@@ -121,6 +121,8 @@ texts! {
     // Why an allowed answer is not the plain one.
     Routed "routed" [Model Rule] "Routing chose {model} ({rule}).";
     WouldRoute "would_route" [Rule] "The shadow routing rule {rule} would have applied.";
+    ProviderUnhealthy "provider_unhealthy" [Model] "{model} serves, because the model that would have served fails at the moment.";
+    Escalated "escalated" [Model] "The answer before was not good enough, so {model} is asked.";
     AnswerCapped "answer_capped" [Output] "The answer may have at most {output} tokens; no more fits.";
     SoftLimitReached "soft_limit_reached" [Subject Taken Limit Period Renews Budget]
         "{subject} has used or holds {taken} of {limit} {period}. Requests still go through. {renews}";

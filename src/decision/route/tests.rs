@@ -37,10 +37,19 @@ fn model(id: &str) -> ModelId {
 fn rule(name: &str, when: &str, target: Target) -> RouteRule {
     RouteRule {
         name: name.into(),
-        when: Condition::new(Program::compile(when).expect(when), when.contains("budgets")),
+        when: Condition::new(Program::compile(when).expect(when), mentions(when)),
         target,
         overrides_named: false,
         shadow: false,
+        escalation: None,
+    }
+}
+
+fn mentions(when: &str) -> Mentions {
+    Mentions {
+        budgets: when.contains("budgets"),
+        difficulty: when.contains(WEAK_SUFFICES) || when.contains("request.complexity"),
+        llm_tier: when.contains(LLM_TIER),
     }
 }
 
@@ -48,6 +57,10 @@ struct Scene {
     ask: Ask,
     attributes: serde_json::Value,
     budgets: Vec<(BudgetId, Unit, Balance, Option<i64>)>,
+    tags: BTreeMap<String, String>,
+    may_defer: bool,
+    weak_suffices: Option<f64>,
+    llm: LlmTier<'static>,
 }
 
 impl Scene {
@@ -56,6 +69,10 @@ impl Scene {
             ask,
             attributes: json!({}),
             budgets: Vec::new(),
+            tags: BTreeMap::from([("segment".to_owned(), "trial".to_owned())]),
+            may_defer: true,
+            weak_suffices: None,
+            llm: LlmTier::Unknown,
         }
     }
 
@@ -88,7 +105,12 @@ impl Scene {
             ask: &self.ask,
             attributes: self.attributes.as_object().expect("an object"),
             seats: 5,
+            tags: &self.tags,
             plan: &plan,
+            may_defer: self.may_defer,
+            max_delay_seconds: Some(3_600),
+            weak_suffices: self.weak_suffices,
+            llm: self.llm,
             budgets: &budgets,
             now: Timestamp::parse("2025-11-21T21:30:00Z").expect("a time"),
         };
@@ -277,4 +299,93 @@ fn conditions_see_the_request_as_it_was_made() {
     }
     let bare = Scene::new(ask("auto", |_| {}));
     assert_eq!(bare.holds("has(request.user_id) || has(request.max_output_tokens)"), Some(false));
+}
+
+#[test]
+fn a_rule_may_slow_a_request_down_and_offer_a_second_try() {
+    let mut slow = rule("slow", "request.feature == 'faq'", Target::Throttle(750));
+    let escalation = Escalation {
+        model: model("best"),
+        min_quality_score: Ratio::from_ten_thousandths(7_000).expect("a share"),
+    };
+    slow.escalation = Some(escalation.clone());
+    let routing = Routing {
+        rules: vec![slow],
+        default_model: Some(model("usual")),
+    };
+    let routed = Scene::new(ask(AUTO, |_| {})).route(&routing);
+    assert_eq!(
+        (routed.delay_ms, routed.model, routed.escalation),
+        (750, Some(model("usual")), Some(escalation))
+    );
+}
+
+#[test]
+fn nothing_that_cannot_wait_is_made_a_batch() {
+    let routing = Routing {
+        rules: vec![
+            rule("wait", "true", Target::Mode(Mode::Batch)),
+            rule("next", "true", Target::Model(model("a"))),
+        ],
+        default_model: None,
+    };
+    let mut scene = Scene::new(ask(AUTO, |_| {}));
+    assert_eq!(scene.route(&routing).mode, Some(Mode::Batch));
+    scene.may_defer = false;
+    let routed = scene.route(&routing);
+    assert_eq!(
+        (routed.mode, routed.model),
+        (None, Some(model("a"))),
+        "it is as if the rule were not there"
+    );
+}
+
+#[test]
+fn rules_see_tags_of_the_workspace_delays_and_what_the_classifier_says() {
+    let mut scene = Scene::new(ask(AUTO, |_| {}));
+    for when in [
+        "workspace.tags.segment == 'trial'",
+        "request.max_delay_seconds >= 3600",
+        "!request.allow_batch",
+        "!has(request.weak_suffices) && !has(request.complexity)",
+    ] {
+        assert_eq!(scene.holds(when), Some(true), "{when}");
+    }
+    assert_eq!(
+        scene.holds("request.weak_suffices > 0.5"),
+        None,
+        "without a classifier it cannot be told"
+    );
+    scene.weak_suffices = Some(0.8);
+    assert_eq!(scene.holds("request.weak_suffices > 0.79 && request.complexity < 0.21"), Some(true));
+}
+
+#[test]
+fn a_language_model_is_asked_only_for_a_rule_that_is_reached() {
+    let routing = Routing {
+        rules: vec![
+            rule("long", "request.input_tokens > 10000", Target::Model(model("long"))),
+            rule(
+                "ask",
+                "request.llm_tier == 'fast'",
+                Target::Tier(Tier::parse("fast").expect("a tier")),
+            ),
+        ],
+        default_model: Some(model("usual")),
+    };
+    let mut scene = Scene::new(ask(AUTO, |ask| ask.input_tokens = 20_000));
+    scene.llm = LlmTier::NotAsked;
+    assert!(!scene.route(&routing).asks_llm, "an earlier rule decided");
+    scene.ask.input_tokens = 10;
+    assert!(scene.route(&routing).asks_llm);
+    for (llm, tier, chosen) in [
+        (LlmTier::Told("fast"), Some("fast"), None),
+        (LlmTier::Told("frontier"), None, Some("usual")),
+        (LlmTier::Unknown, None, Some("usual")),
+    ] {
+        scene.llm = llm;
+        let routed = scene.route(&routing);
+        assert_eq!((routed.asks_llm, routed.tier.as_ref().map(Tier::as_str)), (false, tier), "{llm:?}");
+        assert_eq!(routed.model.as_ref().map(ModelId::as_str), chosen);
+    }
 }

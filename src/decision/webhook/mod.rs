@@ -39,6 +39,8 @@ pub struct Endpoint {
     pub replaced: Option<Replaced>,
     pub created_by: String,
     pub created_at: Timestamp,
+    /// Who gave it its URL was not bound to a workspace, so it may lead to what an operator has opened of a network of his own.
+    pub reaches_opened: bool,
     /// Rises with each change.
     pub version: u32,
 }
@@ -82,6 +84,11 @@ impl Endpoint {
     /// Whether it names the event that there is for each use.
     pub fn wants_usage(&self) -> bool {
         filter::passes(&self.events, EventType::UsageRecorded)
+    }
+
+    /// Whether it is told of reservations that expire, which have to be watched for it.
+    pub fn wants_expired(&self) -> bool {
+        filter::passes(&self.events, EventType::ReservationExpired)
     }
 
     /// What a try at `now` is signed with, newest first; `None`: a secret cannot be opened with this key.
@@ -153,14 +160,17 @@ pub struct Outgoing {
     pub unix_seconds: i64,
     pub signatures: String,
     pub body: String,
+    /// Whether what an operator has opened may be dialled for it.
+    pub reaches_opened: bool,
 }
 
 impl Outgoing {
     /// A try at `now`.
-    pub fn new(url: &str, event: EventId, body: &str, secrets: &[Secret], now: Timestamp) -> Self {
+    pub fn new(endpoint: &Endpoint, event: EventId, body: &str, secrets: &[Secret], now: Timestamp) -> Self {
         let (id, unix_seconds) = (event.to_string(), now.micros().div_euclid(1_000_000));
         Self {
-            url: url.to_owned(),
+            url: endpoint.url.clone(),
+            reaches_opened: endpoint.reaches_opened,
             signatures: sign::signatures(secrets, &id, unix_seconds, body),
             id,
             unix_seconds,

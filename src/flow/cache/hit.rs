@@ -11,12 +11,13 @@ use super::super::authorize::{Decision, Request, Verdict};
 use super::super::known::{Known, without_hold};
 use super::super::rebuild::{self, Committed};
 use super::super::{FlowError, Service, answer, settle, tell};
-use super::{Asked, Seen};
+use super::Seen;
 use crate::cache::answer::Answer;
 use crate::counters::Progress;
 use crate::decision::amount::{Amounts, Ratio};
 use crate::decision::cache::bill;
 use crate::decision::entry::{Entry, Kind};
+use crate::decision::facts::{Facts, Outcome};
 use crate::decision::id::{CacheEntryId, DecisionId, EntryId, ReservationId, WorkspaceId};
 use crate::decision::limits::BudgetView;
 use crate::decision::plan::Plan;
@@ -53,7 +54,6 @@ pub struct Given {
 /// What is known where an answer is given.
 pub(super) struct Giving<'a> {
     pub(super) request: &'a Request,
-    pub(super) asked: &'a Asked,
     pub(super) seen: Seen<'a>,
     pub(super) reservation: ReservationId,
     /// What part of the avoided use counts.
@@ -124,7 +124,7 @@ pub(super) async fn give(
 
 /// What the request is told: what it was told first, if it was. `None`: the ledger cannot be asked, and nothing was written.
 async fn noted(service: &Service, giving: &Giving<'_>, note: Note) -> Result<Option<Note>, FlowError> {
-    if !giving.asked.is_named {
+    if !giving.request.is_named {
         // Nobody can repeat it. That the ledger answers is found out before anything is posted: whether a post that failed is there is unknown.
         return Ok(service.ledger.standing(giving.reservation).await.is_ok().then_some(note));
     }
@@ -192,6 +192,7 @@ async fn record(service: &Service, giving: &Giving<'_>, note: Note, answer: Answ
     match tell::post(service, post).await? {
         Posted::Done { rows, purses } => {
             let budgets = settle::apply(service, id, &known, Progress::Ended(End::Settled), Committed { rows, purses }).await;
+            service.decisions.cached(note.decision, facts(seen, note.cache_entry));
             Ok(decision(note, answer, entry, budgets, known.plan, false))
         }
         Posted::Stands(standing) => {
@@ -200,6 +201,27 @@ async fn record(service: &Service, giving: &Giving<'_>, note: Note, answer: Answ
             let budgets = settle::apply(service, id, &known, Progress::Ended(End::Settled), committed).await;
             Ok(decision(note, answer, entry, budgets, known.plan, true))
         }
+    }
+}
+
+/// What is kept of the decision for whoever asks why.
+fn facts(seen: &Seen<'_>, answer: CacheEntryId) -> Facts {
+    Facts {
+        ask: seen.ask.clone(),
+        decided_at: seen.now,
+        policy_version: seen.policy.version,
+        workspace_version: seen.workspace_version,
+        plan: Some(seen.plan.id.clone()),
+        chosen: Some(seen.chosen.clone()),
+        routed: seen.note.routed.clone(),
+        shadow_routes: seen.note.shadows.clone(),
+        limits: seen.limits.clone(),
+        expected_output: 0,
+        before: Vec::new(),
+        run: None,
+        outcome: Outcome::Cached(answer),
+        fair_use: Vec::new(),
+        detour: None,
     }
 }
 

@@ -24,7 +24,8 @@ pub struct Kept {
 }
 
 /// Keeps the response of a settled request. Not kept are those of a failure, of a hold that had ended, of a request that did not ask the cache or
-/// found it off, of a model of another family than was asked for, and what is larger than an answer may be.
+/// found it off, of a model of another family than was asked for, of one that Weir cut off, of one that was judged not good enough, and what is
+/// larger than an answer may be.
 pub(in crate::flow) async fn keep(service: &Service, known: &Known, entry: &Entry, response: &str) -> Kept {
     let cache_entry = try_keep(service, known, entry, response).await;
     let outcome = if cache_entry.is_some() { "kept" } else { "not_kept" };
@@ -38,6 +39,9 @@ async fn try_keep(service: &Service, known: &Known, entry: &Entry, response: &st
     }
     let (record, _) = known.hold.as_ref()?;
     let context = Context::decode(&record.context, record.reservation).ok()?;
+    if is_cut_off(&context, record.taken.output, entry) || is_bad(&context, entry) {
+        return None;
+    }
     let ticket = context.cache.as_deref()?;
     let rules = known.plan.as_ref()?.feature(&entry.feature)?.cache.as_ref()?;
     if family(&known.policy, &entry.model) != family(&known.policy, &context.chosen) {
@@ -52,6 +56,7 @@ async fn try_keep(service: &Service, known: &Known, entry: &Entry, response: &st
             model: entry.model.clone(),
             pools: entry.pools,
         },
+        cut_at: context.ask.max_output_tokens.filter(|most| entry.pools.output_tokens == *most),
         response: response.to_owned(),
     };
     let bytes = answer.encode()?;
@@ -61,6 +66,19 @@ async fn try_keep(service: &Service, known: &Known, entry: &Entry, response: &st
         None => false,
     };
     (exactly || similarly).then_some(answer.id)
+}
+
+/// Whether a budget had room for less than was wanted, and the answer ended there. Where it ended at the caller's own limit it is kept, for
+/// requests of that limit. One of more tokens than were authorized was not cut off there: its caller took no notice of the limit.
+fn is_cut_off(context: &Context, authorized_output: i64, entry: &Entry) -> bool {
+    let wanted = context.ask.max_output_tokens.unwrap_or(context.expected_output);
+    authorized_output < wanted && entry.pools.output_tokens == authorized_output
+}
+
+/// Whether it was judged, and a better model may be asked because of it.
+fn is_bad(context: &Context, entry: &Entry) -> bool {
+    let escalation = context.detour.as_ref().and_then(|detour| detour.escalation_after(&entry.model));
+    escalation.is_some_and(|escalation| escalation.is_due(entry.quality_score))
 }
 
 async fn keep_exactly(service: &Service, entry: &Entry, ticket: &Ticket, rules: &CacheRules, (answer, bytes): (&Answer, &[u8])) -> bool {

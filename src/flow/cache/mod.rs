@@ -31,6 +31,7 @@ use crate::decision::limits::Limits;
 use crate::decision::plan::{CacheRules, Plan, Scope};
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
+use crate::decision::verdict::RouteNote;
 use crate::policy::Policy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -49,8 +50,6 @@ pub struct Asked {
     pub scope: Option<Scope>,
     /// The caller's own vector of the prompt, and what made it.
     pub vector: Option<(Vector, Option<String>)>,
-    /// The caller named the request, so it may come again.
-    pub is_named: bool,
 }
 
 /// What became of a look that found nothing.
@@ -97,6 +96,8 @@ pub(super) struct Seen<'a> {
     /// As routed.
     pub(super) ask: &'a Arc<Ask>,
     pub(super) chosen: &'a ModelId,
+    pub(super) note: &'a RouteNote,
+    pub(super) workspace_version: u32,
     pub(super) decision: DecisionId,
     pub(super) now: Timestamp,
 }
@@ -184,6 +185,9 @@ async fn look_on(service: &Service, request: &Request, asked: &Asked, rules: &Ca
         system: asked.system.as_deref(),
         params: asked.params.as_ref(),
     });
+    if request.escalate_from.is_some() {
+        return Ok(after_a_bad_one(service, asked, rules, &identity).await);
+    }
     let key = identity.key(&asked.prompt);
     let reservation = ReservationId::derive(&ask.workspace, &ask.request_id);
     let first = match service.cache.exact.look(&ask.workspace, reservation, &key, seen.now).await {
@@ -199,14 +203,14 @@ async fn look_on(service: &Service, request: &Request, asked: &Asked, rules: &Ca
     }
     let giving = hit::Giving {
         request,
-        asked,
         seen,
         reservation,
         share: rules.bill,
         is_undecided: first.is_decided == Some(false),
     };
     let kept = first.answer.as_deref().filter(|_| rules.exact).and_then(Answer::decode);
-    if let Some(answer) = kept.filter(|answer| answer.is_good_at(seen.now)) {
+    let most = ask.max_output_tokens;
+    if let Some(answer) = kept.filter(|answer| answer.is_good_at(seen.now) && answer.is_enough(most)) {
         return Ok(match hit::give(service, &giving, answer, HitKind::Exact, Ratio::ONE).await? {
             Some(decision) => Looked::Hit(Box::new(decision)),
             None => Looked::Not(Status::Error, None),
@@ -218,26 +222,55 @@ async fn look_on(service: &Service, request: &Request, asked: &Asked, rules: &Ca
         leads: first.leads || first.answer.is_some(),
         similar: None,
     };
-    if rules.semantic
-        && let Some(text) = asked.prompt.text()
-        && let Some((vector, model)) = vector(service, asked, text).await
-    {
-        let signature = Signature::of(text);
-        let partition = identity.partition(&asked.prompt, model.as_deref(), vector.numbers().len());
-        match similar(service, &giving, rules, (&partition, &vector, &signature)).await? {
+    if let Some(wanted) = similar_wanted(service, asked, rules, &identity).await {
+        match similar(service, &giving, rules, &wanted).await? {
             Similarly::Given(decision) => return Ok(Looked::Hit(decision)),
             Similarly::Failed => return Ok(Looked::Not(Status::Error, None)),
-            Similarly::Nothing => {
-                ticket.similar = Some(Similar {
-                    partition,
-                    vector: vector.to_bytes(),
-                    // Plain data into memory cannot fail; nothing would be read back as a text that was not read whole.
-                    signature: postcard::to_allocvec(&signature).unwrap_or_default(),
-                });
-            }
+            Similarly::Nothing => ticket.similar = Some(wanted.remembered()),
         }
     }
     Ok(Looked::Not(ticket.status(), Some(Box::new(ticket))))
+}
+
+/// A second try looks at nothing, since what is kept may be the very answer that was not good enough; its own is kept instead.
+async fn after_a_bad_one(service: &Service, asked: &Asked, rules: &CacheRules, identity: &Identity) -> Looked {
+    let similar = similar_wanted(service, asked, rules, identity).await;
+    let ticket = Ticket {
+        key: identity.key(&asked.prompt),
+        is_exact: rules.exact,
+        leads: true,
+        similar: similar.map(|wanted| wanted.remembered()),
+    };
+    Looked::Not(ticket.status(), Some(Box::new(ticket)))
+}
+
+/// By what an answer to a similar prompt is found.
+struct SimilarWanted {
+    partition: Partition,
+    vector: Vector,
+    signature: Signature,
+}
+
+impl SimilarWanted {
+    fn remembered(&self) -> Similar {
+        Similar {
+            partition: self.partition,
+            vector: self.vector.to_bytes(),
+            // Plain data into memory cannot fail; nothing would be read back as a text that was not read whole.
+            signature: postcard::to_allocvec(&self.signature).unwrap_or_default(),
+        }
+    }
+}
+
+/// `None`: the plan keeps none for similar prompts, or there is nothing to find them by.
+async fn similar_wanted(service: &Service, asked: &Asked, rules: &CacheRules, identity: &Identity) -> Option<SimilarWanted> {
+    let text = asked.prompt.compared().filter(|_| rules.semantic)?;
+    let (vector, model) = vector(service, asked, text).await?;
+    Some(SimilarWanted {
+        partition: identity.partition(&asked.prompt, model.as_deref(), vector.numbers().len()),
+        vector,
+        signature: Signature::of(text),
+    })
 }
 
 /// The vector of the prompt and the model that made it: the caller's, or the endpoint's.
@@ -257,19 +290,14 @@ enum Similarly {
     Failed,
 }
 
-async fn similar(
-    service: &Service,
-    giving: &hit::Giving<'_>,
-    rules: &CacheRules,
-    (partition, vector, signature): (&Partition, &Vector, &Signature),
-) -> Result<Similarly, FlowError> {
+async fn similar(service: &Service, giving: &hit::Giving<'_>, rules: &CacheRules, similar: &SimilarWanted) -> Result<Similarly, FlowError> {
     let ask = &giving.request.ask;
     let wanted = Wanted {
         workspace: &ask.workspace,
         feature: &ask.feature,
-        partition,
-        vector,
-        signature,
+        partition: &similar.partition,
+        vector: &similar.vector,
+        signature: &similar.signature,
         threshold: rules.threshold,
     };
     let found = nearest(service, wanted, giving.seen.now).await;
@@ -286,12 +314,15 @@ async fn similar(
         };
         // It is gone, by expiry, feedback or a purge of another node, and this one has not heard of it yet.
         let answer = row
-            .filter(|row| row.partition == *partition)
+            .filter(|row| row.partition == similar.partition)
             .and_then(|row| Answer::decode(&row.answer));
         let Some(answer) = answer.filter(|answer| answer.id == id && answer.is_good_at(giving.seen.now)) else {
             service.cache.index.forget(id);
             continue;
         };
+        if !answer.is_enough(ask.max_output_tokens) {
+            continue;
+        }
         service.cache.index.used(id, giving.seen.now);
         return Ok(match hit::give(service, giving, answer, HitKind::Semantic, similarity).await? {
             Some(decision) => Similarly::Given(Box::new(decision)),

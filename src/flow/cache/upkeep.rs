@@ -2,6 +2,7 @@
 //! goes. What goes is gone from the stores at once, so that no node gives it any more; that its vector goes from the memory of others takes them
 //! their poll.
 
+use super::super::audit::{self, By, Subject};
 use super::super::find::visible;
 use super::super::{FlowError, Service};
 use super::keep::signature;
@@ -11,6 +12,7 @@ use crate::cache::vector::Vector;
 use crate::counters::CountersError;
 use crate::decision::id::{CacheEntryId, Feature, WorkspaceId};
 use crate::ledger::cached::{CacheChange, CachePruning, CachedAnswer, Going};
+use serde_json::json;
 
 /// How many changes are followed at a time.
 const PAGE: usize = 500;
@@ -75,10 +77,12 @@ fn take_in(service: &Service, row: CachedAnswer) {
 
 /// Forgets what is kept of a workspace, or of one feature of it, and says how many answers that were. Those of requests that are under way may
 /// still be kept after it.
-pub async fn purge(service: &Service, workspace: &WorkspaceId, feature: Option<&Feature>) -> Result<u64, FlowError> {
+pub async fn purge(service: &Service, workspace: &WorkspaceId, feature: Option<&Feature>, by: &By) -> Result<u64, FlowError> {
     let exact = service.cache.exact.purge(workspace, feature).await.map_err(away)?;
-    let going = Going::Of(workspace.clone(), feature.cloned());
-    let similar = service.ledger.drop_cached(&going, service.clock.now()).await?;
+    let what = json!({"feature": feature});
+    let subject = Subject::of(workspace, "cache", workspace.as_str());
+    let record = audit::record(&*service.clock, by, "cache.purge", subject, Some(what), None);
+    let similar = service.ledger.purge_cached(workspace, feature, record).await?;
     service.cache.index.purge(workspace, feature);
     let gone = exact.max(similar);
     metrics::counter!("weir_cache_purged_total").increment(gone);

@@ -15,6 +15,7 @@ pub use crate::ledger::fair_use::ActionQuery;
 use arc_swap::ArcSwap;
 use foldhash::HashMap;
 use gather::Gathered;
+pub(super) use loops::FastCalls;
 use loops::Loops;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
@@ -90,6 +91,15 @@ impl FairUse {
         });
         drop(begun);
         self.wake.notify_one();
+    }
+
+    /// What the other nodes should know of calls that come fast here.
+    pub(super) fn told(&self, now: Timestamp) -> Vec<FastCalls> {
+        self.loops.told(now)
+    }
+
+    pub(super) fn hear(&self, told: Vec<Vec<FastCalls>>) {
+        self.loops.hear(told);
     }
 
     /// Something was used.

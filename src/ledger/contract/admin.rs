@@ -5,7 +5,7 @@ use crate::decision::amount::{Amounts, Unit};
 use crate::decision::entry::Entry;
 use crate::decision::id::{EntryId, ModelId, PlanId, Provider};
 use crate::decision::provider::{ProviderSetting, ProviderState};
-use crate::decision::workspace::{Status, Workspace};
+use crate::decision::workspace::{Status, Suspender, Workspace};
 use crate::ledger::audit::AuditQuery;
 use crate::ledger::correction::{Correction, UnpricedQuery};
 use crate::ledger::directory::WorkspaceQuery;
@@ -266,6 +266,7 @@ pub(in crate::ledger) async fn workspaces_are_listed_newest_first_and_filtered(b
         let mut new = Workspace::unknown(workspace(id), at(second));
         new.plan_id = plan.map(|plan| PlanId::parse(plan).expect(plan));
         new.status = status;
+        new.suspended_by = (status == Status::Suspended).then_some(Suspender::Operator);
         let put = book.ledger().put_workspace(&new, 0, audited("workspace.put", id)).await;
         assert!(put.expect("the ledger answers"));
         new

@@ -1,8 +1,11 @@
 //! Kept answers: put once, followed as they come and go, purged by name, pruned.
 
-use super::book::{Book, at, workspace};
+use super::book::{Book, at, settle, workspace};
 use crate::decision::cache::key::Partition;
-use crate::decision::id::{CacheEntryId, Feature};
+use crate::decision::entry::Kind;
+use crate::decision::id::{AuditId, CacheEntryId, Feature};
+use crate::decision::money::Usd;
+use crate::ledger::audit::{AuditQuery, Audited, By, Subject};
 use crate::ledger::cached::{CacheChange, CachePruning, CachedAnswer, ChangePlace, Going};
 use std::collections::BTreeSet;
 use tokio::task::JoinSet;
@@ -41,6 +44,26 @@ async fn find(book: &Book, answer: &CachedAnswer) -> Option<CachedAnswer> {
 
 async fn drop_all(book: &Book, going: Going) -> u64 {
     book.ledger().drop_cached(&going, at(50)).await.expect("the ledger answers")
+}
+
+async fn purge(book: &Book, of: &str, named: Option<&str>) -> u64 {
+    let workspace = workspace(of);
+    let audited = Audited {
+        id: AuditId::from_uuid(Uuid::now_v7()),
+        changed_at: at(50),
+        by: By {
+            actor: "operator".to_owned(),
+            reason: String::new(),
+            request_id: None,
+        },
+        action: "cache.purge".to_owned(),
+        subject: Subject::of(&workspace, "cache", of),
+        before: None,
+        after: None,
+    };
+    let named = named.map(feature);
+    let purged = book.ledger().purge_cached(&workspace, named.as_ref(), audited).await;
+    purged.expect("the ledger answers")
 }
 
 async fn changed(book: &Book, after: ChangePlace, limit: usize) -> Vec<(ChangePlace, CacheChange)> {
@@ -142,14 +165,26 @@ pub(in crate::ledger) async fn a_purge_takes_what_it_names_and_nothing_else(book
         answer(4, "ws_a", "faq"),
     ];
     put(&book, &answers).await;
-    assert_eq!(drop_all(&book, Going::Of(workspace("ws_a"), Some(feature("faq")))).await, 2);
+    assert_eq!(purge(&book, "ws_a", Some("faq")).await, 2);
     let mut left = Vec::new();
     for answer in &answers {
         left.push(find(&book, answer).await.is_some());
     }
     assert_eq!(left, [false, true, true, false]);
-    assert_eq!(drop_all(&book, Going::Of(workspace("ws_a"), None)).await, 1);
+    assert_eq!(purge(&book, "ws_a", None).await, 1);
     assert!(find(&book, &answers[2]).await.is_some());
+    assert_eq!(purge(&book, "ws_a", None).await, 0, "and is on record, whatever it finds");
+    let query = AuditQuery {
+        subject_kind: Some("cache".to_owned()),
+        limit: 10,
+        ..AuditQuery::default()
+    };
+    let told = book.ledger().audit_log(&query).await.expect("the ledger answers");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(
+        told.iter().all(|record| record.subject.workspace == Some(workspace("ws_a"))),
+        "{told:?}"
+    );
 }
 
 pub(in crate::ledger) async fn answers_are_pruned_by_expiry_age_and_number(book: Book) {
@@ -174,4 +209,49 @@ pub(in crate::ledger) async fn answers_are_pruned_by_expiry_age_and_number(book:
     assert_eq!(prune(10, 51, 1, 1).await, 1, "a slice");
     assert_eq!(prune(10, 51, 1, 10).await, 1);
     assert!(find(&book, &answers[5]).await.is_some(), "the newest stays");
+}
+
+pub(in crate::ledger) async fn hits_are_counted_beside_the_requests_of_their_feature(book: Book) {
+    for (request, of, named, second, kind) in [
+        ("a", "ws_a", "faq", 10, Kind::Usage),
+        ("b", "ws_a", "faq", 11, Kind::CacheHit),
+        ("c", "ws_b", "faq", 12, Kind::CacheHit),
+        ("d", "ws_a", "chat", 13, Kind::Usage),
+        ("e", "ws_a", "faq", 20, Kind::CacheHit),
+    ] {
+        let mut draft = settle(request).of(of).feature(named).at(second);
+        draft.entry.kind = kind;
+        draft.entry.requests = if kind == Kind::Usage { 3 } else { 1 };
+        let cost = if kind == Kind::Usage { 100 } else { 0 };
+        (draft.entry.cost_usd, draft.entry.list_cost_usd) = (Some(Usd::from_nanos(cost)), Some(Usd::from_nanos(70)));
+        book.done(draft).await;
+    }
+    let told = async |of: Option<&str>| {
+        let workspace = of.map(workspace);
+        let found = book
+            .ledger()
+            .cache_use(workspace.as_ref(), at(10), at(20))
+            .await
+            .expect("the ledger answers");
+        found
+            .iter()
+            .map(|one| {
+                (
+                    one.feature.to_string(),
+                    one.requests,
+                    one.hits,
+                    one.cost.nanos(),
+                    one.avoided.nanos(),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    let chat = ("chat".to_owned(), 3, 0, 100, 0);
+    assert_eq!(
+        told(None).await,
+        [("faq".to_owned(), 3, 2, 100, 140), chat.clone()],
+        "the last is of later"
+    );
+    assert_eq!(told(Some("ws_a")).await, [("faq".to_owned(), 3, 1, 100, 70), chat]);
+    assert_eq!(told(Some("ws_c")).await, []);
 }

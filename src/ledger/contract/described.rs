@@ -4,7 +4,7 @@ use super::book::{Book, at, audited, by, month, settle, workspace};
 use crate::decision::amount::Unit;
 use crate::decision::id::PlanId;
 use crate::decision::money::Usd;
-use crate::decision::workspace::{Status, Workspace};
+use crate::decision::workspace::{Suspender, Workspace};
 use crate::ledger::{KeptAnswer, PolicyChange, PolicyState};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -13,7 +13,11 @@ fn described(version: u32) -> Workspace {
     let mut workspace = Workspace::unknown(workspace("ws_a"), at(1));
     workspace.plan_id = Some(PlanId::parse("pro").expect("a plan"));
     workspace.seats.change(5, at(2));
-    workspace.status = Status::Suspended;
+    workspace.suspend(if version.is_multiple_of(2) {
+        Suspender::Operator
+    } else {
+        Suspender::Subscription
+    });
     workspace.stripe_customer_id = Some("cus_'1".to_owned());
     workspace.revenue_usd = Some(Usd::from_nanos(-1));
     workspace.version = version;

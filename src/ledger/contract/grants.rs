@@ -8,7 +8,7 @@ use crate::decision::grant::{Charge, Grant, Interval, Purse, Recurrence, Source,
 use crate::decision::id::{AuditId, BudgetId, GrantId};
 use crate::decision::standing::End;
 use crate::ledger::audit::{AuditQuery, Audited, By, Subject};
-use crate::ledger::{Given, Posted, grant_document};
+use crate::ledger::{EarlierKey, Given, Posted, grant_document};
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
@@ -37,6 +37,7 @@ fn grant(number: u128, amount: i64) -> Grant {
         rollover_min: None,
         rollover_max: None,
         source: Source::Manual,
+        paid: None,
         created_at: at(number as i64),
         voided_at: None,
     }
@@ -79,7 +80,7 @@ fn used(request: &str, tokens: i64) -> Draft {
 
 impl Book {
     async fn give(&self, grant: Grant) -> Given {
-        let given = self.ledger().give(&workspace("ws_a"), grant.clone(), record(&grant)).await;
+        let given = self.ledger().give(&workspace("ws_a"), grant.clone(), None, record(&grant)).await;
         given.expect("the ledger answers")
     }
 
@@ -344,7 +345,7 @@ pub(in crate::ledger) async fn a_grant_is_given_once_under_its_key(book: Book) {
         racing.spawn(async move {
             {
                 let audited = record(&grant);
-                ledger.give(&workspace("ws_a"), grant, audited).await
+                ledger.give(&workspace("ws_a"), grant, None, audited).await
             }
             .expect("the ledger answers")
         });
@@ -378,17 +379,29 @@ pub(in crate::ledger) async fn a_grant_is_given_once_under_its_key(book: Book) {
             .all(|given| matches!(given, Given::New(grant) | Given::Known(grant) if grant == first))
     );
     book.done(settle("r").of("ws_b")).await;
+    let workspace_a = workspace("ws_a");
     let elsewhere = Grant {
         key: Some("key".to_owned()),
         ..grant(20, 10)
     };
     assert!(
         matches!(
-            ledger.give(&workspace("ws_b"), elsewhere.clone(), record(&elsewhere)).await,
+            ledger.give(&workspace("ws_b"), elsewhere.clone(), None, record(&elsewhere)).await,
             Ok(Given::New(_))
         ),
         "keys are of a workspace"
     );
+    // Under the key of another day, as long as that is not too long ago.
+    let today = Grant {
+        key: Some("today".to_owned()),
+        ..grant(21, 10)
+    };
+    let since = |seconds: i64| {
+        let (key, since) = ("key".to_owned(), first.created_at.plus_seconds(seconds));
+        ledger.give(&workspace_a, today.clone(), Some(EarlierKey { key, since }), record(&today))
+    };
+    assert_eq!(since(-1).await.expect("the ledger answers"), Given::Known(first.clone()));
+    assert_eq!(since(0).await.expect("the ledger answers"), Given::New(today.clone()));
     let without = |number| Grant {
         key: None,
         ..grant(number, 10)

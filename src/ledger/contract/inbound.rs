@@ -18,6 +18,7 @@ fn subscription(status: &str) -> Subscription {
         items: vec![Item {
             price: "price_\"1".to_owned(),
             quantity: Some(5),
+            plan: None,
         }],
         anchor_day: Some(31),
         anchor_at: Some(at(7)),
@@ -199,6 +200,7 @@ fn paid(event: &str, of: Option<&str>, revenue: Vec<Revenue>) -> Received {
 }
 
 pub(in crate::ledger) async fn what_was_paid_is_kept_once_and_read_by_period(book: Book) {
+    customer(&book).await;
     let parts = vec![part("in_1/a", 500, 10), part("in_1/b", -20, 30)];
     assert_eq!(receive(&book, paid("evt_1", Some("ws_a"), parts.clone())).await, Receipt::Done);
     // The same invoice by another event, with a part more.
@@ -221,6 +223,21 @@ pub(in crate::ledger) async fn what_was_paid_is_kept_once_and_read_by_period(boo
     assert_eq!(read("ws_a", Some("cus_1"), 0, 100).await, [500, 3, 7, -20]);
     assert_eq!(read("ws_a", Some("cus_2"), 11, 30).await, [7]);
     assert_eq!(read("ws_b", None, 0, 100).await, [9]);
+    // A second workspace of the customer has no part in it, and keeps none when the event comes again.
+    let mut second = Workspace::unknown(workspace("ws_c"), stored(&book).await.created_at.plus_seconds(1));
+    second.stripe_customer_id = Some("cus_1".to_owned());
+    let put = book.ledger().put_workspace(&second, 0, audited("workspace.put", "ws_c")).await;
+    assert!(put.expect("the ledger answers"));
+    assert_eq!(read("ws_c", Some("cus_1"), 0, 100).await, [0; 0]);
+    assert_eq!(read("ws_a", Some("cus_1"), 0, 100).await, [500, 3, 7, -20]);
+    let resent = paid("evt_5", Some("ws_c"), vec![part("in_2/a", 3, 15), part("in_1/a", 500, 10)]);
+    assert_eq!(receive(&book, resent).await, Receipt::Done);
+    assert_eq!(
+        read("ws_c", Some("cus_1"), 0, 100).await,
+        [3],
+        "it was nobody's, and is whose it is told to be"
+    );
+    assert_eq!(read("ws_a", Some("cus_1"), 0, 100).await, [500, 7, -20]);
     let all = book.ledger().revenue(&workspace("ws_a"), None, at(0), at(15)).await;
     assert_eq!(all.expect("the ledger answers"), [parts[0].clone()]);
 }
@@ -276,4 +293,20 @@ pub(in crate::ledger) async fn workspaces_are_found_by_their_customer(book: Book
     }
     assert_eq!(found("cus_1").await, ["ws_b", "ws_c"]);
     assert_eq!(found("cus_2").await, ["ws_a"]);
+}
+
+pub(in crate::ledger) async fn an_event_is_kept_for_as_long_as_it_may_come_again(book: Book) {
+    customer(&book).await;
+    for (event, received_at) in [("evt_old", 3), ("evt_older", 2), ("evt_new", 10)] {
+        let mut told = told(event, known(&book).await.0, "active");
+        told.event.received_at = at(received_at);
+        assert_eq!(receive(&book, told).await, Receipt::Done);
+    }
+    let prune = async |limit| book.ledger().prune_inbound(at(10), limit).await.expect("the ledger answers");
+    assert_eq!(prune(1).await, 1, "the oldest first");
+    assert_eq!(book.ledger().heard("evt_older").await.expect("the ledger answers"), None);
+    assert!(book.ledger().heard("evt_old").await.expect("the ledger answers").is_some());
+    assert_eq!((prune(10).await, prune(10).await), (1, 0));
+    assert!(book.ledger().heard("evt_new").await.expect("the ledger answers").is_some());
+    assert_eq!(known(&book).await.1.len(), 1, "what it told of stays");
 }

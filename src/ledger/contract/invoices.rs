@@ -146,6 +146,7 @@ fn grant(number: u128, budget: &str, amount: i64) -> Grant {
         rollover_min: None,
         rollover_max: None,
         source: Source::Manual,
+        paid: None,
         created_at: at(number as i64),
         voided_at: None,
     }
@@ -164,7 +165,7 @@ pub(in crate::ledger) async fn what_grants_paid_is_told_by_when_it_was_used(book
         let grant = grant(number, "tokens", amount);
         let given = book
             .ledger()
-            .give(&workspace("ws_a"), grant, audited("grant.give", &number.to_string()))
+            .give(&workspace("ws_a"), grant, None, audited("grant.give", &number.to_string()))
             .await;
         given.expect("the ledger answers");
     }

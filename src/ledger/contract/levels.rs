@@ -180,10 +180,14 @@ pub(in crate::ledger) async fn a_raised_level_is_told_when_it_is_passed_from_bel
         rollover_min: None,
         rollover_max: None,
         source: Source::Manual,
+        paid: None,
         created_at: super::book::at(NOON),
         voided_at: None,
     };
-    let given = book.ledger().give(&workspace("ws_a"), grant, audited("grant.give", "grt")).await;
+    let given = book
+        .ledger()
+        .give(&workspace("ws_a"), grant, None, audited("grant.give", "grt"))
+        .await;
     assert!(matches!(given, Ok(Given::New(_))));
     // Of 2,000 now: the half is passed from below, the soft limit of 1,600 not yet.
     book.done(draft("r2", 50, 2)).await;

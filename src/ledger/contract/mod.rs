@@ -10,7 +10,9 @@ pub(super) mod audit;
 pub(super) mod billing;
 pub(super) mod book;
 pub(super) mod cached;
+pub(super) mod cascade;
 pub(super) mod checkpoints;
+pub(super) mod credits;
 pub(super) mod decisions;
 pub(super) mod described;
 pub(super) mod ends;
@@ -148,6 +150,9 @@ macro_rules! ledger_contract {
             admin::a_policy_object_tells_when_it_changed,
             admin::a_provider_is_remembered_as_it_was_set_last,
             admin::workspaces_are_listed_newest_first_and_filtered,
+            cascade::an_offer_stays_as_it_was_written_and_is_taken_by_one,
+            cascade::of_racing_second_tries_one_takes_the_offer,
+            cascade::what_came_of_second_tries_is_summed_up_by_models_and_score,
             nodes::many_standings_are_told_at_once,
             nodes::changes_of_workspaces_are_told_in_their_order,
             nodes::who_follows_the_numbers_of_racing_changes_misses_none,
@@ -166,12 +171,15 @@ macro_rules! ledger_contract {
             cached::who_follows_racing_changes_of_answers_misses_none,
             cached::a_purge_takes_what_it_names_and_nothing_else,
             cached::answers_are_pruned_by_expiry_age_and_number,
+            cached::hits_are_counted_beside_the_requests_of_their_feature,
             billing::entries_of_one_workspace_and_hour_make_one_batch,
             billing::an_entry_is_collected_once_whoever_collects,
             billing::a_commit_that_comes_late_is_found_by_a_later_pass,
             billing::a_look_ahead_moves_no_pass,
             billing::a_meter_counts_what_it_is_for,
             billing::a_meter_begins_with_the_billing_period_in_which_it_came,
+            billing::a_use_is_counted_by_what_its_meter_was_when_it_was_recorded,
+            billing::a_correction_counts_as_its_original_does,
             billing::what_comes_after_the_seal_makes_the_next_batch_of_its_window,
             billing::fractions_and_debts_are_carried,
             billing::usd_is_told_in_dollars,
@@ -185,6 +193,15 @@ macro_rules! ledger_contract {
             billing::a_batch_is_sent_again_and_who_wants_it_is_noted,
             billing::batches_are_listed_newest_first_and_added_up,
             billing::whatever_is_recorded_is_told_once_or_named,
+            credits::a_paid_grant_has_a_credit_and_another_has_none,
+            credits::of_racing_claims_one_has_a_credit,
+            credits::what_the_provider_answered_is_kept,
+            credits::what_a_lost_sender_left_is_looked_for_by_another,
+            credits::silence_is_unknown_and_looked_for_again,
+            credits::the_lost_are_listed_apart_and_by_pages,
+            credits::a_credit_waits_for_a_customer_and_not_beyond_its_expiry,
+            credits::a_void_goes_wherever_the_credit_is,
+            inbound::an_event_is_kept_for_as_long_as_it_may_come_again,
             inbound::an_event_is_handled_once_with_all_that_follows,
             inbound::an_event_without_effect_is_taken_when_it_comes_again,
             inbound::what_changed_since_an_event_was_decided_takes_all_of_it_back,
@@ -229,6 +246,7 @@ macro_rules! ledger_contract {
             webhooks::an_endpoint_that_only_fails_ends_with_an_event,
             webhooks::what_is_disabled_or_deleted_has_nothing_pending,
             webhooks::events_are_replayed_and_delivered_again_under_their_ids,
+            webhooks::each_try_of_a_delivery_is_kept_and_forgotten_with_it,
             webhooks::deliveries_are_listed_filtered_and_forgotten,
             random::whatever_is_posted_every_row_is_the_sum_of_its_entries,
             random::whatever_is_posted_at_once_every_row_is_the_sum_of_its_entries,

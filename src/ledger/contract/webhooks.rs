@@ -12,7 +12,7 @@ use crate::decision::webhook::{Delivery, Endpoint, Replaced, State};
 use crate::ledger::audit::AuditQuery;
 use crate::ledger::events::EventQuery;
 use crate::ledger::webhooks::{
-    Claimed, Claiming, DeliveryQuery, Disabling, EndpointQuery, Finished, How, Noted, Put, Relayed, Replay, Whose, Work,
+    ATTEMPTS_KEPT_MAX, Claimed, Claiming, DeliveryQuery, Disabling, EndpointQuery, Finished, How, Noted, Put, Relayed, Replay, Whose, Work,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -44,6 +44,7 @@ fn endpoint(number: u128) -> Endpoint {
         replaced: None,
         created_by: "usr_1".to_owned(),
         created_at: at(10),
+        reaches_opened: true,
         version: 1,
     }
 }
@@ -165,6 +166,7 @@ pub(in crate::ledger) async fn an_endpoint_comes_back_as_it_was_put(mut book: Bo
     };
     let shared = Endpoint {
         workspace: None,
+        reaches_opened: false,
         enabled: false,
         disabled: Some(("gone".to_owned(), at(40))),
         ..endpoint(2)
@@ -183,12 +185,25 @@ pub(in crate::ledger) async fn an_endpoint_comes_back_as_it_was_put(mut book: Bo
         let query = EndpointQuery { whose, after, limit: 10 };
         async move { ledger.webhook_endpoints(&query).await.expect("the ledger answers") }
     };
-    assert_eq!(list(Whose::Anybody, None).await, [shared, whole.clone()]);
+    assert_eq!(list(Whose::Anybody, None).await, [shared.clone(), whole.clone()]);
     assert_eq!(list(Whose::Anybody, Some(2)).await, std::slice::from_ref(&whole));
     assert_eq!(list(Whose::Workspace(workspace("ws_a")), None).await, [whole]);
     assert_eq!(list(Whose::Workspace(workspace("ws_b")), None).await, []);
-    let subscribers = book.ledger().usage_subscribers().await.expect("the ledger answers");
-    assert_eq!(subscribers, [Some(workspace("ws_a"))]);
+    let subscribers = async || book.ledger().event_subscribers().await.expect("the ledger answers");
+    let who = subscribers().await;
+    assert_eq!((who.usage, who.expired), (vec![Some(workspace("ws_a"))], vec![]));
+    let next = Endpoint {
+        events: wanting(&["res*"]),
+        enabled: true,
+        disabled: None,
+        reaches_opened: true,
+        version: 2,
+        ..shared
+    };
+    assert_eq!(put(&book, &next).await, Put::Done);
+    assert_eq!(read(2).await, Some(next));
+    let who = subscribers().await;
+    assert_eq!((who.usage, who.expired), (vec![Some(workspace("ws_a"))], vec![None]));
 }
 
 pub(in crate::ledger) async fn an_endpoint_is_put_at_its_version_or_not_at_all(book: Book) {
@@ -629,6 +644,62 @@ pub(in crate::ledger) async fn events_are_replayed_and_delivered_again_under_the
     }
     assert_eq!(claim(&book, 500, 9, "c").await.len(), 3);
     assert_eq!(told(&book).await.len(), 6, "an event is once in each endpoint's queue");
+}
+
+pub(in crate::ledger) async fn each_try_of_a_delivery_is_kept_and_forgotten_with_it(book: Book) {
+    put(&book, &endpoint(1)).await;
+    happen(&book, [event(1, 100), event(2, 100)]).await;
+    relay(&book, 100).await;
+    let claimed = claim(&book, 100, 2, "a").await;
+    let (one, other) = (claimed[0].delivery, claimed[1].delivery);
+    let attempts = |id| {
+        let ledger = book.ledger();
+        async move { ledger.delivery_attempts(id).await.expect("the ledger answers") }
+    };
+    assert_eq!(attempts(one).await, []);
+    let again = |claimed: &Claimed, second: i64| tried(claimed, 500, second, Next::Again(at(second)));
+    finish(&book, vec![again(&claimed[0], 101), tried(&claimed[1], 200, 101, Next::Delivered)]).await;
+    assert_eq!(attempts(one).await, [(1, attempt(500, 101))]);
+    assert_eq!(attempts(other).await, [(1, attempt(200, 101))]);
+    let next = book.ledger().claim_deliveries(claiming(102, true, 1, "b")).await;
+    let next = next.expect("the ledger answers");
+    let late = Finished {
+        claim: "a".to_owned(),
+        ..again(&next[0], 103)
+    };
+    assert_eq!(
+        finish(&book, vec![late]).await,
+        [Noted::Lost],
+        "a try that was given up leaves nothing"
+    );
+    finish(&book, vec![tried(&next[0], 200, 104, Next::Delivered)]).await;
+    let both = [(1, attempt(500, 101)), (2, attempt(200, 104))];
+    assert_eq!(attempts(one).await, both);
+    // On its way again its tries are counted anew, and numbered on.
+    let redelivered = book
+        .ledger()
+        .redeliver(one, at(105), audited("webhook_delivery.redeliver", "x"))
+        .await;
+    assert!(redelivered.expect("the ledger answers"));
+    assert_eq!(attempts(one).await, both);
+    let last = ATTEMPTS_KEPT_MAX as i64 + 10;
+    for second in 106..106 + last - 2 {
+        let claiming = claiming(second, second == 106, 1, "c");
+        let claimed = book.ledger().claim_deliveries(claiming).await.expect("the ledger answers");
+        finish(&book, vec![again(&claimed[0], second)]).await;
+    }
+    let kept = attempts(one).await;
+    let numbers: Vec<i64> = kept.iter().map(|(number, _)| i64::from(*number)).collect();
+    assert_eq!(numbers, (11..=last).collect::<Vec<_>>());
+    assert_eq!(kept.last().map(|(_, attempt)| attempt.at), Some(at(106 + last - 3)));
+    assert_eq!(attempts(other).await.len(), 1);
+    let long_after = book.ledger().prune_deliveries(at(10_000), 100).await;
+    assert_eq!(long_after.expect("the ledger answers"), 1, "the other one is still on its way");
+    assert_eq!((attempts(other).await.len(), attempts(one).await.len()), (0, ATTEMPTS_KEPT_MAX));
+    let claimed = claim(&book, 10_000, 1, "d").await;
+    finish(&book, vec![tried(&claimed[0], 500, 10_000, Next::Failed)]).await;
+    let pruned = book.ledger().prune_deliveries(at(10_001), 100).await.expect("the ledger answers");
+    assert_eq!((pruned, attempts(one).await.len()), (1, 0));
 }
 
 pub(in crate::ledger) async fn deliveries_are_listed_filtered_and_forgotten(book: Book) {

@@ -1,11 +1,13 @@
 //! Batches for a billing provider, as the trait asks for them: each write is one transaction.
 
-use super::batching::{self, Beginning};
+use super::batching;
 use super::fault::Fault;
+use super::reigns::{self, Beginning};
 use super::sending::Resuming;
 use super::{PostgresLedger, batches_read, sending};
 use crate::decision::billing::{Batch, Terms};
 use crate::decision::id::{BatchId, MeterId, WorkspaceId};
+use crate::decision::meter::Meter;
 use crate::decision::time::Timestamp;
 use crate::ledger::LedgerError;
 use crate::ledger::billing::{
@@ -16,16 +18,28 @@ use async_trait::async_trait;
 
 #[async_trait]
 impl BillingLedger for PostgresLedger {
-    async fn begin_meters(&self, meters: &[MeterId], since: Timestamp) -> Result<(), LedgerError> {
-        let meters = meters.to_vec();
-        self.describe("note its meters", Beginning { meters, since }).await
+    async fn begin_meters(&self, meters: &[Meter], since: Timestamp) -> Result<(), LedgerError> {
+        let (meters, is_all) = (meters.to_vec(), true);
+        self.describe("note its meters", Beginning { meters, since, is_all }).await
+    }
+
+    async fn meters_ended(&self, since: Timestamp) -> Result<Vec<Meter>, LedgerError> {
+        read!(self, "read which meters ended", reigns::ended(since))
+    }
+
+    async fn meters_changed_at(&self) -> Result<Option<Timestamp>, LedgerError> {
+        read!(self, "read when meters changed", reigns::last())
     }
 
     async fn collect(&self, collecting: Collecting) -> Result<Collected, LedgerError> {
         for _ in 0..COLLECT_AGAIN_MAX {
             let Some(page) = read!(self, "read what is to be billed", batching::page(&collecting))? else {
-                self.begin_meters(std::slice::from_ref(&collecting.meter.id), collecting.since)
-                    .await?;
+                let beginning = Beginning {
+                    meters: vec![collecting.meter.clone()],
+                    since: collecting.since,
+                    is_all: false,
+                };
+                self.describe("note a meter", beginning).await?;
                 continue;
             };
             if let Some(nothing) = page.nothing() {

@@ -2,11 +2,12 @@
 
 use super::describe::Description;
 use super::fault::{self, Fault};
-use super::{Connection, PostgresLedger, follow};
-use crate::decision::id::{CacheEntryId, WorkspaceId};
+use super::{Connection, PostgresLedger, audited, follow};
+use crate::decision::id::{CacheEntryId, Feature, WorkspaceId};
 use crate::decision::time::Timestamp;
 use crate::ledger::LedgerError;
-use crate::ledger::cached::{CacheChange, CacheLedger, CachePruning, CachedAnswer, ChangePlace, Going};
+use crate::ledger::audit::Audited;
+use crate::ledger::cached::{CacheChange, CacheLedger, CachePruning, CacheUse, CachedAnswer, ChangePlace, Going};
 use async_trait::async_trait;
 
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
@@ -23,12 +24,17 @@ impl Description<()> for Putting {
     }
 }
 
-struct Dropping(Going, Timestamp);
+struct Dropping {
+    going: Going,
+    now: Timestamp,
+    audited: Option<Audited>,
+}
 
 #[async_trait]
 impl Description<u64> for Dropping {
     async fn write(&self, connection: &mut Connection) -> Result<(u64, bool), Fault> {
-        let gone = read::drop_cached(connection, &self.0, self.1).await?;
+        let gone = read::drop_cached(connection, &self.going, self.now).await?;
+        audited::write(connection, self.audited.as_slice()).await?;
         follow::tell(connection).await?;
         Ok((gone, true))
     }
@@ -59,8 +65,26 @@ impl CacheLedger for PostgresLedger {
         read!(self, "read which answers came and went", cached_changed(after, limit))
     }
 
+    async fn cache_use(&self, workspace: Option<&WorkspaceId>, from: Timestamp, to: Timestamp) -> Result<Vec<CacheUse>, LedgerError> {
+        read!(self, "sum the use of features up", cache_use(workspace, from, to))
+    }
+
     async fn drop_cached(&self, going: &Going, now: Timestamp) -> Result<u64, LedgerError> {
-        self.describe("drop kept answers", Dropping(going.clone(), now)).await
+        let dropping = Dropping {
+            going: going.clone(),
+            now,
+            audited: None,
+        };
+        self.describe("drop kept answers", dropping).await
+    }
+
+    async fn purge_cached(&self, workspace: &WorkspaceId, feature: Option<&Feature>, audited: Audited) -> Result<u64, LedgerError> {
+        let purging = Dropping {
+            going: Going::Of(workspace.clone(), feature.cloned()),
+            now: audited.changed_at,
+            audited: Some(audited),
+        };
+        self.describe("purge kept answers", purging).await
     }
 
     async fn prune_cached(&self, pruning: CachePruning) -> Result<usize, LedgerError> {

@@ -53,7 +53,7 @@ async fn once<T>(server: &Server, pool: &PgPool, what: &impl Description<T>) -> 
         Ok(answer)
     };
     let result = server.answer(written).await;
-    if matches!(result, Err(Fault::Silent)) {
+    if result.as_ref().is_err_and(Fault::spoils_connection) {
         drop(connection.detach());
     }
     result

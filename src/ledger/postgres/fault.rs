@@ -1,5 +1,6 @@
 //! What can go wrong with the database, in words that say what happened and what to do about it.
 
+use crate::decision::certificate::Refusal;
 use crate::ledger::LedgerError;
 use crate::ledger::record::Unreadable;
 use std::fmt;
@@ -44,6 +45,8 @@ enum Meaning {
     TooSlow,
     Ended,
     NoEntry,
+    /// It follows another server, and takes no writes.
+    Standby,
     /// Of our own functions.
     Level,
     Corrupt,
@@ -64,6 +67,7 @@ fn meaning(error: &sqlx::Error) -> Meaning {
         "57014" => Meaning::TooSlow,
         "57P01" | "57P02" | "57P03" => Meaning::Ended,
         "28P01" | "28000" | "3D000" | "42501" => Meaning::NoEntry,
+        "25006" => Meaning::Standby,
         "WE001" => Meaning::Level,
         "XX001" | "XX002" => Meaning::Corrupt,
         code if ["22", "23", "54"].contains(&&code[..2]) => Meaning::Refused,
@@ -94,18 +98,24 @@ impl Fault {
         self.meaning() == Some(Meaning::Level)
     }
 
-    /// Whether the server said it itself, and so has ended the statement and can be asked again on the same connection.
+    /// Whether the server said it itself, and so has ended the statement and can be asked again on the same connection. A standby is left:
+    /// the address may lead to the primary by now.
     pub(super) fn was_said(&self) -> bool {
         match self {
-            Fault::Postgres(error) => error.as_database_error().is_some() && meaning(error) != Meaning::Ended,
+            Fault::Postgres(error) => error.as_database_error().is_some() && !matches!(meaning(error), Meaning::Ended | Meaning::Standby),
             _ => false,
         }
+    }
+
+    /// Whether a connection of the pool must not be used again.
+    pub(super) fn spoils_connection(&self) -> bool {
+        matches!(self, Fault::Silent) || self.meaning() == Some(Meaning::Standby)
     }
 
     /// The error for a caller who wanted to `act` at `place`.
     pub(super) fn told(&self, act: &'static str, place: &str) -> LedgerError {
         let corrupt = |why: &dyn fmt::Display| LedgerError::Corrupt {
-            what: format!("{place}: {why}; restore it from a backup"),
+            what: format!("{place}: {why}; restore it from a backup, then run `weir rebuild-counters`"),
         };
         match self {
             Fault::Full => LedgerError::Busy,
@@ -129,6 +139,13 @@ impl Fault {
         match (&**error, meaning(error)) {
             (sqlx::Error::PoolTimedOut, _) => format!("every connection to {place} is busy, or it does not answer: try again shortly"),
             (sqlx::Error::PoolClosed, _) => Fault::Closed.to_string(),
+            (sqlx::Error::Io(_) | sqlx::Error::Tls(_), _) if refusal(error).is_some() => {
+                let of = |refusal| distrusted(refusal, place);
+                refusal(error).map_or_else(String::new, of)
+            }
+            (_, Meaning::Standby) => {
+                format!("{place} is a standby, which takes no writes: lead to the primary; ask again with the same ids")
+            }
             (_, Meaning::Refused) => format!("{place} refused a row of it, and would again; nothing was written"),
             (_, Meaning::Full) => format!("the disk of {place} is full: free some space; nothing was written"),
             (_, Meaning::TooManyConnections) => format!("{place} takes no more connections: raise max_connections, or run fewer nodes"),
@@ -137,6 +154,21 @@ impl Fault {
             (_, Meaning::NoEntry) => format!("{place} does not let this user in: check user, password, database and grants"),
             _ => format!("{place} could not be reached, or was lost before it answered; ask again with the same ids"),
         }
+    }
+}
+
+fn refusal(error: &sqlx::Error) -> Option<Refusal> {
+    Refusal::read(&error.to_string())
+}
+
+fn distrusted(refusal: Refusal, place: &str) -> String {
+    match refusal {
+        Refusal::Stranger => {
+            format!("nobody who is trusted has signed the certificate of {place}: name who did, in PEM, as sslrootcert=FILE in its URL")
+        }
+        Refusal::OtherName => format!("the certificate of {place} is for another host: name the host in its URL as its certificate does"),
+        Refusal::OtherTime => format!("the certificate of {place} has expired or is not valid yet: renew it, or set the clock"),
+        Refusal::NoTls => format!("{place} speaks no TLS: set ssl = on there, or take sslmode out of its URL"),
     }
 }
 

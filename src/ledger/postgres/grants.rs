@@ -7,7 +7,7 @@ use crate::decision::grant::Grant;
 use crate::decision::id::{GrantId, WorkspaceId};
 use crate::decision::time::Timestamp;
 use crate::ledger::audit::Audited;
-use crate::ledger::{Given, GrantDifference, GrantLedger, LedgerError, Pots};
+use crate::ledger::{EarlierKey, Given, GrantDifference, GrantLedger, LedgerError, Pots};
 use async_trait::async_trait;
 
 /// Reads with a connection of the pool.
@@ -27,9 +27,19 @@ macro_rules! read {
 
 #[async_trait]
 impl GrantLedger for PostgresLedger {
-    async fn give(&self, workspace: &WorkspaceId, grant: Grant, audited: Audited) -> Result<Given, LedgerError> {
-        let workspace = workspace.clone();
-        let giving = Giving { workspace, grant, audited };
+    async fn give(
+        &self,
+        workspace: &WorkspaceId,
+        grant: Grant,
+        earlier: Option<EarlierKey>,
+        audited: Audited,
+    ) -> Result<Given, LedgerError> {
+        let giving = Giving {
+            workspace: workspace.clone(),
+            grant,
+            earlier,
+            audited,
+        };
         self.describe("give a grant", giving).await
     }
 

@@ -64,9 +64,17 @@ mod billed;
 mod billing;
 mod cached;
 mod call;
+mod cascade;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../cascaded.rs"]
+mod cascaded;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../corrected.rs"]
 mod corrected;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../crediting.rs"]
+mod crediting;
+mod credits;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../daily_read.rs"]
 mod daily_read;
@@ -116,6 +124,9 @@ mod read;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read_ends.rs"]
 mod read_ends;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../reigns.rs"]
+mod reigns;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../sending.rs"]
 mod sending;

@@ -14,6 +14,7 @@ mod kept;
 mod plans;
 mod several;
 mod snapshot;
+mod tls;
 
 #[path = "../../../tests/support/proxy.rs"]
 mod proxy;

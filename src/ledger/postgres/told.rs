@@ -19,6 +19,14 @@ impl ToldLedger for PostgresLedger {
         read!(self, "read what a provider was told", told_read::batches(account, from, to))
     }
 
+    async fn told_elsewhere(&self, account: &ToldAccount, from: Timestamp, to: Timestamp) -> Result<Vec<Batch>, LedgerError> {
+        read!(
+            self,
+            "read what a provider may have been told twice",
+            told_read::elsewhere(account, from, to)
+        )
+    }
+
     async fn window_sums(&self, stretch: &Stretch) -> Result<Vec<WindowSum>, LedgerError> {
         read!(self, "add up batches of windows", told_read::window_sums(stretch))
     }

@@ -1,12 +1,12 @@
 //! `billing_batch` and `billing_member`: what a provider is told, and which entries it is made of.
 
-use super::{Unreadable, parse, read_word, unreadable, word};
+use super::{Unreadable, parse, parse_some, read_word, unreadable, word};
 use crate::decision::amount::Unit;
 use crate::decision::billing::delivery::{Delivery, Reason, ReasonCode};
 use crate::decision::billing::exact::Exact;
 use crate::decision::billing::{Batch, Sealed};
-use crate::decision::id::{BatchId, MeterId, WorkspaceId};
-use crate::decision::meter::Factor;
+use crate::decision::id::{BatchId, Feature, MeterId, ModelId, Tier, WorkspaceId};
+use crate::decision::meter::{Factor, Meter, MeterFilter, Reign};
 use crate::decision::period::{Calendar, Period};
 use crate::decision::time::Timestamp;
 
@@ -71,9 +71,100 @@ pub(in crate::ledger) struct UncollectedRow {
     pub(in crate::ledger) model: String,
     pub(in crate::ledger) tier: Option<String>,
     pub(in crate::ledger) occurred_at: i64,
-    pub(in crate::ledger) counted: i64,
+    counted_tokens: i64,
+    counted_usd: i64,
+    counted_requests: i64,
+    counted_credits: i64,
     pub(in crate::ledger) is_member: i64,
+    pub(in crate::ledger) corrects_member: i64,
+    pub(in crate::ledger) original_recorded_at: Option<i64>,
     pub(in crate::ledger) calendar: String,
+}
+
+impl UncollectedRow {
+    pub(in crate::ledger) const fn counted(&self, unit: Unit) -> i64 {
+        match unit {
+            Unit::Tokens => self.counted_tokens,
+            Unit::Usd => self.counted_usd,
+            Unit::Requests => self.counted_requests,
+            Unit::Credits => self.counted_credits,
+        }
+    }
+}
+
+/// A row of `billing_reign` with the id of its meter.
+#[derive(sqlx::FromRow)]
+pub(in crate::ledger) struct ReignRow {
+    meter_id: String,
+    event_name: String,
+    unit: String,
+    feature: Option<String>,
+    model: Option<String>,
+    tier: Option<String>,
+    factor_numerator: i64,
+    factor_denominator: i64,
+    from_at: i64,
+    until_at: Option<i64>,
+}
+
+impl TryFrom<ReignRow> for Reign {
+    type Error = Unreadable;
+
+    fn try_from(row: ReignRow) -> Result<Self, Unreadable> {
+        let factor = Factor::of(row.factor_numerator, row.factor_denominator);
+        Ok(Self {
+            meter: Meter {
+                id: meter_id(&row.meter_id)?,
+                event_name: row.event_name,
+                unit: unit(&row.unit)?,
+                only: MeterFilter {
+                    feature: parse_some("feature", row.feature.as_deref(), Feature::parse)?,
+                    model: parse_some("model", row.model.as_deref(), ModelId::parse)?,
+                    tier: parse_some("tier", row.tier.as_deref(), Tier::parse)?,
+                },
+                factor: factor.ok_or_else(|| no_factor(row.factor_denominator))?,
+            },
+            from: Timestamp::from_micros(row.from_at),
+            until: row.until_at.map(Timestamp::from_micros),
+        })
+    }
+}
+
+record! {
+    /// What a meter is from a moment on.
+    struct ReignRecord of "billing_reign" {
+        meter_number: i64,
+        event_name: String,
+        unit: String,
+        feature: Option<String>,
+        model: Option<String>,
+        tier: Option<String>,
+        factor_numerator: i64,
+        factor_denominator: i64,
+        from_at: i64,
+        until_at: Option<i64>,
+    }
+}
+
+impl ReignRecord {
+    pub(in crate::ledger) fn new(meter_number: i64, meter: &Meter, from: Timestamp) -> Self {
+        Self {
+            meter_number,
+            event_name: meter.event_name.clone(),
+            unit: meter.unit.as_str().to_owned(),
+            feature: meter.only.feature.as_ref().map(Feature::to_string),
+            model: meter.only.model.as_ref().map(ModelId::to_string),
+            tier: meter.only.tier.as_ref().map(Tier::to_string),
+            factor_numerator: meter.factor.numerator(),
+            factor_denominator: meter.factor.denominator(),
+            from_at: from.micros(),
+            until_at: None,
+        }
+    }
+}
+
+fn unit(text: &str) -> Result<Unit, Unreadable> {
+    Unit::parse(text).ok_or_else(|| unreadable("unit", text, "is no unit"))
 }
 
 impl TryFrom<BatchRow> for Batch {
@@ -82,7 +173,7 @@ impl TryFrom<BatchRow> for Batch {
     fn try_from(row: BatchRow) -> Result<Self, Unreadable> {
         let at = Timestamp::from_micros;
         let id = parse("batch_id", &row.batch_id, BatchId::parse)?;
-        let unit = Unit::parse(&row.unit).ok_or_else(|| unreadable("unit", &row.unit, "is no unit"))?;
+        let unit = unit(&row.unit)?;
         let factor = Factor::of(row.factor_numerator, row.factor_denominator);
         let sealed = match (row.sealed_at, row.seal_number, row.value, row.carry) {
             (Some(sealed_at), Some(number), Some(value), Some(carry)) => Some(Sealed {
@@ -104,7 +195,7 @@ impl TryFrom<BatchRow> for Batch {
             sequence: row.sequence,
             event_name: row.event_name,
             unit,
-            factor: factor.ok_or_else(|| unreadable("factor_denominator", row.factor_denominator, "is of no factor"))?,
+            factor: factor.ok_or_else(|| no_factor(row.factor_denominator))?,
             members: row.members,
             counted: row.counted,
             last_used_at: at(row.last_used_at),
@@ -127,7 +218,7 @@ impl TryFrom<BatchRow> for Batch {
     }
 }
 
-fn reason(code: Option<&str>, detail: Option<String>) -> Result<Option<Reason>, Unreadable> {
+pub(super) fn reason(code: Option<&str>, detail: Option<String>) -> Result<Option<Reason>, Unreadable> {
     let Some(code) = code else { return Ok(None) };
     Ok(Some(Reason {
         code: reason_code(code)?,

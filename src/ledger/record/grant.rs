@@ -25,6 +25,8 @@ record! {
         created_at: i64,
         voided_at: Option<i64>,
         ends_at: i64,
+        paid_amount: Option<i64>,
+        paid_currency: Option<String>,
     }
 }
 
@@ -65,6 +67,8 @@ impl GrantRecord {
             created_at: grant.created_at.micros(),
             voided_at: grant.voided_at.map(Timestamp::micros),
             ends_at: grant.ends_at().micros(),
+            paid_amount: grant.paid.as_ref().map(|paid| paid.amount),
+            paid_currency: grant.paid.as_ref().map(|paid| paid.currency.clone()),
         }
     }
 
@@ -84,6 +88,7 @@ impl GrantRecord {
             rollover_min: self.rollover_min,
             rollover_max: self.rollover_max,
             source: read_word("source", &self.source)?,
+            paid: super::credit::purchase(self.paid_amount, self.paid_currency)?,
             created_at: Timestamp::from_micros(self.created_at),
             voided_at: self.voided_at.map(Timestamp::from_micros),
         })

@@ -39,8 +39,10 @@ mod answer;
 mod api_key;
 mod audit;
 mod batch;
+mod credit;
 mod decision;
 mod entry;
+mod escalation;
 mod event;
 mod fair_use;
 mod grant;
@@ -56,11 +58,13 @@ pub(super) use answer::{AnswerRow, hex};
 pub(super) use api_key::{ApiKeyRecord, ChangedApiKeyRow};
 pub(super) use audit::AuditRecord;
 pub(super) use batch::{
-    BATCH_COLUMNS, BatchRow, MemberRecord, UncollectedRow, batch_id, batch_state, calendar, exact, meter_id, no_factor, reason_code,
-    reason_word,
+    BATCH_COLUMNS, BatchRow, MemberRecord, ReignRecord, ReignRow, UncollectedRow, batch_id, batch_state, calendar, exact, meter_id,
+    no_factor, reason_code, reason_word,
 };
+pub(super) use credit::{CreditRow, credit_state};
 pub(super) use decision::DecisionRecord;
 pub(super) use entry::{EntryRecord, user_column};
+pub(super) use escalation::{BandRow, LinkRow, OfferedRow, links};
 pub(super) use event::{EventRecord, workspace_column};
 pub(super) use fair_use::{ActionRow, UsedRow, action_feature};
 pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
@@ -70,7 +74,7 @@ pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
 pub(super) use webhook::{
-    ClaimedRow, DeliveryRecord, EndpointRecord, QueueRow, read_delivery_id, read_endpoint_id, read_event_id, some_workspace,
+    AttemptRow, ClaimedRow, DeliveryRecord, EndpointRecord, QueueRow, read_delivery_id, read_endpoint_id, read_event_id, some_workspace,
 };
 pub(super) use workspace::{ChangedWorkspaceRow, PolicyObjectRecord, PolicyObjectRow, SumVersionRecord, WorkspaceRecord};
 

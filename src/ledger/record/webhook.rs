@@ -26,6 +26,8 @@ record! {
         created_by: String,
         created_at: i64,
         version: i64,
+        wants_expired: i64,
+        reaches_opened: i64,
     }
 }
 
@@ -48,6 +50,8 @@ impl From<&Endpoint> for EndpointRecord {
             created_by: endpoint.created_by.clone(),
             created_at: endpoint.created_at.micros(),
             version: endpoint.version.into(),
+            wants_expired: endpoint.wants_expired().into(),
+            reaches_opened: endpoint.reaches_opened.into(),
         }
     }
 }
@@ -70,6 +74,7 @@ impl TryFrom<EndpointRecord> for Endpoint {
                 until: Timestamp::from_micros(until),
             }),
             created_at: Timestamp::from_micros(row.created_at),
+            reaches_opened: row.reaches_opened != 0,
             version: narrow("version", row.version)?,
             url: row.url,
             description: row.description,
@@ -128,10 +133,7 @@ impl TryFrom<DeliveryRecord> for Delivery {
     type Error = Unreadable;
 
     fn try_from(row: DeliveryRecord) -> Result<Self, Unreadable> {
-        let status = row
-            .last_status
-            .map(|status| u16::try_from(status).map_err(|error| unreadable("last_status", status, error)));
-        let status = status.transpose()?;
+        let status = read_status("last_status", row.last_status)?;
         let last = row.last_at.map(|at| Attempt {
             at: Timestamp::from_micros(at),
             duration_ms: row.last_duration_ms.unwrap_or(0),
@@ -155,6 +157,36 @@ impl TryFrom<DeliveryRecord> for Delivery {
             last,
         })
     }
+}
+
+/// A try of a delivery.
+#[derive(sqlx::FromRow)]
+pub(in crate::ledger) struct AttemptRow {
+    number: i64,
+    at: i64,
+    status: Option<i64>,
+    duration_ms: i64,
+    answer: String,
+    error: Option<String>,
+}
+
+impl AttemptRow {
+    pub(in crate::ledger) fn read(self) -> Result<(u32, Attempt), Unreadable> {
+        let attempt = Attempt {
+            at: Timestamp::from_micros(self.at),
+            duration_ms: self.duration_ms,
+            status: read_status("status", self.status)?,
+            retry_after_seconds: None,
+            answer: self.answer,
+            error: self.error,
+        };
+        Ok((narrow("number", self.number)?, attempt))
+    }
+}
+
+fn read_status(column: &'static str, status: Option<i64>) -> Result<Option<u16>, Unreadable> {
+    let narrowed = status.map(|status| u16::try_from(status).map_err(|error| unreadable(column, status, error)));
+    narrowed.transpose()
 }
 
 /// A delivery as it is claimed.

@@ -4,7 +4,7 @@ use super::{Unreadable, json, narrow, parse, parse_some, read_json, read_word, w
 use crate::decision::id::{PlanId, WorkspaceId};
 use crate::decision::money::Usd;
 use crate::decision::time::Timestamp;
-use crate::decision::workspace::Workspace;
+use crate::decision::workspace::{Status, Suspender, Workspace};
 use crate::ledger::PolicyObject;
 
 record! {
@@ -20,9 +20,11 @@ record! {
         overrides: String,
         granted: String,
         top_ups: String,
+        tags: String,
         version: i64,
         created_at: i64,
         updated_at: i64,
+        suspended_by: Option<String>,
     }
 }
 
@@ -55,9 +57,11 @@ impl From<&Workspace> for WorkspaceRecord {
             overrides: json(&workspace.overrides),
             granted: json(&workspace.granted),
             top_ups: json(&workspace.top_ups),
+            tags: json(&workspace.tags),
             version: i64::from(workspace.version),
             created_at: workspace.created_at.micros(),
             updated_at: workspace.updated_at.micros(),
+            suspended_by: workspace.suspended_by.as_ref().map(word),
         }
     }
 }
@@ -66,17 +70,26 @@ impl TryFrom<WorkspaceRecord> for Workspace {
     type Error = Unreadable;
 
     fn try_from(row: WorkspaceRecord) -> Result<Self, Unreadable> {
+        let status = read_word("status", &row.status)?;
+        // Nodes of an earlier version write none, or leave one where they let a workspace go on: what they suspend is an operator's.
+        let suspended_by = match (status, row.suspended_by.as_deref()) {
+            (Status::Active, _) => None,
+            (Status::Suspended, None) => Some(Suspender::Operator),
+            (Status::Suspended, Some(by)) => Some(read_word("suspended_by", by)?),
+        };
         Ok(Self {
             id: parse("workspace_id", &row.workspace_id, WorkspaceId::parse)?,
             plan_id: parse_some("plan_id", row.plan_id.as_deref(), PlanId::parse)?,
             seats: read_json("seats", &row.seats)?,
-            status: read_word("status", &row.status)?,
+            status,
+            suspended_by,
             calendar: read_json("calendar", &row.calendar)?,
             stripe_customer_id: row.stripe_customer_id,
             revenue_usd: row.revenue_usd.map(Usd::from_nanos),
             overrides: read_json("overrides", &row.overrides)?,
             granted: read_json("granted", &row.granted)?,
             top_ups: read_json("top_ups", &row.top_ups)?,
+            tags: read_json("tags", &row.tags)?,
             version: narrow("version", row.version)?,
             created_at: Timestamp::from_micros(row.created_at),
             updated_at: Timestamp::from_micros(row.updated_at),

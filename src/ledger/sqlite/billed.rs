@@ -2,6 +2,7 @@
 
 use super::describe::Description;
 use super::fault::Fault;
+use super::inbound_rows::PruningInbound;
 use super::{Connection, SqliteLedger, inbound_rows, invoice_read};
 use crate::decision::id::WorkspaceId;
 use crate::decision::inbound::{Revenue, Subscription};
@@ -65,6 +66,10 @@ impl InboundLedger for SqliteLedger {
         to: Timestamp,
     ) -> Result<Vec<Revenue>, LedgerError> {
         read!(self, "read what was paid", inbound_rows::revenue(workspace, customer, from, to))
+    }
+
+    async fn prune_inbound(&self, before: Timestamp, limit: usize) -> Result<usize, LedgerError> {
+        self.describe("prune what a provider told", PruningInbound { before, limit }).await
     }
 
     async fn meter_errors(&self, from: Timestamp, limit: usize) -> Result<Vec<ReportedError>, LedgerError> {

@@ -216,7 +216,7 @@ async fn a_writer_that_panics_costs_its_batch_an_error_and_nothing_more() {
 
 #[tokio::test]
 async fn a_full_disk_is_named_and_nothing_is_half_written() {
-    let (book, ledger, _) = with_options(|options| options.pragma("max_page_count", "120")).await;
+    let (book, ledger, _) = with_options(|options| options.pragma("max_page_count", "160")).await;
     let mut recorded = 0;
     let error = loop {
         let answer = ledger

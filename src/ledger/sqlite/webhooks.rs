@@ -3,14 +3,15 @@
 use super::describe::Description;
 use super::fault::Fault;
 use super::{Connection, SqliteLedger, audited, webhook_queue_sql as queue, webhook_sql as read};
-use crate::decision::id::{DeliveryId, WebhookEndpointId, WorkspaceId};
+use crate::decision::id::{DeliveryId, WebhookEndpointId};
 use crate::decision::time::Timestamp;
+use crate::decision::webhook::retry::Attempt;
 use crate::decision::webhook::{Delivery, Endpoint};
 use crate::ledger::LedgerError;
 use crate::ledger::audit::Audited;
 use crate::ledger::webhooks::{
-    Claimed, Claiming, DeliveryQuery, EndpointQuery, Finished, Noted, Put, QueueState, Relayed, Replay, Replayed, WebhookLedger, Work,
-    lock_queue, take_queues,
+    Claimed, Claiming, DeliveryQuery, EndpointQuery, Finished, Noted, Put, QueueState, Relayed, Replay, Replayed, Subscribers,
+    WebhookLedger, Work, lock_queue, take_queues,
 };
 use async_trait::async_trait;
 
@@ -61,8 +62,8 @@ impl WebhookLedger for SqliteLedger {
         read!(self, "list webhook endpoints", endpoints(query))
     }
 
-    async fn usage_subscribers(&self) -> Result<Vec<Option<WorkspaceId>>, LedgerError> {
-        read!(self, "read who is told of each use", usage_subscribers())
+    async fn event_subscribers(&self) -> Result<Subscribers, LedgerError> {
+        read!(self, "read who is told of each use and expiry", subscribers())
     }
 
     async fn webhook_work(&self, now: Timestamp) -> Result<Work, LedgerError> {
@@ -87,6 +88,10 @@ impl WebhookLedger for SqliteLedger {
 
     async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, LedgerError> {
         read!(self, "read a webhook delivery", delivery(id))
+    }
+
+    async fn delivery_attempts(&self, id: DeliveryId) -> Result<Vec<(u32, Attempt)>, LedgerError> {
+        read!(self, "read the tries of a webhook delivery", attempts(id))
     }
 
     async fn log_delivery(&self, delivery: Delivery) -> Result<(), LedgerError> {

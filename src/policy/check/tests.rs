@@ -6,6 +6,7 @@ const PLANS: &str = "plans:\n  - {id: p, budgets: [{id: b, unit: tokens, period:
 
 fn report(models: &str, plans: &str) -> Report {
     let sources = Sources {
+        classifier: None,
         models: models.to_owned(),
         plans: plans.to_owned(),
         routing: "rules: []\n".to_owned(),

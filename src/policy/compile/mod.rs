@@ -3,6 +3,7 @@
 //! A check never stops at the first problem. What is built besides is only used when there was none.
 
 mod billing;
+mod classifier;
 mod fair_use;
 pub mod messages;
 mod model;
@@ -11,12 +12,15 @@ mod pricing;
 mod routing;
 
 pub use billing::METERS_MAX;
+pub use classifier::document as classifier_document;
 pub use routing::RULES_MAX;
 
 use super::document::Documents;
 use super::object::ObjectId;
 use super::problem::{PROBLEMS_MAX, Problem};
 use crate::decision::catalogue::Catalogue;
+use crate::decision::classifier::Classifier;
+use crate::decision::health;
 use crate::decision::id::PlanId;
 use crate::decision::message::Messages;
 use crate::decision::meter::Billing;
@@ -33,6 +37,8 @@ pub struct Compiled {
     pub default_plan: Option<PlanId>,
     pub catalogue: Catalogue,
     pub routing: Routing,
+    pub health: health::Rules,
+    pub classifier: Option<Arc<Classifier>>,
     pub messages: Arc<Messages>,
     pub billing: Billing,
 }
@@ -43,6 +49,9 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
     let catalogue = model::catalogue(documents, &mut found);
     let plans = plan::plans(documents, &catalogue, &mut found);
     let routing = routing::routing(&documents.routing, &catalogue, &mut found);
+    let health = documents.routing.health.as_ref().map(routing::health).unwrap_or_default();
+    let classifier = documents.classifier.as_ref();
+    let classifier = classifier.and_then(|document| classifier::classifier(document, &mut found));
     let messages = messages::messages(documents, &plans, &mut found);
     let billing = match &documents.billing {
         Some(billing) => billing::billing(billing, &catalogue, &plans, &mut found),
@@ -62,6 +71,8 @@ pub fn compile(documents: &Documents) -> Result<Compiled, Vec<Problem>> {
         default_plan: documents.default_plan.clone(),
         catalogue,
         routing,
+        health,
+        classifier,
         messages,
         billing,
     })

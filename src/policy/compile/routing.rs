@@ -1,11 +1,13 @@
 //! Routing rules: each condition compiled, each target known.
 
 use super::{Found, LABEL_CHARS_MAX, hint, is_label};
+use crate::decision::cascade::Escalation;
 use crate::decision::catalogue::Catalogue;
+use crate::decision::health;
 use crate::decision::id::ModelId;
 use crate::decision::route::{BY_DEFAULT_MODEL, RouteRule, Routing, Target};
 use crate::policy::condition;
-use crate::policy::document::{RoutingDocument, RuleDocument};
+use crate::policy::document::{EscalationDocument, HealthDocument, RoutingDocument, RuleDocument};
 use crate::policy::object::ObjectId;
 use crate::policy::problem::{Part, Problem};
 use std::collections::HashSet;
@@ -46,19 +48,44 @@ fn rule(document: &RuleDocument, place: &str, catalogue: &Catalogue, found: &mut
         problem.part = refusal.character.map_or(Part::Value, Part::Character);
         found.add(problem);
     });
+    let escalation = document.escalation.as_ref();
+    let escalation = escalation.and_then(|written| escalation_of(written, place, catalogue, found));
     Some(RouteRule {
         name: name.as_str().into(),
         when: when.ok()?,
         target: target?,
         overrides_named: document.overrides_named,
         shadow: document.shadow,
+        escalation,
     })
 }
 
+fn escalation_of(document: &EscalationDocument, place: &str, catalogue: &Catalogue, found: &mut Found) -> Option<Escalation> {
+    Some(Escalation {
+        model: model(&document.model, format!("{place}/escalation/model"), catalogue, found)?,
+        min_quality_score: document.min_quality_score,
+    })
+}
+
+pub(super) fn health(document: &HealthDocument) -> health::Rules {
+    health::Rules {
+        enabled: document.enabled,
+        window_seconds: document.window_seconds.get(),
+        min_requests: document.min_requests.get(),
+        error_share: document.error_share,
+        timeout_ms: document.timeout_ms.get(),
+        slow_factor: document.slow_factor.get(),
+        slow_share: document.slow_share,
+        open_seconds: document.open_seconds.get(),
+        probes_per_second: u32::try_from(document.probes_per_second.get()).unwrap_or(1),
+        close_after: document.close_after.get(),
+    }
+}
+
 fn target(document: &RuleDocument, place: &str, catalogue: &Catalogue, found: &mut Found) -> Option<Target> {
-    match (&document.model, &document.tier, document.mode) {
-        (Some(name), None, None) => model(name, format!("{place}/model"), catalogue, found).map(Target::Model),
-        (None, Some(tier), None) => {
+    match (&document.model, &document.tier, document.mode, document.throttle_ms) {
+        (Some(name), None, None, None) => model(name, format!("{place}/model"), catalogue, found).map(Target::Model),
+        (None, Some(tier), None, None) => {
             let tiers = || catalogue.models().iter().map(|model| model.tier.as_str());
             if !tiers().any(|known| known == tier.as_str()) {
                 let hint = hint(tier.as_str(), tiers());
@@ -66,9 +93,10 @@ fn target(document: &RuleDocument, place: &str, catalogue: &Catalogue, found: &m
             }
             Some(Target::Tier(tier.clone()))
         }
-        (None, None, Some(mode)) => Some(Target::Mode(mode)),
+        (None, None, Some(mode), None) => Some(Target::Mode(mode)),
+        (None, None, None, Some(ms)) => Some(Target::Throttle(u32::try_from(ms.get()).unwrap_or(u32::MAX))),
         _ => {
-            found.value(place, "a rule chooses exactly one of model, tier and mode");
+            found.value(place, "a rule chooses exactly one of model, tier, mode and throttle_ms");
             None
         }
     }

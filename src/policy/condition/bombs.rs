@@ -4,7 +4,7 @@ use super::compile;
 use crate::decision::ask::Ask;
 use crate::decision::id::{Feature, ModelId, PlanId, RequestId, WorkspaceId};
 use crate::decision::price::Mode;
-use crate::decision::route::{RouteFacts, RouteRule, Routed, Routing, Target};
+use crate::decision::route::{LlmTier, RouteFacts, RouteRule, Routed, Routing, Target};
 use crate::decision::time::Timestamp;
 use serde_json::{Map, Value};
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ fn route(text: &str) -> Routed {
         target: Target::Mode(Mode::Batch),
         overrides_named: false,
         shadow: false,
+        escalation: None,
     };
     let routing = Routing {
         rules: vec![rule],
@@ -49,7 +50,12 @@ fn route(text: &str) -> Routed {
         ask: &ask,
         attributes: &attributes(),
         seats: 1,
+        tags: &ask.tags,
         plan: &plan,
+        may_defer: true,
+        max_delay_seconds: None,
+        weak_suffices: Some(0.5),
+        llm: LlmTier::Unknown,
         budgets: &[],
         now: Timestamp::from_micros(0),
     };

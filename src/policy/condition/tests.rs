@@ -55,7 +55,7 @@ fn what_is_wrong_is_refused_with_its_place() {
         ),
         (
             "has(request.sum)",
-            "3: request has no field `sum`; it has feature, model, input_tokens, max_output_tokens, mode, user_id, requests, attributes, tags",
+            "3: request has no field `sum`; it has feature, model, input_tokens, max_output_tokens, mode, user_id, requests, attributes, tags, allow_batch, max_delay_seconds, weak_suffices, complexity, llm_tier",
         ),
         (
             "now.day_of_week == 1",

@@ -5,6 +5,7 @@
 //! must never mean "no limit".
 
 mod billing;
+mod classifier;
 mod factor;
 mod fair_use;
 mod messages;
@@ -16,6 +17,7 @@ mod scalar;
 mod shape;
 
 pub use billing::{BillingDocument, MeterDocument, MeterFilterDocument};
+pub use classifier::{CalibrationDocument, ClassifierDocument, FigureDocument, TrainedDocument};
 pub use factor::Factor;
 pub use fair_use::{FairUseAct, FairUseDocument, Measure};
 pub use messages::{LocaleDocument, MessagesDocument, NumbersDocument};
@@ -23,7 +25,7 @@ pub use model::{CreditsDocument, ModelDocument, OffPeakDocument, PriceDocument, 
 pub use plan::{BudgetDocument, CacheDocument, FeatureDocument, PlanDocument, SoftAction};
 pub use plan::{CACHE_ENTRIES_MAX, CACHE_TTL_SECONDS_MAX, HOLD_SECONDS_MAX, OPEN_RESERVATIONS_MAX, THROTTLE_MS_MAX};
 pub use pricing::{OverageDocument, PricingDocument, SeatTiersDocument, TierDocument, UsagePriceDocument};
-pub use routing::{RoutingDocument, RuleDocument};
+pub use routing::{EscalationDocument, HealthDocument, RoutingDocument, RuleDocument};
 pub use scalar::{Bill, Dollars, EffectiveFrom, Fraction, Limit, Whole};
 pub use shape::{NAME_PATTERN, USD_PATTERN};
 
@@ -61,6 +63,7 @@ pub struct Documents {
     pub plans: Vec<(u32, PlanDocument)>,
     pub default_plan: Option<PlanId>,
     pub routing: RoutingDocument,
+    pub classifier: Option<ClassifierDocument>,
     /// `None`: what Weir brings along.
     pub messages: Option<MessagesDocument>,
     /// `None`: nothing was said about billing, which is no meter and no price.

@@ -240,8 +240,13 @@ prop_compose! {
         (name, when) in (text(), text()),
         (model, tier, mode) in (option::of(id(ModelId::parse)), option::of(id(Tier::parse)), option::of(select(vec![Mode::Interactive, Mode::Batch]))),
         (overrides_named, shadow) in any::<(bool, bool)>(),
+        (throttle_ms, escalation) in (option::of(0i64..600_000), option::of((id(ModelId::parse), 0u16..=10_000))),
     ) -> RuleDocument {
-        RuleDocument { name, when, model, tier, mode, overrides_named, shadow }
+        let escalation = escalation.map(|(model, least)| EscalationDocument {
+            model, min_quality_score: Ratio::from_ten_thousandths(least).expect("a share"),
+        });
+        let throttle_ms = throttle_ms.and_then(Whole::new);
+        RuleDocument { name, when, model, tier, mode, throttle_ms, escalation, overrides_named, shadow }
     }
 }
 
@@ -273,8 +278,11 @@ proptest! {
     }
 
     #[test]
-    fn routing_is_read_back_as_it_was_written(rules in vec(rule(), 0..3), default_model in option::of(id(ModelId::parse))) {
-        survives(&RoutingDocument { rules, default_model });
+    fn routing_is_read_back_as_it_was_written(
+        rules in vec(rule(), 0..3), default_model in option::of(id(ModelId::parse)), has_health in any::<bool>(),
+    ) {
+        let health = has_health.then(|| read(&json!({"open_seconds": 7, "error_share": 0.25})).expect("rules of health"));
+        survives(&RoutingDocument { rules, default_model, health });
     }
 
     #[test]

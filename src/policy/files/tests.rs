@@ -28,6 +28,7 @@ const ROUTING: &str = "rules: []\n";
 
 fn sources(models: &str, plans: &str, routing: &str) -> Sources {
     Sources {
+        classifier: None,
         models: models.to_owned(),
         plans: plans.to_owned(),
         routing: routing.to_owned(),

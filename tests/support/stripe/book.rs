@@ -112,6 +112,8 @@ pub struct Grant {
     pub metadata: BTreeMap<String, String>,
     pub expires_at: Option<i64>,
     pub voided_at: Option<i64>,
+    /// Something of it was set off against an invoice: it can expire, and not be voided any more.
+    pub is_used: bool,
     shown: Value,
 }
 
@@ -467,6 +469,7 @@ impl Book {
             metadata,
             expires_at,
             voided_at: None,
+            is_used: false,
             shown,
         };
         let shown = grant.shown();
@@ -483,6 +486,13 @@ impl Book {
             .ok_or_else(|| Refusal::unknown("credit grant", id))?;
         if grant.voided_at.is_some() {
             return Err(Refusal::invalid(None, None, "This credit grant has already been voided."));
+        }
+        if is_void && grant.is_used {
+            return Err(Refusal::invalid(
+                None,
+                None,
+                "This credit grant has been applied to an invoice and cannot be voided.",
+            ));
         }
         if is_void {
             grant.voided_at = Some(now);

@@ -139,6 +139,7 @@ impl State {
         let call = Hold {
             record: record.clone(),
             charged: request.charge_on_expiry,
+            untold: request.tell_on_expiry,
             claimed_at: request.now,
             serial,
             parent: Some(parent.serial),

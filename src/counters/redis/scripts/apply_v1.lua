@@ -3,8 +3,13 @@
 --
 -- KEYS[2]  the reservation, or the index again where there is none; after it the groups of rows and of what is read
 -- ARGV[1]  3 workspace, 4 slot, 5 columns, 6 rows: holder, field, spent, version, paid, 7 id or false, 8 end or 0, 9 amounts used or false,
---          10 what to read: holder, field, dropped, 11 purses: field, left, until, version, 12 uses of purses by what is read
--- Answers  applied: for each that was read its balance, and what is granted where a purse was used; or false
+--          10 what to read: holder, field, dropped, 11 purses: field, left, until, version, 12 uses of purses by what is read,
+--          13 the only epoch in which this is meant, or false
+-- Answers  applied: for each that was read its balance, and what is granted where a purse was used; or false;
+--          other: another process has taken its place, and nothing changed
+if q[13] and q[13] ~= epoch then
+  return {'other', clock}
+end
 local workspace, columns, rows, wanted = q[3], q[5], q[6], q[10]
 local found, fields = {}, {}
 for i = 1, #columns do

@@ -10,6 +10,9 @@ local running = g.t and g.e == epoch and g.t ~= q[6]
 if running and math.abs(now - tonumber(g.s)) < tonumber(g.w) then
   return {'wait', clock}
 end
+-- The first rebuild in an epoch: nothing that was copied before it matters to what will be live.
+local mark = call('GET', base .. 'm')
+local is_first = not mark or sub(mark, 1, 40) ~= epoch
 local adopt = {}
 if W.a ~= epoch then
   for _, member in ipairs(call('ZRANGEBYLEX', index, '[' .. q[4], '(' .. q[4] .. '~')) do
@@ -32,4 +35,7 @@ write(g, 't', q[6])
 write(g, 's', now)
 write(g, 'w', q[7] + q[8] * #adopt)
 flush()
+if is_first then
+  call('SET', base .. 'm', epoch .. format('%.0f', now))
+end
 return {'token', clock, adopt}

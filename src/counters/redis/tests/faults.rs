@@ -2,10 +2,10 @@
 //! that the ledger recorded is lost or counted twice, and nothing is held twice.
 
 use super::shared::{settings, store_at};
-use crate::counters::contract::desk::{Desk, Store, daily, of_user, row, user};
+use crate::counters::contract::desk::{Desk, NOON, Store, daily, of_user, row, user};
 use crate::counters::redis::{RedisCounters, RedisSettings};
 use crate::counters::redis_server::{Server, is_there};
-use crate::counters::{Begun, Claim, HoldOutcome, Progress, Rebuilt};
+use crate::counters::{Applied, Begun, Claim, Counters, HoldOutcome, Progress, Rebuilt};
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::id::ReservationId;
 use crate::decision::standing::End;
@@ -223,6 +223,62 @@ async fn a_promoted_replica_keeps_what_is_held_and_a_replica_takes_no_write() {
     assert_eq!(second.balance(&day).await, (0, 60));
     assert_eq!(second.claim(id, Claim::Final).await.end, None, "it is as live as before");
     second.settle(id, &[row(&day, 50, 2)]).await;
+    assert_eq!(second.balance(&day).await, (50, 0));
+}
+
+/// The mark comes with a copy of the store and begins anew with the first rebuild of what was promoted; what was meant for one process is
+/// refused by the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_remembers_until_when_it_was_copied_to_and_so_does_what_takes_its_place() {
+    if !is_there() {
+        return;
+    }
+    let primary = Server::start();
+    let replica = primary.replica();
+    let day = daily();
+    let at_primary = settings(&primary.url());
+    let first = Arc::new(RedisCounters::connect(at_primary.clone()).await.expect("a store"));
+    assert_eq!(first.begin_copy(NOON).await.expect("told").since, None, "nothing is live");
+    let desk = desk(first, &[&day]).await;
+    let copying = desk.store.begin_copy(desk.now).await.expect("told");
+    assert_eq!(copying.since, Some(desk.now), "its first rebuild");
+    let until = desk.now.plus_seconds(30);
+    desk.store.end_copy(&copying, until, until).await.expect("remembered");
+    let copying = desk.store.begin_copy(until).await.expect("told");
+    assert_eq!(copying.since, Some(until));
+    primary.reach(&replica);
+    replica.cli(&["REPLICAOF", "NO", "ONE"]);
+
+    let mut second = Desk {
+        store: same_keys_at(&replica.url(), &at_primary).await,
+        ..desk.clone()
+    };
+    second.later(100);
+    assert_eq!(
+        second.store.begin_copy(second.now).await.expect("told").since,
+        None,
+        "nothing is live yet"
+    );
+    second.rebuild(&[row(&day, 0, 1)]).await;
+    let missed = Applied {
+        rows: vec![row(&day, 50, 2)],
+        ..Applied::default()
+    };
+    let refused = second.store.copy(&desk.workspace, &missed, &copying, second.now).await;
+    refused.expect_err("it is meant for the other one");
+    second
+        .store
+        .end_copy(&copying, second.now, second.now)
+        .await
+        .expect_err("nor has it been copied here");
+    assert_eq!(second.balance(&day).await, (0, 0));
+    let copying = second.store.begin_copy(second.now).await.expect("told");
+    assert_eq!(copying.since, Some(second.now), "its first rebuild as a primary");
+    second
+        .store
+        .copy(&desk.workspace, &missed, &copying, second.now)
+        .await
+        .expect("copied");
     assert_eq!(second.balance(&day).await, (50, 0));
 }
 

@@ -99,6 +99,50 @@ fn silence_is_tried_again_for_twenty_hours_and_never_by_guess_afterwards() {
 }
 
 #[test]
+fn who_comes_back_busy_after_a_long_time_away_has_tries_left() {
+    let mut delivery = sealed();
+    for second in 0..3 * TRIES_MAX {
+        delivery = step(&step(&delivery, claim(second), second), busy(true, None), second);
+    }
+    for second in 0..TRIES_MAX - AWAY_TRIES_MAX - 1 {
+        delivery = step(&step(&delivery, claim(second), second), busy(false, None), second);
+        assert_eq!(delivery.state, State::Sealed, "{second}");
+    }
+    let last = step(&step(&delivery, claim(900), 900), busy(false, None), 900);
+    assert_eq!((last.state, code(&last)), (State::Rejected, Some(ReasonCode::TriesExhausted)));
+}
+
+#[test]
+fn a_batch_without_a_meter_waits_as_long_as_it_takes_and_nobody_guesses() {
+    let no_meter = || {
+        let reason = "make one".to_owned();
+        Event::Answered(Answer::NoMeter { reason })
+    };
+    let (mut delivery, mut now) = (sealed(), 0);
+    for _ in 0..2 * TRIES_MAX {
+        delivery = step(&step(&delivery, claim(now), now), no_meter(), now);
+        assert_eq!(
+            (delivery.state, delivery.tries, code(&delivery)),
+            (State::Sealed, 0, Some(ReasonCode::NoMeter))
+        );
+        now += METER_PAUSE_SECONDS;
+        assert_eq!(delivery.next_try_at, Some(at(now)));
+    }
+    // Once there is one it is told like any other. What may have been taken before is not kept waiting for ever.
+    assert_eq!(
+        step(&step(&delivery, claim(now), now), Event::Answered(Answer::Acknowledged), now).state,
+        State::Acknowledged
+    );
+    let unsure = step(&step(&sealed(), claim(1), 1), silence(), 2);
+    let last = 1 + 20 * 3_600 - METER_PAUSE_SECONDS;
+    assert_eq!(
+        step(&step(&unsure, claim(last - 1), last - 1), no_meter(), last - 1).state,
+        State::Sealed
+    );
+    assert_eq!(step(&step(&unsure, claim(last), last), no_meter(), last).state, State::Unknown);
+}
+
+#[test]
 fn a_sender_that_did_not_come_back_left_silence() {
     let unsure = step(&step(&sealed(), claim(10), 10), Event::SenderLost, 70);
     assert_eq!(

@@ -5,7 +5,9 @@
 //! texts. Everything that decides is a multiset of hashes or a mask, so a signature tells nobody what the text said.
 //! Invariants: [`Signature::veto`] is symmetric, a text never vetoes itself, and a text that was too long to be read whole vetoes everything.
 
+mod numbers;
 mod read;
+mod tokens;
 mod words;
 
 #[cfg(test)]
@@ -15,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 /// Texts beyond this are not read, so they are never found similar.
 pub const TEXT_BYTES_MAX: usize = 32 << 10;
+/// Changes with what is read of a text, so that nothing is compared with what an older version kept.
+const VERSION: u8 = 2;
 /// The most things of one kind that a signature keeps; a text with more is not compared.
 pub const ITEMS_MAX: usize = 512;
 
@@ -65,8 +69,8 @@ impl Veto {
 /// What of a text must agree.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Signature {
-    /// It was read to its end.
-    whole: bool,
+    /// Which version read it to its end; 0: none did.
+    read_by: u8,
     /// Which alphabets its letters are of, a bit each.
     scripts: u32,
     /// Which language its common words are of; 0: not clear.
@@ -74,6 +78,8 @@ pub struct Signature {
     negated: bool,
     /// Written in digits.
     numbers: Vec<u32>,
+    /// Those of them that are joined, as in a date or a ratio: their order counts.
+    chains: Vec<Vec<u32>>,
     /// Written in words, of which a text may leave one out.
     spelt: Vec<u32>,
     /// Numbers that it may mean: they excuse one of the other text.
@@ -90,6 +96,10 @@ pub struct Signature {
     quotes: Vec<u32>,
     /// Words that are written as names.
     names: Vec<u32>,
+    /// Names of few letters, all of them large.
+    acronyms: Vec<u32>,
+    /// Names with what they and their neighbours may be called for short.
+    initials: Vec<(u32, u32)>,
     /// The parts that numbers and names play, by the words before them.
     roles: Vec<(u32, u8)>,
     /// All words.
@@ -103,7 +113,7 @@ impl Signature {
 
     /// About how many bytes it takes in memory.
     pub fn bytes(&self) -> usize {
-        let pairs = 2 * (self.units.len() + self.roles.len());
+        let pairs = 2 * (self.units.len() + self.roles.len() + self.initials.len());
         let lists = [
             &self.numbers,
             &self.spelt,
@@ -112,16 +122,17 @@ impl Signature {
             &self.bare_units,
             &self.quotes,
             &self.names,
+            &self.acronyms,
             &self.words,
         ];
-        let items: usize = lists.iter().map(|list| list.len()).sum();
-        size_of::<Self>() + self.dates.len() + size_of::<u32>() * (items + pairs)
+        let items: usize = lists.into_iter().chain(&self.chains).map(Vec::len).sum();
+        size_of::<Self>() + self.dates.len() + size_of_val(&self.chains[..]) + size_of::<u32>() * (items + pairs)
     }
 
     /// Why these texts must not share an answer, if they must not.
     pub fn veto(&self, other: &Self) -> Option<Veto> {
         let tests: [(Veto, Differ); Veto::ALL.len()] = [
-            (Veto::TooLong, |a, b| !a.whole || !b.whole),
+            (Veto::TooLong, |a, b| a.read_by != VERSION || b.read_by != VERSION),
             (Veto::Language, languages_differ),
             (Veto::Number, numbers_differ),
             (Veto::Negation, |a, b| a.negated != b.negated),
@@ -153,11 +164,23 @@ fn numbers_differ(a: &Signature, b: &Signature) -> bool {
         || (lost_by_b && b.numbers.len() > a.numbers.len())
         || each_has_its_own(&a.codes, &b.codes, |of, code| of.contains(code))
         || repeats_differ(&a.numbers, &b.numbers)
+        || is_out_of_order(a, b)
+        || is_out_of_order(b, a)
 }
 
 /// The same digits more often: of three or more numbers in both, how often each stands there matters.
 fn repeats_differ(a: &[u32], b: &[u32]) -> bool {
-    a.len() > 2 && b.len() > 2 && a.len() != b.len()
+    let times = |of: &[u32], number: u32| of.iter().filter(|other| **other == number).count();
+    let is_other = |number: &u32| b.contains(number) && times(a, *number) != times(b, *number);
+    a.len() > 2 && b.len() > 2 && (a.len() != b.len() || a.iter().any(is_other))
+}
+
+/// The other text has all numbers of a chain, and nowhere in this order.
+fn is_out_of_order(a: &Signature, b: &Signature) -> bool {
+    a.chains.iter().any(|chain| {
+        let has_all = chain.iter().all(|number| b.numbers.contains(number));
+        has_all && !b.numbers.windows(chain.len()).any(|numbers| numbers == chain)
+    })
 }
 
 /// A number that has a unit in both must have the same one; and of units without a number neither text may have one of its own.
@@ -173,11 +196,14 @@ fn each_has_its_own(a: &[u32], b: &[u32], has: impl Fn(&[u32], &u32) -> bool) ->
     a.iter().any(|item| !has(b, item)) && b.iter().any(|item| !has(a, item))
 }
 
-/// Of a pair that both texts speak of, they must say the same.
+/// Of a pair that both texts speak of, they must say the same. What only joins words may stand beside its opposite in one of them.
 fn opposites_differ(a: u128, b: u128) -> bool {
     (0..words::PAIRS).any(|pair| {
         let (a, b) = ((a >> (2 * pair)) & 3, (b >> (2 * pair)) & 3);
-        a != b && a != 0 && b != 0
+        match pair < words::JOINING_PAIRS {
+            true => a & b == 0 && a != 0 && b != 0,
+            false => a != b && a != 0 && b != 0,
+        }
     })
 }
 
@@ -198,8 +224,21 @@ fn quotes_differ(a: &Signature, b: &Signature) -> bool {
     !a.quotes.iter().all(|word| says(b, word)) || !b.quotes.iter().all(|word| says(a, word))
 }
 
-/// Each text has a name that the other does not say at all.
+/// Each text has a name that the other does not say at all, be it for short or in full.
 fn names_differ(a: &Signature, b: &Signature) -> bool {
-    let missing = |of: &Signature, other: &Signature| of.names.iter().any(|name| other.words.binary_search(name).is_err());
-    missing(a, b) && missing(b, a)
+    let shorts = |of: &Signature, other: &Signature| {
+        let mut shorts: Vec<u32> = of.initials.iter().map(|(_, short)| *short).collect();
+        shorts.retain(|short| other.acronyms.contains(short));
+        shorts
+    };
+    let (spelt_in_a, spelt_in_b) = (shorts(a, b), shorts(b, a));
+    let missing = |of: &Signature, other: &Signature, spelt_in_of: &[u32], spelt_in_other: &[u32]| {
+        let is_said = |name: &u32| {
+            other.words.binary_search(name).is_ok()
+                || spelt_in_other.contains(name)
+                || of.initials.iter().any(|(of, short)| of == name && spelt_in_of.contains(short))
+        };
+        of.names.iter().any(|name| !is_said(name))
+    };
+    missing(a, b, &spelt_in_a, &spelt_in_b) && missing(b, a, &spelt_in_b, &spelt_in_a)
 }

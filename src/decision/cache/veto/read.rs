@@ -1,7 +1,9 @@
 //! Reads a text into its signature, in one pass over its words.
 
-use super::words::{self, NumberWord};
-use super::{ITEMS_MAX, Signature, TEXT_BYTES_MAX};
+use super::numbers::{self, NumberWord};
+use super::tokens::{Token, scaled, tokens};
+use super::words;
+use super::{ITEMS_MAX, Signature, TEXT_BYTES_MAX, VERSION};
 
 /// The longest quote that is a name; what is longer is a text of its own, and its words count like all others.
 const QUOTE_WORDS_MAX: usize = 8;
@@ -9,6 +11,8 @@ const QUOTE_WORDS_MAX: usize = 8;
 const STEM_CHARS: usize = 6;
 /// How far before a number or a name the word stands that gives it its part.
 const ROLE_WORDS_BEFORE: usize = 3;
+/// The longest acronym that is spelt out again.
+const INITIALS_MAX: usize = 5;
 /// How many common words of a language make it clear.
 const LANGUAGE_WORDS_MIN: usize = 2;
 
@@ -21,38 +25,16 @@ fn hash(text: &str) -> u32 {
     (state >> 32) as u32 ^ state as u32
 }
 
-/// The hash of a word by how it begins: endings tell apart what means the same.
+/// The hash of a word by how it begins: endings tell apart what means the same, as does the `s` of a plural.
 fn stem(word: &str) -> u32 {
+    let word = match word.strip_suffix('s') {
+        Some(one) if one.chars().count() > 3 && !one.ends_with('s') => one,
+        _ => word,
+    };
     match word.char_indices().nth(STEM_CHARS) {
         Some((end, _)) => hash(&word[..end]),
         None => hash(word),
     }
-}
-
-/// A letter without its accent, where it is one of the common Latin ones.
-fn plain(c: char) -> char {
-    if c.is_ascii() {
-        return c;
-    }
-    const ACCENTED: &str = "àáâãäåçèéêëìíîïñòóôõöøùúûüýÿ";
-    const PLAIN: &[u8] = b"aaaaaaceeeeiiiinoooooouuuuyy";
-    match ACCENTED.chars().position(|accented| accented == c) {
-        Some(place) => char::from(PLAIN[place]),
-        None => c,
-    }
-}
-
-/// A piece of a text.
-#[derive(Clone, PartialEq, Debug)]
-enum Token {
-    /// In small letters without apostrophes, and as it was written.
-    Word {
-        text: String,
-        written: String,
-        begins: bool,
-    },
-    Number(String),
-    Sign(char),
 }
 
 pub(super) fn read(text: &str) -> Signature {
@@ -60,17 +42,26 @@ pub(super) fn read(text: &str) -> Signature {
         return Signature::default();
     }
     let tokens = tokens(text);
-    let mut reader = Reader::default();
+    let language = language(&tokens);
+    let number_word = |place| numbers::number_word(word_at(&tokens, place)?, language);
+    let mut reader = Reader {
+        language,
+        number_words: (0..tokens.len()).map(number_word).collect(),
+        ..Reader::default()
+    };
     reader.signature.codes = codes(text);
     for place in 0..tokens.len() {
         reader.token(&tokens, place);
     }
     reader.number_ends();
+    reader.chain_ends();
+    reader.signature.initials = initials(&tokens);
     let mut signature = reader.signature;
-    signature.language = language(&tokens);
+    signature.language = reader.language;
     signature.scripts = text.chars().filter_map(script).fold(0, |scripts, script| scripts | 1 << script);
     signature.quotes = quotes(text);
     let lists = [
+        &mut signature.acronyms,
         &mut signature.words,
         &mut signature.names,
         &mut signature.quotes,
@@ -91,114 +82,23 @@ pub(super) fn read(text: &str) -> Signature {
         signature.names.len(),
         signature.quotes.len(),
     ];
-    signature.whole = longest.iter().all(|length| *length <= ITEMS_MAX);
-    match signature.whole {
-        true => signature,
+    match longest.iter().all(|length| *length <= ITEMS_MAX) {
+        true => Signature {
+            read_by: VERSION,
+            ..signature
+        },
         false => Signature::default(),
-    }
-}
-
-/// Cuts a text into words, numbers and signs.
-fn tokens(text: &str) -> Vec<Token> {
-    let chars: Vec<char> = text.chars().collect();
-    let mut tokens = Vec::new();
-    let (mut place, mut begins) = (0, true);
-    while place < chars.len() {
-        let c = chars[place];
-        if c.is_ascii_digit() {
-            let (number, next) = number(&chars, place);
-            tokens.push(Token::Number(number));
-            (place, begins) = (next, false);
-        } else if c.is_numeric() {
-            let end = run(&chars, place, |c| c.is_numeric());
-            tokens.push(Token::Number(chars[place..end].iter().collect()));
-            (place, begins) = (end, false);
-        } else if c.is_alphabetic() {
-            let (written, next) = word(&chars, place);
-            tokens.push(Token::Word {
-                text: written.to_lowercase().chars().map(plain).collect(),
-                written,
-                begins,
-            });
-            (place, begins) = (next, false);
-        } else {
-            if matches!(c, '%' | '$' | '€' | '£' | '¥' | '₹') {
-                tokens.push(Token::Sign(c));
-            }
-            begins |= matches!(c, '.' | '?' | '!' | ':' | ';' | '\n' | '"' | '“' | '(');
-            place += 1;
-        }
-    }
-    tokens
-}
-
-/// The word that begins here and where it ends, without apostrophes and what a genitive adds. `U.S.` is one word.
-fn word(chars: &[char], from: usize) -> (String, usize) {
-    let letter = |at: usize| chars.get(at).is_some_and(|c| c.is_alphabetic());
-    let mut end = run(chars, from, |c| c.is_alphabetic() || matches!(c, '\'' | '’'));
-    let mut written: String = chars[from..end].iter().collect();
-    while end == from + 1 || written.chars().count() > 1 && chars[end - 2] == '.' {
-        if !(chars.get(end) == Some(&'.') && letter(end + 1) && !letter(end + 2)) {
-            break;
-        }
-        written.push(chars[end + 1]);
-        end += 2;
-    }
-    let genitive = ["'s", "’s"].iter().find_map(|ending| written.strip_suffix(ending));
-    let word = genitive.unwrap_or(&written).chars().filter(|c| c.is_alphabetic()).collect();
-    (word, end)
-}
-
-fn run(chars: &[char], from: usize, is_of: impl Fn(char) -> bool) -> usize {
-    chars[from..]
-        .iter()
-        .position(|c| !is_of(*c))
-        .map_or(chars.len(), |length| from + length)
-}
-
-/// The number that begins here, without separators of thousands and needless zeros, and where it ends. `50k` is 50000.
-fn number(chars: &[char], from: usize) -> (String, usize) {
-    let digits_end = |at: usize| run(chars, at, |c| c.is_ascii_digit());
-    let mut end = digits_end(from);
-    let mut whole: String = chars[from..end].iter().collect();
-    while whole.len() <= 3 || end > from + 3 {
-        let group = chars.get(end) == Some(&',') && digits_end(end + 1) == end + 4;
-        if !group {
-            break;
-        }
-        whole.extend(&chars[end + 1..end + 4]);
-        end += 4;
-    }
-    let mut fraction = String::new();
-    if chars.get(end) == Some(&'.') && chars.get(end + 1).is_some_and(char::is_ascii_digit) {
-        let fraction_end = digits_end(end + 1);
-        fraction = chars[end + 1..fraction_end].iter().collect();
-        end = fraction_end;
-    }
-    let is_thousands = matches!(chars.get(end), Some('k' | 'K')) && !chars.get(end + 1).is_some_and(|c| c.is_alphanumeric());
-    if is_thousands {
-        return (shifted(&whole, &fraction, 3), end + 1);
-    }
-    (shifted(&whole, &fraction, 0), end)
-}
-
-/// A decimal number times ten to the `by`, in its shortest form.
-fn shifted(whole: &str, fraction: &str, by: u32) -> String {
-    let (mut whole, mut fraction) = (whole.to_owned(), fraction.to_owned());
-    for _ in 0..by {
-        whole.push(if fraction.is_empty() { '0' } else { fraction.remove(0) });
-    }
-    let whole = whole.trim_start_matches('0');
-    let whole = if whole.is_empty() { "0" } else { whole };
-    match fraction.trim_end_matches('0') {
-        "" => whole.to_owned(),
-        fraction => format!("{whole}.{fraction}"),
     }
 }
 
 #[derive(Default)]
 struct Reader {
     signature: Signature,
+    language: u8,
+    /// Which token is one.
+    number_words: Vec<Option<NumberWord>>,
+    /// Numbers that are joined to each other.
+    chain: Vec<u32>,
     /// Number words that belong together: what was added up, and what is still to be multiplied.
     spelt: Option<(u64, u64)>,
 }
@@ -206,14 +106,20 @@ struct Reader {
 impl Reader {
     fn token(&mut self, tokens: &[Token], place: usize) {
         match &tokens[place] {
-            Token::Number(number) => {
+            Token::Number { value, is_joined } => {
                 self.number_ends();
-                let number = match word_at(tokens, place + 1).and_then(words::number_word) {
-                    Some(NumberWord::Scale(by)) => scaled(number, by),
-                    Some(NumberWord::Hundred) => scaled(number, 2),
-                    _ => number.clone(),
+                if !is_joined {
+                    self.chain_ends();
+                }
+                let mut value = match self.number_word_at(place + 1) {
+                    Some(NumberWord::Scale(by)) => scaled(value, by),
+                    Some(NumberWord::Hundred) => scaled(value, 2),
+                    _ => value.clone(),
                 };
-                self.number(tokens, place, &number);
+                if is_behind_minus(tokens, place) && !value.starts_with('-') {
+                    value.insert(0, '-');
+                }
+                self.number(tokens, place, &value);
             }
             Token::Sign(_) => {
                 self.number_ends();
@@ -222,58 +128,64 @@ impl Reader {
         }
     }
 
+    fn number_word_at(&self, place: usize) -> Option<NumberWord> {
+        self.number_words.get(place).copied().flatten()
+    }
+
     fn number(&mut self, tokens: &[Token], place: usize, number: &str) {
         let number = hash(number);
         self.signature.numbers.push(number);
+        self.chain.push(number);
         self.signature.roles.push((number, role(tokens, place)));
         let before = place.checked_sub(1).and_then(|before| unit_at(tokens, before, true));
-        let is_scale = |at: usize| word_at(tokens, at).and_then(words::number_word).is_some();
-        let behind = if is_scale(place + 1) { place + 2 } else { place + 1 };
+        let is_scale = self.number_word_at(place + 1).is_some();
+        let behind = if is_scale { place + 2 } else { place + 1 };
         if let Some(unit) = before.or_else(|| unit_at(tokens, behind, false)) {
             self.signature.units.push((number, hash(unit)));
+        }
+    }
+
+    fn chain_ends(&mut self) {
+        let chain = std::mem::take(&mut self.chain);
+        if chain.len() > 1 {
+            self.signature.chains.push(chain);
         }
     }
 
     fn word(&mut self, tokens: &[Token], place: usize, (text, written, begins): (&str, &str, bool)) {
         let signature = &mut self.signature;
         signature.words.push(stem(text));
-        signature.negated |= words::is_negation(text) && !is_idle_negation(tokens, place, text);
+        signature.negated |= words::is_negation(text, self.language) && !is_idle_negation(tokens, place, text);
         signature.opposites |= words::opposites(text);
-        if let Some(date) = words::date_word(text) {
-            let beside_number = [place.checked_sub(1), Some(place + 1)]
-                .into_iter()
-                .flatten()
-                .any(|at| matches!(tokens.get(at), Some(Token::Number(_))));
-            if beside_number || !matches!(text, "may" | "march" | "mar" | "sep" | "dec" | "jan" | "jun") {
-                signature.dates.push(date);
-            }
-        }
-        let after_number = place
-            .checked_sub(1)
-            .is_some_and(|before| matches!(tokens[before], Token::Number(_)));
+        let after_number = is_number(tokens, place.checked_sub(1));
+        let beside_number = after_number || is_number(tokens, Some(place + 1));
+        let date = words::date_word(text, self.language, beside_number);
+        signature.dates.extend(date);
         if !after_number && let Some(unit) = words::unit(text).filter(|_| text.len() > 2 && text != "second" && text != "min") {
             signature.bare_units.push(hash(unit));
         }
         let before_unit = word_at(tokens, place + 1).is_some_and(|word| words::unit(word).is_some());
-        if let Some(value) = words::loose_number(text).filter(|_| before_unit || !matches!(text, "a" | "an")) {
+        if let Some(value) = numbers::loose_number(text).filter(|_| before_unit || !matches!(text, "a" | "an")) {
             signature.loose.push(hash(&value.to_string()));
         }
-        if let Some(value) = words::roman(written) {
+        if let Some(value) = numbers::roman(written) {
             signature.numbers.push(hash(&value.to_string()));
-        } else if written.starts_with(char::is_uppercase) && !begins && !words::is_plain(text) {
+        } else if written.starts_with(char::is_uppercase) && !begins && date.is_none() && !words::is_plain(text) {
             signature.names.push(stem(text));
             signature.roles.push((stem(text), role(tokens, place)));
+            let is_short = (2..=INITIALS_MAX).contains(&text.len());
+            if is_short && written.chars().all(char::is_uppercase) {
+                signature.acronyms.push(hash(text));
+            }
         }
-        self.number_word(tokens, place, text);
+        self.number_word(tokens, place);
     }
 
     /// Takes a number word in: "two hundred", "twenty five", "three million".
-    fn number_word(&mut self, tokens: &[Token], place: usize, text: &str) {
-        let after_number = place
-            .checked_sub(1)
-            .is_some_and(|before| matches!(tokens[before], Token::Number(_)));
-        let word = words::number_word(text).filter(|_| !after_number);
-        let next = word_at(tokens, place + 1).and_then(words::number_word);
+    fn number_word(&mut self, tokens: &[Token], place: usize) {
+        let after_number = is_number(tokens, place.checked_sub(1));
+        let word = self.number_word_at(place).filter(|_| !after_number);
+        let next = self.number_word_at(place + 1);
         self.spelt = match (word, self.spelt) {
             (None, _) => {
                 self.number_ends();
@@ -317,15 +229,47 @@ impl Reader {
     }
 }
 
-/// The part that a number or a name plays: given by the nearest word before it that gives one. Several names in a row play one part.
+/// The part that a number or a name plays: given by the nearest word before it in its sentence that gives one. Several names in a row play
+/// one part.
 fn role(tokens: &[Token], place: usize) -> u8 {
+    let begins = |at: usize| matches!(&tokens[at], Token::Word { begins: true, .. });
     let first = place.saturating_sub(ROLE_WORDS_BEFORE);
-    let before = (first..place).rev().map_while(|at| match &tokens[at] {
-        Token::Word { text, .. } => Some(words::role(text)),
-        Token::Number(_) => None,
-        Token::Sign(_) => Some(0),
-    });
+    let before = (first..place)
+        .rev()
+        .take_while(|at| !begins(at + 1))
+        .map_while(|at| match &tokens[at] {
+            Token::Word { text, .. } => Some(words::role(text)),
+            Token::Number { .. } => None,
+            Token::Sign(_) => Some(0),
+        });
     before.into_iter().find(|role| *role != 0).unwrap_or(0)
+}
+
+/// Of names in a row, each with what their first letters may abbreviate: `Federal Bureau of Investigation` is `FBI`.
+fn initials(tokens: &[Token]) -> Vec<(u32, u32)> {
+    let name = |token: &'_ Token| match token {
+        Token::Word { text, written, .. } if written.starts_with(char::is_uppercase) => Some((stem(text), text.chars().next()?)),
+        _ => None,
+    };
+    let joins = |token: &Token| matches!(token, Token::Word { text, .. } if matches!(text.as_str(), "of" | "for" | "and" | "the"));
+    let mut found = Vec::new();
+    let mut row: Vec<(u32, char)> = Vec::new();
+    for token in tokens {
+        match name(token) {
+            Some(name) => row.push(name),
+            None if joins(token) => continue,
+            None => row.clear(),
+        }
+        for first in row.len().saturating_sub(INITIALS_MAX)..row.len().saturating_sub(1) {
+            let letters: String = row[first..].iter().map(|(_, letter)| letter).collect();
+            let short = hash(&letters);
+            found.extend(row[first..].iter().map(|(name, _)| (*name, short)));
+        }
+    }
+    found.truncate(ITEMS_MAX);
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 /// "or not", "why not", "if not", and "No. 2".
@@ -333,7 +277,7 @@ fn is_idle_negation(tokens: &[Token], place: usize, text: &str) -> bool {
     let before = place.checked_sub(1).and_then(|before| word_at(tokens, before));
     match text {
         "not" => before.is_some_and(|before| matches!(before, "or" | "why" | "if")),
-        "no" => matches!(tokens.get(place + 1), Some(Token::Number(_))),
+        "no" => is_number(tokens, Some(place + 1)),
         _ => false,
     }
 }
@@ -343,6 +287,16 @@ fn codes(text: &str) -> Vec<u32> {
     let words = text.split(|c: char| !c.is_alphanumeric());
     let coded = words.filter(|word| word.contains(|c: char| c.is_ascii_digit()) && word.starts_with(char::is_alphabetic));
     coded.map(|word| hash(&word.to_lowercase())).collect()
+}
+
+fn is_number(tokens: &[Token], place: Option<usize>) -> bool {
+    matches!(place.and_then(|place| tokens.get(place)), Some(Token::Number { .. }))
+}
+
+/// "minus 5", but not "7 minus 5".
+fn is_behind_minus(tokens: &[Token], place: usize) -> bool {
+    let word = place.checked_sub(1).and_then(|before| word_at(tokens, before));
+    matches!(word, Some("minus" | "negative")) && !is_number(tokens, place.checked_sub(2))
 }
 
 fn word_at(tokens: &[Token], place: usize) -> Option<&str> {
@@ -357,14 +311,9 @@ fn unit_at(tokens: &[Token], place: usize, is_before: bool) -> Option<&'static s
     let unit = match tokens.get(place)? {
         Token::Word { text, .. } => words::unit(text),
         Token::Sign(sign) => words::unit(sign.encode_utf8(&mut [0; 4])),
-        Token::Number(_) => None,
+        Token::Number { .. } => None,
     }?;
     (!is_before || matches!(unit, "$" | "€" | "£" | "¥" | "₹")).then_some(unit)
-}
-
-fn scaled(number: &str, by: u32) -> String {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    shifted(whole, fraction, by)
 }
 
 /// The language whose common words are most, if that is clear.

@@ -1,80 +1,10 @@
-//! What words mean to the vetoes: numbers, units, opposites, negations, days. English mostly, since that is what the lists were measured on;
-//! what another language says is compared by its digits, names, quotes and signs.
+//! What words mean to the vetoes: units, opposites, negations, days. Negations, days and common words are those of seven languages, units and
+//! opposites English, since that is what the lists were measured on; what another language says of these is compared by digits, names and quotes.
+//!
+//! All of it stands here without accents and apostrophes, as words are looked up.
 
-use foldhash::{HashMap, HashMapExt};
+use foldhash::{HashMap, HashMapExt, HashSet};
 use std::sync::LazyLock;
-
-/// A number word: its value, or what it multiplies by.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum NumberWord {
-    Value(u64),
-    Tens(u64),
-    Hundred,
-    Scale(u32),
-}
-
-pub(super) fn number_word(word: &str) -> Option<NumberWord> {
-    use NumberWord::{Hundred, Scale, Tens, Value};
-    Some(match word {
-        "zero" => Value(0),
-        "one" => Value(1),
-        "two" => Value(2),
-        "three" => Value(3),
-        "four" => Value(4),
-        "five" => Value(5),
-        "six" => Value(6),
-        "seven" => Value(7),
-        "eight" => Value(8),
-        "nine" => Value(9),
-        "ten" => Value(10),
-        "eleven" => Value(11),
-        "twelve" | "dozen" => Value(12),
-        "thirteen" => Value(13),
-        "fourteen" => Value(14),
-        "fifteen" => Value(15),
-        "sixteen" => Value(16),
-        "seventeen" => Value(17),
-        "eighteen" => Value(18),
-        "nineteen" => Value(19),
-        "twenty" => Tens(20),
-        "thirty" => Tens(30),
-        "forty" => Tens(40),
-        "fifty" => Tens(50),
-        "sixty" => Tens(60),
-        "seventy" => Tens(70),
-        "eighty" => Tens(80),
-        "ninety" => Tens(90),
-        "third" => Value(3),
-        "fourth" => Value(4),
-        "fifth" => Value(5),
-        "hundred" => Hundred,
-        "thousand" => Scale(3),
-        "lakh" | "lakhs" | "lac" => Scale(5),
-        "million" | "millions" => Scale(6),
-        "crore" | "crores" => Scale(7),
-        "billion" | "billions" | "bn" => Scale(9),
-        "trillion" => Scale(12),
-        _ => return None,
-    })
-}
-
-/// A number that the word may mean and need not: it excuses a number of the other text, and asks for none.
-pub(super) fn loose_number(word: &str) -> Option<u64> {
-    Some(match word {
-        "one" | "once" | "first" | "single" | "a" | "an" => 1,
-        "second" | "twice" | "double" | "both" | "couple" | "pair" => 2,
-        _ => return None,
-    })
-}
-
-/// `II` to `XX`, but for single letters, which mean too much else.
-pub(super) fn roman(word: &str) -> Option<u64> {
-    const NUMERALS: [&str; 19] = [
-        "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV", "XVI", "XVII", "XVIII", "XIX", "XX",
-    ];
-    let place = NUMERALS.iter().position(|numeral| *numeral == word)?;
-    (word.len() > 1).then_some(place as u64 + 2)
-}
 
 /// The unit that a word behind a number names, or the sign before or behind it.
 pub(super) fn unit(word: &str) -> Option<&'static str> {
@@ -130,8 +60,13 @@ pub(super) fn unit(word: &str) -> Option<&'static str> {
     })
 }
 
-/// Pairs of which a text that says one does not mean what a text that says the other, or both, means.
+/// Pairs of which a text that says one does not mean what a text that says the other, or both, means; first those that [`JOINING_PAIRS`] counts.
 const OPPOSITES: &[(&[&str], &[&str])] = &[
+    (&["with"], &["without"]),
+    (&["on"], &["off"]),
+    (&["up"], &["down"]),
+    (&["before"], &["after"]),
+    (&["above", "over"], &["below", "under"]),
     (&["more"], &["less", "fewer"]),
     (&["greater", "larger", "bigger"], &["smaller"]),
     (&["higher", "highest"], &["lower", "lowest"]),
@@ -143,8 +78,6 @@ const OPPOSITES: &[(&[&str], &[&str])] = &[
     (&["best"], &["worst"]),
     (&["better"], &["worse"]),
     (&["good"], &["bad"]),
-    (&["before"], &["after"]),
-    (&["above", "over"], &["below", "under"]),
     (&["maximum", "max"], &["minimum", "min"]),
     (&["most"], &["least"]),
     (&["buy", "buying", "purchase"], &["sell", "selling"]),
@@ -153,8 +86,6 @@ const OPPOSITES: &[(&[&str], &[&str])] = &[
     (&["open", "opening"], &["close", "closing"]),
     (&["start", "begin", "starting"], &["stop", "quit", "end", "stopping"]),
     (&["install", "installing"], &["uninstall", "uninstalling"]),
-    (&["on"], &["off"]),
-    (&["up"], &["down"]),
     (&["left"], &["right"]),
     (
         &["male", "man", "men", "boy", "boys", "guy", "guys"],
@@ -198,7 +129,6 @@ const OPPOSITES: &[(&[&str], &[&str])] = &[
     (&["front"], &["back"]),
     (&["inside"], &["outside"]),
     (&["early", "earliest"], &["late", "latest"]),
-    (&["with"], &["without"]),
     (&["single", "unmarried"], &["married"]),
     (&["undergraduate", "bachelors"], &["postgraduate", "masters", "graduate"]),
     (&["include", "including"], &["exclude", "excluding", "except"]),
@@ -222,95 +152,80 @@ pub(super) fn opposites(word: &str) -> u128 {
     BITS.get(word).copied().unwrap_or_default()
 }
 
+/// How many of them, the first ones, join words and say little by themselves.
+pub(super) const JOINING_PAIRS: usize = 5;
 /// How many pairs there are.
 pub(super) const PAIRS: usize = OPPOSITES.len();
 const _: () = assert!(PAIRS <= 64, "two bits for each pair must fit");
 
-/// Words that turn a sentence into its contrary. An apostrophe has been taken out of them.
-pub(super) fn is_negation(word: &str) -> bool {
-    const WORDS: &[&str] = &[
-        "not",
-        "no",
-        "never",
-        "none",
-        "nobody",
-        "nothing",
-        "nowhere",
-        "neither",
-        "nor",
-        "without",
-        "cannot",
-        "unable",
-        "cant",
-        "dont",
-        "doesnt",
-        "didnt",
-        "isnt",
-        "arent",
-        "wasnt",
-        "werent",
-        "wont",
-        "wouldnt",
-        "shouldnt",
-        "couldnt",
-        "hasnt",
-        "havent",
-        "hadnt",
-        "aint",
-        "mustnt",
-        "non",
-        "avoid",
-        "avoiding",
-        "prevent",
-        "preventing",
-        "prevents",
-        "absence",
-        "lack",
-        "lacking",
-        "fail",
-        "failed",
-        "failing",
-        "nicht",
-        "kein",
-        "keine",
-        "ohne",
-        "pas",
-        "jamais",
-        "nunca",
-        "senza",
-        "não",
-        "niet",
-        "geen",
-    ];
-    WORDS.contains(&word)
+/// Words that turn a sentence into its contrary.
+const NEGATIONS: &[&str] = &[
+    // English
+    "not no never none nobody nothing nowhere neither nor without cannot unable cant dont doesnt didnt isnt arent wasnt werent wont wouldnt",
+    "shouldnt couldnt hasnt havent hadnt aint mustnt non avoid avoiding prevent preventing prevents absence lack lacking fail failed failing",
+    // German
+    "nicht nichts nie niemals niemand niemanden niemandem nirgends nirgendwo nein ohne weder",
+    "kein keine keinen keinem keiner keines keinerlei keinesfalls keineswegs",
+    // French
+    "ne pas jamais aucun aucune aucuns aucunes rien sans ni nul nulle nest nont nai nas navons navez nest netait",
+    // Spanish and Portuguese
+    "nunca jamas ningun ninguno ninguna ningunos ningunas nadie nada tampoco nao nem nenhum nenhuma nenhuns nenhumas ninguem jamais sem",
+    // Italian
+    "senza niente nulla nessun nessuno nessuna neanche nemmeno",
+    // Dutch
+    "niet niets nooit geen niemand nergens zonder",
+];
+
+/// Whether a word turns a sentence of this language into its contrary.
+pub(super) fn is_negation(word: &str, language: u8) -> bool {
+    static WORDS: LazyLock<HashSet<&str>> = LazyLock::new(|| NEGATIONS.iter().flat_map(|line| line.split(' ')).collect());
+    match word {
+        // To others it is a sin, or the sine.
+        "sin" => language == SPANISH,
+        // To others a month.
+        "mai" => language == ITALIAN,
+        word => WORDS.contains(word),
+    }
 }
 
-/// Months and days of the week, by number; `may` and `march` only beside a number, which the caller sees to.
-pub(super) fn date_word(word: &str) -> Option<u8> {
-    Some(match word {
-        "january" | "jan" => 1,
-        "february" | "feb" => 2,
-        "march" => 3,
-        "april" | "apr" => 4,
-        "may" => 5,
-        "june" | "jun" => 6,
-        "july" | "jul" => 7,
-        "august" | "aug" => 8,
-        "september" | "sept" | "sep" => 9,
-        "october" | "oct" => 10,
-        "november" | "nov" => 11,
-        "december" | "dec" => 12,
-        "monday" | "mondays" => 21,
-        "tuesday" | "tuesdays" => 22,
-        "wednesday" | "wednesdays" => 23,
-        "thursday" | "thursdays" => 24,
-        "friday" | "fridays" => 25,
-        "saturday" | "saturdays" => 26,
-        "sunday" | "sundays" => 27,
-        "yesterday" => 31,
-        "tomorrow" => 32,
-        _ => return None,
-    })
+/// Months by number, days of the week from 21 on, and what is told from today.
+const DATES: &[(u8, &str)] = &[
+    (1, "january jan januar janvier enero janeiro gennaio januari"),
+    (2, "february feb februar fevrier febrero fevereiro febbraio februari"),
+    (3, "march mar marz mars marzo marco maart"),
+    (4, "april apr avril abril aprile"),
+    (5, "may mai mayo maio maggio mei"),
+    (6, "june jun juni juin junio junho giugno"),
+    (7, "july jul juli juillet julio julho luglio"),
+    (8, "august aug aout agosto augustus"),
+    (9, "september sept sep septembre septiembre setembro settembre"),
+    (10, "october oct oktober octobre octubre outubro ottobre"),
+    (11, "november nov novembre noviembre novembro"),
+    (12, "december dec dezember decembre diciembre dezembro dicembre"),
+    (21, "monday mondays montag montags lundi lunes lunedi maandag"),
+    (22, "tuesday tuesdays dienstag dienstags mardi martes martedi dinsdag"),
+    (23, "wednesday wednesdays mittwoch mittwochs mercredi miercoles mercoledi woensdag"),
+    (24, "thursday thursdays donnerstag donnerstags jeudi jueves giovedi donderdag"),
+    (25, "friday fridays freitag freitags vendredi viernes venerdi vrijdag"),
+    (26, "saturday saturdays samstag samstags sonnabend samedi sabado sabato zaterdag"),
+    (27, "sunday sundays sonntag sonntags dimanche domingo domenica zondag"),
+    (31, "yesterday gestern ayer ontem ieri gisteren"),
+    (32, "tomorrow morgen demain manana amanha domani"),
+];
+
+/// The date that a word tells; `may`, `march` and others of their kind only beside a number.
+pub(super) fn date_word(word: &str, language: u8, is_beside_number: bool) -> Option<u8> {
+    static WORDS: LazyLock<HashMap<&str, u8>> = LazyLock::new(|| {
+        let words = DATES.iter().flat_map(|(date, words)| words.split(' ').map(|word| (word, *date)));
+        words.collect()
+    });
+    let means_else = match word {
+        "may" | "march" | "mar" | "mars" | "mai" | "mayo" | "mei" | "marco" | "sep" | "dec" | "jan" | "jun" => !is_beside_number,
+        // Seven.
+        "sept" => language == FRENCH,
+        _ => false,
+    };
+    WORDS.get(word).copied().filter(|_| !means_else)
 }
 
 /// The part that a number or a name behind this word plays: from here to there is not from there to here. 0: none.
@@ -335,8 +250,8 @@ pub(super) fn languages(word: &str) -> u8 {
     static BITS: LazyLock<HashMap<&str, u8>> = LazyLock::new(|| {
         let mut bits: HashMap<&str, u8> = HashMap::new();
         for (place, words) in LANGUAGES.iter().enumerate() {
-            for word in *words {
-                *bits.entry(*word).or_default() |= 1 << place;
+            for word in words.split(' ') {
+                *bits.entry(word).or_default() |= 1 << place;
             }
         }
         bits
@@ -344,36 +259,23 @@ pub(super) fn languages(word: &str) -> u8 {
     BITS.get(word).copied().unwrap_or_default()
 }
 
-/// A language by its commonest words; which number it has does not matter.
-pub(super) const LANGUAGES: [&[&str]; 7] = [
-    &[
-        "the", "is", "are", "what", "how", "do", "does", "of", "and", "to", "in", "can", "i", "for", "my", "it", "you", "which", "why",
-        "when",
-    ],
-    &[
-        "der", "die", "das", "ist", "und", "wie", "ich", "ein", "eine", "nicht", "zu", "den", "mit", "für", "auf", "kann", "was", "wo",
-        "mein", "sind",
-    ],
-    &[
-        "le", "la", "les", "est", "et", "je", "un", "une", "des", "du", "pour", "comment", "que", "qui", "dans", "quel", "quelle", "mon",
-        "ma", "sont",
-    ],
-    &[
-        "el", "los", "las", "es", "y", "cómo", "como", "qué", "que", "una", "para", "por", "puedo", "mi", "del", "cuál", "dónde", "está",
-        "son", "con",
-    ],
-    &[
-        "il", "lo", "gli", "è", "che", "come", "di", "per", "posso", "mio", "mia", "della", "del", "sono", "cosa", "dove", "quale", "nel",
-        "una", "uno",
-    ],
-    &[
-        "o", "os", "as", "é", "como", "que", "para", "posso", "meu", "minha", "do", "da", "uma", "um", "não", "onde", "qual", "são", "com",
-        "em",
-    ],
-    &[
-        "de", "het", "een", "is", "en", "hoe", "ik", "van", "voor", "mijn", "kan", "wat", "waar", "met", "niet", "zijn", "op", "te", "dat",
-        "je",
-    ],
+pub(super) const ENGLISH: u8 = 1;
+pub(super) const GERMAN: u8 = 2;
+pub(super) const FRENCH: u8 = 3;
+pub(super) const SPANISH: u8 = 4;
+pub(super) const ITALIAN: u8 = 5;
+pub(super) const PORTUGUESE: u8 = 6;
+pub(super) const DUTCH: u8 = 7;
+
+/// A language by its commonest words, in the order of their numbers.
+pub(super) const LANGUAGES: [&str; 7] = [
+    "the is are what how do does of and to in can i for my it you which why when",
+    "der die das ist und wie ich ein eine nicht zu den mit fur auf kann was wo mein sind",
+    "le la les est et je un une des du pour comment que qui dans quel quelle mon ma sont",
+    "el los las es y como que una para por puedo mi del cual donde esta son con",
+    "il lo gli e che come di per posso mio mia della del sono cosa dove quale nel una uno",
+    "o os as e como que para posso meu minha do da uma um nao onde qual sao com em",
+    "de het een is en hoe ik van voor mijn kan wat waar met niet zijn op te dat je",
 ];
 
 /// Words that begin sentences so often that their capital says nothing.
@@ -386,4 +288,25 @@ pub(super) fn is_plain(word: &str) -> bool {
         "by", "so", "im", "ive", "id",
     ];
     WORDS.contains(&word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tokens::{Token, tokens};
+    use super::*;
+
+    /// A word that is written otherwise than it is looked up would never be found.
+    #[test]
+    fn words_are_listed_as_they_are_looked_up() {
+        let lines = NEGATIONS.iter().chain(&LANGUAGES).copied();
+        let lines = lines.chain(DATES.iter().map(|(_, words)| *words));
+        let pairs = OPPOSITES.iter().flat_map(|(one, other)| one.iter().chain(*other)).copied();
+        for word in lines.flat_map(|line| line.split(' ')).chain(pairs) {
+            let read = tokens(word);
+            let [Token::Word { text, .. }] = &read[..] else {
+                panic!("{word:?} is {read:?}")
+            };
+            assert_eq!(text, word);
+        }
+    }
 }

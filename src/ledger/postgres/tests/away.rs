@@ -300,3 +300,37 @@ async fn an_address_without_a_database_is_named_without_its_password() {
         assert!(error.contains("does not let this user in") && error.contains("nowhere"), "{error}");
     }
 }
+
+/// A standby refuses writes, as a server does that is told to: whoever was led there by mistake looks for the primary again at once.
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_left_as_soon_as_it_says_so() {
+    let Some(server) = TestServer::start() else { return };
+    let url = new_schema(&server).await;
+    let mut place = Server::parse(&url).expect("a URL");
+    (place.writers, place.pool_max) = (1, 1);
+    let ledger = PostgresLedger::open_with(place).await.expect("a ledger");
+    assert!(matches!(ledger.post(settle("before").post()).await, Ok(Posted::Done { .. })));
+    let mut stranger = stranger(&url).await;
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'weir'";
+    for statement in ["ALTER ROLE weir SET default_transaction_read_only = on", cut] {
+        execute(&mut stranger, statement).await.expect("the database");
+    }
+    let reservation = crate::ledger::contract::book::reservation("ws_a", "before");
+    until("it is led to where nothing can be written", async || {
+        let (post, extend) = (
+            ledger.post(settle("r").post()).await,
+            ledger.extend_checkpoint(reservation, at(NOON)).await,
+        );
+        let refused = |error: &LedgerError| told(error).contains("is a standby");
+        post.is_err_and(|error| refused(&error)) && extend.is_err_and(|error| refused(&error))
+    })
+    .await;
+    execute(
+        &mut stranger,
+        "SET default_transaction_read_only = off; ALTER ROLE weir RESET default_transaction_read_only",
+    )
+    .await
+    .expect("the database");
+    assert!(matches!(ledger.post(settle("r").post()).await, Ok(Posted::Done { .. })));
+    ledger.extend_checkpoint(reservation, at(NOON)).await.expect("written");
+}

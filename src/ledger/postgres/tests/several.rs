@@ -7,6 +7,7 @@ use crate::decision::workspace::Workspace;
 use crate::ledger::PolicyChange;
 use crate::ledger::contract::book::{Draft, end, month, reservation, settle, workspace, written};
 use crate::ledger::contract::book::{at, audited, by};
+use crate::ledger::health::HealthLedger;
 use tokio::task::JoinSet;
 
 async fn nodes(url: &str, nodes: usize) -> Vec<Arc<PostgresLedger>> {
@@ -185,4 +186,29 @@ async fn what_is_described_by_a_caller_who_hangs_up_is_written() {
     })
     .await;
     assert_eq!(ledger.standing(reservation("ws_a", "r")).await.expect("the ledger answers"), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_hear_what_the_others_told_lately_and_nothing_of_themselves() {
+    let (_, _, url) = plain(server!()).await;
+    let nodes = nodes(&url, 2).await;
+    let exchange = async |node: usize, report: Option<&str>, now: i64| {
+        let report = report.map(|report| report.as_bytes().to_vec());
+        let heard = nodes[node]
+            .exchange_reports(&format!("node-{node}"), report, at(now), at(now - 60))
+            .await;
+        let heard = heard.expect("the ledger answers");
+        heard
+            .into_iter()
+            .map(|bytes| String::from_utf8(bytes).expect("text"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(exchange(0, Some("a1"), 100).await, Vec::<String>::new());
+    assert_eq!(exchange(1, Some("b1"), 100).await, ["a1"]);
+    assert_eq!(exchange(0, Some("a2"), 101).await, ["b1"]);
+    assert_eq!(exchange(1, None, 102).await, ["a2"], "only the newest");
+    assert_eq!(exchange(0, None, 161).await, Vec::<String>::new(), "what is old is not heard");
+    // Who tells something takes rows away that are too old.
+    assert_eq!(exchange(0, Some("a3"), 300).await, Vec::<String>::new());
+    assert_eq!(exchange(1, None, 101).await, ["a3"]);
 }

@@ -370,10 +370,13 @@ fn what_a_model_cannot_be_is_told_with_its_place() {
 #[test]
 fn what_a_rule_cannot_be_is_told_with_its_place() {
     for (text, expected) in [
-        ("§{name: r, when: \"true\"}", "a rule chooses exactly one of model, tier and mode"),
+        (
+            "§{name: r, when: \"true\"}",
+            "a rule chooses exactly one of model, tier, mode and throttle_ms",
+        ),
         (
             "§{name: r, when: \"true\", model: big, tier: fast}",
-            "a rule chooses exactly one of model, tier and mode",
+            "a rule chooses exactly one of model, tier, mode and throttle_ms",
         ),
         ("{name: r, when: \"true\", model: §bgi}", "there is no model bgi; did you mean big?"),
         (
@@ -395,7 +398,7 @@ fn what_a_rule_cannot_be_is_told_with_its_place() {
         ),
         (
             "{name: r, when: 'true && request§.x', mode: batch}",
-            "request has no field `x`; it has feature, model, input_tokens, max_output_tokens, mode, user_id, requests, attributes, tags",
+            "request has no field `x`; it has feature, model, input_tokens, max_output_tokens, mode, user_id, requests, attributes, tags, allow_batch, max_delay_seconds, weak_suffices, complexity, llm_tier",
         ),
         (
             "{name: r, when: true ||§, mode: batch}",

@@ -1,5 +1,5 @@
 #!lua
--- Names reservations that only the ledger can end and that have waited long enough.
+-- Names reservations that only the ledger can end and that have waited long enough, and those that ended by themselves and are to be told.
 --
 -- KEYS     one index or several; of a cluster one
 -- ARGV[1]  3 how many at most, 4 how many members of each index to draw by chance, so that what expired in idle workspaces is given back
@@ -25,10 +25,12 @@ for _, key in ipairs(KEYS) do
   local found = call('ZRANGEBYLEX', key, '[~', '(~' .. format('%016.0f', now + 1), 'LIMIT', 0, q[3])
   for _, member in ipairs(found) do
     local id = sub(member, 18)
-    local r = record(id)
+    local r = E.refreshed(id)
     local open, waits
     if r and r[END] == 0 then
       open, waits = places(id, r)
+    elseif r then
+      waits = E.told_by(id, r)
     end
     if waits == member then
       due[#due + 1] = sub(member, 2, 17)

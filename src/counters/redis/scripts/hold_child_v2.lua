@@ -76,9 +76,9 @@ if not number then
   return {'exhausted', clock, p}
 end
 
--- A parent is not charged when it expires: its calls are what is used, so it ends by itself.
+-- A parent is not charged when it expires: its calls are what is used, so it ends by itself. Whoever wants to hear of that is told.
 E.change(parent_id, p, function()
-  p[CHARGED], p[PARENT] = 0, false
+  p[CHARGED], p[PARENT] = p[CHARGED] - p[CHARGED] % 2, false
 end)
 for i = 0, 3 do
   p[LENT + i] = (p[LENT + i] or 0) + amounts[i + 1]

@@ -9,13 +9,14 @@
 -- KEYS[3]  the workspace's own group; after it those of its users that are asked for
 -- ARGV[1]  values in MessagePack, one after the other: 1 the moment of the store's clock from which on the caller has given up, 2 now,
 --          3 named since, 4 most open, 5, 6 between which members of the index the workspace's stand, 7 now as it stands in them,
---          8 1 if the workspace's own group is held on, otherwise 0, 9 how many groups, 10 counters, 11 rungs, 12 values of groups, 13 purses there are;
+--          8 1 if the workspace's own group is held on, otherwise 0, 9 how many groups, 10 counters, 11 rungs, 12 values of groups, 13 purses there are,
+--          14 1 if somebody wants to hear of its end by itself, otherwise 0;
 --          then the groups, each: how many fields to read, those: six of its own, its counters, and purses after them in the first;
 --          then for each counter, in this order: its place in answers, unit, start as read() takes it;
 --          then for each purse: place of its counter, limit, the line by which that counter would hold on it, see grants_v1.lua;
 --          then the rungs, each: needs (four), how many limits, whether there is a cap, its part of a record, its member of the index;
 --          its limits: place, negative where grants raise it, unit, open below, ceiling; false: none
--- ARGV[2]  the record's first part: see store_v1.lua
+-- ARGV[2]  the record's first part: see store_v2.lua
 -- Answers  held: rung, balances before; short: balances; after balances the places and what is granted there; else
 local call, pack, sub, find, unpack = redis.call, cmsgpack.pack, string.sub, string.find, unpack
 local q = {cmsgpack.unpack(ARGV[1])}
@@ -24,7 +25,7 @@ local clock = time[1] * 1000000 + time[2]
 if clock > q[1] then
   return {'late', clock}
 end
-local EXACT, HOUR, WHERE = 4503599627370496, 3600000000, 14
+local EXACT, HOUR, WHERE = 4503599627370496, 3600000000, 15
 local index, since, open_max = KEYS[1], q[3], q[4]
 -- Members begin with their expiry, so the first one tells whether any has expired, and whether any is open at all.
 local first = call('ZRANGEBYLEX', index, q[5], q[6], 'LIMIT', 0, 1)[1]
@@ -170,7 +171,12 @@ for number = 0, q[11] - 1 do
     for i = 1, #lists do
       call('HSET', KEYS[2 + i], unpack(lists[i]))
     end
-    call('ZADD', index, 0, q[rung + 7])
+    local member = q[rung + 7]
+    if q[14] == 1 then
+      call('ZADD', index, 0, member, 0, '~' .. sub(member, 7, 54))
+    else
+      call('ZADD', index, 0, member)
+    end
     return {'held', clock, number, balances}
   end
   rung = after

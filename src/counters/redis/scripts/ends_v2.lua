@@ -112,7 +112,7 @@ local function ends()
     move(member, false)
     move(due, false)
     -- What a parent still has was not attempted.
-    local keeps = not r[LENT] and (ended == RELEASED or (ended == EXPIRED and r[CHARGED] == 0))
+    local keeps = not r[LENT] and (ended == RELEASED or (ended == EXPIRED and r[CHARGED] % 2 == 0))
     local left = remaining(r)
     local p, parent_id = parent(r)
     if p then
@@ -138,6 +138,18 @@ local function ends()
     end
   end
   E.finish = finish
+
+  -- The member by which an end that came by itself waits to be told; nil: nobody wants to hear of it.
+  local function told_by(id, r)
+    return r[END] == EXPIRED and r[CHARGED] == 2 and '~' .. format('%016.0f', r[EXPIRES_AT]) .. id or nil
+  end
+  E.told_by = told_by
+
+  -- Ends a live hold whose time is over.
+  local function run_out(id, r, at)
+    finish(id, r, EXPIRED, at)
+    move(told_by(id, r), true)
+  end
 
   -- Changes a live hold, moves it in the index, and frees what no longer remains of it.
   local function change(id, r, how)
@@ -192,7 +204,7 @@ local function ends()
     for i = 0, 3 do
       more[i + 1] = math.max((used and used[i + 1] or r[TAKEN + i]) - r[USED + i], 0)
     end
-    for i = 2, r[CHARGED] == 0 and #r[COUNTERS] or 0, 3 do
+    for i = 2, r[CHARGED] % 2 == 0 and #r[COUNTERS] or 0, 3 do
       if is_sticky(r[COUNTERS][i]) then
         more[3] = math.max(more[3] - remaining(r)[3], 0)
         break
@@ -207,7 +219,7 @@ local function ends()
     if r and r[END] == 0 then
       local _, _, own = places(id, r)
       if own and own <= now then
-        finish(id, r, EXPIRED, own)
+        run_out(id, r, own)
         r = record(id)
       end
     end
@@ -248,7 +260,7 @@ local function ends()
       elseif r[END] ~= 0 or places(id, r) ~= members[i] then
         move(members[i], false)
       else
-        finish(id, r, EXPIRED, r[EXPIRES_AT])
+        run_out(id, r, r[EXPIRES_AT])
       end
     end
   end
@@ -260,9 +272,14 @@ local function ends()
       if ended ~= 0 then
         put(id, {ended, now, workspace, UNKNOWN})
       end
+      return
     elseif r[WORKSPACE] ~= workspace then
       return
-    elseif r[END] == 0 and ended ~= 0 then
+    elseif ended ~= 0 then
+      -- The ledger knows of its end, so who wants to hear of it is told from there.
+      move(told_by(id, r), false)
+    end
+    if r[END] == 0 and ended ~= 0 then
       if used or ended == SETTLED then
         use_up(id, r, used)
       end
@@ -281,7 +298,7 @@ local function ends()
     elseif r[END] == EXPIRED and ended == SETTLED then
       use_late(r, used)
       -- It is spent now, so no rate keeps it a second time.
-      if r[COUNTERS] and r[CHARGED] == 0 then
+      if r[COUNTERS] and r[CHARGED] % 2 == 0 then
         free(r, remaining(r), true)
       end
       put(id, {ended, now, r[WORKSPACE], r[FINGERPRINT]})

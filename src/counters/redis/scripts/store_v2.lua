@@ -1,6 +1,6 @@
 #!lua
 -- What all scripts share: groups of counters, reservations, and the index of what is open. It stands before each of them, and beside it
--- ends_v1.lua, which ends and changes reservations. Making functions is half the cost of a short script, so what is seldom needed is made
+-- ends_v2.lua, which ends and changes reservations. Making functions is half the cost of a short script, so what is seldom needed is made
 -- inside ends() and wide(), when it is.
 --
 -- A script computes on tables and writes at its end, in flush(): each key is read before the first write, so one that fails because its
@@ -8,7 +8,8 @@
 --
 -- KEYS[1]  <prefix>{tag}i: a sorted set, all scores 0, of two kinds of members.
 --            slot(6) time(16) id(32) ',' workspace (',' column)*  each open reservation; its own expiry, or 9999999999999999
---            '~' time(16) id(32)                                  each one that waits for the ledger, by when it is asked
+--            '~' time(16) id(32)                                  each one that waits for the ledger, by when it is asked, be it only to
+--                                                                 tell that it ended by itself: then beside the first, and after it
 --          Beside it, with the same tag and so in the same slot of a cluster:
 --          <prefix>{tag}g:workspace,column   a hash: one group of counters
 --            e  epoch in which it is right          n  generation: which holds count in it
@@ -19,6 +20,7 @@
 --            o  no fewer reservations are open than this: what ends does not lower it (only in its group '*'; absent: unknown)
 --            unit kind start ',' end ',' feature   a counter, see cell_of: held, and of its newest row spent, version and paid
 --          <prefix>{tag}r:id                 a reservation, see below
+--          <prefix>{tag}m                    an epoch and until when all that was recorded is known to be copied here in it: see mark_v1.lua
 -- ARGV[1]  a MessagePack array: now, and the moment of the store's clock from which on the caller has given up, in microseconds; then what
 --          the script says.
 -- Answers  {word, the store's clock, ...}
@@ -40,9 +42,10 @@ local EXPIRED_MAX = 25
 
 -- A reservation is an array; of one that was settled or released only the first four places are kept.
 local END, ENDED_AT, WORKSPACE, FINGERPRINT, CHARGED, HELD_AT = 1, 2, 3, 4, 5, 6
+-- CHARGED is 1 where it is recorded as used when it runs out, 2 where somebody wants to hear that it ran out by itself, 3 where both.
 -- CLAIM is 0, 1 (up to the four amounts from CLAIMED on) or 2 (final). Amounts are tokens, usd, requests, credits.
 local CLAIM, CLAIMED_AT, CLAIMED, USED, CONTEXT, NONCE = 7, 8, 9, 13, 17, 18
--- HOLDERS: the column of each group. COUNTERS: place of its holder, field and unit of each counter. Up to here plain_hold_v1.lua is given
+-- HOLDERS: the column of each group. COUNTERS: place of its holder, field and unit of each counter. Up to here plain_hold_v2.lua is given
 -- the bytes of a record by the caller, and from here to EXPIRES_AT those of each rung.
 local HOLDERS, COUNTERS = 19, 20
 local RUNG, OUTPUT, TAKEN, EXPIRES_AT = 21, 22, 23, 27
@@ -109,7 +112,7 @@ local function plus(held, amount)
 end
 
 -- A counter as it is kept: three doubles, held, spent and version (-1: no row is known), and a fourth where grants paid something; where one
--- of them is beyond EXACT, 'w' and MessagePack. No double that may stand first begins with that letter. Only here and in plain_hold_v1.lua is this known.
+-- of them is beyond EXACT, 'w' and MessagePack. No double that may stand first begins with that letter. Only here and in plain_hold_v2.lua is this known.
 local function cell_of(value)
   if byte(value) == 119 then
     return {cmsgpack.unpack(sub(value, 2))}
@@ -211,10 +214,11 @@ local function places(id, r)
   local own, due
   if open then
     due = r[CLAIMED_AT] + CLAIM_OPEN
-  elseif r[CHARGED] == 1 then
+  elseif r[CHARGED] % 2 == 1 then
     due = r[EXPIRES_AT]
   else
     own = r[EXPIRES_AT]
+    due = r[CHARGED] == 2 and own
   end
   local member = sub(id, 1, 6) .. (own and format('%016.0f', own) or NEVER) .. id .. ',' .. r[WORKSPACE]
   local columns = r[HOLDERS]

@@ -1,0 +1,50 @@
+//! A ledger that was set back: its rows bear lower versions than what was copied. They are thrown away, as those of any late commit are, until
+//! what was copied is forgotten; what is held is held throughout.
+
+use super::shared::{on_a_cluster, on_one_server};
+use crate::counters::HoldOutcome;
+use crate::counters::contract::desk::{Desk, daily, of_user, row, user};
+use crate::counters::redis::RedisCounters;
+use crate::counters::redis_server::is_there;
+use crate::decision::counter::Whose;
+use std::sync::Arc;
+
+async fn is_followed_once_it_is_told(store: RedisCounters) {
+    let (day, ann) = (daily(), of_user("ann", daily()));
+    let desk = Desk::open(Arc::new(store), &[&day, &ann]).await;
+    desk.apply_rows(&[row(&day, 4_500, 47), row(&ann, 4_500, 47)]).await;
+    desk.held("before", 100, &[(&day, 10_000), (&ann, 10_000)]).await;
+    let back = [row(&day, 500, 7), row(&ann, 500, 7)];
+    desk.apply_rows(&back).await;
+    assert_eq!(desk.balance(&day).await, (4_500, 100), "the row of a late commit");
+
+    assert!(desk.store.forget_rows(desk.now).await.expect("forgotten") >= 2);
+    let wanted = desk.ask("after", 100, &[(&day, 10_000), (&ann, 10_000)]);
+    let HoldOutcome::Unready(groups) = desk.hold(&wanted).await else {
+        panic!("nothing is known of the rows");
+    };
+    assert_eq!(groups, [Whose::Workspace, user("ann")]);
+    desk.rebuild(&back).await;
+    for counter in [&day, &ann] {
+        assert_eq!(desk.balance(counter).await, (500, 100), "{counter:?}");
+    }
+    // From here on its versions count as ever.
+    desk.apply_rows(&[row(&day, 600, 8)]).await;
+    assert_eq!(desk.balance(&day).await, (600, 100));
+    desk.held("after", 100, &[(&day, 10_000), (&ann, 10_000)]).await;
+    assert_eq!(desk.balance(&day).await, (600, 200));
+}
+
+#[tokio::test]
+async fn is_followed_once_it_is_told_on_one_server() {
+    if is_there() {
+        is_followed_once_it_is_told(on_one_server().await).await;
+    }
+}
+
+#[tokio::test]
+async fn is_followed_once_it_is_told_on_a_cluster() {
+    if is_there() {
+        is_followed_once_it_is_told(on_a_cluster().await).await;
+    }
+}

@@ -1,0 +1,154 @@
+//! Which answers are good enough to be given to others: whole ones, not judged bad, to requests that say the same to the model.
+
+use crate::support::{Asking, TestApp};
+use serde_json::{Value, json};
+
+async fn with_cache(rules: Value) -> TestApp {
+    let app = TestApp::start().await;
+    let budgets = json!([{"id": "tokens", "unit": "tokens", "period": "month", "hard": 1_000_000}]);
+    app.workspace_on("ws", json!({"budgets": budgets, "features": {"faq": {"cache": rules}}}))
+        .await;
+    app
+}
+
+fn faq(app: &TestApp, cache: Value) -> Asking<'_> {
+    app.authorize("ws").feature("faq").with("cache", cache)
+}
+
+/// Asks in vain, answers with `n`, and says whether that was kept.
+async fn answered(app: &TestApp, asking: Asking<'_>, report: Value, n: i64) -> bool {
+    let allowed = asking.allowed().await;
+    assert_eq!(allowed["cache"]["status"], "miss", "{allowed:#}");
+    settled(app, &allowed, report, n).await
+}
+
+async fn settled(app: &TestApp, allowed: &Value, mut report: Value, n: i64) -> bool {
+    report["cache_store"] = json!({"response": {"n": n}});
+    let path = format!("/v1/reservations/{}/settle", allowed["reservation_id"].as_str().expect("an id"));
+    let settled = app.post(&path, report).await.expect(200);
+    app.follow_all().await;
+    settled["cache_store"]["stored"].as_bool().expect("whether it is kept")
+}
+
+fn usage(output_tokens: i64) -> Value {
+    json!({"usage": {"input_tokens": 100, "output_tokens": output_tokens}})
+}
+
+fn talk(system: (&str, &str), before: &str, question: &str) -> Value {
+    let (role, system) = system;
+    json!({"embedding": [0.6, 0.8], "prompt": [
+        {"role": role, "content": system},
+        {"role": "user", "content": before},
+        {"role": "assistant", "content": "I see."},
+        {"role": "user", "content": question},
+    ]})
+}
+
+/// A vector of the last question alone sees nothing of what stands before it.
+#[tokio::test]
+async fn a_similar_question_in_another_conversation_finds_nothing() {
+    let app = with_cache(json!({"semantic": true, "threshold": 0.9})).await;
+    let public = ("system", "You speak to customers.");
+    assert!(answered(&app, faq(&app, talk(public, "hello", "how do i reset my password?")), usage(40), 1).await);
+    let given = faq(&app, talk(public, "hello", "how can i reset my password?")).cached().await;
+    assert_eq!(
+        (&given["cache"]["kind"], &given["cache"]["response"]),
+        (&json!("semantic"), &json!({"n": 1}))
+    );
+    for other in [
+        talk(("system", "You speak to administrators."), "hello", "how can i reset my password?"),
+        talk(("developer", "You speak to customers."), "hello", "how can i reset my password?"),
+        talk(public, "it is about the router", "how can i reset my password?"),
+    ] {
+        assert_eq!(faq(&app, other.clone()).allowed().await["cache"]["status"], "miss", "{other}");
+    }
+    // Nobody asks anything: what a tool brought is compared as a whole only.
+    let mut tool = talk(public, "hello", "how can i reset my password?");
+    tool["prompt"][3]["role"] = json!("tool");
+    assert!(answered(&app, faq(&app, tool.clone()), usage(40), 2).await);
+    assert_eq!(faq(&app, tool.clone()).cached().await["cache"]["kind"], "exact");
+    tool["prompt"][3]["content"] = json!("how do i reset my password?");
+    assert_eq!(faq(&app, tool).allowed().await["cache"]["status"], "miss");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_cut_off_is_given_to_nobody_who_asks_for_more() {
+    let app = with_cache(json!({"semantic": true, "threshold": 0.9})).await;
+    let essay = |most: i64| {
+        let cache = json!({"prompt": "write an essay", "embedding": [0.6, 0.8]});
+        faq(&app, cache).with("max_output_tokens", most)
+    };
+    assert!(answered(&app, essay(5), usage(5), 1).await);
+    assert_eq!(essay(5).cached().await["cache"]["response"]["n"], 1, "as long as was asked for");
+    assert_eq!(essay(4).cached().await["cache"]["response"]["n"], 1);
+    assert!(answered(&app, essay(5_000), usage(4_000), 2).await);
+    for most in [4, 5_000, 6_000] {
+        assert_eq!(
+            essay(most).cached().await["cache"]["response"]["n"],
+            2,
+            "a whole one is for everybody"
+        );
+    }
+
+    // Where a budget leaves room for less than was wanted, an answer of that length is no answer.
+    for (workspace, output_tokens, is_kept) in [("ws_cut", 400, false), ("ws_whole", 39, true)] {
+        let budgets = json!([{"id": "tokens", "unit": "tokens", "period": "month", "hard": 500}]);
+        app.workspace_on(workspace, json!({"budgets": budgets, "features": {"faq": {"cache": {}}}}))
+            .await;
+        let poem = || {
+            let asking = app.authorize(workspace).feature("faq").tokens(100, 1_500);
+            asking.with("min_output_tokens", 1).with("cache", json!({"prompt": "write a poem"}))
+        };
+        let capped = poem().allowed().await;
+        assert_eq!(
+            (&capped["max_output_tokens"], &capped["actions"]),
+            (&json!(400), &json!(["cap"])),
+            "{capped:#}"
+        );
+        assert_eq!(settled(&app, &capped, usage(output_tokens), 1).await, is_kept, "{workspace}");
+        assert_eq!(
+            poem().send().await.expect_one_of(&[200, 402, 429])["decision"] == "cached",
+            is_kept,
+            "{workspace}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_was_judged_bad_is_not_kept_and_that_of_its_second_try_is() {
+    let app = with_cache(json!({"semantic": true, "threshold": 0.9})).await;
+    let escalation = json!({"model": "big", "min_quality_score": 0.7});
+    let rules = json!([{"name": "cheap-first", "when": "true", "model": "mid", "escalation": escalation}]);
+    app.put("/v1/admin/routing", json!({"rules": rules, "default_model": "mid"}))
+        .await
+        .expect_one_of(&[200, 201]);
+    let asking = |prompt: &str| faq(&app, json!({"prompt": prompt, "embedding": [0.6, 0.8]})).model("auto");
+    let judged = |score: f64| {
+        let mut report = usage(40);
+        report["quality_score"] = json!(score);
+        report
+    };
+    let first = asking("what is it?").allowed().await;
+    assert_eq!(first["model"], "mid");
+    assert!(!settled(&app, &first, judged(0.1), 1).await, "bad");
+    let second = asking("what is it?")
+        .with("escalate_from", first["reservation_id"].clone())
+        .allowed()
+        .await;
+    assert_eq!((&second["model"], &second["cache"]["status"]), (&json!("big"), &json!("miss")));
+    assert!(settled(&app, &second, judged(0.2), 2).await, "there is nothing better");
+    assert_eq!(asking("what is it?").cached().await["cache"]["response"]["n"], 2);
+    assert_eq!(asking("what is that?").cached().await["cache"]["response"]["n"], 2);
+    // A second try never gets what is kept, which was not good enough; what is kept by then makes way for it.
+    let apart = |prompt: &str| faq(&app, json!({"prompt": prompt, "embedding": [1.0, 0.0]})).model("auto");
+    let first = apart("and now?").allowed().await;
+    assert!(answered(&app, apart("and now?"), judged(0.7), 3).await, "good");
+    assert!(!settled(&app, &first, judged(0.6), 4).await);
+    assert_eq!(apart("and now?").cached().await["cache"]["response"]["n"], 3);
+    let second = apart("and now?")
+        .with("escalate_from", first["reservation_id"].clone())
+        .allowed()
+        .await;
+    assert!(settled(&app, &second, judged(0.9), 5).await);
+    assert_eq!(apart("and now?").cached().await["cache"]["response"]["n"], 5);
+}
