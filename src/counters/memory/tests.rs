@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::counters::contract::{Mode, counters_contract_over, histories_agree};
-use crate::counters::{GROUP_IDLE_SECONDS, KEEP_ENDED_SECONDS, Progress, TOMBSTONE_SECONDS};
+use crate::counters::{GROUP_IDLE_SECONDS, KEEP_ENDED_SECONDS, Progress, SumRow, TOMBSTONE_SECONDS};
 use crate::decision::amount::{Amounts, Unit};
-use crate::decision::id::{RequestId, UserId};
+use crate::decision::grant::Purse;
+use crate::decision::id::{BudgetId, RequestId, UserId};
 use crate::decision::period::{Period, PeriodKind};
-use crate::decision::rung::Rung;
+use crate::decision::rung::{Limit, Rung};
 use crate::decision::standing::End;
 
 async fn store() -> MemoryCounters {
@@ -202,6 +203,63 @@ async fn what_is_in_use_is_not_given_back() {
     assert_eq!(store.open().await.expect("open"), 0);
     let balances = store.balances(&workspace("ws"), &[day], &[], Timestamp::MIN, at(30 * 3_600)).await;
     assert_eq!(balances.expect("balances"), Ok(vec![Balance::default()]));
+}
+
+#[tokio::test]
+async fn what_is_held_on_a_grant_is_known_as_long_as_it_is_held() {
+    let store = MemoryCounters::new();
+    let [ann, ben] = ["ann", "ben"].map(|user| counter(user, 10 * 86_400));
+    for whose in [&Whose::Workspace, &ann.whose, &ben.whose] {
+        store.build("ws", whose, START).await;
+    }
+    let budget = BudgetId::parse("seats").expect("a budget");
+    let purse = |version| Applied {
+        purses: vec![Purse {
+            budget: budget.clone(),
+            unit: Unit::Tokens,
+            left: 10,
+            until: Timestamp::MAX,
+            version,
+        }],
+        ..Applied::default()
+    };
+    store.apply(&workspace("ws"), &purse(1), &[], &[], START).await.expect("apply");
+    let on_grant = |key: &str, counter: &Counter, now| {
+        let mut request = request("ws", key, std::slice::from_ref(counter), now);
+        request.purses = vec![PurseUse {
+            budget: budget.clone(),
+            counter: 0,
+            hard: 0,
+        }];
+        request.charge_on_expiry = true;
+        request.rungs[0].limits = vec![Limit {
+            counter: 0,
+            open_below: None,
+            ceiling: Some(0),
+            granted: true,
+        }];
+        request
+    };
+    store.held(&on_grant("r1", &ann, START)).await;
+    let later = at(2 * GROUP_IDLE_SECONDS);
+    store.tidy(later).await;
+    // A store that had dropped the workspace's own group would be told anew what is left, and not who holds on it.
+    for whose in [&Whose::Workspace, &ben.whose] {
+        store.build("ws", whose, later).await;
+    }
+    let row = SumRow {
+        counter: ben.clone(),
+        spent: 0,
+        version: 2,
+        paid: 0,
+    };
+    let told = Applied {
+        rows: vec![row],
+        ..purse(2)
+    };
+    store.apply(&workspace("ws"), &told, &[], &[], later).await.expect("apply");
+    let outcome = store.hold(&on_grant("r2", &ben, later)).await.expect("hold");
+    assert!(matches!(outcome, HoldOutcome::Short { .. }), "{outcome:?}");
 }
 
 #[tokio::test]

@@ -167,7 +167,9 @@ impl Shard {
             return false;
         };
         group.drop_ended(now);
-        let idle = group.is_idle(now);
+        // What others hold on the workspace's grants is known by its own group alone.
+        let is_needed = *whose == Whose::Workspace && workspace.open > 0;
+        let idle = group.is_idle(now) && !is_needed;
         if idle {
             workspace.groups.remove(whose);
         }
