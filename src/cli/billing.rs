@@ -76,7 +76,7 @@ pub(super) fn billing(settings: &Settings, command: &BillingCommand) -> Result<E
     let wanted = wanted(args)?;
     actix_web::rt::System::new().block_on(async {
         let ledger: Arc<dyn Ledger> = match settings.production() {
-            Some((database, _)) => Arc::new(PostgresLedger::open(database).await?),
+            Some((database, _)) => Arc::new(PostgresLedger::open_as_it_is(database).await?),
             None => Arc::new(ledger::existing(settings).await?),
         };
         let report = report(settings, ledger.clone(), wanted).await;

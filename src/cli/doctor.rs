@@ -38,7 +38,7 @@ async fn look(settings: &Settings) -> Result<Vec<Finding>, Failure> {
         Some((database, redis)) => {
             found.push(Finding::fine("profile", "production: counters in Redis, the ledger in PostgreSQL"));
             (
-                PostgresLedger::open(database).await.map(boxed_ledger),
+                PostgresLedger::open_as_it_is(database).await.map(boxed_ledger),
                 RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref()))
                     .await
                     .map(boxed_counters),

@@ -90,7 +90,7 @@ async fn ask(settings: &Settings, args: &ExplainArgs, url: &str, id: Id) -> Resu
 async fn read(settings: &Settings, id: Id) -> Result<Option<Value>, Failure> {
     let (ledger, counters): (Arc<dyn Ledger>, Arc<dyn Counters>) = match settings.production() {
         Some((database, redis)) => (
-            Arc::new(PostgresLedger::open(database).await?),
+            Arc::new(PostgresLedger::open_as_it_is(database).await?),
             Arc::new(RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref())).await?),
         ),
         None => (Arc::new(super::ledger::existing(settings).await?), Arc::new(MemoryCounters::new())),

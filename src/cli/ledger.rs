@@ -10,13 +10,16 @@ use crate::decision::counter::{Counter, Whose};
 use crate::decision::id::WorkspaceId;
 use crate::decision::period::PeriodKind;
 use crate::flow::verify::{self, CounterDifference, Difference, Verification};
+use crate::flow::{Options, Service, policy};
 use crate::ledger::Ledger;
 use crate::ledger::postgres::PostgresLedger;
 use crate::ledger::sqlite::SqliteLedger;
+use crate::policy::Holder;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// How many sums are listed in one step.
 const PAGE_SUMS: usize = 500;
@@ -36,7 +39,7 @@ pub(super) fn ledger(settings: &Settings, command: &LedgerCommand) -> Result<Exi
         let found = match settings.production() {
             Some((database, redis)) => {
                 let (ledger, counters) = (
-                    PostgresLedger::open(database).await?,
+                    PostgresLedger::open_as_it_is(database).await?,
                     RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref())).await?,
                 );
                 let progress = bar();
@@ -233,16 +236,22 @@ fn bar() -> ProgressBar {
     ProgressBar::no_length().with_style(style)
 }
 
-/// Reads every group of counters from the ledger again.
+/// Reads every group of counters from the ledger again, by the policy that is in force there: no file is read.
 pub(super) fn rebuild_counters(settings: &Settings) -> Result<ExitCode, Failure> {
-    if !settings.is_production() {
+    let Some((database, redis)) = settings.production() else {
         say(format_args!(
             "the embedded profile keeps its counters in the serving process and derives them from the ledger at each start: restart it"
         ))?;
         return Ok(ExitCode::SUCCESS);
-    }
+    };
     actix_web::rt::System::new().block_on(async {
-        let service = serve::service(settings, None).await?;
+        let ledger: Arc<dyn Ledger> = Arc::new(PostgresLedger::open_as_it_is(database).await?);
+        let counters = RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref())).await?;
+        let policy = policy::in_force(&*ledger)
+            .await?
+            .ok_or("the ledger has no policy yet, so nothing was ever counted")?;
+        let clock = Arc::new(SystemClock);
+        let service = Service::new(Arc::new(counters), ledger, Holder::new(policy), clock, Options::default());
         let progress = bar();
         let rebuilt = crate::flow::rebuild::all(&service, |sums| progress.set_position(sums)).await?;
         progress.finish_and_clear();

@@ -25,30 +25,36 @@ const PAGE_SUMS: usize = 500;
 /// Makes the groups of `whose` ready. `named` are the counters that the plan names, so that missing rows are born.
 pub async fn rebuild(service: &Service, workspace: &WorkspaceId, whose: &[Whose], named: &[Counter]) -> Result<(), FlowError> {
     for group in whose {
-        let now = service.clock.now();
-        match service.counters.begin(workspace, group, now).await? {
-            Begun::Wait => tokio::time::sleep(Duration::from_millis(LOOK_AGAIN_MILLIS)).await,
-            Begun::Started { token, adopt } => {
-                // Ends before rows: what is settled in between is then held and spent for a moment, never neither.
-                let adopted = standings(service, adopt).await?;
-                let own: Vec<Counter> = named.iter().filter(|counter| counter.whose == *group).cloned().collect();
-                let rows = service.ledger.rows(workspace, group, &own, now).await?;
-                let purses = match group {
-                    Whose::Workspace => grant::purses(service, workspace).await?,
-                    Whose::User(_) => Vec::new(),
-                };
-                let rebuilt = Rebuilt {
-                    token,
-                    adopted: &adopted,
-                    rows: &rows,
-                    purses: &purses,
-                };
-                service.counters.finish(workspace, group, &rebuilt, now).await?;
-                metrics::counter!("weir_rebuilds_total").increment(1);
-            }
+        if !rebuild_one(service, workspace, group, named).await? {
+            tokio::time::sleep(Duration::from_millis(LOOK_AGAIN_MILLIS)).await;
         }
     }
     Ok(())
+}
+
+/// Makes one group ready. False: somebody else is at it.
+async fn rebuild_one(service: &Service, workspace: &WorkspaceId, whose: &Whose, named: &[Counter]) -> Result<bool, FlowError> {
+    let now = service.clock.now();
+    let Begun::Started { token, adopt } = service.counters.begin(workspace, whose, now).await? else {
+        return Ok(false);
+    };
+    // Ends before rows: what is settled in between is then held and spent for a moment, never neither.
+    let adopted = standings(service, adopt).await?;
+    let own: Vec<Counter> = named.iter().filter(|counter| counter.whose == *whose).cloned().collect();
+    let rows = service.ledger.rows(workspace, whose, &own, now).await?;
+    let purses = match whose {
+        Whose::Workspace => grant::purses(service, workspace).await?,
+        Whose::User(_) => Vec::new(),
+    };
+    let rebuilt = Rebuilt {
+        token,
+        adopted: &adopted,
+        rows: &rows,
+        purses: &purses,
+    };
+    service.counters.finish(workspace, whose, &rebuilt, now).await?;
+    metrics::counter!("weir_rebuilds_total").increment(1);
+    Ok(true)
 }
 
 /// Reads every group whose period runs from the ledger again, whatever is known of it: the ledger may have been set back by a backup. What is
@@ -67,7 +73,11 @@ pub async fn all(service: &Service, mut progress: impl FnMut(u64)) -> Result<u64
             if row.counter.period.end <= service.clock.now() || last.as_ref() == Some(&group) {
                 continue;
             }
-            rebuild(service, &group.0, std::slice::from_ref(&group.1), &[]).await?;
+            let mut patience = Patience::default();
+            while !rebuild_one(service, &group.0, &group.1, &[]).await? {
+                patience.spend(&group.0)?;
+                tokio::time::sleep(Duration::from_millis(LOOK_AGAIN_MILLIS)).await;
+            }
             groups += 1;
             last = Some(group);
         }

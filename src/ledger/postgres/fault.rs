@@ -15,6 +15,8 @@ pub(super) enum Fault {
     Unreadable(#[from] Unreadable),
     #[error("the schema could not be brought up to date")]
     Migration(#[from] Arc<sqlx::migrate::MigrateError>),
+    #[error("{}", ahead_of(*.found, *.known))]
+    Schema { found: i64, known: i64 },
     #[error("it does not answer: check the address, and whether a firewall stands in between")]
     Silent,
     #[error("too many writes wait")]
@@ -31,6 +33,15 @@ impl From<sqlx::Error> for Fault {
     fn from(error: sqlx::Error) -> Self {
         Fault::Postgres(Arc::new(error))
     }
+}
+
+/// What to do about a schema that is older than the program.
+fn ahead_of(found: i64, known: i64) -> String {
+    let made = match found {
+        0 => "it has no ledger yet".to_owned(),
+        found => format!("its schema is of version {found}, and this program's of version {known}"),
+    };
+    format!("{made}: run `weir migrate`, or start a node; this command changes no schema")
 }
 
 /// What PostgreSQL's codes mean here.

@@ -153,6 +153,13 @@ mod writer;
 /// What the shared reads are asked over.
 type Connection = PgConnection;
 
+/// What an older schema means to whoever opens the database.
+#[derive(Clone, Copy)]
+enum Schema {
+    BroughtUpToDate,
+    Checked,
+}
+
 /// A ledger in a PostgreSQL database.
 pub struct PostgresLedger {
     server: Arc<Server>,
@@ -166,13 +173,21 @@ impl PostgresLedger {
     /// Opens the ledger of a database (`postgres://user:password@host:port/database`) and brings its schema up to date, which one node
     /// does while the others wait. What it does besides requests lives in the runtime that this is called in.
     pub async fn open(url: &str) -> Result<Self, LedgerError> {
-        Self::open_with(Server::parse(url)?).await
+        Self::open_with(Server::parse(url)?, Schema::BroughtUpToDate).await
     }
 
-    async fn open_with(server: Server) -> Result<Self, LedgerError> {
+    /// Opens it as it is: a schema that is older than this program is an error. For what only looks, beside nodes that run.
+    pub async fn open_as_it_is(url: &str) -> Result<Self, LedgerError> {
+        Self::open_with(Server::parse(url)?, Schema::Checked).await
+    }
+
+    async fn open_with(server: Server, schema: Schema) -> Result<Self, LedgerError> {
         let server = Arc::new(server);
         let opened = async {
-            server.migrate().await?;
+            match schema {
+                Schema::BroughtUpToDate => server.migrate().await?,
+                Schema::Checked => server.check_schema().await?,
+            }
             let writers = Writers::start(&server).await?;
             Ok(writers)
         };

@@ -134,6 +134,28 @@ impl Server {
         Ok(())
     }
 
+    /// Whether the schema is as new as this program wants it, which changes nothing.
+    pub(super) async fn check_schema(&self) -> Result<(), Fault> {
+        let mut connection = self.connect_with(&self.options).await?;
+        let is_there: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+            .fetch_one(&mut connection)
+            .await?;
+        let found: Option<i64> = match is_there {
+            true => {
+                sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
+                    .fetch_one(&mut connection)
+                    .await?
+            }
+            false => None,
+        };
+        sqlx::Connection::close(connection).await?;
+        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        match found.unwrap_or(0) {
+            found if found < known => Err(Fault::Schema { found, known }),
+            _ => Ok(()),
+        }
+    }
+
     async fn connect_with(&self, options: &PgConnectOptions) -> Result<PgConnection, Fault> {
         let wait = self.answer_wait.min(Duration::from_secs(CONNECT_SECONDS_MAX));
         match tokio::time::timeout(wait, options.connect()).await {

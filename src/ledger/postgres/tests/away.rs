@@ -18,7 +18,10 @@ async fn behind_a_proxy(server: &TestServer, url: &str, options: impl Fn(&mut Se
     assert_ne!(through, url);
     let mut place = Server::parse(&through).expect("a URL");
     options(&mut place);
-    (proxy, Arc::new(PostgresLedger::open_with(place).await.expect("a ledger")))
+    (
+        proxy,
+        Arc::new(PostgresLedger::open_with(place, Schema::BroughtUpToDate).await.expect("a ledger")),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,7 +181,7 @@ async fn a_pool_of_which_every_connection_is_busy_is_named_and_posts_go_on() {
     let mut place = Server::parse(&url).expect("a URL");
     place.pool_max = 1;
     place.pool_wait = Duration::from_millis(100);
-    let ledger = PostgresLedger::open_with(place).await.expect("a ledger");
+    let ledger = PostgresLedger::open_with(place, Schema::BroughtUpToDate).await.expect("a ledger");
     let busy = ledger.pool.acquire().await.expect("the only one");
     let error = ledger.workspace(&workspace("ws_a")).await.expect_err("every connection is busy");
     assert!(told(&error).contains("busy"), "{}", told(&error));
@@ -308,7 +311,7 @@ async fn a_server_that_takes_no_writes_is_left_as_soon_as_it_says_so() {
     let url = new_schema(&server).await;
     let mut place = Server::parse(&url).expect("a URL");
     (place.writers, place.pool_max) = (1, 1);
-    let ledger = PostgresLedger::open_with(place).await.expect("a ledger");
+    let ledger = PostgresLedger::open_with(place, Schema::BroughtUpToDate).await.expect("a ledger");
     assert!(matches!(ledger.post(settle("before").post()).await, Ok(Posted::Done { .. })));
     let mut stranger = stranger(&url).await;
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'weir'";
