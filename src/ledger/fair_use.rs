@@ -47,9 +47,16 @@ pub trait FairUseLedger: Send + Sync {
     /// Adds to what is known to be used.
     async fn add_usage(&self, used: Vec<Used>) -> Result<(), LedgerError>;
 
-    /// Who used at least one of `least` in the minutes from `from` on, those together; of users or of workspaces. At most `limit`, the
-    /// largest first.
-    async fn usage_since(&self, of_users: bool, from: Timestamp, least: Amounts, limit: usize) -> Result<Vec<Used>, LedgerError>;
+    /// Who used at least one of `least` in the minutes from `from` on, those together; of users or of workspaces. At most `limit`, by name,
+    /// of those who come after `after`.
+    async fn usage_since(
+        &self,
+        of_users: bool,
+        from: Timestamp,
+        least: Amounts,
+        after: Option<&(WorkspaceId, Whose)>,
+        limit: usize,
+    ) -> Result<Vec<Used>, LedgerError>;
 
     /// What one subject used by minute or by hour from `from` on, in order of time.
     async fn usage_of(&self, workspace: &WorkspaceId, whose: &Whose, width_seconds: i64, from: Timestamp)
@@ -88,12 +95,12 @@ pub(super) const ADD_USAGE: &str = " ON CONFLICT (workspace_id, user_id, width_s
      plan_id = excluded.plan_id, tokens = fair_use_usage.tokens + excluded.tokens, usd = fair_use_usage.usd + excluded.usd, \
      requests = fair_use_usage.requests + excluded.requests";
 
-/// `$1` from, `$2` whether of users, `$3` to `$5` the least of each unit, `$6` limit.
+/// `$1` from, `$2` whether of users, `$3` to `$5` the least of each unit, `$6` and `$7` after which workspace and user column, `$8` limit.
 pub(super) const USAGE_SINCE: &str = "SELECT workspace_id, user_id, CAST(60 AS BIGINT) AS width_seconds, MIN(starts_at) AS starts_at, \
      MAX(plan_id) AS plan_id, CAST(SUM(tokens) AS BIGINT) AS tokens, CAST(SUM(usd) AS BIGINT) AS usd, \
      CAST(SUM(requests) AS BIGINT) AS requests FROM fair_use_usage WHERE width_seconds = 60 AND starts_at >= $1 \
-     AND (user_id <> '*') = ($2 <> 0) GROUP BY workspace_id, user_id \
-     HAVING SUM(tokens) >= $3 OR SUM(usd) >= $4 OR SUM(requests) >= $5 ORDER BY SUM(tokens) DESC, workspace_id, user_id LIMIT $6";
+     AND (user_id <> '*') = ($2 <> 0) AND (workspace_id, user_id) > ($6, $7) GROUP BY workspace_id, user_id \
+     HAVING SUM(tokens) >= $3 OR SUM(usd) >= $4 OR SUM(requests) >= $5 ORDER BY workspace_id, user_id LIMIT $8";
 
 /// `$1` workspace, `$2` user column, `$3` width, `$4` from.
 pub(super) const USAGE_OF: &str = concat!(

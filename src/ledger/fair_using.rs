@@ -51,14 +51,18 @@ pub(super) async fn since(
     of_users: bool,
     from: Timestamp,
     least: Amounts,
+    after: Option<&(WorkspaceId, Whose)>,
     limit: usize,
 ) -> Result<Vec<Used>, Fault> {
+    let (workspace, user) = after.map_or(("", ""), |(workspace, whose)| (workspace.as_str(), whose.column()));
     let rows = sqlx::query_as::<_, UsedRow>(sql::USAGE_SINCE)
         .bind(from.micros())
         .bind(i64::from(of_users))
         .bind(least.tokens)
         .bind(least.usd)
         .bind(least.requests)
+        .bind(workspace)
+        .bind(user)
         .bind(count(limit));
     read(rows.fetch_all(connection).await?)
 }

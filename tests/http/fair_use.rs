@@ -17,7 +17,7 @@ use weir::decision::time::Timestamp;
 use weir::flow::fair_use::evaluate::Evaluator;
 use weir::flow::fair_use::{follow, gather, write_noticed};
 use weir::ledger::events::EventQuery;
-use weir::ledger::fair_use::{HOUR, Used};
+use weir::ledger::fair_use::{HOUR, MINUTE, Used};
 
 /// All nodes of a test.
 fn nodes(app: &TestApp) -> impl Iterator<Item = &TestApp> {
@@ -104,6 +104,42 @@ fn rule(act: Value) -> Value {
         .expect("an object")
         .extend(act.as_object().expect("an object").clone());
     json!([rule])
+}
+
+#[tokio::test]
+async fn nobody_is_overlooked_among_many_who_use_more() {
+    let app = TestApp::start().await;
+    let users = |least: i64| json!([{"name": "many", "scope": "user", "over_minutes": 15, "min_amount": least, "for_seconds": 600, "act": "event"}]);
+    plan(&app, users(1_000_000), json!({})).await;
+    join(&app, "crowd").await;
+    let strict = json!({"name": "strict", "pricing": {"model": "flat", "base_usd": "0"}, "fair_use": users(1_000),
+        "budgets": [{"id": "tokens", "unit": "tokens", "period": "month", "hard": 10_000_000}]});
+    app.put("/v1/admin/plans/strict", strict).await.expect_one_of(&[200, 201]);
+    app.put("/v1/admin/workspaces/small", json!({"plan_id": "strict"}))
+        .await
+        .expect_one_of(&[200, 201]);
+    app.follow_all().await;
+    let used = |workspace: &str, plan: &str, user: String, tokens: i64| Used {
+        workspace: WorkspaceId::parse(workspace).expect("a name"),
+        whose: Whose::User(UserId::parse(&user).ok()),
+        width_seconds: MINUTE,
+        starts_at: Timestamp::from_micros(app.clock.now().micros() / 60_000_000 * 60_000_000),
+        plan: PlanId::parse(plan).expect("a name"),
+        amounts: Amounts { tokens, ..Amounts::ZERO },
+    };
+    let crowd = (0..6_000).map(|number| used("crowd", "fair", format!("u{number}"), 5_000));
+    for rows in crowd.collect::<Vec<_>>().chunks(1_000) {
+        app.service.ledger.add_usage(rows.to_vec()).await.expect("usage is written");
+    }
+    let small = vec![used("small", "strict", "ann".to_owned(), 1_000)];
+    app.service.ledger.add_usage(small).await.expect("usage is written");
+    let mut evaluator = Evaluator::default();
+    let mut begun = Vec::new();
+    for _ in 0..4 {
+        begun.push(evaluator.round(&app.service).await.expect("a round"));
+    }
+    assert_eq!(begun, [0, 1, 0, 0], "the second round goes on where the first one stopped");
+    assert_eq!(actions(&app, "small").await[0]["user_id"], "ann");
 }
 
 #[tokio::test]

@@ -19,8 +19,10 @@ use std::sync::Arc;
 
 /// The name under which nodes agree on who does it.
 const LEAD: &str = "fair_use";
-/// How many workspaces, or users, are looked at in one round for one window: those that used most.
-const CANDIDATES_MAX: usize = 1_000;
+/// How many workspaces, or users, are looked at in one round for one window, and how many of them are read at once. Where there are more, the
+/// next round goes on behind them.
+const CANDIDATES_MAX: usize = 5_000;
+const CANDIDATES_AT_ONCE: usize = 500;
 /// How many others make a cohort at most.
 const COHORT_MAX: usize = 1_000;
 /// How many histories are remembered until the hour ends, some 16 kB each.
@@ -35,6 +37,8 @@ const MICROS: i64 = 1_000_000;
 pub struct Evaluator {
     lead: Option<Box<dyn Lead>>,
     rounds: u32,
+    /// Where the next round goes on, of windows that more fill than one round looks at.
+    places: BTreeMap<Window, (WorkspaceId, Whose)>,
     remembered: Remembered,
 }
 
@@ -46,8 +50,11 @@ struct Remembered {
     cohorts: HashMap<(PlanId, bool, i64), Vec<Amounts>>,
 }
 
+/// Whether of users, and over how many minutes.
+type Window = (bool, i64);
+
 /// Rules that look at the same window of the same kind of subject are answered by one question.
-type Windows = BTreeMap<(bool, i64), Amounts>;
+type Windows = BTreeMap<Window, Amounts>;
 
 impl Evaluator {
     /// One round: writes what this node gathered, and looks at what all have if it leads. Returns how many actions began.
@@ -80,18 +87,31 @@ impl Evaluator {
             let minute = now.micros().div_euclid(MINUTE * MICROS) - (over_minutes - 1);
             let begins = Timestamp::from_micros(minute * MINUTE * MICROS);
             let window = (begins, begins.plus_seconds(over_minutes * MINUTE));
-            let found = service.ledger.usage_since(of_users, window.0, least, CANDIDATES_MAX).await?;
-            for used in found {
-                let Some(workspace) = workspace::find(service, &used.workspace).await? else {
-                    continue;
-                };
-                let Some(plan) = policy.plan(workspace.plan_id.as_ref()) else {
-                    continue;
-                };
-                for rule in &plan.fair_use {
-                    begun += usize::from(self.consider(service, plan, rule, (of_users, over_minutes), window, &used).await?);
+            let looks_at = (of_users, over_minutes);
+            let mut place = self.places.remove(&looks_at);
+            for _ in 0..CANDIDATES_MAX / CANDIDATES_AT_ONCE {
+                let page = service
+                    .ledger
+                    .usage_since(of_users, window.0, least, place.as_ref(), CANDIDATES_AT_ONCE)
+                    .await?;
+                for used in &page {
+                    let Some(workspace) = workspace::find(service, &used.workspace).await? else {
+                        continue;
+                    };
+                    let Some(plan) = policy.plan(workspace.plan_id.as_ref()) else {
+                        continue;
+                    };
+                    for rule in &plan.fair_use {
+                        begun += usize::from(self.consider(service, plan, rule, looks_at, window, used).await?);
+                    }
+                }
+                place = page.last().map(|used| (used.workspace.clone(), used.whose.clone()));
+                if page.len() < CANDIDATES_AT_ONCE {
+                    place = None;
+                    break;
                 }
             }
+            self.places.extend(place.map(|place| (looks_at, place)));
         }
         if begun > 0 {
             follow(service).await?;
@@ -105,7 +125,7 @@ impl Evaluator {
         service: &Service,
         plan: &Plan,
         rule: &Rule,
-        looked_at: (bool, i64),
+        looked_at: Window,
         window: (Timestamp, Timestamp),
         used: &Used,
     ) -> Result<bool, FlowError> {

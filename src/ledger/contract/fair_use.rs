@@ -53,9 +53,22 @@ async fn since(book: &Book, of_users: bool, second: i64, tokens: i64, requests: 
     };
     let found = book
         .ledger()
-        .usage_since(of_users, at(BEGIN + second), least, 10)
+        .usage_since(of_users, at(BEGIN + second), least, None, 10)
         .await
         .expect("the ledger answers");
+    // One at a time they are the same.
+    let (mut paged, mut after) = (Vec::new(), None);
+    while let [used] = book
+        .ledger()
+        .usage_since(of_users, at(BEGIN + second), least, after.as_ref(), 1)
+        .await
+        .expect("the ledger answers")
+        .as_slice()
+    {
+        after = Some((used.workspace.clone(), used.whose.clone()));
+        paged.push(used.clone());
+    }
+    assert_eq!(paged, found);
     let told = |used: Used| (used.workspace.to_string(), used.whose.column().to_owned(), used.amounts.tokens);
     found.into_iter().map(told).collect()
 }
@@ -80,16 +93,16 @@ pub(in crate::ledger) async fn usage_adds_up_by_minute_and_by_hour(mut book: Boo
     let told = |of: &str, who: &str, tokens| (of.to_owned(), who.to_owned(), tokens);
     assert_eq!(
         since(&book, false, 0, 30, i64::MAX).await,
-        [told("ws_b", "*", 200), told("ws_a", "*", 30)]
+        [told("ws_a", "*", 30), told("ws_b", "*", 200)]
     );
     assert_eq!(since(&book, false, 60, 30, i64::MAX).await, [told("ws_b", "*", 200)]);
     assert_eq!(
         since(&book, false, 60, i64::MAX, 2).await,
-        [told("ws_b", "*", 200), told("ws_a", "*", 10)]
+        [told("ws_a", "*", 10), told("ws_b", "*", 200)]
     );
     assert_eq!(
         since(&book, true, 0, 0, i64::MAX).await,
-        [told("ws_a", "u", 14), told("ws_a", "", 2)]
+        [told("ws_a", "", 2), told("ws_a", "u", 14)]
     );
     let of = |width, second| {
         let ledger = book.ledger();

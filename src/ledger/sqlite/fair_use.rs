@@ -82,8 +82,15 @@ impl FairUseLedger for SqliteLedger {
         self.describe("add up usage", Adding(used)).await
     }
 
-    async fn usage_since(&self, of_users: bool, from: Timestamp, least: Amounts, limit: usize) -> Result<Vec<Used>, LedgerError> {
-        read!(self, "read who used much", fair_using::since(of_users, from, least, limit))
+    async fn usage_since(
+        &self,
+        of_users: bool,
+        from: Timestamp,
+        least: Amounts,
+        after: Option<&(WorkspaceId, Whose)>,
+        limit: usize,
+    ) -> Result<Vec<Used>, LedgerError> {
+        read!(self, "read who used much", fair_using::since(of_users, from, least, after, limit))
     }
 
     async fn usage_of(
