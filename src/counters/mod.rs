@@ -12,7 +12,8 @@
 //! 4. A claim ends only when what was applied reaches it. A hold is never freed by a call that does not carry the rows.
 //! 5. A counter of which no row was copied yet, held on or not, is zero only if its period began after its group was built and after every
 //!    node knew the policy that names it; otherwise the store answers [`HoldOutcome::Unready`], and the group is rebuilt: begin, read the
-//!    ledger, finish. So it may with a group that nobody used for [`GROUP_IDLE_SECONDS`] and in which nothing is held.
+//!    ledger, finish. So it may with a group that nobody used for [`GROUP_IDLE_SECONDS`] and in which nothing is held; but a workspace's own
+//!    group, which knows who holds on its grants, stays as long as anything of the workspace is open.
 //! 6. Of two rebuilders of one group one is told to wait; a finish whose token is no longer the current one changes nothing. A group that
 //!    is live stays live, and keeps what is held, while it is rebuilt. One that came back with an old copy of the store is not live, keeps
 //!    its generation and what is held in it, and learns from the ledger what became of its reservations; one that is gone begins a new

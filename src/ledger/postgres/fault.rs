@@ -15,7 +15,7 @@ pub(super) enum Fault {
     Unreadable(#[from] Unreadable),
     #[error("the schema could not be brought up to date")]
     Migration(#[from] Arc<sqlx::migrate::MigrateError>),
-    #[error("{}", ahead_of(*.found, *.known))]
+    #[error("{}", behind(*.found, *.known))]
     Schema { found: i64, known: i64 },
     #[error("it does not answer: check the address, and whether a firewall stands in between")]
     Silent,
@@ -36,7 +36,7 @@ impl From<sqlx::Error> for Fault {
 }
 
 /// What to do about a schema that is older than the program.
-fn ahead_of(found: i64, known: i64) -> String {
+fn behind(found: i64, known: i64) -> String {
     let made = match found {
         0 => "it has no ledger yet".to_owned(),
         found => format!("its schema is of version {found}, and this program's of version {known}"),
