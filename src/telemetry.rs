@@ -146,6 +146,10 @@ fn describe() {
         "weir_expire_failed_total",
         "Reservations that could not be ended and are tried again."
     );
+    metrics::describe_gauge!(
+        "weir_expire_oldest_due_seconds",
+        "How far past its expiry the oldest reservation is that waits for the ledger to end it."
+    );
     metrics::describe_gauge!("weir_policy_version", "The policy by which this node decides.");
     metrics::describe_counter!("weir_reservations_expired_total", "Reservations that the ledger ended.");
     metrics::describe_counter!(

@@ -15,29 +15,54 @@ use crate::decision::settlement::{self, Report};
 use crate::decision::standing::{End, Standing};
 use crate::decision::usage::{Pools, Usage};
 use crate::ledger::{LedgerError, Post, Posted, Tells};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
 
 mod untold;
 
-/// How many are resolved in one round.
+/// How many are asked for at a time, and how many of them are resolved at once: the ledger records together what comes together.
 const ROUND_MAX: usize = 500;
+const AT_ONCE: usize = 64;
+/// How often it is asked again at once, while something was resolved.
+const ROUNDS_MAX: usize = 64;
 
 /// Resolves what is due, and says how many there were.
 pub async fn expire_due(service: &Service) -> Result<usize, FlowError> {
+    let mut resolved = 0;
+    for _ in 0..ROUNDS_MAX {
+        let more = round(service).await?;
+        resolved += more;
+        if more == 0 {
+            break;
+        }
+    }
+    Ok(resolved)
+}
+
+async fn round(service: &Service) -> Result<usize, FlowError> {
     let now = service.clock.now();
     let due = service.counters.due(now, ROUND_MAX).await?;
     let streams = service.ledger.checkpoints_due(now, ROUND_MAX).await?;
+    let waited = due.iter().map(|record| record.expires_at.seconds_until(now)).max().unwrap_or(0);
+    metrics::gauge!("weir_expire_oldest_due_seconds").set(waited.max(0) as f64);
     let (over, due): (Vec<Record>, Vec<Record>) = due.into_iter().partition(|record| record.end.is_some());
-    let mut resolved = 0;
-    for record in due {
+    let holds = due.into_iter().map(async |record| {
         let id = record.reservation;
-        resolved += told(id, expire_hold(service, record).await)?;
-    }
-    for (id, standing) in streams {
-        resolved += told(id, expire_stream(service, id, standing).await)?;
-    }
+        told(id, expire_hold(service, record).await)
+    });
+    let streams = streams
+        .into_iter()
+        .map(async |(id, standing)| told(id, expire_stream(service, id, standing).await));
+    let holds = in_turn(holds).await?;
+    let streams = in_turn(streams).await?;
     // After the streams, so that one of them is told with what it used.
-    Ok(resolved + untold::tell(service, over).await?)
+    Ok(holds + streams + untold::tell(service, over).await?)
+}
+
+/// Resolves these, some at once, and counts them.
+async fn in_turn(resolving: impl Iterator<Item = impl Future<Output = Result<usize, FlowError>>>) -> Result<usize, FlowError> {
+    let resolving = stream::iter(resolving).buffer_unordered(AT_ONCE);
+    resolving.try_fold(0, async |sum, one| Ok(sum + one)).await
 }
 
 /// Counts one that was resolved. One that cannot be must not keep the others waiting; a store that is away fails them all.
@@ -70,9 +95,8 @@ async fn expire_hold(service: &Service, record: Record) -> Result<(), FlowError>
         .map(|checkpoint| checkpoint.entry.clone());
     let entry = match reported {
         Some(entry) => Some(entry),
-        None if context.charge_on_expiry && record.claimed.is_none() && !run::is_parent(&record, &context) => {
-            Some(charge(service, &record, &context).await?)
-        }
+        // A settle that was on its way is lost, or comes again: then it records the difference.
+        None if context.charge_on_expiry && !run::is_parent(&record, &context) => Some(charge(service, &record, &context).await?),
         None => None,
     };
     let entry = entry.map(|entry| Entry {

@@ -5,6 +5,10 @@ use crate::support::TestApp;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use weir::clock::Clock;
+use weir::counters::Claim;
+use weir::decision::amount::Amounts;
+use weir::decision::id::ReservationId;
 
 fn usage(input: i64, output: i64) -> Value {
     json!({"input_tokens": input, "output_tokens": output})
@@ -376,6 +380,67 @@ async fn a_plan_may_charge_what_nobody_settled() {
     app.settle(&reservation, 100, 10).await.expect(200);
     assert_eq!(app.spent("ws", "tokens").await, 110);
     books_agree(&app, "ws", "tokens").await;
+}
+
+/// A settle said that it was about to record and was never heard of again: the node died. Nobody gets that for nothing.
+#[tokio::test]
+async fn a_plan_charges_also_what_somebody_began_to_settle() {
+    let app = TestApp::start().await;
+    app.workspace_on(
+        "ws",
+        json!({"on_expiry": "charge", "budgets": [{"id": "tokens", "unit": "tokens", "period": "month", "hard": 1000}]}),
+    )
+    .await;
+    for (begun, claim) in [
+        ("settle", Claim::Final),
+        (
+            "checkpoint",
+            Claim::UpTo(Amounts {
+                tokens: 30,
+                ..Amounts::ZERO
+            }),
+        ),
+    ] {
+        let before = app.spent("ws", "tokens").await;
+        let reservation = app.authorize("ws").tokens(100, 50).reserved().await;
+        let id = ReservationId::parse(&reservation).expect("an id");
+        let claimed = app.service.counters.claim(id, claim, app.clock.now()).await;
+        assert!(claimed.is_ok_and(|claimed| claimed.is_ok_and(|record| record.is_some())), "{begun}");
+        app.pass_seconds(601);
+        app.expire_due().await;
+        assert_eq!(
+            (app.spent("ws", "tokens").await, app.held("ws", "tokens").await),
+            (before + 150, 0),
+            "{begun}"
+        );
+        app.settle(&reservation, 100, 10).await.expect(200);
+        assert_eq!(
+            app.spent("ws", "tokens").await,
+            before + 110,
+            "a {begun} that comes late records the difference"
+        );
+    }
+    books_agree(&app, "ws", "tokens").await;
+}
+
+/// More than one round asks for.
+#[tokio::test]
+async fn whatever_is_due_is_ended_at_once() {
+    let app = TestApp::start().await;
+    app.workspace_on(
+        "ws",
+        json!({"on_expiry": "charge", "budgets": [{"id": "tokens", "unit": "tokens", "period": "month", "hard": 1_000_000}]}),
+    )
+    .await;
+    for _ in 0..620 {
+        app.authorize("ws").tokens(10, 5).reserved().await;
+    }
+    app.pass_seconds(601);
+    let ended = weir::flow::expire::expire_due(&app.service).await;
+    assert!(ended.as_ref().is_ok_and(|ended| *ended >= 620), "{ended:?}");
+    assert_eq!((app.spent("ws", "tokens").await, app.held("ws", "tokens").await), (620 * 15, 0));
+    let wrong = app.service.ledger.verify().await.expect("the ledger can be verified");
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
 
 #[tokio::test]

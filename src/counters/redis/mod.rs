@@ -1,7 +1,7 @@
 //! Counters in Redis, shared by all nodes of a deployment: one script for each step, so a step is atomic and costs one round trip.
 //! A hold is asked of a short script first, which has a second one decide whatever is out of the ordinary and has changed nothing by then.
 //!
-//! All keys of a workspace lie in one slot, of a single server or of a cluster. The scripts are in `scripts/`; `store_v2.lua` says what is
+//! All keys of a workspace lie in one slot, of a single server or of a cluster. The scripts are in `scripts/`; `store_v3.lua` says what is
 //! kept. Nothing here is the truth: whatever a server loses, brings back or forgets is found out by comparison and read from the ledger again.
 //!
 //! - *Epoch*: each script reads the replication id of its process, which every process draws anew when it becomes primary. A group that bears
@@ -12,6 +12,7 @@
 mod beside;
 mod call;
 mod copying;
+mod due;
 mod forgetting;
 mod hold;
 mod inspect;
@@ -46,14 +47,14 @@ use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
 use call::{Call, CallError, Clocks, unknown_word};
+use due::Ring;
 use keys::{Columns, Keys};
 use link::Link;
 use pack::Pack;
 use reply::{Reply, Unexpected};
 use request::{pack_purses, pack_read, pack_rows, pack_uses};
 use script::Script;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
 /// How much longer others wait for a rebuild, for each reservation that it compares with the ledger.
 const ADOPT_MICROS: i64 = 1_000;
@@ -64,8 +65,8 @@ pub struct RedisCounters {
     keys: Keys,
     clocks: Clocks,
     settings: RedisSettings,
-    /// Where the next round sweeps.
-    sweep: AtomicUsize,
+    /// Where the next round of what is due begins.
+    ring: Mutex<Ring>,
 }
 
 fn failed(act: &'static str) -> impl Fn(CallError) -> CountersError {
@@ -92,7 +93,7 @@ impl RedisCounters {
             keys: Keys::new(&settings.prefix),
             clocks: Clocks::new(),
             settings,
-            sweep: AtomicUsize::new(0),
+            ring: Mutex::new(Ring::new()),
         })
     }
 
@@ -104,7 +105,7 @@ impl RedisCounters {
             keys: Keys::new(prefix),
             clocks: Clocks::new(),
             settings: self.settings.clone(),
-            sweep: AtomicUsize::new(0),
+            ring: Mutex::new(Ring::new()),
         }
     }
 

@@ -146,7 +146,7 @@ fn pack_rung(pack: &mut Pack, (number, rung): (usize, &Rung), counters: &[Counte
     }
 }
 
-/// A live record from END to COUNTERS, which `store_v2.lua` names; what follows depends on the rung and on what is found.
+/// A live record from END to COUNTERS, which `store_v3.lua` names; what follows depends on the rung and on what is found.
 fn first_part(request: &HoldRequest, columns: &Columns<'_>, nonce: u64) -> Vec<u8> {
     let mut part = Pack::default();
     part.int(0).int(0).text(request.workspace.as_str().as_bytes());

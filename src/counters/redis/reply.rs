@@ -77,6 +77,14 @@ impl Reply {
         }
     }
 
+    pub(super) fn bytes_if_any(&mut self) -> Result<Option<Vec<u8>>, Unexpected> {
+        match self.next() {
+            Value::Nil => Ok(None),
+            Value::BulkString(bytes) => Ok(Some(bytes)),
+            other => Err(unexpected("bytes", &other)),
+        }
+    }
+
     pub(super) fn text(&mut self) -> Result<String, Unexpected> {
         let bytes = self.bytes()?;
         String::from_utf8(bytes).map_err(|error| unexpected("text", &Value::BulkString(error.into_bytes())))
@@ -176,7 +184,7 @@ impl Reply {
         list.values.map(one).collect()
     }
 
-    /// A reservation, in the places that `store_v2.lua` names.
+    /// A reservation, in the places that `store_v3.lua` names.
     pub(super) fn record(&mut self, reservation: ReservationId) -> Result<Record, Unexpected> {
         let mut list = self.list()?;
         let (end, ended_at) = (list.end()?, list.moment()?);

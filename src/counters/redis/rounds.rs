@@ -5,19 +5,15 @@ use super::keys::{self, TAGS};
 use super::pack::{self, Pack};
 use super::reply::Reply;
 use super::script::{self, Script};
-use super::{RedisCounters, request, reservation};
-use crate::counters::{FREE_AT_HOLDS_MAX, Record};
+use super::{RedisCounters, request};
+use crate::counters::FREE_AT_HOLDS_MAX;
 use crate::decision::counter::Counter;
 use crate::decision::id::WorkspaceId;
 use crate::decision::time::Timestamp;
 use futures_util::future::try_join_all;
-use std::sync::atomic::Ordering;
 
 /// How many holds one script looks at to tell when a budget frees up.
 const FREE_AT_PAGE: usize = 500;
-/// How many indexes a round looks into for holds that expired in idle workspaces, and how many members of each it draws.
-const SWEPT_TAGS: usize = 16;
-const SWEPT_MEMBERS: i64 = 32;
 
 impl RedisCounters {
     pub(super) async fn try_free_at(
@@ -75,33 +71,6 @@ impl RedisCounters {
             async move { self.send(&call).await }
         });
         try_join_all(calls).await
-    }
-
-    pub(super) async fn try_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CallError> {
-        let first = self.sweep.fetch_add(SWEPT_TAGS, Ordering::Relaxed) % TAGS;
-        let most = i64::try_from(limit).unwrap_or(i64::MAX).min(i64::from(u16::MAX));
-        let replies = self.everywhere(&script::DUE, now, |pack, tag| {
-            let sweeps = tag.is_none_or(|tag| (first..first + SWEPT_TAGS).contains(&tag));
-            // On one server a script sweeps a few members of each index instead of many of some.
-            let members = if tag.is_none() {
-                SWEPT_MEMBERS / SWEPT_TAGS as i64
-            } else {
-                SWEPT_MEMBERS
-            };
-            pack.int(most).int(if sweeps { members } else { 0 });
-        });
-        let mut due = Vec::new();
-        for (_, mut reply) in replies.await? {
-            let mut list = reply.list()?;
-            while list.len() >= 3 {
-                let since = list.moment()?;
-                let id = reservation(&list.text()?)?;
-                due.push((since, list.record(id)?));
-            }
-        }
-        due.sort_by_key(|(since, record)| (*since, record.reservation));
-        due.truncate(limit);
-        Ok(due.into_iter().map(|(_, record)| record).collect())
     }
 
     pub(super) async fn try_open(&self) -> Result<u64, CallError> {

@@ -30,18 +30,18 @@ macro_rules! scripts {
 
 scripts! {
     PLAIN_HOLD = "plain_hold_v2";
-    HOLD = "store_v2", "epoch_v1", "ends_v2", "read_v1", "recall_v1", "cap_v1", "grants_v1", "hold_v1";
-    HOLD_CHILD = "store_v2", "epoch_v1", "ends_v2", "recall_v1", "cap_v1", "hold_child_v2";
-    BALANCES = "store_v2", "epoch_v1", "ends_v2", "read_v1", "grants_v1", "balances_v1";
-    FIND = "store_v2", "ends_v2", "find_v1";
-    CLAIM = "store_v2", "epoch_v1", "ends_v2", "claim_v1";
-    EXTEND = "store_v2", "ends_v2", "extend_v1";
-    APPLY = "store_v2", "epoch_v1", "ends_v2", "rows_v1", "grants_v1", "apply_v1";
-    BEGIN = "store_v2", "epoch_v1", "begin_v1";
-    FINISH = "store_v2", "epoch_v1", "ends_v2", "rows_v1", "grants_v1", "finish_v1";
-    MARK = "store_v2", "epoch_v1", "mark_v1";
-    DUE = "store_v2", "ends_v2", "due_v2";
-    FREE_AT = "store_v2", "epoch_v1", "ends_v2", "read_v1", "free_at_v1";
-    FORGET = "store_v2", "forget_v1";
+    HOLD = "store_v3", "epoch_v1", "ends_v2", "read_v1", "recall_v1", "cap_v1", "grants_v1", "hold_v1";
+    HOLD_CHILD = "store_v3", "epoch_v1", "ends_v2", "recall_v1", "cap_v1", "hold_child_v2";
+    BALANCES = "store_v3", "epoch_v1", "ends_v2", "read_v1", "grants_v1", "balances_v1";
+    FIND = "store_v3", "ends_v2", "find_v1";
+    CLAIM = "store_v3", "epoch_v1", "ends_v2", "claim_v1";
+    EXTEND = "store_v3", "ends_v2", "extend_v1";
+    APPLY = "store_v3", "epoch_v1", "ends_v2", "rows_v1", "grants_v1", "apply_v1";
+    BEGIN = "store_v3", "epoch_v1", "begin_v2";
+    FINISH = "store_v3", "epoch_v1", "ends_v2", "rows_v1", "grants_v1", "finish_v1";
+    MARK = "store_v3", "epoch_v1", "mark_v2";
+    DUE = "store_v3", "ends_v2", "due_v3";
+    FREE_AT = "store_v3", "epoch_v1", "ends_v2", "read_v1", "free_at_v1";
+    FORGET = "store_v3", "forget_v1";
     OPEN = "open_v1";
 }

@@ -2,6 +2,7 @@
 //!
 //! The servers are real and shared by all cases; each case has keys of its own.
 
+mod due;
 mod exact;
 mod faults;
 mod keys_lost;

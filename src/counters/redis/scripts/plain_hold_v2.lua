@@ -16,7 +16,7 @@
 --          then for each purse: place of its counter, limit, the line by which that counter would hold on it, see grants_v1.lua;
 --          then the rungs, each: needs (four), how many limits, whether there is a cap, its part of a record, its member of the index;
 --          its limits: place, negative where grants raise it, unit, open below, ceiling; false: none
--- ARGV[2]  the record's first part: see store_v2.lua
+-- ARGV[2]  the record's first part: see store_v3.lua
 -- Answers  held: rung, balances before; short: balances; after balances the places and what is granted there; else
 local call, pack, sub, find, unpack = redis.call, cmsgpack.pack, string.sub, string.find, unpack
 local q = {cmsgpack.unpack(ARGV[1])}

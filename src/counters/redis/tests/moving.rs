@@ -10,29 +10,35 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Moves a slot with all its keys from one node to another, as an operator's tool does.
-fn move_slot(slot: &str, from: &Server, to: &Server) {
+pub(super) fn begin_move(slot: &str, from: &Server, to: &Server) {
     let (source, target) = (from.cli(&["CLUSTER", "MYID"]), to.cli(&["CLUSTER", "MYID"]));
     to.cli(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &source]);
     from.cli(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &target]);
+}
+
+pub(super) fn migrate(keys: &[&str], from: &Server, to: &Server) {
     let port = to.port.to_string();
+    from.cli(&[&["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"], keys].concat());
+}
+
+/// Moves what is left of a slot's keys, as an operator's tool does.
+pub(super) fn end_move(slot: &str, from: &Server, to: &Server) {
     loop {
         let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", slot, "10"]);
         let keys: Vec<&str> = keys.lines().filter(|key| !key.is_empty()).collect();
         if keys.is_empty() {
             break;
         }
-        let mut arguments = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
-        arguments.extend(keys);
-        from.cli(&arguments);
+        migrate(&keys, from, to);
         std::thread::sleep(Duration::from_millis(2));
     }
+    let target = to.cli(&["CLUSTER", "MYID"]);
     for node in [to, from] {
         node.cli(&["CLUSTER", "SETSLOT", slot, "NODE", &target]);
     }
 }
 
-fn owner<'a>(cluster: &'a Cluster, slot: &str) -> (&'a Server, &'a Server) {
+pub(super) fn owner<'a>(cluster: &'a Cluster, slot: &str) -> (&'a Server, &'a Server) {
     let owns = |server: &&Server| server.try_cli(&["CLUSTER", "COUNTKEYSINSLOT", slot]).stdout.trim_ascii() != b"0";
     let from = cluster.servers.iter().find(owns).expect("somebody has keys of this slot");
     let to = cluster.servers.iter().find(|server| server.port != from.port).expect("another one");
@@ -103,7 +109,8 @@ async fn slots_may_move_under_load() {
         std::thread::sleep(Duration::from_millis(100));
         for _ in 0..3 {
             let (from, to) = owner(&cluster, &slot);
-            move_slot(&slot, from, to);
+            begin_move(&slot, from, to);
+            end_move(&slot, from, to);
             std::thread::sleep(Duration::from_millis(100));
         }
         cluster

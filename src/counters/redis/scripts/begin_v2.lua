@@ -11,7 +11,7 @@ if running and math.abs(now - tonumber(g.s)) < tonumber(g.w) then
   return {'wait', clock}
 end
 -- The first rebuild in an epoch: nothing that was copied before it matters to what will be live.
-local mark = call('GET', base .. 'm')
+local mark = call('GET', base .. 'm') or absent(base .. 'm')
 local is_first = not mark or sub(mark, 1, 40) ~= epoch
 local adopt = {}
 if W.a ~= epoch then

@@ -20,7 +20,7 @@
 --            o  no fewer reservations are open than this: what ends does not lower it (only in its group '*'; absent: unknown)
 --            unit kind start ',' end ',' feature   a counter, see cell_of: held, and of its newest row spent, version and paid
 --          <prefix>{tag}r:id                 a reservation, see below
---          <prefix>{tag}m                    an epoch and until when all that was recorded is known to be copied here in it: see mark_v1.lua
+--          <prefix>{tag}m                    an epoch and until when all that was recorded is known to be copied here in it: see mark_v2.lua
 -- ARGV[1]  a MessagePack array: now, and the moment of the store's clock from which on the caller has given up, in microseconds; then what
 --          the script says.
 -- Answers  {word, the store's clock, ...}
@@ -138,6 +138,13 @@ local function text_of(counter)
   return struct.pack('>ddd', held, spent or 0, spent and counter[3] or -1)
 end
 
+-- Of a key that was found empty: while its slot moves to this node of a cluster it may still be on the other one, and a key by itself would
+-- be taken for one that is nowhere. Together with the index, which may be here already, it is refused, and the caller tries again.
+local function absent(key)
+  call('EXISTS', index, key)
+  return false
+end
+
 -- A group, with what was not read of it before: its own fields, and these counters as {held, spent, version, paid}; false: not there.
 local function fetch(workspace, column, fields)
   local key = base .. 'g:' .. workspace .. ',' .. column
@@ -171,6 +178,9 @@ local function fetch(workspace, column, fields)
   end
   if own > 0 then
     g.b = tonumber(g.b)
+    if not g.n then
+      absent(key)
+    end
   end
   return g
 end
@@ -196,8 +206,9 @@ end
 local function record(id)
   local known = records[id]
   if known == nil then
-    local value = call('GET', base .. 'r:' .. id)
-    known = {key = base .. 'r:' .. id, r = value and cmsgpack.unpack(value)}
+    local key = base .. 'r:' .. id
+    local value = call('GET', key) or absent(key)
+    known = {key = key, r = value and cmsgpack.unpack(value)}
     records[id] = known
   end
   return known.r or nil

@@ -14,7 +14,8 @@ for _, key in ipairs(KEYS) do
   if q[3] then
     call('SET', place, epoch .. format('%.0f', q[4]))
   else
-    local mark = call('GET', place)
+    index = key
+    local mark = call('GET', place) or absent(place)
     local at = mark and sub(mark, 1, 40) == epoch and tonumber(sub(mark, 41))
     if at and (not earliest or at < earliest) then
       earliest = at
