@@ -146,6 +146,10 @@ fn describe() {
         "weir_expire_failed_total",
         "Reservations that could not be ended and are tried again."
     );
+    metrics::describe_counter!(
+        "weir_clock_ahead_total",
+        "Questions to the counter store that came with a time too far ahead of its clock, which then counted instead."
+    );
     metrics::describe_gauge!(
         "weir_expire_oldest_due_seconds",
         "How far past its expiry the oldest reservation is that waits for the ledger to end it."

@@ -39,7 +39,7 @@ async fn look(settings: &Settings) -> Result<Vec<Finding>, Failure> {
             found.push(Finding::fine("profile", "production: counters in Redis, the ledger in PostgreSQL"));
             (
                 PostgresLedger::open_as_it_is(database).await.map(boxed_ledger),
-                RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref()))
+                RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref()).bounded())
                     .await
                     .map(boxed_counters),
             )

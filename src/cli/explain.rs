@@ -91,7 +91,7 @@ async fn read(settings: &Settings, id: Id) -> Result<Option<Value>, Failure> {
     let (ledger, counters): (Arc<dyn Ledger>, Arc<dyn Counters>) = match settings.production() {
         Some((database, redis)) => (
             Arc::new(PostgresLedger::open_as_it_is(database).await?),
-            Arc::new(RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref())).await?),
+            Arc::new(RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref()).bounded()).await?),
         ),
         None => (Arc::new(super::ledger::existing(settings).await?), Arc::new(MemoryCounters::new())),
     };

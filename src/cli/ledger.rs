@@ -40,7 +40,7 @@ pub(super) fn ledger(settings: &Settings, command: &LedgerCommand) -> Result<Exi
             Some((database, redis)) => {
                 let (ledger, counters) = (
                     PostgresLedger::open_as_it_is(database).await?,
-                    RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref())).await?,
+                    RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref()).bounded()).await?,
                 );
                 let progress = bar();
                 let found = verify::verify(&ledger, Some(&counters), &SystemClock, |sums| progress.set_position(sums)).await?;
@@ -246,7 +246,7 @@ pub(super) fn rebuild_counters(settings: &Settings) -> Result<ExitCode, Failure>
     };
     actix_web::rt::System::new().block_on(async {
         let ledger: Arc<dyn Ledger> = Arc::new(PostgresLedger::open_as_it_is(database).await?);
-        let counters = RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref())).await?;
+        let counters = RedisCounters::connect(RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref()).bounded()).await?;
         let policy = policy::in_force(&*ledger)
             .await?
             .ok_or("the ledger has no policy yet, so nothing was ever counted")?;

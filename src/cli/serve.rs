@@ -78,7 +78,7 @@ pub(super) async fn service(settings: &Settings, secret: Option<&Secret<SigningK
         Some((database, redis)) => {
             app::production(
                 database,
-                RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref()),
+                RedisSettings::new(redis).trusting(settings.redis_ca_file.as_deref()).bounded(),
                 &settings.policies,
                 clock,
                 options,

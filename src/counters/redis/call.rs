@@ -40,13 +40,16 @@ pub(super) struct Clocks {
     started: Instant,
     /// The least difference that was seen, and when.
     differences: Vec<Mutex<Option<(i64, i64)>>>,
+    /// How far a caller's clock may be ahead.
+    ahead_max: Option<i64>,
 }
 
 impl Clocks {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(ahead_max: Option<Duration>) -> Self {
         Self {
             started: Instant::now(),
             differences: (0..TAGS).map(|_| Mutex::new(None)).collect(),
+            ahead_max: ahead_max.map(micros_of),
         }
     }
 
@@ -56,9 +59,25 @@ impl Clocks {
 
     /// The store's time in `timeout`, or 0 where its clock was never seen: then it refuses, and tells it.
     fn deadline(&self, tag: usize, timeout: Duration) -> i64 {
+        self.clock(tag).map_or(0, |clock| clock + micros_of(timeout))
+    }
+
+    /// The store's time as far as it is known.
+    fn clock(&self, tag: usize) -> Option<i64> {
         let known = *self.differences[tag].lock().unwrap_or_else(PoisonError::into_inner);
-        let timeout = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
-        known.map_or(0, |(difference, _)| self.elapsed() + difference + timeout)
+        known.map(|(difference, _)| self.elapsed() + difference)
+    }
+
+    /// A caller's time, but no later than the store's allows: a node whose clock is ahead would end what others hold, and their room would
+    /// be given away twice. One that is behind only frees later.
+    fn bound(&self, tag: usize, now: i64) -> i64 {
+        match (self.ahead_max, self.clock(tag)) {
+            (Some(ahead), Some(clock)) if now > clock + ahead => {
+                metrics::counter!("weir_clock_ahead_total").increment(1);
+                clock + ahead
+            }
+            _ => now,
+        }
     }
 
     /// Learns from an answer that was written at `clock`, some time ago: the largest difference is the nearest to the truth.
@@ -71,6 +90,10 @@ impl Clocks {
             *known = Some((difference, elapsed));
         }
     }
+}
+
+fn micros_of(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4)
 }
 
 /// A script with what it is told.
@@ -96,14 +119,19 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn command(&self, name: &'static str, what: &str, deadline: i64) -> Cmd {
+    fn command(&self, name: &'static str, what: &str, (now, deadline): (i64, i64)) -> Cmd {
         let mut command = ::redis::cmd(name);
         command.arg(what).arg(self.keys.len()).arg(&self.keys);
         match &self.more {
             Some(more) => command.arg(self.pack.behind(deadline)).arg(more),
-            None => command.arg(self.pack.after(super::pack::micros(self.now), deadline)),
+            None => command.arg(self.pack.after(now, deadline)),
         };
         command
+    }
+
+    /// Now, and the deadline.
+    fn times(&self, clocks: &Clocks, clock: usize, timeout: Duration) -> (i64, i64) {
+        (clocks.bound(clock, super::pack::micros(self.now)), clocks.deadline(clock, timeout))
     }
 
     /// The word that the script answers with, and the rest.
@@ -130,12 +158,12 @@ impl<'a> Call<'a> {
 
     async fn send_once(&self, link: &Link, clocks: &Clocks, timeout: Duration) -> Result<(String, Reply), CallError> {
         let clock = if link.is_cluster() { self.tag } else { 0 };
-        let deadline = clocks.deadline(clock, timeout);
-        let answer = link.send(&self.command("EVALSHA", &self.script.hash, deadline)).await;
+        let times = self.times(clocks, clock, timeout);
+        let answer = link.send(&self.command("EVALSHA", &self.script.hash, times)).await;
         let answer = match answer {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                 tracing::debug!(script = self.script.name, "the store does not know the script; it is sent whole");
-                link.send(&self.command("EVAL", &self.script.code, deadline)).await?
+                link.send(&self.command("EVAL", &self.script.code, times)).await?
             }
             answer => answer?,
         };
@@ -150,10 +178,9 @@ impl<'a> Call<'a> {
 pub(super) async fn send_together(calls: &[Call<'_>], link: &Link, clocks: &Clocks, timeout: Duration) -> Vec<Option<(String, Reply)>> {
     let Some(first) = calls.first() else { return Vec::new() };
     let clock = if link.is_cluster() { first.tag } else { 0 };
-    let deadline = clocks.deadline(clock, timeout);
     let mut pipeline = ::redis::pipe();
     for call in calls {
-        pipeline.add_command(call.command("EVALSHA", &call.script.hash, deadline));
+        pipeline.add_command(call.command("EVALSHA", &call.script.hash, call.times(clocks, clock, timeout)));
     }
     let answers = match link.send_together(&pipeline, calls.len()).await {
         Ok(answers) if answers.len() == calls.len() => answers,

@@ -91,7 +91,7 @@ impl RedisCounters {
         Ok(Self {
             link: Arc::new(link),
             keys: Keys::new(&settings.prefix),
-            clocks: Clocks::new(),
+            clocks: Clocks::new(settings.ahead_max),
             settings,
             ring: Mutex::new(Ring::new()),
         })
@@ -103,7 +103,7 @@ impl RedisCounters {
         Self {
             link: self.link.clone(),
             keys: Keys::new(prefix),
-            clocks: Clocks::new(),
+            clocks: Clocks::new(self.settings.ahead_max),
             settings: self.settings.clone(),
             ring: Mutex::new(Ring::new()),
         }

@@ -6,6 +6,9 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// More than clocks that are kept are apart, and less than anybody waits for a hold to end.
+const AHEAD_MAX: Duration = Duration::from_secs(2);
+
 /// How to reach a store.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
@@ -21,6 +24,8 @@ pub struct RedisSettings {
     /// After this, what was asked is unknown. The store refuses commands that reach it later than that.
     pub response_timeout: Duration,
     pub connect_timeout: Duration,
+    /// How far this process's clock may be ahead of the store's before the store's counts; `None`: any distance, for clocks that tests move.
+    pub ahead_max: Option<Duration>,
 }
 
 impl RedisSettings {
@@ -32,7 +37,14 @@ impl RedisSettings {
             connections: std::thread::available_parallelism().map_or(2, usize::from) + 1,
             response_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_millis(1_000),
+            ahead_max: None,
         }
+    }
+
+    /// For a process whose clock is the machine's.
+    pub fn bounded(mut self) -> Self {
+        self.ahead_max = Some(AHEAD_MAX);
+        self
     }
 
     /// Trusts the authorities of this file, if there is one, and no others.

@@ -3,12 +3,15 @@
 use super::faults::desk;
 use super::moving::{begin_move, end_move, migrate, owner};
 use super::shared::{on_a_cluster, on_one_server, settings};
-use crate::counters::contract::desk::{Desk, daily, row};
+use crate::clock::{Clock, SystemClock};
+use crate::counters::contract::desk::{Desk, HOLD_SECONDS, counter, daily, row};
 use crate::counters::redis::keys::tag_of;
 use crate::counters::redis::{RedisCounters, RedisSettings};
-use crate::counters::redis_server::{Cluster, is_there};
+use crate::counters::redis_server::{Cluster, Server, is_there};
 use crate::counters::{CLAIM_OPEN_SECONDS, Claim};
+use crate::decision::amount::Unit;
 use crate::decision::id::{ReservationId, slot};
+use crate::decision::period::PeriodKind;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +62,37 @@ async fn each_is_named_in_turn_by_a_cluster() {
     if is_there() {
         all_are_named(on_a_cluster().await, 40, 20).await;
     }
+}
+
+/// One node's clock is two hours ahead: what others hold for an hour stays held, and nobody is given its room.
+#[tokio::test]
+async fn a_node_whose_clock_is_ahead_ends_nobody_elses_hold() {
+    if !is_there() {
+        return;
+    }
+    let server = tokio::task::spawn_blocking(Server::start).await.expect("no panic");
+    let settings = settings(&server.url()).bounded();
+    let (right, wrong) = (
+        RedisCounters::connect(settings.clone()).await,
+        RedisCounters::connect(settings).await,
+    );
+    let (right, wrong) = (Arc::new(right.expect("a store")), Arc::new(wrong.expect("a store")));
+    let day = counter(Unit::Tokens, PeriodKind::Lifetime);
+    let mut desk = Desk::bare(right, "ws_a");
+    desk.now = SystemClock.now();
+    desk.rebuild(&[row(&day, 0, 1)]).await;
+    let id = desk.held("r", 10, &[(&day, 10)]).await;
+    let mut ahead = desk.clone();
+    ahead.store = wrong;
+    ahead.later(7_200);
+    assert!(!ahead.fits("s", 1, &[(&day, 10)]).await);
+    assert_eq!((ahead.end_of(id).await, ahead.balance(&day).await), (None, (0, 10)));
+    desk.later(HOLD_SECONDS + 1);
+    assert_eq!(
+        desk.end_of(id).await,
+        None,
+        "nor does one whose clock is ahead by more than its hold"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
