@@ -211,6 +211,11 @@ pub fn next(standing: Option<&Standing>, fingerprint: u128) -> Next {
             is_stream: standing.checkpoint.is_some(),
         },
         (Some(End::Settled), Some(entry)) if standing.fingerprint == Some(fingerprint) => Next::Replay(Box::new(entry.clone())),
+        // The id was asked for twice at once: one was given a kept answer, and the other one a hold, whose call was made all the same.
+        (Some(End::Settled), Some(entry)) if entry.kind == Kind::CacheHit => Next::Correct {
+            revision,
+            entry: Box::new(entry.clone()),
+        },
         (Some(End::Settled), _) => Next::Conflict,
         (Some(End::Released), entry) => Next::Released {
             revision,

@@ -6,6 +6,12 @@ use crate::support::{Asking, TestApp};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
+use weir::clock::Clock;
+use weir::counters::{Applied, Progress};
+use weir::decision::entry::Entry;
+use weir::decision::id::{EntryId, RequestId, ReservationId, WorkspaceId};
+use weir::decision::standing::End;
+use weir::ledger::{Post, Posted, Tells};
 
 /// A plan of plenty whose features keep answers as they say.
 fn plan(features: Value) -> Value {
@@ -167,6 +173,58 @@ async fn fifty_at_once_under_one_id_are_told_one_answer() {
         assert_eq!(answer["decision_id"], answers[0]["decision_id"]);
     }
     assert_eq!(app.spent("ws", "tokens").await, 140 + 140, "once");
+}
+
+/// Two try at once under one id: one comes before the answer is kept and is given a hold, the other one after and is given the answer, and
+/// neither sees the other. Whoever called the model all the same must be able to say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_was_made_beside_a_hit_of_its_id_is_recorded() {
+    let app = with_cache(json!({"faq": {"cache": {}}})).await;
+    let held = faq(&app, "What is a quota?").id("twice").allowed().await;
+    let other = faq(&app, "What is a quota?").allowed().await;
+    answered(&app, &other, json!({"n": 1})).await;
+    let spent = app.spent("ws", "tokens").await;
+    faq(&app, "What is a quota?").id("hit").cached().await;
+    let (ledger, counters) = (&app.service.ledger, &app.service.counters);
+    let (workspace, now) = (WorkspaceId::parse("ws").expect("a name"), app.clock.now());
+    let of = |name: &str| ReservationId::derive(&workspace, &RequestId::parse(name).expect("a name"));
+    let standing = ledger.standing(of("hit")).await.expect("the ledger answers").expect("it was given");
+    let entry = Entry {
+        entry_id: EntryId::from_uuid(app.clock.uuid()),
+        request_id: RequestId::parse("twice").expect("a name"),
+        ..standing.entry.expect("an entry")
+    };
+    let post = Post {
+        workspace: workspace.clone(),
+        reservation: of("twice"),
+        request_id: entry.request_id.clone(),
+        revision: 0,
+        end: Some(End::Settled),
+        fingerprint: Some(1),
+        checkpoint: None,
+        entries: vec![entry],
+        counters: Vec::new(),
+        charges: Vec::new(),
+        tells: Tells::default(),
+        now,
+    };
+    assert!(matches!(ledger.post(post).await, Ok(Posted::Done { .. })));
+    let ended = Applied {
+        reservation: Some((of("twice"), Progress::Ended(End::Settled))),
+        ..Applied::default()
+    };
+    counters.apply(&workspace, &ended, &[], &[], now).await.expect("applied");
+
+    let path = format!("/v1/reservations/{}/settle", held["reservation_id"].as_str().expect("an id"));
+    let body = json!({"usage": {"input_tokens": 100, "output_tokens": 40}});
+    let settled = app.post(&path, body.clone()).await.expect(200);
+    assert_eq!(
+        (&settled["entry"]["kind"], &settled["entry"]["cost_usd"]),
+        (&json!("correction"), &json!("0.002200000"))
+    );
+    assert_eq!(app.post(&path, body).await.expect(200)["entry"], settled["entry"], "told again");
+    assert_eq!(app.spent("ws", "tokens").await, spent + 140);
+    assert_eq!(ledger.verify().await.expect("the ledger answers"), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
