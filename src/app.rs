@@ -191,7 +191,10 @@ pub fn background(service: &Arc<Service>, policy_poll: Duration) {
     tokio::spawn(note_uses(service.clone()));
     tokio::spawn(log_decisions(service.clone()));
     tokio::spawn(exchange(service.clone()));
-    if service.llm.is_there() {
+    if let Some(model) = service.llm.model() {
+        if !flow::llm::is_priced(service, &service.policy.load().catalogue, service.clock.now()) {
+            tracing::warn!(%model, "the model of WEIR_ROUTER_MODEL has no price, so no rule can ask it: give it one in models.yaml");
+        }
         tokio::spawn(record_router(service.clone()));
     }
     tokio::spawn(watch(service.clone()));

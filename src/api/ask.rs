@@ -212,11 +212,7 @@ pub(super) async fn request(
     let max_delay_seconds = body.max_delay_seconds.map(Count::get);
     let can_wait = max_delay_seconds.is_some_and(can_be_batched);
     let allow_batch = body.allow_batch.unwrap_or(false) || can_wait;
-    let waits = Waits {
-        // Who leaves the model to the rules, and says nothing of the mode, leaves them that too.
-        may_defer: allow_batch || (body.mode.is_none() && body.model.as_str() == AUTO),
-        defers: can_wait && body.mode.is_none(),
-    };
+    let defers = can_wait && body.mode.is_none();
     let escalate_from = body.escalate_from;
     let text = text(call, &body);
     let ask = Ask {
@@ -245,19 +241,13 @@ pub(super) async fn request(
         max_calls,
         dry_run,
         text,
-        may_defer: waits.may_defer,
-        defers: waits.defers,
+        may_defer: allow_batch,
+        defers,
         max_delay_seconds,
         escalate_from,
         accept_language: call.accept_language(),
         cache: cache.map(Box::new),
     })
-}
-
-/// Whether a request may become a batch, and whether it is one by itself.
-struct Waits {
-    may_defer: bool,
-    defers: bool,
 }
 
 /// What the caller's words are, where a routing rule judges by them; otherwise nobody looks.

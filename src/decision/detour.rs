@@ -23,7 +23,7 @@ pub struct Detour {
     pub escalated_from: Option<ReservationId>,
     /// The model that would have served, if it or its provider did not fail.
     pub unhealthy: Option<ModelId>,
-    /// Downgrades that fail at the moment, and so are no rungs.
+    /// Downgrades that fail at the moment, or whose answer was not good enough the first time, and so are no rungs.
     pub avoided: Vec<ModelId>,
 }
 

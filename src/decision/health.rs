@@ -11,7 +11,7 @@
 //! Opening after a while is a comparison with the clock, no event. Counts are of whole seconds.
 //!
 //! Outcomes are what callers say, and a workspace may have prompts that no provider takes. So one alone opens nothing for others: where more
-//! than one uses a model, it has to fail for the rest too.
+//! than one uses a model, it has to fail for the rest too, and what is slow is told by what is usual for each.
 //!
 //! Never denies: where nothing healthy could serve, the asked model goes on.
 
@@ -19,7 +19,7 @@ use super::id::{ModelId, Provider};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use track::{AHEAD_SECONDS_MAX, BASELINE_SAMPLES, Counted, SHORT_SECONDS, Track, Turn, failing, second};
+use track::{AHEAD_SECONDS_MAX, Counted, SHORT_SECONDS, Track, Turn, failing, second};
 
 mod track;
 
@@ -99,7 +99,7 @@ impl Book {
             (false, latency) => {
                 counts.successes = 1;
                 counts.slow = latency.map_or(0, |latency| {
-                    i64::from(track.is_slow(latency, sample.output_tokens, rules.slow_factor))
+                    i64::from(track.is_slow(sample.whose, latency, sample.output_tokens, rules.slow_factor))
                 });
             }
         }
@@ -284,7 +284,7 @@ impl Book {
                 })
                 .filter(|at| *at > Timestamp::MIN),
                 counts: track.counts(rules.window_seconds, now),
-                baseline_ms: (track.samples >= BASELINE_SAMPLES).then_some(track.baseline / 1_000),
+                baseline_ms: track.baseline.known_ms(),
             }
         };
         self.tracks.iter().map(standing).collect()

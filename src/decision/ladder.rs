@@ -188,6 +188,11 @@ impl Ladder {
         self
     }
 
+    /// Whether it would rather serve with this model than not at all.
+    pub fn downgrades_to(&self, model: &ModelId) -> bool {
+        self.offers.iter().any(|offer| offer.downgraded && offer.model.id == *model)
+    }
+
     /// The budget whose limits these are.
     pub fn budget(&self, limited: &Limited) -> &Budget {
         &self.plan.budgets[limited.budget]

@@ -218,6 +218,10 @@ impl Routing {
                 continue;
             }
             if rule.when.mentions.llm_tier && facts.llm == LlmTier::NotAsked {
+                // What only says what it would have done is not worth a call that costs; it says so where another rule has it made.
+                if rule.shadow {
+                    continue;
+                }
                 routed.asks_llm = true;
                 return routed;
             }

@@ -21,10 +21,9 @@ pub async fn authorize_all(service: &Service, requests: Vec<Request>) -> Vec<Res
     let requests: Vec<Request> = requests.into_iter().map(|request| request.avoiding(&service.drained)).collect();
     let mut decided: Vec<Option<Result<Decision, FlowError>>> = Vec::with_capacity(requests.len());
     let mut groups: Vec<(&WorkspaceId, Vec<Waiting<'_>>)> = Vec::new();
-    let mut prepared = Vec::with_capacity(requests.len());
-    for request in &requests {
-        prepared.push(prepare(service, request).await);
-    }
+    // A language model that rules ask is asked for all at once: one budget of time is enough for them.
+    let preparing = requests.iter().map(|request| prepare(service, request));
+    let mut prepared: Vec<_> = join_all(preparing).await;
     if requests.iter().any(|request| request.cache.is_some()) {
         let looks = requests
             .iter()

@@ -11,13 +11,15 @@ use super::{FlowError, Service};
 use crate::decision::amount::Amounts;
 use crate::decision::cascade::{Escalation, Offered};
 use crate::decision::entry::{Entry, Outcome};
-use crate::decision::id::ReservationId;
+use crate::decision::id::{ModelId, ReservationId};
 use crate::decision::standing::End;
 
 /// What becomes of a request that names an earlier one: the model of its second try.
 #[derive(Clone, Debug)]
 pub(super) struct Escalated {
     pub(super) from: ReservationId,
+    /// Whose answer was not good enough.
+    pub(super) failed: ModelId,
     pub(super) escalation: Escalation,
 }
 
@@ -50,7 +52,9 @@ pub(super) async fn take(service: &Service, request: &Request, first: Reservatio
             if let Some(taker) = taker {
                 take_from_ended(service, first, taker).await?;
             }
-            service.ledger.take_escalation(first, own).await?
+            let is_taken = service.ledger.take_escalation(first, own).await?;
+            metrics::counter!("weir_escalations_taken_total").increment(u64::from(is_taken));
+            is_taken
         }
         (true, Some(taker)) => taker == own || came_to_nothing(service, taker).await?,
         (true, None) => true,
@@ -58,6 +62,7 @@ pub(super) async fn take(service: &Service, request: &Request, first: Reservatio
     match is_own {
         true => Ok(Escalated {
             from: first,
+            failed: entry.model.clone(),
             escalation: offered.escalation,
         }),
         false => Err(FlowError::AlreadyEscalated(first)),
@@ -115,15 +120,15 @@ fn holds_nothing(request: &Request, decided: &Result<Decision, FlowError>) -> bo
         Err(FlowError::ReservationEnded(_, end)) => *end != End::Settled,
         Err(FlowError::IdempotencyMismatch) => false,
         // The hold may have been made. Where nobody knows its id, it can only expire.
-        Err(FlowError::Counters(_) | FlowError::RebuildTimeout(_)) => !request.is_named,
+        Err(FlowError::Counters(_) | FlowError::RebuildTimeout(_) | FlowError::Ledger(_)) => !request.is_named,
         Err(_) => true,
     }
 }
 
 /// Writes down what the settlement of this reservation will permit, if its authorize offered anything.
-pub(super) async fn offer(service: &Service, id: ReservationId, known: &Known, entry: &Entry) -> Result<(), FlowError> {
+pub(super) async fn offer(service: &Service, id: ReservationId, known: &Known, entry: &Entry) -> Result<Option<Escalation>, FlowError> {
     let Some((record, _)) = known.hold.as_ref().filter(|(record, _)| Context::has_detour(&record.context)) else {
-        return Ok(());
+        return Ok(None);
     };
     let context = Context::decode(&record.context, id)?;
     let offered = context
@@ -131,9 +136,8 @@ pub(super) async fn offer(service: &Service, id: ReservationId, known: &Known, e
         .as_ref()
         .and_then(|detour| detour.escalation_after(&known.subject.model));
     let Some(escalation) = offered.filter(|_| entry.outcome == Outcome::Success) else {
-        return Ok(());
+        return Ok(None);
     };
-    metrics::counter!("weir_escalations_offered_total", "due" => due(escalation, entry)).increment(1);
     let offered = Offered {
         reservation: id,
         workspace: entry.workspace_id.clone(),
@@ -142,12 +146,14 @@ pub(super) async fn offer(service: &Service, id: ReservationId, known: &Known, e
         offered_at: service.clock.now(),
         taken_by: None,
     };
-    Ok(service.ledger.offer_escalation(&offered).await?)
+    service.ledger.offer_escalation(&offered).await?;
+    Ok(Some(offered.escalation))
 }
 
-fn due(escalation: &Escalation, entry: &Entry) -> &'static str {
-    match escalation.is_due(entry.quality_score) {
-        true => "yes",
-        false => "no",
+/// Counts what a settlement that was recorded a moment ago permits.
+pub(super) fn count_offered(offered: Option<&Escalation>, entry: &Entry) {
+    if let Some(escalation) = offered {
+        let due = if escalation.is_due(entry.quality_score) { "yes" } else { "no" };
+        metrics::counter!("weir_escalations_offered_total", "due" => due).increment(1);
     }
 }

@@ -84,6 +84,8 @@ pub(super) struct At<'a> {
     pub(super) may_probe: bool,
     /// It is a probe already, by how its model was chosen.
     pub(super) is_probe: bool,
+    /// A model that may not serve, since its answer was not good enough.
+    pub(super) but: Option<&'a ModelId>,
 }
 
 /// What serves instead of a model that fails; `None`: it is well, or nothing healthy could serve in its stead.
@@ -92,7 +94,7 @@ pub(super) fn around(service: &Service, at: &At<'_>, asked: &Way) -> Option<Way>
     {
         return None;
     }
-    let good = |model: &Model| model.id != asked.0.id && !service.health.is_bad(model);
+    let good = |model: &Model| model.id != asked.0.id && at.but != Some(&model.id) && !service.health.is_bad(model);
     let of = |model: &Model| questions::fallback(at.ask, model, at.plan, &at.policy.catalogue, at.priced_at, good);
     // What was asked for may be served by a fallback already, whose own are those of last resort.
     let first = at.policy.catalogue.find(at.chosen.as_str());
@@ -131,8 +133,9 @@ pub(super) fn close(service: &Service, provider: &Provider) {
     changes.iter().for_each(tell);
 }
 
-/// Takes in how a settled request ended. Who cancelled a request says nothing of who would have answered it.
-pub(super) fn note(service: &Service, entry: &Entry) {
+/// Takes in how a settled request ended that began then; the use of a run's call occurred when its run did. Who cancelled a request says
+/// nothing of who would have answered it.
+pub(super) fn note(service: &Service, entry: &Entry, began: Timestamp) {
     let failed = match entry.outcome {
         Outcome::Success => false,
         Outcome::Error => true,
@@ -152,7 +155,7 @@ pub(super) fn note(service: &Service, entry: &Entry) {
         latency_ms: entry.latency_ms.filter(|_| entry.mode == Mode::Interactive && entry.requests <= 1),
         output_tokens: entry.pools.output_tokens,
         whose: whose(&entry.workspace_id),
-        began: entry.occurred_at,
+        began,
     };
     let mut book = service.health.book();
     if let Some(change) = book.record(&model.id, &model.provider, sample, &policy.health, now) {

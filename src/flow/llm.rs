@@ -24,9 +24,21 @@ pub const RECORD_EVERY: Duration = Duration::from_millis(250);
 pub(super) async fn tier(service: &Service, request: &Request, catalogue: &Catalogue, now: Timestamp) -> Option<String> {
     let tiers: BTreeSet<&str> = catalogue.models().iter().map(|model| model.tier.as_str()).collect();
     let tiers: Vec<String> = tiers.into_iter().map(str::to_owned).collect();
+    if !is_priced(service, catalogue, now) {
+        metrics::counter!("weir_router_asked_total", "outcome" => "unpriced").increment(1);
+        return None;
+    }
     let text = request.text.as_deref()?;
     let id = || service.clock.uuid().simple().to_string();
     service.llm.tier(&request.ask.workspace, text, tiers, id, now).await
+}
+
+/// Whether it is known what the language model costs; where it is not, its calls would look free, so it is not asked.
+pub fn is_priced(service: &Service, catalogue: &Catalogue, now: Timestamp) -> bool {
+    service.llm.model().is_some_and(|model| match catalogue.find(model.as_str()) {
+        Some(known) => known.price_at(now).is_some(),
+        None => catalogue.default_price.is_some(),
+    })
 }
 
 /// Records what was spent since, and returns how many calls that were. What the ledger cannot take now is tried again.
@@ -62,7 +74,8 @@ fn usage(spent: &Spent) -> Result<Use, FlowError> {
             model: None,
             usage: spent.usage,
             mode: None,
-            requests: None,
+            // No customer asked for it.
+            requests: Some(0),
             outcome: Outcome::Success,
             latency_ms: Some(spent.latency_ms),
             provider_request_id: None,

@@ -251,6 +251,7 @@ impl<'a> Course<'a> {
             mut chosen,
             mut note,
             is_probe,
+            is_at_once,
         } = match &self.escalated {
             Some(escalated) => route::escalated(self.request, escalated),
             None => route::route(service, self.request, place, &limits, now).await?,
@@ -281,12 +282,13 @@ impl<'a> Course<'a> {
             now,
             may_probe: !self.request.dry_run,
             is_probe,
+            but: self.escalated.as_ref().map(|escalated| &escalated.failed),
         };
         if let Some(instead) = health::around(service, &at, &asked) {
             note.detour.get_or_insert_default().unhealthy = Some(asked.0.id.clone());
             (chosen, asked) = (instead.0.id.clone(), instead);
         }
-        ask = route::in_final_mode(self.request, ask, &asked.1, (&mut note, chose_model));
+        ask = route::in_final_mode(self.request, (ask, is_at_once), &asked.1, (&mut note, chose_model));
         let expected_output = match ask.max_output_tokens {
             Some(_) => 0,
             None => service
@@ -305,7 +307,13 @@ impl<'a> Course<'a> {
         let built = Ladder::under(&ask, asked, plan.clone(), catalogue, asked_limits, terms);
         let ladder = match built {
             Ok(ladder) => {
-                let avoided = health::avoided(service, &ladder, &self.policy, (now, !self.request.dry_run));
+                let mut avoided = health::avoided(service, &ladder, &self.policy, (now, !self.request.dry_run));
+                let failed = self.escalated.as_ref().map(|escalated| &escalated.failed);
+                avoided.extend(
+                    failed
+                        .filter(|failed| ladder.downgrades_to(failed) && !avoided.contains(failed))
+                        .cloned(),
+                );
                 let ladder = run::ladder(ladder.without(&avoided), note_of_run.as_ref(), counted_at);
                 if !avoided.is_empty() {
                     note.detour.get_or_insert_default().avoided = avoided;

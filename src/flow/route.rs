@@ -42,6 +42,8 @@ pub(super) struct Way {
     pub(super) note: RouteNote,
     /// The model fails, or did, and this request finds out.
     pub(super) is_probe: bool,
+    /// A rule says that it shall not wait for a batch.
+    pub(super) is_at_once: bool,
 }
 
 /// What the routing rules make of the request: its model, and its mode where a rule says so.
@@ -60,6 +62,7 @@ pub(super) async fn route(
             chosen: ask.model.clone(),
             note: RouteNote::default(),
             is_probe: false,
+            is_at_once: false,
         });
     }
     let routed = rules(service, request, place, limits, now).await?;
@@ -71,7 +74,6 @@ pub(super) async fn route(
 
 /// A second try goes to the model that was offered for it; no rule is asked again.
 pub(super) fn escalated(request: &Request, escalated: &Escalated) -> Way {
-    metrics::counter!("weir_escalations_taken_total").increment(1);
     let detour = Detour {
         escalated_from: Some(escalated.from),
         ..Detour::default()
@@ -85,6 +87,7 @@ pub(super) fn escalated(request: &Request, escalated: &Escalated) -> Way {
         chosen: escalated.escalation.model.clone(),
         note,
         is_probe: false,
+        is_at_once: false,
     }
 }
 
@@ -216,14 +219,20 @@ fn went(service: &Service, request: &Request, place: Place<'_>, routed: Routed, 
         chosen,
         note,
         is_probe,
+        is_at_once: routed.mode == Some(Mode::Interactive),
     }
 }
 
 /// The mode, once it is known which model serves: what a rule or the caller's patience made a batch is one only where that has a price, since
 /// elsewhere it would wait for nothing.
-pub(super) fn in_final_mode(request: &Request, ask: Arc<Ask>, price: &Price, (note, chose_model): (&mut RouteNote, bool)) -> Arc<Ask> {
+pub(super) fn in_final_mode(
+    request: &Request,
+    (ask, is_at_once): (Arc<Ask>, bool),
+    price: &Price,
+    (note, chose_model): (&mut RouteNote, bool),
+) -> Arc<Ask> {
     let by_rule = ask.mode == Mode::Batch && request.ask.mode != Mode::Batch;
-    if request.defers && price.has_batch() {
+    if request.defers && !is_at_once && price.has_batch() {
         return detour::in_mode(&ask, Mode::Batch);
     }
     if !by_rule || price.has_batch() {

@@ -55,7 +55,7 @@ pub async fn settle(
     let fingerprint = report.fingerprint(&known.subject, &known.policy.catalogue);
     // Priced before the claim, so that a report that cannot be recorded changes nothing.
     let fresh = entry(service, &known, report, None)?;
-    cascade::offer(service, id, &known, &fresh).await?;
+    let offered = cascade::offer(service, id, &known, &fresh).await?;
     let mut live = known.live;
     if live {
         let named = (&known.subject.workspace, &*known.limits.counters);
@@ -108,6 +108,7 @@ pub async fn settle(
         match tell::post(service, post).await? {
             Posted::Done { rows, purses } => {
                 let committed = Committed { rows, purses };
+                cascade::count_offered(offered.as_ref(), &entry);
                 let mut settled = settled(service, id, &known, report, entry, committed).await;
                 if let Some(response) = &described.response {
                     settled.kept = Some(Box::pin(cache::keep(service, &known, &settled.entry, response)).await);
@@ -149,7 +150,8 @@ async fn settled(service: &Service, id: ReservationId, known: &Known, report: &R
             requests,
         );
     }
-    health::note(service, &entry);
+    let began = known.hold.as_ref().map_or(entry.occurred_at, |(record, _)| record.held_at);
+    health::note(service, &entry, began);
     service.fair_use.used(known.plan.as_deref(), &entry, service.clock.now());
     look_back(service, known, &entry);
     let beyond_hold = known.hold.as_ref().map_or(Amounts::ZERO, |(_, held)| entry.counted.beyond(*held));

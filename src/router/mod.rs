@@ -30,7 +30,7 @@ pub const TEXT_BYTES_MAX: usize = 2_048;
 /// How long a call may take at most, whoever still waits for it.
 pub const CALL_SECONDS_MAX: u64 = 10;
 /// How many calls run at once.
-const CALLS_MAX: usize = 64;
+const CALLS_MAX: usize = 128;
 /// So many failures in a row, and it is left alone for a while.
 pub const FAILURES_MAX: u32 = 5;
 pub const REST_SECONDS: i64 = 10;
@@ -117,6 +117,11 @@ impl Router {
 
     pub fn is_there(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// The model that is asked, if one is.
+    pub fn model(&self) -> Option<&ModelId> {
+        self.0.as_ref().map(|asker| &asker.settings.model)
     }
 
     /// The tier that `text` needs, one of `tiers`; `None`: it is not known in time.
@@ -243,7 +248,10 @@ impl Asker {
     }
 
     fn note(&self, asking: &Asking, answer: &wire::Answered, latency: Duration) {
-        let Some(usage) = answer.usage else { return };
+        let Some(usage) = answer.usage else {
+            metrics::counter!("weir_router_unrecorded_total").increment(1);
+            return;
+        };
         let mut spent = self.spent();
         if spent.len() >= SPENT_MAX {
             metrics::counter!("weir_router_unrecorded_total").increment(1);

@@ -110,8 +110,10 @@ async fn what_can_wait_is_deferred_and_nothing_else_is() {
             "{fields}"
         );
     }
-    // Who leaves model and mode to the rules leaves them to decide that too, and who names the mode does not.
-    let answer = asking().model("auto").allowed().await;
+    // Who leaves the model to the rules has not said by it that he can wait.
+    assert_eq!(asking().model("auto").allowed().await["mode"], "interactive");
+    let waiting = || asking().model("auto").with("allow_batch", true);
+    let answer = waiting().allowed().await;
     assert_eq!(
         (&answer["mode"], &answer["model"]),
         (&json!("interactive"), &json!("mid")),
@@ -123,12 +125,9 @@ async fn what_can_wait_is_deferred_and_nothing_else_is() {
     )
     .await
     .expect_one_of(&[200, 201]);
-    let answer = asking().model("auto").allowed().await;
+    let answer = waiting().allowed().await;
     assert_eq!((&answer["mode"], &answer["model"]), (&json!("batch"), &json!("big")));
-    assert_eq!(
-        asking().model("auto").with("mode", "interactive").allowed().await["mode"],
-        "interactive"
-    );
+    assert_eq!(asking().model("auto").allowed().await["mode"], "interactive");
     rules(&app, json!([])).await;
     // Without a rule a day's patience alone makes a batch of it, where the model has a price for that, and where no mode is named.
     let patient = |model: &str| app.authorize("ws").model(model).tokens(1_000, 0).with("max_delay_seconds", 86_400);
@@ -137,6 +136,14 @@ async fn what_can_wait_is_deferred_and_nothing_else_is() {
     assert_eq!(patient("big").with("mode", "interactive").allowed().await["mode"], "interactive");
     let held = patient("big").with("hold_seconds", 60).allowed().await;
     assert_eq!(held["held"]["usd"], "0.005000000", "half the price");
+    let at_once = json!([{"name": "at-once", "when": "request.feature == 'chat'", "mode": "interactive", "override": true}]);
+    rules(&app, at_once).await;
+    assert_eq!(
+        patient("big").feature("chat").allowed().await["mode"],
+        "interactive",
+        "a rule knows better"
+    );
+    rules(&app, json!([])).await;
     patient("big")
         .with("max_delay_seconds", 604_801)
         .send()
@@ -313,6 +320,43 @@ async fn a_second_try_that_came_to_nothing_may_be_made_again() {
     again("more").send().await.problem(409, "already_escalated");
     again("released").send().await.expect_one_of(&[409]);
     again("still").send().await.problem(409, "already_escalated");
+}
+
+/// The better model fails, or nothing is left that would pay for it: what answered badly the first time is no way out.
+#[tokio::test]
+async fn a_second_try_never_goes_to_the_model_of_the_first() {
+    let app = TestApp::start().await;
+    cascade(&app).await;
+    let budget = json!({"id": "tokens", "unit": "tokens", "period": "month", "soft": 1, "hard": 100_000, "at_soft": ["downgrade"]});
+    app.workspace_on("ws", json!({"budgets": [budget]})).await;
+    let first = async || {
+        let from = app.authorize("ws").model("auto").reserved().await;
+        settle(&app, &from, json!({"quality_score": 0.1})).await;
+        from
+    };
+    let second = async |from: String| {
+        let answer = app.authorize("ws").model("auto").with("escalate_from", from).allowed().await;
+        answer["model"].as_str().expect("a model").to_owned()
+    };
+    let begun = first().await;
+    let downgraded = app.authorize("ws").model("big").allowed().await;
+    assert_eq!(
+        downgraded["model"], "mid",
+        "past its soft limit the workspace is downgraded: {downgraded:#}"
+    );
+    assert_eq!(second(begun).await, "mid");
+    let from = first().await;
+    for _ in 0..6 {
+        let reservation = app.authorize("ws_other").model("mid").reserved().await;
+        settle(&app, &reservation, json!({"outcome": "error", "model": "mid"})).await;
+    }
+    exchange(&app).await;
+    assert_eq!(
+        app.authorize("ws").model("big").allowed().await["model"],
+        "small",
+        "mid fails"
+    );
+    assert_ne!(second(from).await, "small");
 }
 
 #[tokio::test]
@@ -651,6 +695,50 @@ async fn a_language_model_is_asked_where_a_rule_wants_to_know_and_its_cost_is_re
     );
     assert_eq!(entry["cost_usd"], "0.000096000");
     assert!(!serde_json::to_string(&entries).expect("JSON").contains("wedding"));
+}
+
+/// Its cost could not be told, and would look like none.
+#[tokio::test]
+async fn a_language_model_without_a_price_is_not_asked() {
+    let (url, asked) = endpoint("frontier", Duration::ZERO).await;
+    let mut options = asking(url, Duration::from_secs(5));
+    if let Some(router) = &mut options.router {
+        router.model = ModelId::parse("nobody-knows-it").expect("a name");
+    }
+    let app = TestApp::start_with(options).await;
+    rules(
+        &app,
+        json!([{"name": "ask", "when": "request.llm_tier == 'frontier'", "tier": "frontier"}]),
+    )
+    .await;
+    let ask = app.authorize("ws").model("auto").without("input_tokens").with("input", "one");
+    assert_eq!(ask.allowed().await["model"], "mid");
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+/// One budget of time is enough for all requests of a batch.
+#[tokio::test]
+async fn a_language_model_is_asked_for_a_whole_batch_at_once() {
+    const DELAY: Duration = Duration::from_millis(400);
+    let (url, asked) = endpoint("frontier", DELAY).await;
+    let app = TestApp::alone_with(asking(url, Duration::from_secs(20))).await;
+    rules(
+        &app,
+        json!([{"name": "ask", "when": "request.llm_tier == 'frontier'", "tier": "frontier"}]),
+    )
+    .await;
+    let ask = |n: usize| {
+        app.authorize("ws")
+            .model("auto")
+            .without("input_tokens")
+            .with("input", format!("text {n}"))
+    };
+    let requests: Vec<Value> = (0..40).map(|n| json!(ask(n).body)).collect();
+    let begun = std::time::Instant::now();
+    let answer = app.post("/v1/authorize/batch", json!({"requests": requests})).await.expect(200);
+    assert!(answer.to_string().contains("frontier"), "{answer}");
+    assert_eq!(asked.load(Ordering::SeqCst), 40);
+    assert!(begun.elapsed() < DELAY * 20, "not one after the other");
 }
 
 #[tokio::test]

@@ -196,6 +196,43 @@ fn a_provider_is_down_when_all_fails_that_is_known_of_it() {
 }
 
 /// What a workspace says of `big`, so many times.
+#[test]
+fn time_outs_open_at_a_smaller_share_than_other_errors() {
+    for (latency_ms, opens) in [(100, None), (30_000, Some(true))] {
+        let mut node = Node::default();
+        let mut opened = None;
+        for request in 0..20 {
+            opened = opened.or(node.record("big", request % 3 == 2, latency_ms, request / 4));
+        }
+        assert_eq!(opened, opens, "a third of them fails, after {latency_ms} ms");
+    }
+}
+
+/// Most ask for little and are answered in 200 ms. One who asks for much waits for eight seconds, as always.
+#[test]
+fn what_is_usual_for_one_is_not_slow_because_others_are_faster() {
+    let mut node = Node::default();
+    let mut say = |whose, latency_ms, seconds| {
+        let sample = Sample {
+            whose,
+            ..sample(false, latency_ms, at(seconds))
+        };
+        node.0.record(&model("big"), &acme(), sample, &Rules::default(), at(seconds))
+    };
+    for second in 0..60 {
+        (0..5).for_each(|_| assert_eq!(say(1, 200, second), None));
+        assert_eq!(say(2, 8_000, second), None);
+        assert_eq!(say(3, 9_000, second), None);
+    }
+    for second in 60..120 {
+        for whose in [2, 3] {
+            assert_eq!(say(whose, 8_000, second), None, "those who ask for little are asleep");
+        }
+    }
+    let opened = (120..130).any(|second| [2, 3].into_iter().any(|whose| say(whose, 50_000, second).is_some()));
+    assert!(opened, "slow it is where it is slow for them");
+}
+
 fn say(node: &mut Node, whose: u64, failed: bool, times: usize, seconds: i64) {
     let sample = Sample {
         whose,

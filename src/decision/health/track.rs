@@ -13,13 +13,15 @@ pub(super) const SHORT_SECONDS: i64 = 4;
 /// A wait is doubled this often at most.
 pub(super) const STRIKES_MAX: u32 = 4;
 /// How many latencies a baseline needs before anything is slow.
-pub(super) const BASELINE_SAMPLES: u32 = 30;
+const BASELINE_SAMPLES: u32 = 30;
 /// So many workspaces are told apart in one second.
 const WORKSPACES_MAX: usize = 8;
 /// A breaker that could have been probed for so long, and was not closed, is closed.
 pub(super) const LAPSE_SECONDS: i64 = 300;
 /// A node whose clock is further ahead is not believed.
 pub(super) const AHEAD_SECONDS_MAX: i64 = 10;
+/// So many workspaces have a baseline of their own.
+const BASELINES_MAX: usize = 256;
 /// The weight of one latency in a baseline, once it has enough.
 const BASELINE_SHARE: i64 = 32;
 /// What a latency is divided by: answers of a hundred tokens and of none take about one and two parts.
@@ -37,6 +39,8 @@ pub struct Rules {
     pub min_requests: i64,
     /// This share of errors opens.
     pub error_share: Ratio,
+    /// This share of time-outs among all opens.
+    pub timeout_share: Ratio,
     /// An error that took so long is a time-out.
     pub timeout_ms: i64,
     /// An answer is slow that takes so many times the usual.
@@ -58,6 +62,7 @@ impl Default for Rules {
             window_seconds: 30,
             min_requests: 5,
             error_share: Ratio::from_ten_thousandths(5_000).unwrap_or(Ratio::ONE),
+            timeout_share: Ratio::from_ten_thousandths(2_500).unwrap_or(Ratio::ONE),
             timeout_ms: 30_000,
             slow_factor: 5,
             slow_share: Ratio::from_ten_thousandths(8_000).unwrap_or(Ratio::ONE),
@@ -187,9 +192,9 @@ pub(super) struct Track {
     pub(super) own: VecDeque<Counted>,
     /// What other nodes counted since the same turn.
     pub(super) others: Vec<Counted>,
-    /// In thousandths of a millisecond.
-    pub(super) baseline: i64,
-    pub(super) samples: u32,
+    /// Of all workspaces together, and of each of those that came first.
+    pub(super) baseline: Baseline,
+    own_baselines: BTreeMap<u64, Baseline>,
     /// The second in which probes are counted, and how many there were.
     pub(super) probes: (i64, u32),
 }
@@ -202,8 +207,8 @@ impl Track {
             since: Timestamp::MIN,
             own: VecDeque::new(),
             others: Vec::new(),
-            baseline: 0,
-            samples: 0,
+            baseline: Baseline::default(),
+            own_baselines: BTreeMap::new(),
             probes: (0, 0),
         }
     }
@@ -349,16 +354,41 @@ impl Track {
         }
     }
 
-    /// Judges a latency by the baseline, and learns from it. What is far off moves the baseline little.
-    pub(super) fn is_slow(&mut self, latency_ms: i64, output_tokens: i64, factor: i64) -> bool {
+    /// Judges a latency by what is usual for its workspace, and learns from it: what one asks for may take five times as long as what most
+    /// others do, without anything being slow. Of workspaces beyond those that have a baseline of their own what is usual for all counts.
+    pub(super) fn is_slow(&mut self, whose: u64, latency_ms: i64, output_tokens: i64, factor: i64) -> bool {
         let pace = latency_ms.saturating_mul(1_000 * PACE_TOKENS) / (output_tokens.max(0).saturating_add(PACE_TOKENS));
+        let may_be_slow = latency_ms >= SLOW_MS_MIN;
+        let is_known = self.own_baselines.len() < BASELINES_MAX || self.own_baselines.contains_key(&whose);
+        let by_all = self.baseline.judge(pace, factor);
+        let by_own = is_known.then(|| self.own_baselines.entry(whose).or_default().judge(pace, factor));
+        may_be_slow && by_own.unwrap_or(by_all)
+    }
+}
+
+/// What is usual: a moving mean of latencies, each divided by the length of its answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Baseline {
+    /// In thousandths of a millisecond.
+    pace: i64,
+    samples: u32,
+}
+
+impl Baseline {
+    /// The usual latency of an answer without tokens, once enough are known.
+    pub(super) fn known_ms(&self) -> Option<i64> {
+        (self.samples >= BASELINE_SAMPLES).then_some(self.pace / 1_000)
+    }
+
+    /// Whether this is so many times the usual, which it then learns from. What is far off moves it little.
+    fn judge(&mut self, pace: i64, factor: i64) -> bool {
         let judged = self.samples >= BASELINE_SAMPLES;
-        let slow = judged && latency_ms >= SLOW_MS_MIN && pace > self.baseline.saturating_mul(factor);
+        let slow = judged && pace > self.pace.saturating_mul(factor);
         let (learned, share) = match judged {
-            true => (pace.min(self.baseline.saturating_mul(2).max(1_000)), BASELINE_SHARE),
+            true => (pace.min(self.pace.saturating_mul(2).max(1_000)), BASELINE_SHARE),
             false => (pace, i64::from(self.samples) + 1),
         };
-        self.baseline += (learned - self.baseline) / share;
+        self.pace += (learned - self.pace) / share;
         self.samples = self.samples.saturating_add(1);
         slow
     }
@@ -366,7 +396,9 @@ impl Track {
 
 /// Why these counts open a breaker, if they do and are enough to say so.
 pub(super) fn failing(counts: &Counts, requests_min: i64, rules: &Rules) -> Option<OpenedBy> {
-    if counts.requests() >= requests_min && counts.error_rate() >= rules.error_share {
+    let timeouts = Counts::share(counts.timeouts, counts.requests());
+    let fails = counts.error_rate() >= rules.error_share || (counts.timeouts > 0 && timeouts >= rules.timeout_share);
+    if counts.requests() >= requests_min && fails {
         return Some(OpenedBy::Errors);
     }
     let slow = Counts::share(counts.slow, counts.successes);

@@ -378,6 +378,15 @@ fn a_language_model_is_asked_only_for_a_rule_that_is_reached() {
     assert!(!scene.route(&routing).asks_llm, "an earlier rule decided");
     scene.ask.input_tokens = 10;
     assert!(scene.route(&routing).asks_llm);
+    let mut shadow = routing.clone();
+    shadow.rules[1].shadow = true;
+    assert!(!scene.route(&shadow).asks_llm, "a rule that decides nothing is not paid for");
+    scene.llm = LlmTier::Told("fast");
+    assert_eq!(
+        scene.route(&shadow).shadow_hits,
+        [Arc::<str>::from("ask")],
+        "where it is known all the same it is told"
+    );
     for (llm, tier, chosen) in [
         (LlmTier::Told("fast"), Some("fast"), None),
         (LlmTier::Told("frontier"), None, Some("usual")),

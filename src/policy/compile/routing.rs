@@ -73,6 +73,7 @@ pub(super) fn health(document: &HealthDocument) -> health::Rules {
         window_seconds: document.window_seconds.get(),
         min_requests: document.min_requests.get(),
         error_share: document.error_share,
+        timeout_share: document.timeout_share,
         timeout_ms: document.timeout_ms.get(),
         slow_factor: document.slow_factor.get(),
         slow_share: document.slow_share,

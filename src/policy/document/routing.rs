@@ -47,6 +47,11 @@ pub struct HealthDocument {
     #[schemars(with = "Share")]
     #[schema(value_type = f64, minimum = 0, maximum = 1)]
     pub error_share: Ratio,
+    /// The share of time-outs among all from which on a model is left: they cost their callers more than other errors do.
+    #[serde(default = "quarter")]
+    #[schemars(with = "Share")]
+    #[schema(value_type = f64, minimum = 0, maximum = 1)]
+    pub timeout_share: Ratio,
     /// An error that took so long is counted as a time-out.
     #[serde(default = "whole::<100, 3_600_000, 30_000>")]
     #[schema(value_type = i64, minimum = 100, maximum = 3600000)]
@@ -76,6 +81,10 @@ pub struct HealthDocument {
 
 fn yes() -> bool {
     true
+}
+
+fn quarter() -> Ratio {
+    Ratio::from_ten_thousandths(2_500).unwrap_or_default()
 }
 
 fn half() -> Ratio {
