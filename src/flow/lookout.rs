@@ -3,6 +3,7 @@
 
 use super::{FlowError, Service, foresee, renew};
 use crate::ledger::Lead;
+use crate::ledger::slices::{self, Cleared};
 use std::time::Duration;
 
 /// How often it looks for budgets that renewed: a customer should hear of it within a minute.
@@ -11,9 +12,9 @@ pub const EVERY: Duration = Duration::from_secs(5);
 const GRANTS_EVERY_ROUNDS: u32 = 6;
 /// In which of its rounds it also prunes: ten minutes apart.
 const PRUNE_EVERY_ROUNDS: u32 = 120;
-/// How many events are deleted in one statement, and how many statements one round makes.
+/// How many events are deleted in one statement, and for how long one round does so; what is left the next round goes on with.
 const PRUNE_ROWS: usize = 2_000;
-const PRUNE_SLICES_MAX: usize = 50;
+const PRUNE_SECONDS_MAX: i64 = 2;
 /// How long events wait to be handed on before they are given up: as long as they are kept.
 const WAIT_SECONDS_MAX: i64 = crate::decision::event::KEPT_SECONDS;
 /// The name under which nodes agree on who does it.
@@ -24,6 +25,8 @@ const LEAD: &str = "lookout";
 pub struct Lookout {
     lead: Option<Box<dyn Lead>>,
     rounds: u32,
+    /// The time was over before all events that need not be kept had gone.
+    is_behind: bool,
     /// The policy by whose limits was looked last.
     policy: Option<i64>,
 }
@@ -44,8 +47,8 @@ impl Lookout {
         if is_grants_round {
             foresee::grants(service).await?;
         }
-        if self.rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) {
-            prune(service).await?;
+        if self.is_behind || self.rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) {
+            self.is_behind = !prune(service).await?.is_all;
         }
         self.rounds = self.rounds.wrapping_add(1);
         Ok(ended)
@@ -65,19 +68,11 @@ impl Lookout {
 }
 
 /// Deletes events that need not be kept, in slices that hold no lock for long.
-pub async fn prune(service: &Service) -> Result<usize, FlowError> {
+pub async fn prune(service: &Service) -> Result<Cleared, FlowError> {
     let now = service.clock.now();
-    let mut deleted = 0;
-    for _ in 0..PRUNE_SLICES_MAX {
-        let slice = service
-            .ledger
-            .prune_events(now, now.plus_seconds(-WAIT_SECONDS_MAX), PRUNE_ROWS)
-            .await?;
-        deleted += slice;
-        if slice < PRUNE_ROWS {
-            break;
-        }
-    }
-    metrics::counter!("weir_events_pruned_total").increment(deleted as u64);
-    Ok(deleted)
+    let before = now.plus_seconds(-WAIT_SECONDS_MAX);
+    let slice = |limit| service.ledger.prune_events(now, before, limit);
+    let cleared = slices::clear(|| service.clock.now(), PRUNE_SECONDS_MAX, PRUNE_ROWS, slice).await?;
+    metrics::counter!("weir_events_pruned_total").increment(cleared.rows as u64);
+    Ok(cleared)
 }

@@ -239,3 +239,30 @@ async fn a_use_is_told_of_to_whoever_names_it_without_its_cost() {
     worker.deliver_due().await.expect("the ledger answers");
     assert_eq!(app.deliveries(&named).await.len() + app.deliveries(&everything).await.len(), 1);
 }
+
+/// The service was away for so long that what waits is history: it ends as too old, once, and what comes after it arrives at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_for_longer_than_its_tries_take_ends_as_too_old() {
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
+    let endpoint = app.endpoint(&receiver.url("/hook"), Some("ws_a")).await;
+    receiver.on("/hook", answers(500));
+    let worker = worker_of(&app);
+    app.happen("ws_a").await;
+    assert_eq!(worker.deliver_due().await.expect("the ledger answers"), 1);
+    app.pass_seconds(4 * 24 * 3_600);
+    worker.prune().await.expect("the ledger answers");
+    assert_eq!(app.deliveries(&endpoint).await[0]["status"], "pending", "late is better than never");
+    app.pass_seconds(24 * 3_600 + 3_600);
+    let pruned = worker.prune().await.expect("the ledger answers");
+    assert_eq!((pruned.rows, pruned.is_all), (1, true));
+    let old = &app.deliveries(&endpoint).await[0];
+    assert_eq!((&old["status"], &old["reason"]), (&json!("cancelled"), &json!("too_old")));
+    receiver.on("/hook", answers(200));
+    let event = app.happen("ws_a").await;
+    assert_eq!(worker.deliver_due().await.expect("the ledger answers"), 1);
+    assert!(is_one_event(&receiver.seen("/hook")[1..], event));
+    // What is forgotten a month later goes in the same round.
+    app.pass_seconds(60 * 24 * 3_600);
+    let pruned = worker.prune().await.expect("the ledger answers");
+    assert_eq!((pruned.rows, app.deliveries(&endpoint).await.len()), (2, 0));
+}

@@ -21,6 +21,8 @@ pub const ENDPOINTS_MAX: usize = 32;
 pub const DESCRIPTION_CHARS_MAX: usize = 256;
 /// The longest time for which a replaced secret goes on to sign.
 pub const OVERLAP_SECONDS_MAX: i64 = 30 * 24 * 3_600;
+/// Why a delivery was cancelled that had been due for too long.
+pub const TOO_OLD: &str = "too_old";
 
 /// Where a customer's system, or an operator's, is told of events.
 #[derive(Clone, PartialEq, Debug)]
