@@ -14,7 +14,7 @@ use crate::decision::webhook::filter::Filter;
 use crate::decision::webhook::retry::Attempt;
 use crate::decision::webhook::seal::{SealKey, Sealed};
 use crate::decision::webhook::sign::Secret;
-use crate::decision::webhook::{Delivery, ENDPOINTS_MAX, Endpoint, Outgoing, State, url};
+use crate::decision::webhook::{Delivery, ENDPOINTS_MAX, Endpoint, Outgoing, REPLACED_MAX, State, url};
 pub use crate::ledger::webhooks::{DeliveryQuery, EndpointQuery, PAGE_WEBHOOKS_MAX, Whose};
 use crate::ledger::webhooks::{Put, Subscribers};
 use async_trait::async_trait;
@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 mod again;
+mod trial;
 
 pub use again::{REPLAY_SECONDS_MAX, redeliver, replay};
 
@@ -38,6 +39,7 @@ pub trait Messenger: Send + Sync {
 pub struct Messages {
     messenger: Option<Box<dyn Messenger>>,
     tests: Semaphore,
+    trials: trial::Trials,
 }
 
 impl Messages {
@@ -45,6 +47,7 @@ impl Messages {
         Self {
             messenger,
             tests: Semaphore::new(TESTS_AT_ONCE_MAX),
+            trials: trial::Trials::default(),
         }
     }
 }
@@ -87,7 +90,7 @@ pub async fn create(
         enabled: described.enabled,
         disabled: None,
         secret,
-        replaced: None,
+        replaced: Vec::new(),
         created_by: by.actor.clone(),
         created_at: service.clock.now(),
         reaches_opened: bound.is_none(),
@@ -155,7 +158,7 @@ pub async fn change(
     .await
 }
 
-/// Gives an endpoint another secret. The one that it has now signs too for `overlap_seconds` more.
+/// Gives an endpoint another secret. The one that it has now signs too for `overlap_seconds` more, as long as not too many do.
 pub async fn rotate(
     service: &Service,
     id: WebhookEndpointId,
@@ -165,7 +168,14 @@ pub async fn rotate(
 ) -> Result<(Endpoint, String), FlowError> {
     let (shown, sealed) = new_secret(service, id)?;
     let rotated = replace(service, id, bound, by, "rotate", |stored, now| {
-        Ok(stored.rotated(sealed.clone(), now.plus_seconds(overlap_seconds)))
+        let rotated = stored.rotated(sealed.clone(), now, now.plus_seconds(overlap_seconds));
+        rotated.map_err(|ends| FlowError::Unacceptable {
+            pointer: "/overlap_seconds".to_owned(),
+            detail: format!(
+                "{REPLACED_MAX} replaced secrets sign beside the present one, which is as many as there may be; rotate after {ends}, when the \
+                 first of them ends, or with 0"
+            ),
+        })
     });
     Ok((rotated.await?, shown))
 }
@@ -194,6 +204,8 @@ pub async fn test(service: &Service, id: WebhookEndpointId, bound: Option<&Works
             pointer: String::new(),
             detail: "The endpoint's secret cannot be opened with the WEIR_SECRET_KEY of this service; rotate it.".to_owned(),
         })?;
+    let trials = &service.messages.trials;
+    trials.count(id, service.clock.now()).map_err(FlowError::TooFast)?;
     // Nobody closes it.
     let _place = service.messages.tests.acquire().await;
     let (event, now) = (EventId::from_uuid(service.clock.uuid()), service.clock.now());

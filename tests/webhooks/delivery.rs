@@ -72,6 +72,50 @@ async fn while_a_secret_is_rotated_both_sign() {
     assert!(is_signed(&seen, &last["secret"]) && !is_signed(&seen, &new["secret"]));
 }
 
+/// Whoever rotates faster than its receivers follow has each secret sign as long as it was promised, up to four beside the present one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_to_four_replaced_secrets_sign_and_a_fifth_is_told_when_the_first_ends() {
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
+    let made = app.endpoint(&receiver.url("/hook"), Some("ws_a")).await;
+    let rotate = async |overlap_seconds: i64| {
+        let body = json!({"overlap_seconds": overlap_seconds});
+        app.post(&path(&made, "/rotate"), body).await
+    };
+    let mut secrets = vec![made["secret"].clone()];
+    for overlap_seconds in [4_000, 1_000, 3_000, 2_000] {
+        let rotated = rotate(overlap_seconds).await.expect(200);
+        assert_eq!(rotated["replaced_secret_expires_at"], "2025-11-21T11:06:40Z", "the last to end");
+        secrets.push(rotated["secret"].clone());
+    }
+    let worker = worker_of(&app);
+    let signing = async |app: &TestApp| {
+        app.happen("ws_a").await;
+        worker.deliver_due().await.expect("the ledger answers");
+        let seen = receiver.seen("/hook").pop().expect("it arrives");
+        let signing: Vec<usize> = (0..secrets.len()).filter(|place| is_signed(&seen, &secrets[*place])).collect();
+        (signing, seen.header("webhook-signature").split(' ').count())
+    };
+    assert_eq!(signing(&app).await, (vec![0, 1, 2, 3, 4], 5));
+    let refused = rotate(60).await;
+    assert_eq!(refused.json()["errors"][0]["pointer"], "/overlap_seconds", "{}", refused.text);
+    assert!(refused.text.contains("2025-11-21T10:16:40Z"), "{}", refused.text);
+    refused.problem(422, "unacceptable");
+    assert_eq!(signing(&app).await, (vec![0, 1, 2, 3, 4], 5), "what is refused changes nothing");
+    app.pass_seconds(1_000);
+    assert_eq!(signing(&app).await, (vec![0, 2, 3, 4], 4));
+    // From here on the present one is new to those that are known here.
+    rotate(60).await.expect(200);
+    assert_eq!(signing(&app).await, (vec![0, 2, 3, 4], 5));
+    // One that leaked is replaced at once, however many sign.
+    rotate(60).await.problem(422, "unacceptable");
+    rotate(0).await.expect(200);
+    assert_eq!(signing(&app).await, (vec![0, 2, 3, 4], 5));
+    app.pass_seconds(10_000);
+    let now = app.endpoint_now(&made).await;
+    assert_eq!(now["replaced_secret_expires_at"], Value::Null);
+    assert_eq!(signing(&app).await, (vec![], 1));
+}
+
 /// Dead for days: each try comes by the schedule and not sooner, then the delivery has failed; the endpoint ends after five days of only
 /// failures, and others are told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,6 +166,12 @@ async fn an_endpoint_that_is_dead_for_days_is_tried_by_the_schedule_and_then_dis
     assert_eq!(statuses, HashSet::from(["\"failed\"".to_owned(), "\"cancelled\"".to_owned()]));
     let told = receiver.seen("/other").pop().expect("it is told");
     let told: Value = serde_json::from_str(&told.body).expect("JSON");
+    let told_data = &told["data"];
+    assert_eq!((&told_data["host"], &told_data["url"]), (&json!("127.0.0.1"), &Value::Null));
+    assert!(
+        !told.to_string().contains("/dead"),
+        "what may be secret of the URL is not told to others"
+    );
     assert_eq!(told["type"], "webhook_endpoint.disabled");
     assert_eq!(told["data"]["endpoint_id"], dead["endpoint_id"]);
     let records = app.get("/v1/admin/audit-log?action=webhook_endpoint.disable").await.expect(200);

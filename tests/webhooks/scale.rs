@@ -46,7 +46,7 @@ async fn of_a_thousand_endpoints_a_hundred_hang_and_the_others_do_not_wait() {
             enabled: true,
             disabled: None,
             secret: seal.seal(id, &Secret::new([1; 32]), [1; 12]),
-            replaced: None,
+            replaced: Vec::new(),
             created_by: "scale".to_owned(),
             created_at: app.clock.now(),
             reaches_opened: true,

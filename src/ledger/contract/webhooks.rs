@@ -30,6 +30,13 @@ fn sealed(byte: u8) -> Sealed {
     SealKey::new(&[1; 32]).seal(endpoint_id(1), &Secret::new([byte; SECRET_BYTES]), [byte; 12])
 }
 
+fn signing_until(byte: u8, second: i64) -> Replaced {
+    Replaced {
+        secret: sealed(byte),
+        until: at(second),
+    }
+}
+
 /// An endpoint of `ws_a` that is told of everything.
 fn endpoint(number: u128) -> Endpoint {
     Endpoint {
@@ -41,7 +48,7 @@ fn endpoint(number: u128) -> Endpoint {
         enabled: true,
         disabled: None,
         secret: sealed(7),
-        replaced: None,
+        replaced: Vec::new(),
         created_by: "usr_1".to_owned(),
         created_at: at(10),
         reaches_opened: true,
@@ -158,10 +165,7 @@ pub(in crate::ledger) async fn an_endpoint_comes_back_as_it_was_put(mut book: Bo
     let whole = Endpoint {
         events: wanting(&["budget.*", "usage.recorded"]),
         description: Some("a'b\"\u{e4}".to_owned()),
-        replaced: Some(Replaced {
-            secret: sealed(8),
-            until: at(99),
-        }),
+        replaced: vec![signing_until(8, 99), signing_until(9, 40), signing_until(10, 70)],
         ..endpoint(1)
     };
     let shared = Endpoint {
@@ -197,6 +201,7 @@ pub(in crate::ledger) async fn an_endpoint_comes_back_as_it_was_put(mut book: Bo
         enabled: true,
         disabled: None,
         reaches_opened: true,
+        replaced: vec![signing_until(11, 50), signing_until(12, 45)],
         version: 2,
         ..shared
     };
