@@ -10,6 +10,8 @@ use std::time::Duration;
 pub const EVERY: Duration = Duration::from_secs(5);
 /// In which of its rounds it also looks for grants that end soon, and for limits that the clock raised: half a minute apart.
 const GRANTS_EVERY_ROUNDS: u32 = 6;
+/// How many pages of budgets at their limit one round looks at for raises.
+const RAISES_PAGES_MAX: usize = 5;
 /// In which of its rounds it also prunes: ten minutes apart.
 const PRUNE_EVERY_ROUNDS: u32 = 120;
 /// How many events are deleted in one statement, and for how long one round does so; what is left the next round goes on with.
@@ -27,8 +29,9 @@ pub struct Lookout {
     rounds: u32,
     /// The time was over before all events that need not be kept had gone.
     is_behind: bool,
-    /// The policy by whose limits was looked last.
+    /// The policy by whose limits is looked for raises.
     policy: Option<i64>,
+    raises: renew::Turns,
 }
 
 impl Lookout {
@@ -40,10 +43,14 @@ impl Lookout {
         let ended = renew::renew_due(service).await?;
         let version = service.policy.load().version;
         let is_grants_round = self.rounds.is_multiple_of(GRANTS_EVERY_ROUNDS);
-        if self.policy != Some(version) || is_grants_round {
-            renew::raised_anywhere(service).await?;
+        if self.policy != Some(version) {
+            self.raises.changed();
             self.policy = Some(version);
         }
+        if is_grants_round {
+            self.raises.due();
+        }
+        let raised = self.raises.take(service, RAISES_PAGES_MAX, renew::PAGE_EVENTS).await;
         if is_grants_round {
             foresee::grants(service).await?;
         }
@@ -51,6 +58,7 @@ impl Lookout {
             self.is_behind = !prune(service).await?.is_all;
         }
         self.rounds = self.rounds.wrapping_add(1);
+        raised?;
         Ok(ended)
     }
 
