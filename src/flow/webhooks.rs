@@ -9,9 +9,10 @@ use crate::clock::secret_bytes;
 use crate::decision::address::Range;
 use crate::decision::event::{Event, EventType};
 use crate::decision::id::{DeliveryId, EventId, WebhookEndpointId, WorkspaceId};
+use crate::decision::notice;
 use crate::decision::time::Timestamp;
 use crate::decision::webhook::filter::Filter;
-use crate::decision::webhook::retry::Attempt;
+use crate::decision::webhook::retry::{Attempt, Disable};
 use crate::decision::webhook::seal::{SealKey, Sealed};
 use crate::decision::webhook::sign::Secret;
 use crate::decision::webhook::{Delivery, ENDPOINTS_MAX, Endpoint, Outgoing, REPLACED_MAX, State, url};
@@ -255,6 +256,19 @@ pub async fn delivery(
     let visible = found.filter(|delivery| bound.is_none() || delivery.workspace.as_ref() == bound);
     let delivery = visible.ok_or(FlowError::NotFound)?;
     Ok((delivery, service.ledger.delivery_attempts(id).await?))
+}
+
+/// What people are told when an endpoint is disabled: in the words of its workspace's plan, or in the policy's where there is none. What cannot be
+/// looked up keeps nobody from being told.
+pub async fn disabled_message(service: &Service, endpoint: &Endpoint, why: Disable) -> String {
+    let workspace = match &endpoint.workspace {
+        Some(id) => super::workspace::find(service, id).await.unwrap_or_default(),
+        None => None,
+    };
+    let policy = service.policy.load();
+    let plan = workspace.and_then(|workspace| policy.plan(workspace.plan_id.as_ref()));
+    let voice = policy.voice(None, plan.map(|plan| &**plan));
+    notice::endpoint_disabled(voice, &endpoint.host(), why)
 }
 
 /// Changes an endpoint that is there.

@@ -10,12 +10,15 @@
 use crate::clock::Clock;
 use crate::decision::event::{Audience, Event, EventType};
 use crate::decision::id::{AuditId, EventId};
+use crate::decision::message::Voice;
+use crate::decision::notice;
 use crate::decision::webhook::retry::{self, Attempt, Disable, Next, Schedule};
 use crate::decision::webhook::seal::SealKey;
 use crate::decision::webhook::{Endpoint, Outgoing, disabled_data};
 use crate::ledger::audit::{Audited, By, Subject};
 use crate::ledger::webhooks::{Claimed, Claiming, Disabling, Finished, How, Noted, Relayed};
 use crate::ledger::{Ledger, LedgerError};
+use async_trait::async_trait;
 use client::Client;
 use futures_util::future::join_all;
 use serde_json::json;
@@ -44,6 +47,12 @@ const RELAY_EVENTS_MAX: usize = 200;
 /// Who is named in the audit log for what happens here.
 const ACTOR: &str = "webhooks";
 
+/// In whose words people are told that an endpoint is disabled.
+#[async_trait]
+pub trait Words: Send + Sync {
+    async fn disabled(&self, endpoint: &Endpoint, why: Disable) -> String;
+}
+
 /// What hands on and delivers.
 pub struct Worker {
     ledger: Arc<dyn Ledger>,
@@ -51,6 +60,7 @@ pub struct Worker {
     client: Arc<Client>,
     schedule: Schedule,
     seal: Option<Arc<SealKey>>,
+    words: Arc<dyn Words>,
     slots: Slots,
 }
 
@@ -67,6 +77,7 @@ impl Worker {
         client: Arc<Client>,
         schedule: Schedule,
         seal: Option<Arc<SealKey>>,
+        words: Arc<dyn Words>,
     ) -> Self {
         let slots = Slots {
             all: Arc::new(Semaphore::new(TRIES_AT_ONCE_MAX)),
@@ -78,6 +89,7 @@ impl Worker {
             client,
             schedule,
             seal,
+            words,
             slots,
         }
     }
@@ -147,7 +159,10 @@ impl Worker {
         let attempt = self.send(endpoint, claimed).await;
         let next = self.schedule.next(&attempt, claimed.tries.saturating_add(1), self.chance());
         let since = claimed.failing_since.unwrap_or(attempt.at);
-        let disabling = retry::disables(&attempt, since).map(|why| self.disabling(endpoint, why, &attempt));
+        let disabling = match retry::disables(&attempt, since) {
+            Some(why) => Some(self.disabling(endpoint, why, &attempt).await),
+            None => None,
+        };
         finished(How::Tried { attempt, next }, disabling)
     }
 
@@ -171,10 +186,10 @@ impl Worker {
     }
 
     /// What is written if the endpoint ends with this try: its record, and the event that tells of it.
-    fn disabling(&self, endpoint: &Endpoint, why: Disable, attempt: &Attempt) -> Disabling {
+    async fn disabling(&self, endpoint: &Endpoint, why: Disable, attempt: &Attempt) -> Disabling {
         let at = attempt.at;
-        let data = disabled_data(endpoint, why, at);
-        let reason = data["message"].as_str().unwrap_or_default().to_owned();
+        let data = disabled_data(endpoint, why, at, &self.words.disabled(endpoint, why).await);
+        let reason = notice::endpoint_disabled(Voice::english(), &endpoint.host(), why);
         let mut event = Event::new(
             EventId::from_uuid(self.clock.uuid()),
             endpoint.workspace.clone(),

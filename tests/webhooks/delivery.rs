@@ -226,6 +226,61 @@ async fn a_receiver_may_ask_for_time_or_to_be_left_alone() {
     assert_eq!(worker.deliver_due().await.expect("the ledger answers"), 0);
 }
 
+/// The end of an endpoint is told in the words of the plan of those who read it, or of the policy where it is the operators'.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_an_endpoint_ended_is_told_in_the_words_of_its_plan() {
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
+    let german = json!({"name": "german", "locale": "de", "pricing": {"model": "flat", "base_usd": "0"},
+        "budgets": [{"id": "tokens", "unit": "tokens", "period": "month", "hard": 1_000}]});
+    app.put("/v1/admin/plans/german", german).await.expect(201);
+    app.put("/v1/admin/workspaces/ws_de", json!({"plan_id": "german"}))
+        .await
+        .expect(201);
+    let own = json!({"default_locale": "en", "locales": [{"id": "en", "texts": {"endpoint_gone": "{host} is gone."}}]});
+    app.put("/v1/admin/messages", own).await.expect(201);
+    let operators = app.endpoint(&receiver.url("/operators"), None).await;
+    let watching = app.endpoint(&receiver.url("/watching"), None).await;
+    app.endpoint(&receiver.url("/de"), Some("ws_de")).await;
+    for place in ["/operators", "/de"] {
+        receiver.on(place, answers(410));
+    }
+    let worker = worker_of(&app);
+    app.happen("ws_de").await;
+    worker.deliver_due().await.expect("the ledger answers");
+    app.pass_seconds(1);
+    worker.deliver_due().await.expect("the ledger answers");
+    let told: Vec<Value> = receiver
+        .seen("/watching")
+        .iter()
+        .map(|seen| serde_json::from_str::<Value>(&seen.body).expect("JSON"))
+        .filter(|body| body["type"] == "webhook_endpoint.disabled")
+        .collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    for body in told {
+        let message = body["data"]["message"].as_str().expect("a message").to_owned();
+        match body["data"]["endpoint_id"] == operators["endpoint_id"] {
+            true => assert_eq!(message, "127.0.0.1 is gone."),
+            false => assert!(
+                message.starts_with("Der Webhook-Endpunkt bei 127.0.0.1 hat mit 410 Gone geantwortet"),
+                "{message}"
+            ),
+        }
+    }
+    assert_eq!(app.endpoint_now(&watching).await["enabled"], true);
+    let records = app.get("/v1/admin/audit-log?action=webhook_endpoint.disable").await.expect(200);
+    let reasons = records["data"]
+        .as_array()
+        .expect("data")
+        .iter()
+        .map(|record| record["reason"].as_str());
+    assert!(
+        reasons
+            .flatten()
+            .all(|reason| reason.starts_with("The webhook endpoint at 127.0.0.1")),
+        "{records}"
+    );
+}
+
 /// The node dies after the receiver has the event and before that is noted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_sent_and_not_noted_is_sent_again_under_the_same_id() {

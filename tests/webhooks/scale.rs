@@ -81,6 +81,7 @@ async fn of_a_thousand_endpoints_a_hundred_hang_and_the_others_do_not_wait() {
         client,
         options.schedule.clone(),
         options.seal.clone(),
+        app::webhooks::words(&app.service),
     );
     let before = resident_kib();
     let running = webhooks::start(Arc::new(worker));

@@ -106,6 +106,11 @@ impl Endpoint {
         })
     }
 
+    /// The host of its URL, which says enough of it to people who may not see the rest.
+    pub fn host(&self) -> String {
+        url::host_of(&self.url)
+    }
+
     /// Whether it names the event that there is for each use.
     pub fn wants_usage(&self) -> bool {
         filter::passes(&self.events, EventType::UsageRecorded)
@@ -204,19 +209,14 @@ impl Outgoing {
     }
 }
 
-/// What is told when an endpoint is disabled, in the event and to people. Of its URL only the host: others are told, and the rest may be secret.
-pub fn disabled_data(endpoint: &Endpoint, why: Disable, at: Timestamp) -> Value {
-    let words = match why {
-        Disable::Gone => "answered 410 Gone, so it is not tried any more",
-        Disable::OnlyFailures => "has only failed for five days, so it is not tried any more",
-    };
-    let host = url::host_of(&endpoint.url);
+/// What is told when an endpoint is disabled, with its sentence for people. Of its URL only the host: others are told, and the rest may be secret.
+pub fn disabled_data(endpoint: &Endpoint, why: Disable, at: Timestamp, message: &str) -> Value {
     json!({
         "workspace_id": endpoint.workspace,
         "endpoint_id": endpoint.id,
-        "host": host,
+        "host": endpoint.host(),
         "reason": why.as_str(),
         "disabled_at": at,
-        "message": format!("The webhook endpoint at {host} {words}. What waited for it was cancelled. Enable it once it answers again, and replay what it missed."),
+        "message": message,
     })
 }
