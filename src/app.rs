@@ -253,7 +253,7 @@ async fn record_router(service: Arc<Service>) {
 }
 
 /// Delivers webhooks, until it is stopped.
-pub fn deliver(service: &Service) -> Result<outgoing::Running, StartError> {
+pub fn deliver(service: &Arc<Service>) -> Result<outgoing::Running, StartError> {
     let worker = webhooks::worker(service, Arc::new(SystemNames), Limits::default())?;
     Ok(outgoing::start(Arc::new(worker)))
 }

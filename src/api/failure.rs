@@ -33,6 +33,7 @@ impl From<FlowError> for Problem {
             FlowError::LimitTooLarge { pointer, detail } => Problem::amount_too_large_at(pointer, detail),
             FlowError::UserRequired(_) => Problem::user_required(told),
             FlowError::Raced { .. } => Problem::precondition_failed(told),
+            FlowError::TooFast(seconds) => Problem::too_many_requests(seconds),
             FlowError::Malformed { pointer, detail } => Problem::malformed(pointer, detail),
             FlowError::Unacceptable { pointer, detail } => Problem::unacceptable(pointer, detail),
             FlowError::PlanInUse { .. } | FlowError::PlanIsDefault(_) | FlowError::WouldStrand(_) => {

@@ -33,7 +33,7 @@ pub struct DeliveryOut<'a> {
     kind: &'a str,
     #[schema(value_type = DeliveryStatus)]
     status: State,
-    /// Of what was cancelled: `endpoint_disabled`, `endpoint_deleted`, `endpoint_gone`.
+    /// Of what was cancelled: `endpoint_disabled`, `endpoint_deleted`, `endpoint_gone`, `too_old`.
     reason: Option<&'a str>,
     /// How often it was tried since it was last put on its way.
     tries: u32,

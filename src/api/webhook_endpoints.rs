@@ -155,7 +155,7 @@ pub struct WebhookEndpointOut<'a> {
     created_by: &'a str,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// Until when the secret signs too that was replaced last; null: there is none.
+    /// Until when a secret that was replaced signs too; null: there is none. Of several, when the last of them ends.
     #[schema(value_type = Option<String>, format = DateTime)]
     replaced_secret_expires_at: Option<Timestamp>,
     /// What signs, by Standard Webhooks. Shown once: in the answer to the request that made it.
@@ -187,7 +187,6 @@ pub struct WebhookEndpointsQuery {
 }
 
 fn out<'a>(endpoint: &'a Endpoint, secret: Option<&'a str>, now: Timestamp) -> WebhookEndpointOut<'a> {
-    let replaced = endpoint.replaced.as_ref().map(|replaced| replaced.until);
     WebhookEndpointOut {
         endpoint_id: endpoint.id,
         workspace_id: endpoint.workspace.as_ref(),
@@ -199,7 +198,7 @@ fn out<'a>(endpoint: &'a Endpoint, secret: Option<&'a str>, now: Timestamp) -> W
         disabled_at: endpoint.disabled.as_ref().map(|(_, at)| *at),
         created_by: &endpoint.created_by,
         created_at: endpoint.created_at,
-        replaced_secret_expires_at: replaced.filter(|until| now < *until),
+        replaced_secret_expires_at: endpoint.replaced_until(now),
         secret,
     }
 }
@@ -328,8 +327,8 @@ pub async fn delete(call: Call) -> Answer {
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Gives an endpoint a new secret. The one before signs too for `overlap_seconds` more: both signatures are sent, so receivers may change
-/// over whenever they like in between.
+/// Gives an endpoint a new secret. The one before signs too for `overlap_seconds` more: all signatures are sent, so receivers may change over
+/// whenever they like in between. Up to four replaced secrets sign at once; one more is refused with 422, which says when the first ends.
 #[utoipa::path(post, path = "/v1/admin/webhook-endpoints/{id}/rotate", tag = "admin", params(("id" = String, Path)),
     request_body = RotateWebhookBody, responses((status = 200, body = WebhookEndpointOut)))]
 pub async fn rotate(call: Call) -> Answer {
@@ -344,7 +343,8 @@ pub async fn rotate(call: Call) -> Answer {
     told_once(&call, &endpoint, &secret, StatusCode::OK)
 }
 
-/// Sends the event `webhook.test` now, and answers with what came back. Works on an endpoint that is not enabled too.
+/// Sends the event `webhook.test` now, and answers with what came back. Works on an endpoint that is not enabled too. A node sends an endpoint
+/// six tests a minute; one more is refused with 429, and `Retry-After` says when to go on.
 #[utoipa::path(post, path = "/v1/admin/webhook-endpoints/{id}/test", tag = "admin", params(("id" = String, Path)),
     responses((status = 200, body = DeliveryOut)))]
 pub async fn test(call: Call) -> Answer {

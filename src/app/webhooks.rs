@@ -2,22 +2,37 @@
 
 use crate::decision::address::Range;
 use crate::decision::time::Timestamp;
-use crate::decision::webhook::Outgoing;
-use crate::decision::webhook::retry::Attempt;
+use crate::decision::webhook::retry::{Attempt, Disable};
+use crate::decision::webhook::{Endpoint, Outgoing};
 use crate::flow::Service;
-use crate::flow::webhooks::Messenger;
-use crate::webhooks::Worker;
+use crate::flow::webhooks::{Messenger, disabled_message};
 use crate::webhooks::client::{Client, ClientError, Limits};
 use crate::webhooks::dial::{Names, SystemNames};
+use crate::webhooks::{Words, Worker};
 use async_trait::async_trait;
 use std::sync::{Arc, OnceLock};
 
 /// The worker of a service that resolves names by `names`; whoever makes it drives it, or starts it.
-pub fn worker(service: &Service, names: Arc<dyn Names>, limits: Limits) -> Result<Worker, ClientError> {
+pub fn worker(service: &Arc<Service>, names: Arc<dyn Names>, limits: Limits) -> Result<Worker, ClientError> {
     let options = &service.options.webhooks;
     let client = Arc::new(Client::new(names, &options.allowed, limits)?);
     let (ledger, clock) = (service.ledger.clone(), service.clock.clone());
-    Ok(Worker::new(ledger, clock, client, options.schedule.clone(), options.seal.clone()))
+    let (schedule, seal) = (options.schedule.clone(), options.seal.clone());
+    Ok(Worker::new(ledger, clock, client, schedule, seal, words(service)))
+}
+
+/// The words of a service's policy, as it is when they are said.
+pub fn words(service: &Arc<Service>) -> Arc<dyn Words> {
+    Arc::new(PolicyWords(service.clone()))
+}
+
+struct PolicyWords(Arc<Service>);
+
+#[async_trait]
+impl Words for PolicyWords {
+    async fn disabled(&self, endpoint: &Endpoint, why: Disable) -> String {
+        disabled_message(&self.0, endpoint, why).await
+    }
 }
 
 /// What sends tests. Its client is made when it is needed first: most processes never do.

@@ -9,6 +9,7 @@ use super::level::{Level, LevelName};
 use super::message::{self, Slot, Text, Voice};
 use super::plan::{AtHard, Budget};
 use super::time::Timestamp;
+use super::webhook::retry::Disable;
 
 /// A level of a budget was reached.
 pub fn reached(voice: Voice<'_>, workspace: &WorkspaceId, budget: &Budget, counter: &Counter, level: Level, hard: Option<i64>) -> String {
@@ -100,6 +101,15 @@ pub fn expired(voice: Voice<'_>, charged: bool) -> String {
         },
         &[],
     )
+}
+
+/// An endpoint is not tried any more.
+pub fn endpoint_disabled(voice: Voice<'_>, host: &str, why: Disable) -> String {
+    let text = match why {
+        Disable::Gone => Text::EndpointGone,
+        Disable::OnlyFailures => Text::EndpointFails,
+    };
+    voice.say(text, &[(Slot::Host, host)])
 }
 
 /// 80, or 12.5: what of a hundred.

@@ -7,7 +7,7 @@ use super::prepare::{Compiled, Prepared, Ready, prepare};
 use super::providers::Drained;
 use super::rebuild::{self, Patience};
 use super::replay::replay;
-use super::{FlowError, Service, cache, cascade, dry_run, run, wall};
+use super::{FlowError, Service, cache, cascade, dry_run, fair_use, run, wall};
 use crate::counters::{CountersError, HoldOutcome, HoldRequest};
 use crate::decision::ask::Ask;
 use crate::decision::cascade::Escalation;
@@ -114,13 +114,15 @@ pub struct Permit {
 /// Decides a request. Denials are answers, not errors.
 pub async fn authorize(service: &Service, request: Request) -> Result<Decision, FlowError> {
     let request = request.avoiding(&service.drained);
+    let called_at = service.clock.now();
     let decided = decide(service, &request).await;
+    fair_use::decided(service, &request, &decided, called_at).await;
     cascade::give_back(service, &request, &decided).await;
     cache::told(service, &request, decided).await
 }
 
 async fn decide(service: &Service, request: &Request) -> Result<Decision, FlowError> {
-    let mut ready = match prepare(service, request).await? {
+    let mut ready = match prepare(service, request, true).await? {
         Prepared::Ready(ready) => ready,
         Prepared::OfRun(course, parent) => return run::authorize(*course, parent).await,
         Prepared::Decided(decision) => return Ok(*decision),

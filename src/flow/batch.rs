@@ -6,12 +6,13 @@
 use super::authorize::{Decision, Request, conclude, wanted};
 use super::prepare::{Prepared, Ready, prepare};
 use super::rebuild::{self, Patience};
-use super::{FlowError, Service, cache, cascade, run};
+use super::{FlowError, Service, cache, cascade, fair_use, run};
 use crate::counters::{CountersError, HoldOutcome, HoldRequest};
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::id::WorkspaceId;
 use crate::ledger::LedgerError;
 use futures_util::future::join_all;
+use std::collections::HashSet;
 
 /// The most requests of one batch.
 pub const REQUESTS_MAX: usize = 100;
@@ -21,8 +22,9 @@ pub async fn authorize_all(service: &Service, requests: Vec<Request>) -> Vec<Res
     let requests: Vec<Request> = requests.into_iter().map(|request| request.avoiding(&service.drained)).collect();
     let mut decided: Vec<Option<Result<Decision, FlowError>>> = Vec::with_capacity(requests.len());
     let mut groups: Vec<(&WorkspaceId, Vec<Waiting<'_>>)> = Vec::new();
+    let (called_at, called) = (service.clock.now(), calls(&requests));
     // A language model that rules ask is asked for all at once: one budget of time is enough for them.
-    let preparing = requests.iter().map(|request| prepare(service, request));
+    let preparing = requests.iter().zip(&called).map(|(request, is_call)| prepare(service, request, *is_call));
     let mut prepared: Vec<_> = join_all(preparing).await;
     if requests.iter().any(|request| request.cache.is_some()) {
         let looks = requests
@@ -54,8 +56,11 @@ pub async fn authorize_all(service: &Service, requests: Vec<Request>) -> Vec<Res
     for (place, decision) in join_all(groups).await.into_iter().flatten() {
         decided[place] = Some(decision);
     }
-    for (request, decision) in requests.iter().zip(&decided) {
+    for ((request, is_call), decision) in requests.iter().zip(called).zip(&decided) {
         if let Some(decided) = decision {
+            if is_call {
+                fair_use::decided(service, request, decided, called_at).await;
+            }
             cascade::give_back(service, request, decided).await;
         }
     }
@@ -66,6 +71,14 @@ pub async fn authorize_all(service: &Service, requests: Vec<Request>) -> Vec<Res
         .zip(decided)
         .map(|(request, decided)| cache::told(service, request, decided));
     join_all(told).await
+}
+
+/// Which of these requests count as calls where rules watch how fast those come: of each user and feature the first. Who asks for many at once
+/// does not go round in circles.
+fn calls(requests: &[Request]) -> Vec<bool> {
+    let mut known = HashSet::with_capacity(requests.len());
+    let asks = requests.iter().map(|request| &request.ask);
+    asks.map(|ask| known.insert((&ask.workspace, &ask.user, &ask.feature))).collect()
 }
 
 /// The answer that is there already, or the request as it is.

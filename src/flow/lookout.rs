@@ -3,17 +3,20 @@
 
 use super::{FlowError, Service, foresee, renew};
 use crate::ledger::Lead;
+use crate::ledger::slices::{self, Cleared};
 use std::time::Duration;
 
 /// How often it looks for budgets that renewed: a customer should hear of it within a minute.
 pub const EVERY: Duration = Duration::from_secs(5);
 /// In which of its rounds it also looks for grants that end soon, and for limits that the clock raised: half a minute apart.
 const GRANTS_EVERY_ROUNDS: u32 = 6;
+/// How many pages of budgets at their limit one round looks at for raises.
+const RAISES_PAGES_MAX: usize = 5;
 /// In which of its rounds it also prunes: ten minutes apart.
 const PRUNE_EVERY_ROUNDS: u32 = 120;
-/// How many events are deleted in one statement, and how many statements one round makes.
+/// How many events are deleted in one statement, and for how long one round does so; what is left the next round goes on with.
 const PRUNE_ROWS: usize = 2_000;
-const PRUNE_SLICES_MAX: usize = 50;
+const PRUNE_SECONDS_MAX: i64 = 2;
 /// How long events wait to be handed on before they are given up: as long as they are kept.
 const WAIT_SECONDS_MAX: i64 = crate::decision::event::KEPT_SECONDS;
 /// The name under which nodes agree on who does it.
@@ -24,8 +27,11 @@ const LEAD: &str = "lookout";
 pub struct Lookout {
     lead: Option<Box<dyn Lead>>,
     rounds: u32,
-    /// The policy by whose limits was looked last.
+    /// The time was over before all events that need not be kept had gone.
+    is_behind: bool,
+    /// The policy by whose limits is looked for raises.
     policy: Option<i64>,
+    raises: renew::Turns,
 }
 
 impl Lookout {
@@ -37,17 +43,22 @@ impl Lookout {
         let ended = renew::renew_due(service).await?;
         let version = service.policy.load().version;
         let is_grants_round = self.rounds.is_multiple_of(GRANTS_EVERY_ROUNDS);
-        if self.policy != Some(version) || is_grants_round {
-            renew::raised_anywhere(service).await?;
+        if self.policy != Some(version) {
+            self.raises.changed();
             self.policy = Some(version);
         }
         if is_grants_round {
+            self.raises.due();
+        }
+        let raised = self.raises.take(service, RAISES_PAGES_MAX, renew::PAGE_EVENTS).await;
+        if is_grants_round {
             foresee::grants(service).await?;
         }
-        if self.rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) {
-            prune(service).await?;
+        if self.is_behind || self.rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) {
+            self.is_behind = !prune(service).await?.is_all;
         }
         self.rounds = self.rounds.wrapping_add(1);
+        raised?;
         Ok(ended)
     }
 
@@ -65,19 +76,11 @@ impl Lookout {
 }
 
 /// Deletes events that need not be kept, in slices that hold no lock for long.
-pub async fn prune(service: &Service) -> Result<usize, FlowError> {
+pub async fn prune(service: &Service) -> Result<Cleared, FlowError> {
     let now = service.clock.now();
-    let mut deleted = 0;
-    for _ in 0..PRUNE_SLICES_MAX {
-        let slice = service
-            .ledger
-            .prune_events(now, now.plus_seconds(-WAIT_SECONDS_MAX), PRUNE_ROWS)
-            .await?;
-        deleted += slice;
-        if slice < PRUNE_ROWS {
-            break;
-        }
-    }
-    metrics::counter!("weir_events_pruned_total").increment(deleted as u64);
-    Ok(deleted)
+    let before = now.plus_seconds(-WAIT_SECONDS_MAX);
+    let slice = |limit| service.ledger.prune_events(now, before, limit);
+    let cleared = slices::clear(|| service.clock.now(), PRUNE_SECONDS_MAX, PRUNE_ROWS, slice).await?;
+    metrics::counter!("weir_events_pruned_total").increment(cleared.rows as u64);
+    Ok(cleared)
 }

@@ -201,6 +201,8 @@ pub enum FlowError {
     Malformed { pointer: String, detail: String },
     #[error("{detail}")]
     Unacceptable { pointer: String, detail: String },
+    #[error("too many calls; go on in {0} seconds")]
+    TooFast(u32),
     #[error("plan {plan} is in use by workspace {workspace}; move its workspaces first")]
     PlanInUse { plan: String, workspace: WorkspaceId },
     #[error("plan {0} is the default plan, which workspaces without a plan are on; name another default_plan first")]

@@ -128,8 +128,8 @@ pub(super) struct Course<'a> {
     pub(super) cache: Option<cache::Status>,
 }
 
-/// Asks the questions before the counters, and compiles the ladder.
-pub(super) async fn prepare<'a>(service: &'a Service, request: &'a Request) -> Result<Prepared<'a>, FlowError> {
+/// Asks the questions before the counters, and compiles the ladder. `is_call`: it counts as a call where rules watch how fast those come.
+pub(super) async fn prepare<'a>(service: &'a Service, request: &'a Request, is_call: bool) -> Result<Prepared<'a>, FlowError> {
     let (now, policy) = (service.clock.now(), service.policy.load());
     let (workspace, is_new) = workspace_of(service, request, now).await?;
     let escalated = match request.escalate_from {
@@ -151,7 +151,7 @@ pub(super) async fn prepare<'a>(service: &'a Service, request: &'a Request) -> R
         fair_use: Vec::new(),
         cache: None,
     };
-    course.run().await
+    course.run(is_call && !request.dry_run).await
 }
 
 /// The workspace, which comes into being by being asked for, but not by a dry run.
@@ -167,7 +167,7 @@ async fn workspace_of(service: &Service, request: &Request, now: Timestamp) -> R
 }
 
 impl<'a> Course<'a> {
-    async fn run(mut self) -> Result<Prepared<'a>, FlowError> {
+    async fn run(mut self, is_call: bool) -> Result<Prepared<'a>, FlowError> {
         let policy = self.policy.clone();
         let plan = match questions::plan_of(&self.workspace, policy.default_plan.as_ref(), |id| policy.plans.get(id)) {
             Ok(plan) => plan,
@@ -181,10 +181,10 @@ impl<'a> Course<'a> {
                 .ok_or_else(|| FlowError::UserRequired(plan.id.to_string()));
         }
         let (fair_use, ask) = (&self.service.fair_use, &self.request.ask);
-        if !self.request.dry_run && !plan.fair_use.is_empty() {
-            fair_use.called(plan, ask, self.now, || self.service.clock.uuid());
+        if is_call && !plan.fair_use.is_empty() {
+            fair_use.called(&plan, ask, self.now, || self.service.clock.uuid());
         }
-        self.fair_use = fair_use.applying(ask, self.now);
+        self.fair_use = fair_use.applying(&plan, ask, self.now);
         if let Some(parent) = self.request.parent {
             return Ok(Prepared::OfRun(Box::new(self), parent));
         }

@@ -2,7 +2,8 @@
 //! was raised. By membership: an event of a budget at its limit is due until its end was told, so none is passed over and none told twice.
 //!
 //! A crash leaves them due. After a raise they are told by the node that raised, beside the raise and not in its transaction. What a crash in
-//! between leaves untold the leader finds within half a minute, as it does what the clock raised: a grant that begins later, or comes again.
+//! between leaves untold the leader finds within half a minute or so, as it does what the clock raised: a grant that begins later, or comes
+//! again. It looks at all budgets at their limit for that, some in each of its rounds ([`Turns`]).
 
 use super::{FlowError, Service, rebuild, workspace};
 use crate::decision::counter::Counter;
@@ -19,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How many are told in one step.
-const PAGE_EVENTS: usize = 200;
+pub const PAGE_EVENTS: usize = 200;
 /// How many steps one round makes at most.
 const PAGES_MAX: usize = 50;
 
@@ -54,14 +55,52 @@ pub async fn raised(service: &Service, id: &WorkspaceId) {
     }
 }
 
-/// The same of all workspaces: their plans may have changed.
-pub async fn raised_anywhere(service: &Service) -> Result<(), FlowError> {
-    let mut after = None;
-    loop {
-        let open = service.ledger.crossings_open(None, service.clock.now(), after, PAGE_EVENTS).await?;
-        let Some(last) = open.last() else { return Ok(()) };
-        after = Some(last.id);
-        end(service, open, RenewalReason::Raised).await?;
+/// The same of all workspaces, whose plans may have changed: looked at by turns, of which each is bounded, so that a change of very many limits
+/// keeps nothing waiting that the clock tells.
+#[derive(Default)]
+pub struct Turns {
+    is_running: bool,
+    /// Begins again when it is through: since something changed, what it had passed by then is to be looked at anew.
+    is_again: bool,
+    /// Where the next turn goes on.
+    after: Option<EventId>,
+}
+
+impl Turns {
+    /// Something changed, so all are to be looked at from now on.
+    pub fn changed(&mut self) {
+        self.is_again |= self.is_running;
+        self.is_running = true;
+    }
+
+    /// It is time to look, unless that is being done.
+    pub fn due(&mut self) {
+        self.is_running = true;
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.is_running
+    }
+
+    /// Looks at most at `pages` pages of `page` budgets at their limit. What fails is looked at again by the next round.
+    pub async fn take(&mut self, service: &Service, pages: usize, page: usize) -> Result<(), FlowError> {
+        for _ in 0..pages {
+            if !self.is_running {
+                break;
+            }
+            let now = service.clock.now();
+            let open = service.ledger.crossings_open(None, now, self.after, page).await?;
+            let is_last = open.len() < page;
+            self.after = open.last().map(|crossing| crossing.id).filter(|_| !is_last);
+            let told = end(service, open, RenewalReason::Raised).await;
+            // One that cannot be told, for whatever reason, keeps none of the others waiting.
+            self.is_again |= told.is_err();
+            if is_last {
+                self.is_running = std::mem::take(&mut self.is_again);
+            }
+            told?;
+        }
+        Ok(())
     }
 }
 

@@ -9,12 +9,13 @@ use crate::clock::secret_bytes;
 use crate::decision::address::Range;
 use crate::decision::event::{Event, EventType};
 use crate::decision::id::{DeliveryId, EventId, WebhookEndpointId, WorkspaceId};
+use crate::decision::notice;
 use crate::decision::time::Timestamp;
 use crate::decision::webhook::filter::Filter;
-use crate::decision::webhook::retry::Attempt;
+use crate::decision::webhook::retry::{Attempt, Disable};
 use crate::decision::webhook::seal::{SealKey, Sealed};
 use crate::decision::webhook::sign::Secret;
-use crate::decision::webhook::{Delivery, ENDPOINTS_MAX, Endpoint, Outgoing, State, url};
+use crate::decision::webhook::{Delivery, ENDPOINTS_MAX, Endpoint, Outgoing, REPLACED_MAX, State, url};
 pub use crate::ledger::webhooks::{DeliveryQuery, EndpointQuery, PAGE_WEBHOOKS_MAX, Whose};
 use crate::ledger::webhooks::{Put, Subscribers};
 use async_trait::async_trait;
@@ -22,6 +23,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 mod again;
+mod trial;
 
 pub use again::{REPLAY_SECONDS_MAX, redeliver, replay};
 
@@ -38,6 +40,7 @@ pub trait Messenger: Send + Sync {
 pub struct Messages {
     messenger: Option<Box<dyn Messenger>>,
     tests: Semaphore,
+    trials: trial::Trials,
 }
 
 impl Messages {
@@ -45,6 +48,7 @@ impl Messages {
         Self {
             messenger,
             tests: Semaphore::new(TESTS_AT_ONCE_MAX),
+            trials: trial::Trials::default(),
         }
     }
 }
@@ -87,7 +91,7 @@ pub async fn create(
         enabled: described.enabled,
         disabled: None,
         secret,
-        replaced: None,
+        replaced: Vec::new(),
         created_by: by.actor.clone(),
         created_at: service.clock.now(),
         reaches_opened: bound.is_none(),
@@ -155,7 +159,7 @@ pub async fn change(
     .await
 }
 
-/// Gives an endpoint another secret. The one that it has now signs too for `overlap_seconds` more.
+/// Gives an endpoint another secret. The one that it has now signs too for `overlap_seconds` more, as long as not too many do.
 pub async fn rotate(
     service: &Service,
     id: WebhookEndpointId,
@@ -165,7 +169,14 @@ pub async fn rotate(
 ) -> Result<(Endpoint, String), FlowError> {
     let (shown, sealed) = new_secret(service, id)?;
     let rotated = replace(service, id, bound, by, "rotate", |stored, now| {
-        Ok(stored.rotated(sealed.clone(), now.plus_seconds(overlap_seconds)))
+        let rotated = stored.rotated(sealed.clone(), now, now.plus_seconds(overlap_seconds));
+        rotated.map_err(|ends| FlowError::Unacceptable {
+            pointer: "/overlap_seconds".to_owned(),
+            detail: format!(
+                "{REPLACED_MAX} replaced secrets sign beside the present one, which is as many as there may be; rotate after {ends}, when the \
+                 first of them ends, or with 0"
+            ),
+        })
     });
     Ok((rotated.await?, shown))
 }
@@ -194,6 +205,8 @@ pub async fn test(service: &Service, id: WebhookEndpointId, bound: Option<&Works
             pointer: String::new(),
             detail: "The endpoint's secret cannot be opened with the WEIR_SECRET_KEY of this service; rotate it.".to_owned(),
         })?;
+    let trials = &service.messages.trials;
+    trials.count(id, service.clock.now()).map_err(FlowError::TooFast)?;
     // Nobody closes it.
     let _place = service.messages.tests.acquire().await;
     let (event, now) = (EventId::from_uuid(service.clock.uuid()), service.clock.now());
@@ -243,6 +256,19 @@ pub async fn delivery(
     let visible = found.filter(|delivery| bound.is_none() || delivery.workspace.as_ref() == bound);
     let delivery = visible.ok_or(FlowError::NotFound)?;
     Ok((delivery, service.ledger.delivery_attempts(id).await?))
+}
+
+/// What people are told when an endpoint is disabled: in the words of its workspace's plan, or in the policy's where there is none. What cannot be
+/// looked up keeps nobody from being told.
+pub async fn disabled_message(service: &Service, endpoint: &Endpoint, why: Disable) -> String {
+    let workspace = match &endpoint.workspace {
+        Some(id) => super::workspace::find(service, id).await.unwrap_or_default(),
+        None => None,
+    };
+    let policy = service.policy.load();
+    let plan = workspace.and_then(|workspace| policy.plan(workspace.plan_id.as_ref()));
+    let voice = policy.voice(None, plan.map(|plan| &**plan));
+    notice::endpoint_disabled(voice, &endpoint.host(), why)
 }
 
 /// Changes an endpoint that is there.

@@ -62,17 +62,23 @@ pub(super) async fn happened(connection: &mut Connection, workspace: &WorkspaceI
     Ok(statement.fetch_all(connection).await?)
 }
 
-/// Those that wait, for whoever hands them on in this transaction: a racing taker is given others, or waits.
+/// Those that wait, for whoever hands them on in this transaction: a racing taker is given others, or waits. Those that there are for each use
+/// come after all others, which are few: whoever is told of a limit does not wait for a flood to pass.
 #[allow(dead_code, reason = "whoever hands events on does it inside of the transaction that takes them")]
 pub(super) async fn take(connection: &mut Connection, limit: usize) -> Result<Vec<Event>, Fault> {
-    let rows = sqlx::query_as::<_, EventRecord>(own::TAKE_EVENTS)
-        .bind(count(limit))
-        .fetch_all(connection);
-    read(rows.await?)
+    let mut taken = Vec::new();
+    for text in [own::TAKE_EVENTS, own::TAKE_EVENTS_OF_USE] {
+        let rows = sqlx::query_as::<_, EventRecord>(text).bind(count(limit - taken.len()));
+        taken.extend(read(rows.fetch_all(&mut *connection).await?)?);
+        if taken.len() >= limit {
+            break;
+        }
+    }
+    Ok(taken)
 }
 
 pub(super) async fn waiting(connection: &mut Connection, limit: usize) -> Result<Vec<Event>, Fault> {
-    let rows = sqlx::query_as::<_, EventRecord>(sql::events_waiting!(""))
+    let rows = sqlx::query_as::<_, EventRecord>(sql::events_waiting!("", ""))
         .bind(count(limit))
         .fetch_all(connection);
     read(rows.await?)

@@ -91,12 +91,14 @@ macro_rules! event {
     };
 }
 
-/// `$1` limit. Whoever takes them inside of a transaction to hand them on says besides how racing takers share.
+/// `$1` limit. Whoever takes them inside of a transaction to hand them on says besides which, and how racing takers share.
 macro_rules! events_waiting {
-    ($more:literal) => {
+    ($which:literal, $more:literal) => {
         concat!(
             $crate::ledger::events::event!(),
-            "WHERE relayed_at IS NULL ORDER BY recorded_at, event_id LIMIT $1",
+            "WHERE relayed_at IS NULL ",
+            $which,
+            "ORDER BY recorded_at, event_id LIMIT $1",
             $more
         )
     };

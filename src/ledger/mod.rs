@@ -79,6 +79,7 @@ pub mod invoices;
 pub mod postgres;
 pub mod provider;
 mod record;
+pub mod slices;
 mod sql;
 pub mod sqlite;
 mod tells;

@@ -1,5 +1,5 @@
-//! The queue of deliveries: handed on, claimed, finished, put on its way again, pruned; each inside of one transaction. The same for both
-//! stores, written once and compiled into each (`#[path]`).
+//! The queue of deliveries: handed on, claimed, finished, put on its way again; each inside of one transaction. The same for both stores,
+//! written once and compiled into each (`#[path]`). Its upkeep is beside it, in `webhook_upkeep_sql.rs`.
 //!
 //! Whatever changes an endpoint's pending deliveries first has the lock of its row in `webhook_queue`, and only in later statements looks
 //! at them: a statement sees what was committed before it began. Rows of several endpoints are locked in the order of their ids.
@@ -17,9 +17,7 @@ use crate::ledger::events::EventQuery;
 use crate::ledger::record::{
     ClaimedRow, DeliveryRecord, QueueRow, json, read_delivery_id, read_endpoint_id, read_event_id, workspace_column,
 };
-use crate::ledger::webhooks::{
-    ATTEMPTS_KEPT_MAX, Claimed, Claiming, DEPTH_MAX, Disabling, Finished, How, Noted, QueueState, Relayed, Replay, Replayed, Work,
-};
+use crate::ledger::webhooks::{ATTEMPTS_KEPT_MAX, Claimed, Claiming, Disabling, Finished, How, Noted, Relayed, Replay, Replayed, Work};
 use std::collections::BTreeMap;
 
 /// Something of endpoint `$1` is due at `$2`. Always writes, and so takes the row's lock.
@@ -42,7 +40,7 @@ const NEXT_AFTER_CLAIM: &str = "UPDATE webhook_queue SET next_due_at = COALESCE(
 const NEXT: &str = "UPDATE webhook_queue SET next_due_at = COALESCE((SELECT MIN(due_at) FROM webhook_delivery \
      WHERE endpoint_id = $1 AND state = 'pending'), $2), is_proven = $3, failing_since = $4 WHERE endpoint_id = $1";
 
-const SUCCEEDED_OR_FAILED: &str = "SELECT is_proven FROM webhook_queue WHERE endpoint_id = $1";
+const IS_PROVEN: &str = "SELECT is_proven FROM webhook_queue WHERE endpoint_id = $1";
 
 /// Delivery `$1` of claim `$2`.
 const FINISH: &str = "UPDATE webhook_delivery SET state = $3, due_at = $4, claim = NULL, tries = tries + 1, last_at = $5, last_status = $6, \
@@ -69,25 +67,6 @@ const AGAIN: &str =
     "UPDATE webhook_delivery SET state = 'pending', reason = NULL, due_at = $2, claim = NULL, tries = 0 WHERE delivery_id = $1";
 
 const DELIVERY_OF: &str = "SELECT delivery_id FROM webhook_delivery WHERE endpoint_id = $1 AND event_id = $2";
-
-const DEPTH: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM webhook_delivery WHERE state = 'pending' LIMIT $1) AS pending";
-
-const DUE_SINCE: &str = "SELECT MIN(next_due_at) FROM webhook_queue WHERE next_due_at <= $1";
-
-/// Older than `$1`, which id `$2` is too; `$3` limit.
-const PRUNE_TRIES: &str = "DELETE FROM webhook_attempt WHERE delivery_id IN (SELECT delivery_id FROM webhook_delivery \
-     WHERE delivery_id < $2 AND state <> 'pending' AND due_at < $1 ORDER BY delivery_id LIMIT $3)";
-
-/// The same, but for what has tries: they come first.
-const PRUNE: &str = "DELETE FROM webhook_delivery WHERE delivery_id IN (SELECT delivery_id FROM webhook_delivery \
-     WHERE delivery_id < $2 AND state <> 'pending' AND due_at < $1 ORDER BY delivery_id LIMIT $3) \
-     AND NOT EXISTS (SELECT 1 FROM webhook_attempt WHERE webhook_attempt.delivery_id = webhook_delivery.delivery_id)";
-
-const PRUNE_ENDPOINTS: &str = "DELETE FROM webhook_endpoint WHERE deleted_at < $1 \
-     AND NOT EXISTS (SELECT 1 FROM webhook_delivery WHERE webhook_delivery.endpoint_id = webhook_endpoint.endpoint_id)";
-
-const PRUNE_QUEUES: &str = "DELETE FROM webhook_queue WHERE next_due_at = $1 \
-     AND NOT EXISTS (SELECT 1 FROM webhook_endpoint WHERE webhook_endpoint.endpoint_id = webhook_queue.endpoint_id)";
 
 const WORK: &str = "SELECT CAST(EXISTS (SELECT 1 FROM event WHERE relayed_at IS NULL) AS INTEGER) AS events, \
      CAST(EXISTS (SELECT 1 FROM webhook_queue WHERE is_proven = 1 AND next_due_at <= $1) AS INTEGER) AS proven, \
@@ -236,11 +215,11 @@ pub(super) async fn finish(connection: &mut Connection, finished: &[Finished]) -
 async fn finish_one(connection: &mut Connection, finished: &Finished) -> Result<Noted, Fault> {
     let endpoint = finished.endpoint.to_string();
     let failing_since = lock_queue(connection, &endpoint).await?;
-    let (is_held, failing_since, is_success) = match &finished.how {
+    let (is_held, failing_since, tried) = match &finished.how {
         How::Tried { attempt, next } => {
             let is_held = note_try(connection, finished, attempt, *next).await?;
             let failing_since = (!attempt.is_success()).then(|| failing_since.unwrap_or(attempt.at.micros()));
-            (is_held, failing_since, Some(attempt.is_success()))
+            (is_held, failing_since, Some(attempt))
         }
         How::Cancelled(reason) => {
             let statement = sqlx::query(FINISH_CANCELLED)
@@ -261,13 +240,13 @@ async fn finish_one(connection: &mut Connection, finished: &Finished) -> Result<
         _ => false,
     };
     // What failed on an endpoint that is not tried any more ends now, and not when it would be due.
-    if is_success == Some(false) && !is_enabled(connection, finished).await? {
+    if tried.is_some_and(|attempt| !attempt.is_success()) && !is_enabled(connection, finished).await? {
         cancel(connection, &endpoint, "endpoint_disabled").await?;
     }
-    let is_proven = match is_success {
-        Some(is_success) => i64::from(is_success),
+    let is_proven = match tried {
+        Some(attempt) => i64::from(attempt.is_proof()),
         None => {
-            let before = sqlx::query_scalar(SUCCEEDED_OR_FAILED).bind(&endpoint);
+            let before = sqlx::query_scalar(IS_PROVEN).bind(&endpoint);
             before.fetch_optional(&mut *connection).await?.unwrap_or(0)
         }
     };
@@ -378,26 +357,4 @@ pub(super) async fn replay(connection: &mut Connection, replay: &Replay) -> Resu
     let is_last = events.len() < replay.limit;
     let last = events.last().filter(|_| !is_last).map(|event| (event.recorded_at, event.id));
     Ok(Replayed { deliveries, last })
-}
-
-pub(super) async fn state(connection: &mut Connection, now: Timestamp) -> Result<QueueState, Fault> {
-    let pending: i64 = sqlx::query_scalar(DEPTH).bind(count(DEPTH_MAX)).fetch_one(&mut *connection).await?;
-    let due_since = sqlx::query_scalar::<_, Option<i64>>(DUE_SINCE).bind(now.micros());
-    Ok(QueueState {
-        pending: usize::try_from(pending).unwrap_or(0),
-        due_since: due_since.fetch_one(connection).await?.map(Timestamp::from_micros),
-    })
-}
-
-pub(super) async fn prune(connection: &mut Connection, before: Timestamp, limit: usize) -> Result<usize, Fault> {
-    let mut deleted = 0;
-    for text in [PRUNE_TRIES, PRUNE] {
-        let statement = sqlx::query(text)
-            .bind(before.micros())
-            .bind(DeliveryId::first_at(before).to_string());
-        deleted = statement.bind(count(limit)).execute(&mut *connection).await?.rows_affected();
-    }
-    sqlx::query(PRUNE_ENDPOINTS).bind(before.micros()).execute(&mut *connection).await?;
-    sqlx::query(PRUNE_QUEUES).bind(NEVER).execute(connection).await?;
-    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
 }

@@ -16,10 +16,11 @@ pub(super) const NEVER: i64 = i64::MAX;
 
 const COUNT_ENDPOINTS: &str = "SELECT COUNT(*) FROM webhook_endpoint WHERE workspace_id = $1 AND deleted_at IS NULL";
 
-/// The number is `$15`, the version that is replaced `$18`.
+/// The number is `$15`, the version that is replaced `$19`.
 const REPLACE_ENDPOINT: &str = "UPDATE webhook_endpoint SET workspace_id = $2, url = $3, events = $4, wants_usage = $5, description = $6, \
      enabled = $7, disabled_reason = $8, disabled_at = $9, secret = $10, replaced_secret = $11, replaced_until = $12, created_by = $13, \
-     created_at = $14, version = $15, wants_expired = $16, reaches_opened = $17 WHERE endpoint_id = $1 AND version = $18 AND deleted_at IS NULL";
+     created_at = $14, version = $15, wants_expired = $16, reaches_opened = $17, older_secrets = $18 \
+     WHERE endpoint_id = $1 AND version = $19 AND deleted_at IS NULL";
 
 const DELETE_ENDPOINT: &str = "UPDATE webhook_endpoint SET deleted_at = $3, enabled = 0, version = version + 1 \
      WHERE endpoint_id = $1 AND version = $2 AND deleted_at IS NULL";
@@ -137,6 +138,7 @@ pub(super) async fn put(
         .bind(row.version)
         .bind(row.wants_expired)
         .bind(row.reaches_opened)
+        .bind(row.older_secrets)
         .bind(i64::from(expected_version));
     if statement.execute(&mut *connection).await?.rows_affected() == 0 {
         return Ok(Put::Raced);

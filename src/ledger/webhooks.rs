@@ -4,7 +4,7 @@
 //!    handed on once, and to all or to nobody.
 //! 2. A delivery is claimed by one node at a time. A claim that is not finished by its time is lost, and the delivery is due again: a
 //!    node that died between sending and noting it makes the same event, under the same id, be sent once more.
-//! 3. Of an endpoint only so many tries run at once, over all nodes: few if its last try succeeded, one if not. A claim takes from many
+//! 3. Of an endpoint only so many tries run at once, over all nodes: few if its last try soon succeeded, one if not. A claim takes from many
 //!    endpoints a few each and none that is busy, so a slow one keeps nobody waiting.
 //! 4. What a claim comes to is noted by who holds it and nobody else. Noting it orders itself behind the endpoint's row of the queue, as
 //!    claims and new deliveries do; that row is never later than the endpoint's next try.
@@ -77,7 +77,7 @@ pub struct Claiming {
     pub now: Timestamp,
     /// When what is claimed counts as lost.
     pub until: Timestamp,
-    /// Only of endpoints whose last try succeeded, or only of the others.
+    /// Only of endpoints whose last try soon succeeded, or only of the others.
     pub proven: bool,
     /// How many tries may run at once for one endpoint.
     pub per_endpoint: usize,
@@ -147,7 +147,7 @@ pub enum Noted {
 pub struct Work {
     /// Events wait to be handed on.
     pub events: bool,
-    /// Something is due of endpoints whose last try succeeded,
+    /// Something is due of endpoints whose last try soon succeeded,
     pub proven: bool,
     /// and of others.
     pub unproven: bool,
@@ -231,7 +231,7 @@ pub trait WebhookLedger: Send + Sync {
     /// What there is to do at `now`; cheap enough to ask ten times a second.
     async fn webhook_work(&self, now: Timestamp) -> Result<Work, LedgerError>;
 
-    /// Hands on at most `limit` events that wait; if they are fewer, those were all. The first try of each delivery is due at `due_at`.
+    /// Hands on at most `limit` events that wait, those that there are for each use after all others; if they are fewer, those were all. The first try of each delivery is due at `due_at`.
     async fn relay_events(&self, limit: usize, now: Timestamp, due_at: Timestamp) -> Result<Relayed, LedgerError>;
 
     async fn claim_deliveries(&self, claiming: Claiming) -> Result<Vec<Claimed>, LedgerError>;
@@ -257,6 +257,10 @@ pub trait WebhookLedger: Send + Sync {
 
     async fn queue_state(&self, now: Timestamp) -> Result<QueueState, LedgerError>;
 
+    /// Cancels at most `limit` deliveries that have been due since before `before` and were not tried, as too old, and says how many; fewer
+    /// than the limit: that was all.
+    async fn give_up_deliveries(&self, before: Timestamp, limit: usize) -> Result<usize, LedgerError>;
+
     /// Deletes at most `limit` deliveries that are not pending and older than `before`, and says how many; fewer than the limit: that was all.
     /// Endpoints that were deleted before and have none left go too.
     async fn prune_deliveries(&self, before: Timestamp, limit: usize) -> Result<usize, LedgerError>;
@@ -269,7 +273,7 @@ macro_rules! lock_queue {
     };
 }
 
-/// Endpoints with something due at `$1`, whose last try succeeded or not (`$2`), the longest due first; `$3` limit.
+/// Endpoints with something due at `$1`, whose last try soon succeeded or not (`$2`), the longest due first; `$3` limit.
 macro_rules! take_queues {
     ($more:literal) => {
         concat!(

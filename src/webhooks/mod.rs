@@ -3,18 +3,22 @@
 //!
 //! A crash before a try costs nothing; between a try and its note, the same event is sent once more under the same id. Order is not promised.
 //!
-//! A receiver that hangs holds few of the tries that run at once: an endpoint whose last try did not succeed, or that had none yet, gets one
-//! at a time, and all of those together half of what there is. Others get a few each. So slow ones keep nobody waiting.
+//! A receiver that hangs holds few of the tries that run at once: an endpoint whose last try did not succeed, or only slowly, or that had none
+//! yet, gets one at a time, and all of those together half of what there is. Others get a few each. So slow ones keep nobody waiting. Events
+//! are handed on by the page, with claims in between, so that a flood of them keeps nothing waiting that is due.
 
 use crate::clock::Clock;
 use crate::decision::event::{Audience, Event, EventType};
 use crate::decision::id::{AuditId, EventId};
+use crate::decision::message::Voice;
+use crate::decision::notice;
 use crate::decision::webhook::retry::{self, Attempt, Disable, Next, Schedule};
 use crate::decision::webhook::seal::SealKey;
 use crate::decision::webhook::{Endpoint, Outgoing, disabled_data};
 use crate::ledger::audit::{Audited, By, Subject};
-use crate::ledger::webhooks::{Claimed, Claiming, Disabling, Finished, How, Noted};
+use crate::ledger::webhooks::{Claimed, Claiming, Disabling, Finished, How, Noted, Relayed};
 use crate::ledger::{Ledger, LedgerError};
+use async_trait::async_trait;
 use client::Client;
 use futures_util::future::join_all;
 use serde_json::json;
@@ -29,7 +33,7 @@ pub use run::{Closer, Running, start};
 
 /// How many tries run at once, on one node.
 pub const TRIES_AT_ONCE_MAX: usize = 512;
-/// How many of them for endpoints whose last try did not succeed, or that had none.
+/// How many of them for endpoints whose last try did not soon succeed, or that had none.
 pub const UNPROVEN_AT_ONCE_MAX: usize = 256;
 /// How many tries run at once for one endpoint, over all nodes; of the others one does.
 pub const TRIES_PER_ENDPOINT_MAX: usize = 4;
@@ -37,11 +41,17 @@ pub const TRIES_PER_ENDPOINT_MAX: usize = 4;
 const CLAIM_ENDPOINTS_MAX: usize = 128;
 /// How long a claim is good for: well beyond the longest try.
 const CLAIM_SECONDS: i64 = 60;
-/// How many events are handed on in one transaction.
+/// How many events are handed on in one transaction, and before what is due is claimed again.
 const RELAY_EVENTS_MAX: usize = 200;
 
 /// Who is named in the audit log for what happens here.
 const ACTOR: &str = "webhooks";
+
+/// In whose words people are told that an endpoint is disabled.
+#[async_trait]
+pub trait Words: Send + Sync {
+    async fn disabled(&self, endpoint: &Endpoint, why: Disable) -> String;
+}
 
 /// What hands on and delivers.
 pub struct Worker {
@@ -50,6 +60,7 @@ pub struct Worker {
     client: Arc<Client>,
     schedule: Schedule,
     seal: Option<Arc<SealKey>>,
+    words: Arc<dyn Words>,
     slots: Slots,
 }
 
@@ -66,6 +77,7 @@ impl Worker {
         client: Arc<Client>,
         schedule: Schedule,
         seal: Option<Arc<SealKey>>,
+        words: Arc<dyn Words>,
     ) -> Self {
         let slots = Slots {
             all: Arc::new(Semaphore::new(TRIES_AT_ONCE_MAX)),
@@ -77,22 +89,17 @@ impl Worker {
             client,
             schedule,
             seal,
+            words,
             slots,
         }
     }
 
-    /// Hands on all events that wait, and says how many deliveries they make.
-    pub async fn relay(&self) -> Result<usize, LedgerError> {
-        let mut deliveries = 0;
-        loop {
-            let now = self.clock.now();
-            let relayed = self.ledger.relay_events(RELAY_EVENTS_MAX, now, self.schedule.first(now)).await?;
-            deliveries += relayed.deliveries;
-            metrics::counter!("weir_events_relayed_total").increment(relayed.events as u64);
-            if relayed.events < RELAY_EVENTS_MAX {
-                return Ok(deliveries);
-            }
-        }
+    /// Hands on a page of the events that wait. True: more may wait.
+    async fn relay(&self) -> Result<(Relayed, bool), LedgerError> {
+        let now = self.clock.now();
+        let relayed = self.ledger.relay_events(RELAY_EVENTS_MAX, now, self.schedule.first(now)).await?;
+        metrics::counter!("weir_events_relayed_total").increment(relayed.events as u64);
+        Ok((relayed, relayed.events >= RELAY_EVENTS_MAX))
     }
 
     /// Hands on what waits and tries all that is due, until nothing is. Returns how many tries there were. For whoever drives it by hand; a
@@ -100,10 +107,10 @@ impl Worker {
     pub async fn deliver_due(&self) -> Result<usize, LedgerError> {
         let mut tries = 0;
         loop {
-            self.relay().await?;
+            let (_, is_more) = self.relay().await?;
             let mut claimed = self.claim(true).await?;
             claimed.extend(self.claim(false).await?);
-            if claimed.is_empty() {
+            if claimed.is_empty() && !is_more {
                 return Ok(tries);
             }
             tries += claimed.len();
@@ -112,7 +119,7 @@ impl Worker {
         }
     }
 
-    /// Claims as much as there is room for, of endpoints whose last try succeeded or of the others.
+    /// Claims as much as there is room for, of endpoints whose last try soon succeeded or of the others.
     async fn claim(&self, proven: bool) -> Result<Vec<Claimed>, LedgerError> {
         let free = self.slots.all.available_permits();
         let (per_endpoint, free) = match proven {
@@ -152,7 +159,10 @@ impl Worker {
         let attempt = self.send(endpoint, claimed).await;
         let next = self.schedule.next(&attempt, claimed.tries.saturating_add(1), self.chance());
         let since = claimed.failing_since.unwrap_or(attempt.at);
-        let disabling = retry::disables(&attempt, since).map(|why| self.disabling(endpoint, why, &attempt));
+        let disabling = match retry::disables(&attempt, since) {
+            Some(why) => Some(self.disabling(endpoint, why, &attempt).await),
+            None => None,
+        };
         finished(How::Tried { attempt, next }, disabling)
     }
 
@@ -176,10 +186,10 @@ impl Worker {
     }
 
     /// What is written if the endpoint ends with this try: its record, and the event that tells of it.
-    fn disabling(&self, endpoint: &Endpoint, why: Disable, attempt: &Attempt) -> Disabling {
+    async fn disabling(&self, endpoint: &Endpoint, why: Disable, attempt: &Attempt) -> Disabling {
         let at = attempt.at;
-        let data = disabled_data(endpoint, why, at);
-        let reason = data["message"].as_str().unwrap_or_default().to_owned();
+        let data = disabled_data(endpoint, why, at, &self.words.disabled(endpoint, why).await);
+        let reason = notice::endpoint_disabled(Voice::english(), &endpoint.host(), why);
         let mut event = Event::new(
             EventId::from_uuid(self.clock.uuid()),
             endpoint.workspace.clone(),

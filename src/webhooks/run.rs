@@ -2,9 +2,9 @@
 //! At the end nothing more is claimed, and what runs gets a few seconds; what is not noted by then is sent again under its id.
 
 use super::Worker;
-use crate::ledger::Lead;
-use crate::ledger::LedgerError;
+use crate::ledger::slices::{self, Cleared};
 use crate::ledger::webhooks::{Claimed, Finished};
+use crate::ledger::{Lead, LedgerError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
@@ -26,8 +26,9 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(15);
 const PRUNE_EVERY_ROUNDS: u32 = 40;
 /// How long deliveries are kept.
 const KEPT_SECONDS: i64 = 30 * 24 * 3_600;
+/// How many are given up, or deleted, in one transaction, and for how long a round does either; what is left the next round goes on with.
 const PRUNE_ROWS: usize = 2_000;
-const PRUNE_SLICES_MAX: usize = 50;
+const PRUNE_SECONDS_MAX: i64 = 10;
 /// The name under which nodes agree on who prunes.
 const LEAD: &str = "webhooks";
 
@@ -105,9 +106,13 @@ async fn deliver(worker: Arc<Worker>, ended: mpsc::Sender<Finished>, noted: Arc<
 /// Hands on and claims what there is. True: there may be more.
 async fn round(worker: &Arc<Worker>, ended: &mpsc::Sender<Finished>) -> Result<bool, LedgerError> {
     let mut work = worker.ledger.webhook_work(worker.clock.now()).await?;
-    if work.events && worker.relay().await? > 0 {
+    let mut is_more = false;
+    if work.events {
+        let (relayed, more) = worker.relay().await?;
+        is_more = more;
         // Some of it may be for either kind of endpoint.
-        (work.proven, work.unproven) = (true, true);
+        work.proven |= relayed.deliveries > 0;
+        work.unproven |= relayed.deliveries > 0;
     }
     let mut claimed = 0;
     for (is_due, proven) in [(work.proven, true), (work.unproven, false)] {
@@ -117,7 +122,7 @@ async fn round(worker: &Arc<Worker>, ended: &mpsc::Sender<Finished>) -> Result<b
             due.into_iter().for_each(|due| run(worker, due, proven, ended));
         }
     }
-    Ok(claimed > 0)
+    Ok(is_more || claimed > 0)
 }
 
 /// Makes a try in a task of its own, which holds its place among those that run at once.
@@ -161,13 +166,12 @@ async fn note(worker: Arc<Worker>, mut outcomes: mpsc::Receiver<Finished>, noted
 
 /// Says how the queue stands, and forgets what is old.
 async fn keep_up(worker: Arc<Worker>, mut stopped: watch::Receiver<bool>) {
-    let (mut lead, mut rounds) = (None, 0u32);
+    let mut upkeep = Upkeep::default();
     while !*stopped.borrow() {
-        if let Err(error) = upkeep(&worker, &mut lead, rounds).await {
+        if let Err(error) = upkeep.round(&worker).await {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, "the webhook queue is looked after in the next round");
         }
-        rounds = rounds.wrapping_add(1);
         tokio::select! {
             () = sleep(UPKEEP_EVERY) => {}
             _ = stopped.changed() => {}
@@ -175,42 +179,56 @@ async fn keep_up(worker: Arc<Worker>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-async fn upkeep(worker: &Worker, lead: &mut Option<Box<dyn Lead>>, rounds: u32) -> Result<(), LedgerError> {
-    let now = worker.clock.now();
-    let state = worker.ledger.queue_state(now).await?;
-    let lag = state.due_since.map_or(0, |since| since.seconds_until(now).max(0));
-    metrics::gauge!("weir_webhook_queue_depth").set(state.pending as f64);
-    metrics::gauge!("weir_webhook_queue_lag_seconds").set(lag as f64);
-    let running = super::TRIES_AT_ONCE_MAX - worker.slots.all.available_permits();
-    metrics::gauge!("weir_webhook_tries_running").set(running as f64);
-    if !rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) {
-        return Ok(());
+/// What a node remembers of its upkeep from round to round.
+#[derive(Default)]
+struct Upkeep {
+    lead: Option<Box<dyn Lead>>,
+    rounds: u32,
+    /// The time was over before all that is old had gone.
+    is_behind: bool,
+}
+
+impl Upkeep {
+    async fn round(&mut self, worker: &Worker) -> Result<(), LedgerError> {
+        let is_due = self.rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) || self.is_behind;
+        self.rounds = self.rounds.wrapping_add(1);
+        let now = worker.clock.now();
+        let state = worker.ledger.queue_state(now).await?;
+        let lag = state.due_since.map_or(0, |since| since.seconds_until(now).max(0));
+        metrics::gauge!("weir_webhook_queue_depth").set(state.pending as f64);
+        metrics::gauge!("weir_webhook_queue_lag_seconds").set(lag as f64);
+        let running = super::TRIES_AT_ONCE_MAX - worker.slots.all.available_permits();
+        metrics::gauge!("weir_webhook_tries_running").set(running as f64);
+        if !is_due {
+            return Ok(());
+        }
+        let is_held = match &mut self.lead {
+            Some(lead) => lead.is_held().await,
+            None => false,
+        };
+        if !is_held {
+            self.lead = worker.ledger.try_lead(LEAD).await?;
+        }
+        // Who does not lead is not behind.
+        self.is_behind = self.lead.is_some() && !worker.prune().await?.is_all;
+        Ok(())
     }
-    let is_held = match lead {
-        Some(lead) => lead.is_held().await,
-        None => false,
-    };
-    if !is_held {
-        *lead = worker.ledger.try_lead(LEAD).await?;
-    }
-    if lead.is_some() {
-        worker.prune().await?;
-    }
-    Ok(())
 }
 
 impl Worker {
-    /// Forgets deliveries that are older than they are kept. Returns how many.
-    pub async fn prune(&self) -> Result<usize, LedgerError> {
-        let before = self.clock.now().plus_seconds(-KEPT_SECONDS);
-        let mut deleted = 0;
-        for _ in 0..PRUNE_SLICES_MAX {
-            let slice = self.ledger.prune_deliveries(before, PRUNE_ROWS).await?;
-            deleted += slice;
-            if slice < PRUNE_ROWS {
-                break;
-            }
-        }
-        Ok(deleted)
+    /// Gives up what has waited too long to be tried, and forgets deliveries that are older than they are kept.
+    pub async fn prune(&self) -> Result<Cleared, LedgerError> {
+        let (now, ledger) = (|| self.clock.now(), &self.ledger);
+        let due_before = now().plus_seconds(self.schedule.patience_seconds().saturating_neg());
+        let give_up = |limit| ledger.give_up_deliveries(due_before, limit);
+        let given_up = slices::clear(now, PRUNE_SECONDS_MAX, PRUNE_ROWS, give_up).await?;
+        metrics::counter!("weir_webhook_deliveries_given_up_total").increment(given_up.rows as u64);
+        let before = now().plus_seconds(-KEPT_SECONDS);
+        let prune = |limit| ledger.prune_deliveries(before, limit);
+        let pruned = slices::clear(now, PRUNE_SECONDS_MAX, PRUNE_ROWS, prune).await?;
+        Ok(Cleared {
+            rows: given_up.rows + pruned.rows,
+            is_all: given_up.is_all && pruned.is_all,
+        })
     }
 }

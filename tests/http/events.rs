@@ -6,8 +6,11 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::time::Duration;
-use weir::decision::id::WorkspaceId;
-use weir::flow::lookout::Lookout;
+use weir::clock::Clock;
+use weir::decision::event::{Event, EventType};
+use weir::decision::id::{EventId, WorkspaceId};
+use weir::flow::lookout::{self, Lookout};
+use weir::flow::renew::Turns;
 use weir::flow::sweep::Sweeper;
 
 /// How long a frame of a stream may take: two seconds, and time for a busy machine.
@@ -345,6 +348,87 @@ async fn a_grant_that_begins_later_is_told_as_a_raise_and_a_top_up_needs_no_tell
         lookout.look(&app.service).await.expect("looked");
     }
     assert_eq!(raises("ws").await, 1, "once");
+}
+
+/// A busy service makes events faster than any number of slices a round deletes them: all that need not be kept goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pruning_goes_on_until_all_that_is_old_has_gone() {
+    let app = TestApp::start().await;
+    let many: Vec<Event> = (0..5_001)
+        .map(|number| {
+            let id = EventId::from_uuid(app.clock.uuid());
+            Event::new(
+                id,
+                None,
+                EventType::UsageRecorded,
+                format!("old {number}"),
+                app.clock.now(),
+                json!({}),
+            )
+        })
+        .collect();
+    app.service.ledger.append_events(many).await.expect("the ledger answers");
+    let kept = lookout::prune(&app.service).await.expect("pruned");
+    assert_eq!((kept.rows, kept.is_all), (0, true));
+    app.pass_seconds(400 * 24 * 3_600);
+    let pruned = lookout::prune(&app.service).await.expect("pruned");
+    assert_eq!((pruned.rows, pruned.is_all), (5_001, true));
+}
+
+/// A change of a plan raises the limits of all who are on it: they are told by turns, each of them once, whatever changes in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raise_of_many_is_told_by_turns() {
+    let app = TestApp::start().await;
+    let limited = async |hard: i64| {
+        let plan = json!({"name": "many", "pricing": {"model": "flat", "base_usd": "0"},
+            "budgets": [{"id": "tokens", "unit": "tokens", "period": "month", "hard": hard, "alerts": []}]});
+        app.put("/v1/admin/plans/many", plan).await.expect_one_of(&[200, 201]);
+        app.follow_all().await;
+    };
+    limited(1_000).await;
+    let workspaces: Vec<String> = (0..7).map(|number| format!("ws_{number}")).collect();
+    for workspace in &workspaces {
+        app.put(&format!("/v1/admin/workspaces/{workspace}"), json!({"plan_id": "many"}))
+            .await
+            .expect_one_of(&[200, 201]);
+        app.use_of(workspace, 1_000).await;
+    }
+    let raises = async || {
+        let mut each = Vec::new();
+        for workspace in &workspaces {
+            let told = app.events(workspace).await;
+            each.push(told.iter().filter(|event| event["data"]["reason"] == "raised").count());
+        }
+        each
+    };
+    let mut turns = Turns::default();
+    turns.changed();
+    turns.take(&app.service, 9, 2).await.expect("looked");
+    assert_eq!(
+        (raises().await.iter().sum::<usize>(), turns.is_running()),
+        (0, false),
+        "nothing was raised"
+    );
+
+    // Two were looked at and are no better off when the limit rises; they are told all the same.
+    turns.due();
+    turns.take(&app.service, 1, 2).await.expect("looked");
+    limited(2_000).await;
+    turns.changed();
+    turns.take(&app.service, 1, 2).await.expect("looked");
+    assert_eq!(
+        (raises().await.iter().sum::<usize>(), turns.is_running()),
+        (2, true),
+        "a turn is bounded"
+    );
+    turns.take(&app.service, 2, 2).await.expect("looked");
+    assert_eq!(raises().await.iter().sum::<usize>(), 5);
+    assert!(turns.is_running(), "again from the start");
+    turns.take(&app.service, 2, 2).await.expect("looked");
+    assert_eq!((raises().await, turns.is_running()), (vec![1; 7], false));
+    let mut lookout = Lookout::default();
+    lookout.look(&app.service).await.expect("looked");
+    assert_eq!(raises().await, [1; 7], "once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

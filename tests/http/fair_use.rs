@@ -378,6 +378,98 @@ async fn a_loop_of_one_user_and_feature_is_paused_at_once_and_on_all_nodes() {
     assert_eq!(told(&app).await.len(), 1, "slow calls are no loop");
 }
 
+/// A pause is its rule's: where the plan has the rule no more, or the workspace is on a plan without it, it is over.
+#[tokio::test]
+async fn an_action_ends_with_its_rule() {
+    let app = TestApp::start().await;
+    plan(&app, rule(json!({"act": "pause"})), json!({})).await;
+    let plain = json!({"name": "plain", "pricing": {"model": "flat", "base_usd": "0"},
+        "budgets": [{"id": "tokens", "unit": "tokens", "period": "month", "hard": 10_000_000}]});
+    app.put("/v1/admin/plans/plain", plain).await.expect_one_of(&[200, 201]);
+    for workspace in ["stays", "moves"] {
+        join(&app, workspace).await;
+        spend(&app, workspace, "u", 20_000).await;
+    }
+    assert_eq!(watch(&app).await, 2);
+    ask(&app, "stays").denied().await;
+    ask(&app, "moves").denied().await;
+    app.put("/v1/admin/workspaces/moves", json!({"plan_id": "plain"})).await.expect(200);
+    app.follow_all().await;
+    ask(&app, "moves").allowed().await;
+    ask(&app, "stays").denied().await;
+    watch(&app).await;
+    assert_eq!(actions(&app, "moves").await[0]["ended_at"], "2025-11-21T10:00:00Z");
+    assert_eq!(actions(&app, "stays").await[0]["ended_at"], Value::Null);
+
+    let renamed = json!([{"name": "other", "over_minutes": 15, "min_amount": 9_000_000, "for_seconds": 600, "act": "pause"}]);
+    plan(&app, renamed, json!({})).await;
+    app.follow_all().await;
+    // Before anybody has ended it for the record.
+    ask(&app, "stays").allowed().await;
+    watch(&app).await;
+    assert_eq!(actions(&app, "stays").await[0]["ended_at"], "2025-11-21T10:00:00Z");
+    let log = app.get("/v1/admin/audit-log?action=fair_use.end").await.expect(200);
+    let actors: Vec<&Value> = log["data"]
+        .as_array()
+        .expect("data")
+        .iter()
+        .map(|record| &record["actor"])
+        .collect();
+    assert_eq!(actors, ["fair_use:burst", "fair_use:burst"], "each once");
+    // The rule comes back: what led to the action that is over is not held against anybody twice.
+    plan(&app, rule(json!({"act": "pause"})), json!({})).await;
+    app.follow_all().await;
+    ask(&app, "stays").allowed().await;
+    assert_eq!(watch(&app).await, 0);
+}
+
+/// Who did not hear an answer asks again under the same id, and who asks for many at once does not go round in circles.
+#[tokio::test]
+async fn requests_told_again_and_those_of_one_batch_are_no_loop() {
+    let app = TestApp::start().await;
+    let rules = json!([{"name": "loop", "calls": 5, "seconds": 60, "act": "pause", "for_seconds": 120}]);
+    plan(&app, rules, json!({})).await;
+    join(&app, "ws").await;
+    let nodes_count = nodes(&app).count();
+    for _ in 0..20 * nodes_count {
+        app.authorize("ws").user("again").id("same").allowed().await;
+    }
+    let ended = app.authorize("ws").user("ended").id("ended").reserved().await;
+    app.settle(&ended, 10, 10).await.expect(200);
+    for _ in 0..20 * nodes_count {
+        app.authorize("ws")
+            .user("ended")
+            .id("ended")
+            .send()
+            .await
+            .problem(409, "already_settled");
+    }
+    let batch = |user: &str| {
+        let requests: Vec<Value> = (0..50)
+            .map(|_| Value::Object(ask(&app, "ws").user(user).tokens(1, 1).body))
+            .collect();
+        json!({"requests": requests})
+    };
+    let allowed = async |user: &str| {
+        let answer = app.post("/v1/authorize/batch", batch(user)).await.expect(200);
+        let decisions = answer["results"].as_array().expect("results");
+        assert_eq!(decisions.len(), 50, "{answer}");
+        decisions.iter().filter(|one| one["decision"]["decision"] == "allow").count()
+    };
+    assert_eq!(allowed("batch").await, 50);
+    watch(&app).await;
+    assert_eq!(told(&app).await, [] as [Value; 0]);
+    for user in ["again", "ended", "batch"] {
+        ask(&app, "ws").user(user).allowed().await;
+    }
+    // Batch after batch is a loop all the same.
+    for _ in 0..5 * nodes_count {
+        allowed("batch").await;
+    }
+    assert_eq!(allowed("batch").await, 0);
+    ask(&app, "ws").user("again").allowed().await;
+}
+
 /// Calls that are spread over nodes are one loop.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loop_is_noticed_however_its_calls_are_spread_over_nodes() {

@@ -235,6 +235,29 @@ async fn a_test_is_sent_now_and_a_delivery_again() {
     app.post(&nothing, json!({})).await.problem(404, "not_found");
 }
 
+/// Tests are sent at once, so whoever sends many is told to wait; what happens is delivered all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_is_tried_out_six_times_a_minute() {
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
+    let endpoint = app.endpoint(&receiver.url("/hook"), Some("ws_a")).await;
+    let other = app.endpoint(&receiver.url("/other"), Some("ws_a")).await;
+    for _ in 0..6 {
+        app.post(&path(&endpoint, "/test"), json!({})).await.expect(200);
+        app.pass_seconds(5);
+    }
+    let refused = app.post(&path(&endpoint, "/test"), json!({})).await;
+    assert_eq!(refused.header("retry-after"), Some("30"));
+    refused.problem(429, "too_many_requests");
+    assert_eq!(receiver.seen("/hook").len(), 6);
+    assert_eq!(app.deliveries(&endpoint).await.len(), 6);
+    app.post(&path(&other, "/test"), json!({})).await.expect(200);
+    app.happen("ws_a").await;
+    worker_of(&app).deliver_due().await.expect("the ledger answers");
+    assert_eq!(receiver.seen("/hook").len(), 7);
+    app.pass_seconds(30);
+    app.post(&path(&endpoint, "/test"), json!({})).await.expect(200);
+}
+
 /// What an operator opened of a network of his own is not there for tenants: who is bound to a workspace makes no endpoint there, moves none
 /// there, and a name of his that leads there is not dialled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -72,6 +72,50 @@ async fn while_a_secret_is_rotated_both_sign() {
     assert!(is_signed(&seen, &last["secret"]) && !is_signed(&seen, &new["secret"]));
 }
 
+/// Whoever rotates faster than its receivers follow has each secret sign as long as it was promised, up to four beside the present one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_to_four_replaced_secrets_sign_and_a_fifth_is_told_when_the_first_ends() {
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
+    let made = app.endpoint(&receiver.url("/hook"), Some("ws_a")).await;
+    let rotate = async |overlap_seconds: i64| {
+        let body = json!({"overlap_seconds": overlap_seconds});
+        app.post(&path(&made, "/rotate"), body).await
+    };
+    let mut secrets = vec![made["secret"].clone()];
+    for overlap_seconds in [4_000, 1_000, 3_000, 2_000] {
+        let rotated = rotate(overlap_seconds).await.expect(200);
+        assert_eq!(rotated["replaced_secret_expires_at"], "2025-11-21T11:06:40Z", "the last to end");
+        secrets.push(rotated["secret"].clone());
+    }
+    let worker = worker_of(&app);
+    let signing = async |app: &TestApp| {
+        app.happen("ws_a").await;
+        worker.deliver_due().await.expect("the ledger answers");
+        let seen = receiver.seen("/hook").pop().expect("it arrives");
+        let signing: Vec<usize> = (0..secrets.len()).filter(|place| is_signed(&seen, &secrets[*place])).collect();
+        (signing, seen.header("webhook-signature").split(' ').count())
+    };
+    assert_eq!(signing(&app).await, (vec![0, 1, 2, 3, 4], 5));
+    let refused = rotate(60).await;
+    assert_eq!(refused.json()["errors"][0]["pointer"], "/overlap_seconds", "{}", refused.text);
+    assert!(refused.text.contains("2025-11-21T10:16:40Z"), "{}", refused.text);
+    refused.problem(422, "unacceptable");
+    assert_eq!(signing(&app).await, (vec![0, 1, 2, 3, 4], 5), "what is refused changes nothing");
+    app.pass_seconds(1_000);
+    assert_eq!(signing(&app).await, (vec![0, 2, 3, 4], 4));
+    // From here on the present one is new to those that are known here.
+    rotate(60).await.expect(200);
+    assert_eq!(signing(&app).await, (vec![0, 2, 3, 4], 5));
+    // One that leaked is replaced at once, however many sign.
+    rotate(60).await.problem(422, "unacceptable");
+    rotate(0).await.expect(200);
+    assert_eq!(signing(&app).await, (vec![0, 2, 3, 4], 5));
+    app.pass_seconds(10_000);
+    let now = app.endpoint_now(&made).await;
+    assert_eq!(now["replaced_secret_expires_at"], Value::Null);
+    assert_eq!(signing(&app).await, (vec![], 1));
+}
+
 /// Dead for days: each try comes by the schedule and not sooner, then the delivery has failed; the endpoint ends after five days of only
 /// failures, and others are told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,6 +166,12 @@ async fn an_endpoint_that_is_dead_for_days_is_tried_by_the_schedule_and_then_dis
     assert_eq!(statuses, HashSet::from(["\"failed\"".to_owned(), "\"cancelled\"".to_owned()]));
     let told = receiver.seen("/other").pop().expect("it is told");
     let told: Value = serde_json::from_str(&told.body).expect("JSON");
+    let told_data = &told["data"];
+    assert_eq!((&told_data["host"], &told_data["url"]), (&json!("127.0.0.1"), &Value::Null));
+    assert!(
+        !told.to_string().contains("/dead"),
+        "what may be secret of the URL is not told to others"
+    );
     assert_eq!(told["type"], "webhook_endpoint.disabled");
     assert_eq!(told["data"]["endpoint_id"], dead["endpoint_id"]);
     let records = app.get("/v1/admin/audit-log?action=webhook_endpoint.disable").await.expect(200);
@@ -174,6 +224,61 @@ async fn a_receiver_may_ask_for_time_or_to_be_left_alone() {
     assert_eq!(app.deliveries(&busy).await[0]["reason"], "endpoint_gone");
     app.pass_seconds(1_000_000);
     assert_eq!(worker.deliver_due().await.expect("the ledger answers"), 0);
+}
+
+/// The end of an endpoint is told in the words of the plan of those who read it, or of the policy where it is the operators'.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_an_endpoint_ended_is_told_in_the_words_of_its_plan() {
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
+    let german = json!({"name": "german", "locale": "de", "pricing": {"model": "flat", "base_usd": "0"},
+        "budgets": [{"id": "tokens", "unit": "tokens", "period": "month", "hard": 1_000}]});
+    app.put("/v1/admin/plans/german", german).await.expect(201);
+    app.put("/v1/admin/workspaces/ws_de", json!({"plan_id": "german"}))
+        .await
+        .expect(201);
+    let own = json!({"default_locale": "en", "locales": [{"id": "en", "texts": {"endpoint_gone": "{host} is gone."}}]});
+    app.put("/v1/admin/messages", own).await.expect(201);
+    let operators = app.endpoint(&receiver.url("/operators"), None).await;
+    let watching = app.endpoint(&receiver.url("/watching"), None).await;
+    app.endpoint(&receiver.url("/de"), Some("ws_de")).await;
+    for place in ["/operators", "/de"] {
+        receiver.on(place, answers(410));
+    }
+    let worker = worker_of(&app);
+    app.happen("ws_de").await;
+    worker.deliver_due().await.expect("the ledger answers");
+    app.pass_seconds(1);
+    worker.deliver_due().await.expect("the ledger answers");
+    let told: Vec<Value> = receiver
+        .seen("/watching")
+        .iter()
+        .map(|seen| serde_json::from_str::<Value>(&seen.body).expect("JSON"))
+        .filter(|body| body["type"] == "webhook_endpoint.disabled")
+        .collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    for body in told {
+        let message = body["data"]["message"].as_str().expect("a message").to_owned();
+        match body["data"]["endpoint_id"] == operators["endpoint_id"] {
+            true => assert_eq!(message, "127.0.0.1 is gone."),
+            false => assert!(
+                message.starts_with("Der Webhook-Endpunkt bei 127.0.0.1 hat mit 410 Gone geantwortet"),
+                "{message}"
+            ),
+        }
+    }
+    assert_eq!(app.endpoint_now(&watching).await["enabled"], true);
+    let records = app.get("/v1/admin/audit-log?action=webhook_endpoint.disable").await.expect(200);
+    let reasons = records["data"]
+        .as_array()
+        .expect("data")
+        .iter()
+        .map(|record| record["reason"].as_str());
+    assert!(
+        reasons
+            .flatten()
+            .all(|reason| reason.starts_with("The webhook endpoint at 127.0.0.1")),
+        "{records}"
+    );
 }
 
 /// The node dies after the receiver has the event and before that is noted.
@@ -238,4 +343,31 @@ async fn a_use_is_told_of_to_whoever_names_it_without_its_cost() {
     settle(&app).await;
     worker.deliver_due().await.expect("the ledger answers");
     assert_eq!(app.deliveries(&named).await.len() + app.deliveries(&everything).await.len(), 1);
+}
+
+/// The service was away for so long that what waits is history: it ends as too old, once, and what comes after it arrives at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_for_longer_than_its_tries_take_ends_as_too_old() {
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
+    let endpoint = app.endpoint(&receiver.url("/hook"), Some("ws_a")).await;
+    receiver.on("/hook", answers(500));
+    let worker = worker_of(&app);
+    app.happen("ws_a").await;
+    assert_eq!(worker.deliver_due().await.expect("the ledger answers"), 1);
+    app.pass_seconds(4 * 24 * 3_600);
+    worker.prune().await.expect("the ledger answers");
+    assert_eq!(app.deliveries(&endpoint).await[0]["status"], "pending", "late is better than never");
+    app.pass_seconds(24 * 3_600 + 3_600);
+    let pruned = worker.prune().await.expect("the ledger answers");
+    assert_eq!((pruned.rows, pruned.is_all), (1, true));
+    let old = &app.deliveries(&endpoint).await[0];
+    assert_eq!((&old["status"], &old["reason"]), (&json!("cancelled"), &json!("too_old")));
+    receiver.on("/hook", answers(200));
+    let event = app.happen("ws_a").await;
+    assert_eq!(worker.deliver_due().await.expect("the ledger answers"), 1);
+    assert!(is_one_event(&receiver.seen("/hook")[1..], event));
+    // What is forgotten a month later goes in the same round.
+    app.pass_seconds(60 * 24 * 3_600);
+    let pruned = worker.prune().await.expect("the ledger answers");
+    assert_eq!((pruned.rows, app.deliveries(&endpoint).await.len()), (2, 0));
 }

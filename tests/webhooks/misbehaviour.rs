@@ -180,6 +180,7 @@ async fn an_address_that_is_no_longer_open_is_not_dialled() {
         Arc::new(client),
         webhooks.schedule.clone(),
         webhooks.seal.clone(),
+        app::webhooks::words(&app.service),
     );
     worker.deliver_due().await.expect("the ledger answers");
     assert!(receiver.seen("/hook").is_empty());

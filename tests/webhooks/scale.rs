@@ -46,7 +46,7 @@ async fn of_a_thousand_endpoints_a_hundred_hang_and_the_others_do_not_wait() {
             enabled: true,
             disabled: None,
             secret: seal.seal(id, &Secret::new([1; 32]), [1; 12]),
-            replaced: None,
+            replaced: Vec::new(),
             created_by: "scale".to_owned(),
             created_at: app.clock.now(),
             reaches_opened: true,
@@ -81,6 +81,7 @@ async fn of_a_thousand_endpoints_a_hundred_hang_and_the_others_do_not_wait() {
         client,
         options.schedule.clone(),
         options.seal.clone(),
+        app::webhooks::words(&app.service),
     );
     let before = resident_kib();
     let running = webhooks::start(Arc::new(worker));

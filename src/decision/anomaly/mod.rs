@@ -131,6 +131,11 @@ impl Action {
         is_theirs && self.is_active(now) && self.feature.as_ref().is_none_or(|feature| *feature == ask.feature)
     }
 
+    /// Whether the rule that began it is one of this plan's.
+    pub fn has_rule_in(&self, plan: &Plan) -> bool {
+        plan.fair_use.iter().any(|rule| *rule.name == *self.rule)
+    }
+
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.ended_at.is_none() && now < self.ends_at
     }

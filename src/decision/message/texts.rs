@@ -55,6 +55,7 @@ named! {
         Day "day";
         Feature "feature";
         Held "held";
+        Host "host";
         Hour "hour";
         Left "left";
         Limit "limit";
@@ -196,4 +197,8 @@ texts! {
         "A reservation ran out before it was settled. What it held is free again; it can still be settled late.";
     ReservationCharged "reservation_charged" []
         "A reservation ran out before it was settled, and what it had told or held was recorded. It can still be settled late.";
+    EndpointGone "endpoint_gone" [Host]
+        "The webhook endpoint at {host} answered 410 Gone, so it is told nothing more; what waited for it was cancelled. Enable it once it answers again, and replay what it missed.";
+    EndpointFails "endpoint_fails" [Host]
+        "The webhook endpoint at {host} has only failed for five days, so it is told nothing more; what waited for it was cancelled. Enable it once it answers again, and replay what it missed.";
 }

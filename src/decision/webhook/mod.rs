@@ -21,6 +21,10 @@ pub const ENDPOINTS_MAX: usize = 32;
 pub const DESCRIPTION_CHARS_MAX: usize = 256;
 /// The longest time for which a replaced secret goes on to sign.
 pub const OVERLAP_SECONDS_MAX: i64 = 30 * 24 * 3_600;
+/// How many replaced secrets go on to sign at once.
+pub const REPLACED_MAX: usize = 4;
+/// Why a delivery was cancelled that had been due for too long.
+pub const TOO_OLD: &str = "too_old";
 
 /// Where a customer's system, or an operator's, is told of events.
 #[derive(Clone, PartialEq, Debug)]
@@ -36,7 +40,8 @@ pub struct Endpoint {
     /// Why and when it was disabled, unless somebody asked for it.
     pub disabled: Option<(String, Timestamp)>,
     pub secret: Sealed,
-    pub replaced: Option<Replaced>,
+    /// Newest first. Those whose time is over go with the next rotation.
+    pub replaced: Vec<Replaced>,
     pub created_by: String,
     pub created_at: Timestamp,
     /// Who gave it its URL was not bound to a workspace, so it may lead to what an operator has opened of a network of his own.
@@ -53,18 +58,38 @@ pub struct Replaced {
     pub until: Timestamp,
 }
 
+impl Replaced {
+    fn signs(&self, now: Timestamp) -> bool {
+        now < self.until
+    }
+}
+
 impl Endpoint {
-    /// With another secret; the one that it has now signs too until `until`, and the one before that no longer.
-    pub fn rotated(&self, secret: Sealed, until: Timestamp) -> Self {
-        Self {
+    /// With another secret from `now` on; the one that it has now signs too until `until`, and those before it as long as they were given. `Err`:
+    /// as many as may sign already do, and the first of them ends then.
+    pub fn rotated(&self, secret: Sealed, now: Timestamp, until: Timestamp) -> Result<Self, Timestamp> {
+        let last = Replaced {
+            secret: self.secret.clone(),
+            until,
+        };
+        let all = std::iter::once(&last).chain(&self.replaced);
+        let replaced: Vec<Replaced> = all.filter(|replaced| replaced.signs(now)).cloned().collect();
+        if replaced.len() > REPLACED_MAX {
+            let ends = self.replaced.iter().filter(|replaced| replaced.signs(now));
+            return Err(ends.map(|replaced| replaced.until).min().unwrap_or(now));
+        }
+        Ok(Self {
             secret,
-            replaced: Some(Replaced {
-                secret: self.secret.clone(),
-                until,
-            }),
+            replaced,
             version: self.version + 1,
             ..self.clone()
-        }
+        })
+    }
+
+    /// When the last of the secrets that were replaced ends; `None`: only the present one signs.
+    pub fn replaced_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let signing = self.replaced.iter().filter(|replaced| replaced.signs(now));
+        signing.map(|replaced| replaced.until).max()
     }
 
     /// What its callers are shown, and the audit log: no secret, sealed or not.
@@ -77,8 +102,13 @@ impl Endpoint {
             "description": self.description,
             "enabled": self.enabled,
             "disabled_reason": self.disabled.as_ref().map(|(reason, _)| reason),
-            "replaced_secret_expires_at": self.replaced.as_ref().map(|replaced| replaced.until),
+            "replaced_secret_expires_at": self.replaced.iter().map(|replaced| replaced.until).max(),
         })
+    }
+
+    /// The host of its URL, which says enough of it to people who may not see the rest.
+    pub fn host(&self) -> String {
+        url::host_of(&self.url)
     }
 
     /// Whether it names the event that there is for each use.
@@ -93,9 +123,9 @@ impl Endpoint {
 
     /// What a try at `now` is signed with, newest first; `None`: a secret cannot be opened with this key.
     pub fn secrets(&self, key: &SealKey, now: Timestamp) -> Option<Vec<Secret>> {
-        let replaced = self.replaced.as_ref().filter(|replaced| now < replaced.until);
-        let sealed = [Some(&self.secret), replaced.map(|replaced| &replaced.secret)];
-        sealed.into_iter().flatten().map(|sealed| key.open(self.id, sealed)).collect()
+        let replaced = self.replaced.iter().filter(|replaced| replaced.signs(now));
+        let sealed = std::iter::once(&self.secret).chain(replaced.map(|replaced| &replaced.secret));
+        sealed.map(|sealed| key.open(self.id, sealed)).collect()
     }
 }
 
@@ -179,18 +209,14 @@ impl Outgoing {
     }
 }
 
-/// What is told when an endpoint is disabled, in the event and to people.
-pub fn disabled_data(endpoint: &Endpoint, why: Disable, at: Timestamp) -> Value {
-    let words = match why {
-        Disable::Gone => "answered 410 Gone, so it is not tried any more",
-        Disable::OnlyFailures => "has only failed for five days, so it is not tried any more",
-    };
+/// What is told when an endpoint is disabled, with its sentence for people. Of its URL only the host: others are told, and the rest may be secret.
+pub fn disabled_data(endpoint: &Endpoint, why: Disable, at: Timestamp, message: &str) -> Value {
     json!({
         "workspace_id": endpoint.workspace,
         "endpoint_id": endpoint.id,
-        "url": endpoint.url,
+        "host": endpoint.host(),
         "reason": why.as_str(),
         "disabled_at": at,
-        "message": format!("The webhook endpoint {} {words}. What waited for it was cancelled. Enable it once it answers again, and replay what it missed.", endpoint.url),
+        "message": message,
     })
 }

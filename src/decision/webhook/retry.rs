@@ -11,6 +11,9 @@ pub const RETRY_AFTER_SECONDS_MAX: i64 = 24 * 3_600;
 /// By how much of itself a delay is lengthened at most, so that what failed together is not tried together again.
 const JITTER_PER_MILLE: i128 = 100;
 
+/// A success that took longer proves nothing about how many tries an endpoint can have at once.
+pub const SOON_MILLIS_MAX: i64 = 2_000;
+
 const GONE: u16 = 410;
 /// Statuses with which `Retry-After` is heard.
 const ASK_LATER: [u16; 2] = [429, 503];
@@ -35,6 +38,11 @@ impl Attempt {
     /// Only what was taken over is a success; a redirect is a failure, as it is not followed.
     pub fn is_success(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status)) && self.error.is_none()
+    }
+
+    /// Whether the endpoint may have more than one try at once from now on: it took this one over, and soon.
+    pub fn is_proof(&self) -> bool {
+        self.is_success() && self.duration_ms <= SOON_MILLIS_MAX
     }
 }
 
@@ -80,6 +88,13 @@ impl Schedule {
     /// When the first try is due of what happens at `now`.
     pub fn first(&self, now: Timestamp) -> Timestamp {
         now.plus_seconds(self.0.first().copied().unwrap_or(0))
+    }
+
+    /// How long a delivery that is due waits to be tried before it is given up: as long as all its tries take, and not less than an endpoint may
+    /// fail. Beyond it news is history, and what waits behind it comes too late as well.
+    pub fn patience_seconds(&self) -> i64 {
+        let whole = self.0.iter().fold(0_i64, |sum, delay| sum.saturating_add(*delay));
+        whole.max(FAILING_SECONDS_MAX)
     }
 
     /// What follows from the try that was number `tries` of its delivery. `chance` lengthens the delay.
@@ -193,6 +208,24 @@ mod tests {
             assert_eq!(again, Next::Again(NOW.plus_seconds(delay)), "{status} {asked:?}");
         }
         assert_eq!(next(&answered(Some(429), Some(60)), 10, &SCHEDULE_DEFAULT, 0), Next::Failed);
+    }
+
+    #[test]
+    fn only_a_success_that_came_soon_proves_an_endpoint() {
+        for (status, duration_ms, is_proof) in [(200, SOON_MILLIS_MAX, true), (200, SOON_MILLIS_MAX + 1, false), (500, 1, false)] {
+            let attempt = Attempt {
+                duration_ms,
+                ..answered(Some(status), None)
+            };
+            assert_eq!(attempt.is_proof(), is_proof, "{status} after {duration_ms} ms");
+        }
+    }
+
+    #[test]
+    fn what_is_due_waits_as_long_as_its_tries_take_and_not_less_than_an_endpoint_may_fail() {
+        assert_eq!(Schedule::default().patience_seconds(), FAILING_SECONDS_MAX);
+        assert_eq!(Schedule(vec![0, 700_000, 1]).patience_seconds(), 700_001);
+        assert_eq!(Schedule(vec![i64::MAX, i64::MAX]).patience_seconds(), i64::MAX);
     }
 
     #[test]

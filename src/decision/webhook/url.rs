@@ -81,6 +81,12 @@ pub fn parse_endpoint(text: &str, allowed: &[Range]) -> Result<Url, String> {
     Ok(url)
 }
 
+/// The host of an endpoint's URL, for people who may not see the rest of it. Empty: it is no URL.
+pub fn host_of(text: &str) -> String {
+    let parsed = Url::parse(text).ok();
+    parsed.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,5 +180,16 @@ mod tests {
         }
         let named = destination(&Url::parse("http://-a.com/").expect("a URL"), &[]);
         assert_eq!(named, Ok(Destination::Name("-a.com".to_owned())));
+    }
+
+    #[test]
+    fn the_host_of_a_url_is_told_without_what_may_be_secret() {
+        for (text, host) in [
+            ("https://hooks.example.com:8443/T0/B0?token=s3cret", "hooks.example.com"),
+            ("https://[2606:4700::1111]/x", "[2606:4700::1111]"),
+            ("not a url", ""),
+        ] {
+            assert_eq!(host_of(text), host);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Evaluate: one node compares what everybody used lately with what is usual, and begins what rules say. A crash costs one round; the next
 //! leader finds the same, and an action that was begun is not begun twice.
 
-use super::{FlowError, Service, begin, follow, gather};
+use super::{FlowError, Service, begin, end_without_rule, follow, gather};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::anomaly::baseline::{Cohort, HISTORY_HOURS, HOUR_SECONDS, History, Usual, hour_of};
 use crate::decision::anomaly::{Action, OVER_MINUTES_MAX, Observed, Rule, Watch, is_excess};
@@ -70,6 +70,7 @@ impl Evaluator {
         if self.lead.is_none() {
             return flushed.map(|_| 0);
         }
+        end_without_rule(service).await?;
         let begun = self.evaluate(service).await?;
         if self.rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) {
             prune(service).await?;

@@ -2,7 +2,8 @@
 //! the others told of theirs, a second or two ago; they tell of what is on its way to be too fast, not of each call.
 //!
 //! Two counts for each: of the window that began last and of the one before, which counts for as much of it as still lies within reach. So
-//! a key costs some bytes however fast it is called. Refused calls count too: a loop that is paused is still a loop.
+//! a key costs some bytes however fast it is called. Refused calls count too: a loop that is paused is still a loop. A request that is told its
+//! first answer again is taken back, and the requests of one batch count as one call: neither goes round in circles.
 
 use crate::decision::amount::Unit;
 use crate::decision::anomaly::{Action, Observed, Rule, Watch};
@@ -131,6 +132,21 @@ impl Loops {
             others.entry(one.key).or_default().push(one);
         }
         self.others.store(Arc::new(others));
+    }
+
+    /// Takes back a call that was counted at `at`, unless the window in which it was is out of reach.
+    pub(super) fn uncount(&self, rule: &Rule, ask: &Ask, at: Timestamp) {
+        let Watch::Loop { seconds, .. } = rule.watch else { return };
+        let key = key(ask, rule, seconds);
+        let window = at.micros().div_euclid(seconds * MICROS);
+        let mut shard = self.shards[key as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(counted) = shard.get_mut(&key) else { return };
+        let calls = match counted.window - window {
+            0 => &mut counted.now,
+            1 => &mut counted.before,
+            _ => return,
+        };
+        *calls = (*calls - 1).max(0);
     }
 
     /// Counts a call; the action that it makes due, but for its id.

@@ -5,7 +5,8 @@
 //! the clock. Whatever fails here, requests are decided as if there were no rules: fair use never denies because it could not be asked.
 
 use super::audit::{self, Audited, By, Subject};
-use super::{FlowError, Service};
+use super::authorize::{Decision, Request};
+use super::{FlowError, Service, workspace};
 use crate::decision::anomaly::{Action, AnomalyData};
 use crate::decision::ask::Ask;
 use crate::decision::id::{EventId, FairUseId, WorkspaceId};
@@ -28,6 +29,8 @@ mod loops;
 pub const EVERY_SECONDS: u64 = 10;
 /// The most actions that a node follows; beyond it the oldest are not kept to.
 const ACTIONS_MAX: usize = 10_000;
+/// How many actions without a rule one round ends.
+const ENDS_MAX: usize = 200;
 /// The most loops that wait to be written.
 const WAITING_MAX: usize = 1_000;
 
@@ -46,14 +49,18 @@ pub struct FairUse {
 }
 
 impl FairUse {
-    /// The actions that are about this request. Costs one look at an empty map where there are none.
-    pub(super) fn applying(&self, ask: &Ask, now: Timestamp) -> Vec<Arc<Action>> {
+    /// The actions that are about this request, by rules that its plan still has: none goes on without its rule. Costs one look at an empty map
+    /// where there are none.
+    pub(super) fn applying(&self, plan: &Plan, ask: &Ask, now: Timestamp) -> Vec<Arc<Action>> {
         let active = self.active.load();
         if active.is_empty() {
             return Vec::new();
         }
         let of_workspace = active.get(&ask.workspace).into_iter().flatten();
-        of_workspace.filter(|action| action.applies(ask, now)).cloned().collect()
+        of_workspace
+            .filter(|action| action.applies(ask, now) && action.has_rule_in(plan))
+            .cloned()
+            .collect()
     }
 
     /// A request came in: where its user calls a feature too often, an action begins at once on this node.
@@ -68,6 +75,13 @@ impl FairUse {
                 };
                 self.begin_here(Arc::new(action));
             }
+        }
+    }
+
+    /// A request that was counted at `at` was told its answer again: it is no further call.
+    fn uncall(&self, plan: &Plan, ask: &Ask, at: Timestamp) {
+        for rule in &plan.fair_use {
+            self.loops.uncount(rule, ask, at);
         }
     }
 
@@ -122,6 +136,57 @@ impl FairUse {
 
 fn is_same(one: &Action, other: &Action) -> bool {
     (&one.rule, &one.whose, &one.feature, &one.workspace) == (&other.rule, &other.whose, &other.feature, &other.workspace)
+}
+
+/// What came of a request that was counted at `at`. One that is told its first answer again, or that it has ended, comes from a caller who did
+/// not hear it the first time, and not from one who goes round in circles.
+pub(super) async fn decided(service: &Service, request: &Request, decided: &Result<Decision, FlowError>, at: Timestamp) {
+    let is_told_again = match decided {
+        Ok(decision) => decision.replayed,
+        Err(error) => matches!(error, FlowError::ReservationEnded(..)),
+    };
+    if !is_told_again || request.dry_run {
+        return;
+    }
+    let policy = service.policy.load();
+    // Known by now; where it is not, one call too many is counted.
+    let Ok(Some(workspace)) = workspace::find(service, &request.ask.workspace).await else {
+        return;
+    };
+    if let Some(plan) = policy.plan(workspace.plan_id.as_ref()) {
+        service.fair_use.uncall(plan, &request.ask, at);
+    }
+}
+
+/// Ends the actions of rules that their workspace's plan has no more: because the policy changed, or the workspace is on another plan. Nodes keep
+/// to no such action anyway; here it ends for the record. Returns how many.
+async fn end_without_rule(service: &Service) -> Result<usize, FlowError> {
+    let (policy, now) = (service.policy.load(), service.clock.now());
+    let active = service.fair_use.active.load_full();
+    let mut ended = 0;
+    for action in active.values().flatten().filter(|action| action.is_active(now)) {
+        if ended >= ENDS_MAX {
+            break;
+        }
+        let Some(workspace) = workspace::find(service, &action.workspace).await? else {
+            continue;
+        };
+        let plan = policy.plan(workspace.plan_id.as_ref());
+        if plan.is_some_and(|plan| action.has_rule_in(plan)) {
+            continue;
+        }
+        let by = By {
+            actor: format!("fair_use:{}", action.rule),
+            reason: "The plan of the workspace has no such rule any more.".to_owned(),
+            request_id: None,
+        };
+        match end(service, action.id, &by).await {
+            // It began on this node, and is not written yet.
+            Ok(()) | Err(FlowError::NotFound) => ended += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(ended)
 }
 
 /// Takes over what other nodes have begun and ended.

@@ -5,10 +5,10 @@ use crate::decision::event::{Audience, Event, EventType};
 use crate::decision::id::{DeliveryId, EventId, WebhookEndpointId};
 use crate::decision::time::Timestamp;
 use crate::decision::webhook::filter::Filter;
-use crate::decision::webhook::retry::{Attempt, Disable, FAILING_SECONDS_MAX, Next};
+use crate::decision::webhook::retry::{Attempt, Disable, FAILING_SECONDS_MAX, Next, SOON_MILLIS_MAX};
 use crate::decision::webhook::seal::{SealKey, Sealed};
 use crate::decision::webhook::sign::{SECRET_BYTES, Secret};
-use crate::decision::webhook::{Delivery, Endpoint, Replaced, State};
+use crate::decision::webhook::{Delivery, Endpoint, Replaced, State, TOO_OLD};
 use crate::ledger::audit::AuditQuery;
 use crate::ledger::events::EventQuery;
 use crate::ledger::webhooks::{
@@ -30,6 +30,13 @@ fn sealed(byte: u8) -> Sealed {
     SealKey::new(&[1; 32]).seal(endpoint_id(1), &Secret::new([byte; SECRET_BYTES]), [byte; 12])
 }
 
+fn signing_until(byte: u8, second: i64) -> Replaced {
+    Replaced {
+        secret: sealed(byte),
+        until: at(second),
+    }
+}
+
 /// An endpoint of `ws_a` that is told of everything.
 fn endpoint(number: u128) -> Endpoint {
     Endpoint {
@@ -41,7 +48,7 @@ fn endpoint(number: u128) -> Endpoint {
         enabled: true,
         disabled: None,
         secret: sealed(7),
-        replaced: None,
+        replaced: Vec::new(),
         created_by: "usr_1".to_owned(),
         created_at: at(10),
         reaches_opened: true,
@@ -158,10 +165,7 @@ pub(in crate::ledger) async fn an_endpoint_comes_back_as_it_was_put(mut book: Bo
     let whole = Endpoint {
         events: wanting(&["budget.*", "usage.recorded"]),
         description: Some("a'b\"\u{e4}".to_owned()),
-        replaced: Some(Replaced {
-            secret: sealed(8),
-            until: at(99),
-        }),
+        replaced: vec![signing_until(8, 99), signing_until(9, 40), signing_until(10, 70)],
         ..endpoint(1)
     };
     let shared = Endpoint {
@@ -197,6 +201,7 @@ pub(in crate::ledger) async fn an_endpoint_comes_back_as_it_was_put(mut book: Bo
         enabled: true,
         disabled: None,
         reaches_opened: true,
+        replaced: vec![signing_until(11, 50), signing_until(12, 45)],
         version: 2,
         ..shared
     };
@@ -344,6 +349,39 @@ pub(in crate::ledger) async fn an_event_is_handed_on_once_to_all_who_want_it(boo
     );
 }
 
+pub(in crate::ledger) async fn events_of_each_use_are_handed_on_after_all_others(book: Book) {
+    put(&book, &endpoint(1)).await;
+    let all = Endpoint {
+        events: wanting(&["usage.recorded", "budget.*"]),
+        version: 2,
+        ..endpoint(1)
+    };
+    put(&book, &all).await;
+    let usage = |number: u128| Event {
+        kind: EventType::UsageRecorded,
+        ..event(number, 100)
+    };
+    happen(&book, (1..=20).map(usage)).await;
+    // What comes last is handed on first, and the flood follows in its order.
+    happen(&book, [event(98, 200), event(99, 201)]).await;
+    let page = async |limit| {
+        book.ledger()
+            .relay_events(limit, at(300), at(300))
+            .await
+            .expect("the ledger answers")
+    };
+    let events = async || told(&book).await.iter().map(|(_, event)| *event).collect::<Vec<_>>();
+    assert_eq!(page(1).await, Relayed { events: 1, deliveries: 1 });
+    assert_eq!(events().await, [event_id(98)]);
+    assert_eq!(page(3).await, Relayed { events: 3, deliveries: 3 });
+    assert_eq!(events().await, [1, 2, 98, 99].map(event_id));
+    happen(&book, [event(97, 400)]).await;
+    assert_eq!(page(2).await.events, 2);
+    assert_eq!(events().await, [1, 2, 3, 97, 98, 99].map(event_id));
+    assert_eq!((page(100).await.events, page(100).await.events), (17, 0));
+    assert_eq!(told(&book).await.len(), 23);
+}
+
 pub(in crate::ledger) async fn of_racing_nodes_each_event_is_handed_on_and_claimed_by_one(book: Book) {
     const EVENTS: u128 = 60;
     for number in 1..=3 {
@@ -443,6 +481,112 @@ pub(in crate::ledger) async fn one_endpoint_has_few_tries_at_once_and_keeps_nobo
     let lost_proven = book.ledger().claim_deliveries(claiming(167, true, 2, "lost too")).await;
     let again = of(&lost, 1) + of(&lost_proven.expect("the ledger answers"), 1);
     assert!(again >= 1, "{again}");
+}
+
+pub(in crate::ledger) async fn a_success_that_took_long_proves_nothing(book: Book) {
+    put(&book, &endpoint(1)).await;
+    happen(&book, (1..=9).map(|number| event(number, 100))).await;
+    relay(&book, 100).await;
+    let within = |claimed: &Claimed, second: i64, duration_ms: i64| {
+        let mut finished = tried(claimed, 200, second, Next::Delivered);
+        if let How::Tried { attempt, .. } = &mut finished.how {
+            attempt.duration_ms = duration_ms;
+        }
+        finished
+    };
+    let takes = async |second: i64, proven: bool, of: &str| {
+        let claimed = book.ledger().claim_deliveries(claiming(second, proven, 4, of)).await;
+        claimed.expect("the ledger answers")
+    };
+    let first = claim(&book, 100, 1, "a").await;
+    assert_eq!(
+        finish(&book, vec![within(&first[0], 103, SOON_MILLIS_MAX + 1)]).await,
+        [Noted::Done]
+    );
+    assert_eq!(
+        work(&book, 103).await,
+        Work {
+            events: false,
+            proven: false,
+            unproven: true
+        }
+    );
+    assert!(takes(103, true, "b").await.is_empty());
+    let second = claim(&book, 103, 1, "c").await;
+    assert_eq!(
+        (second.len(), second[0].failing_since),
+        (1, None),
+        "one at a time, and it does not fail"
+    );
+    finish(&book, vec![within(&second[0], 105, SOON_MILLIS_MAX)]).await;
+    let four = takes(105, true, "d").await;
+    assert_eq!(four.len(), 4);
+    // Slow again it has one at a time again.
+    finish(&book, four.iter().map(|one| within(one, 109, SOON_MILLIS_MAX + 1)).collect()).await;
+    assert!(takes(109, true, "e").await.is_empty());
+    assert_eq!(claim(&book, 109, 1, "f").await.len(), 1);
+}
+
+pub(in crate::ledger) async fn what_was_due_for_too_long_is_given_up(book: Book) {
+    for number in 1..=2 {
+        put(&book, &endpoint(number)).await;
+    }
+    happen(&book, [event(1, 100), event(2, 100), event(3, 100)]).await;
+    relay(&book, 100).await;
+    let running = claim(&book, 100, 1, "runs").await;
+    assert_eq!(running.len(), 2);
+    happen(&book, [event(4, 500)]).await;
+    relay(&book, 500).await;
+    let give_up = async |second, limit| {
+        let given_up = book.ledger().give_up_deliveries(at(second), limit).await;
+        given_up.expect("the ledger answers")
+    };
+    assert_eq!(give_up(100, 9).await, 0, "what is due since then is not older");
+    // Of each endpoint two waited, and one is on its way until 160.
+    assert_eq!((give_up(160, 3).await, give_up(160, 3).await, give_up(160, 3).await), (3, 1, 0));
+    let cancelled = DeliveryQuery {
+        state: Some(State::Cancelled),
+        ..DeliveryQuery::default()
+    };
+    let given_up = deliveries(&book, cancelled.clone()).await;
+    assert_eq!(given_up.len(), 4);
+    assert!(
+        given_up
+            .iter()
+            .all(|one| one.reason.as_deref() == Some(TOO_OLD) && one.event != event_id(4))
+    );
+    assert_eq!(
+        finish(&book, vec![tried(&running[0], 200, 150, Next::Delivered)]).await,
+        [Noted::Done]
+    );
+    // Whoever held the other one is gone, and nobody comes back for it.
+    assert_eq!(give_up(161, 9).await, 1);
+    assert_eq!(
+        finish(&book, vec![tried(&running[1], 200, 170, Next::Delivered)]).await,
+        [Noted::Lost]
+    );
+    let left = DeliveryQuery {
+        state: Some(State::Pending),
+        ..DeliveryQuery::default()
+    };
+    assert!(deliveries(&book, left).await.iter().all(|one| one.event == event_id(4)));
+    let mut claimed = claim(&book, 500, 4, "later").await;
+    claimed.extend(
+        book.ledger()
+            .claim_deliveries(claiming(500, true, 4, "later"))
+            .await
+            .expect("the ledger answers"),
+    );
+    assert_eq!(claimed.len(), 2, "what is not too old is tried");
+    // Put on its way again it waits anew.
+    let again = deliveries(&book, cancelled).await[0].id;
+    let audited = audited("webhook_delivery.redeliver", "x");
+    assert!(book.ledger().redeliver(again, at(600), audited).await.expect("the ledger answers"));
+    assert_eq!(
+        (give_up(560, 9).await, give_up(601, 9).await),
+        (0, 3),
+        "with it those whose claims ran out"
+    );
 }
 
 pub(in crate::ledger) async fn a_try_that_fails_is_due_again_at_its_time(book: Book) {

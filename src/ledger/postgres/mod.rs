@@ -147,6 +147,9 @@ mod webhook_queue_sql;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../webhook_sql.rs"]
 mod webhook_sql;
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../webhook_upkeep_sql.rs"]
+mod webhook_upkeep_sql;
 mod webhooks;
 mod writer;
 

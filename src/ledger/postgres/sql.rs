@@ -5,7 +5,8 @@ use crate::ledger::record::{EntryRecord, Record};
 use crate::ledger::sql::{checkpoints_due, columns, standing, standings_where, sum_key};
 
 /// What another taker has in its hands is left to it.
-pub(super) const TAKE_EVENTS: &str = events_waiting!(" FOR UPDATE SKIP LOCKED");
+pub(super) const TAKE_EVENTS: &str = events_waiting!("AND type <> 'usage.recorded' ", " FOR UPDATE SKIP LOCKED");
+pub(super) const TAKE_EVENTS_OF_USE: &str = events_waiting!("AND type = 'usage.recorded' ", " FOR UPDATE SKIP LOCKED");
 
 pub(super) const CHECKPOINTS_DUE: &str = checkpoints_due!("standing.entry_occurred_at, ");
 

@@ -2,7 +2,7 @@
 
 use super::describe::Description;
 use super::fault::Fault;
-use super::{Connection, PostgresLedger, audited, follow, webhook_queue_sql as queue, webhook_sql as read};
+use super::{Connection, PostgresLedger, audited, follow, webhook_queue_sql as queue, webhook_sql as read, webhook_upkeep_sql as upkeep};
 use crate::decision::id::{DeliveryId, WebhookEndpointId};
 use crate::decision::time::Timestamp;
 use crate::decision::webhook::retry::Attempt;
@@ -108,7 +108,11 @@ impl WebhookLedger for PostgresLedger {
     }
 
     async fn queue_state(&self, now: Timestamp) -> Result<QueueState, LedgerError> {
-        read!(self, "read how the webhook queue stands", queue::state(now))
+        read!(self, "read how the webhook queue stands", upkeep::state(now))
+    }
+
+    async fn give_up_deliveries(&self, before: Timestamp, limit: usize) -> Result<usize, LedgerError> {
+        self.describe("give up webhook deliveries", GivingUp { before, limit }).await
     }
 
     async fn prune_deliveries(&self, before: Timestamp, limit: usize) -> Result<usize, LedgerError> {
@@ -233,6 +237,18 @@ struct Pruning {
 #[async_trait]
 impl Description<usize> for Pruning {
     async fn write(&self, connection: &mut Connection) -> Result<(usize, bool), Fault> {
-        Ok((queue::prune(connection, self.before, self.limit).await?, true))
+        Ok((upkeep::prune(connection, self.before, self.limit).await?, true))
+    }
+}
+
+struct GivingUp {
+    before: Timestamp,
+    limit: usize,
+}
+
+#[async_trait]
+impl Description<usize> for GivingUp {
+    async fn write(&self, connection: &mut Connection) -> Result<(usize, bool), Fault> {
+        Ok((upkeep::give_up(connection, self.before, self.limit).await?, true))
     }
 }

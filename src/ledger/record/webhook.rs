@@ -7,6 +7,8 @@ use crate::decision::webhook::filter::Filter;
 use crate::decision::webhook::retry::Attempt;
 use crate::decision::webhook::seal::Sealed;
 use crate::decision::webhook::{Delivery, Endpoint, Replaced, State};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 record! {
     /// A row of `webhook_endpoint`, but for its deletion.
@@ -28,6 +30,7 @@ record! {
         version: i64,
         wants_expired: i64,
         reaches_opened: i64,
+        older_secrets: String,
     }
 }
 
@@ -45,13 +48,14 @@ impl From<&Endpoint> for EndpointRecord {
             disabled_reason: endpoint.disabled.as_ref().map(|(reason, _)| reason.clone()),
             disabled_at: endpoint.disabled.as_ref().map(|(_, at)| at.micros()),
             secret: endpoint.secret.as_bytes().to_vec(),
-            replaced_secret: endpoint.replaced.as_ref().map(|replaced| replaced.secret.as_bytes().to_vec()),
-            replaced_until: endpoint.replaced.as_ref().map(|replaced| replaced.until.micros()),
+            replaced_secret: endpoint.replaced.first().map(|replaced| replaced.secret.as_bytes().to_vec()),
+            replaced_until: endpoint.replaced.first().map(|replaced| replaced.until.micros()),
             created_by: endpoint.created_by.clone(),
             created_at: endpoint.created_at.micros(),
             version: endpoint.version.into(),
             wants_expired: endpoint.wants_expired().into(),
             reaches_opened: endpoint.reaches_opened.into(),
+            older_secrets: older_column(endpoint.replaced.get(1..).unwrap_or_default()),
         }
     }
 }
@@ -61,7 +65,12 @@ impl TryFrom<EndpointRecord> for Endpoint {
 
     fn try_from(row: EndpointRecord) -> Result<Self, Unreadable> {
         let disabled_at = row.disabled_at.map(Timestamp::from_micros);
-        let replaced = row.replaced_secret.map(|secret| sealed("replaced_secret", secret)).transpose()?;
+        let newest = row.replaced_secret.map(|secret| sealed("replaced_secret", secret)).transpose()?;
+        let newest = newest.zip(row.replaced_until).map(|(secret, until)| Replaced {
+            secret,
+            until: Timestamp::from_micros(until),
+        });
+        let older = read_older(&row.older_secrets)?;
         Ok(Self {
             id: parse("endpoint_id", &row.endpoint_id, WebhookEndpointId::parse)?,
             workspace: some_workspace(&row.workspace_id)?,
@@ -69,10 +78,7 @@ impl TryFrom<EndpointRecord> for Endpoint {
             enabled: row.enabled != 0,
             disabled: row.disabled_reason.zip(disabled_at),
             secret: sealed("secret", row.secret)?,
-            replaced: replaced.zip(row.replaced_until).map(|(secret, until)| Replaced {
-                secret,
-                until: Timestamp::from_micros(until),
-            }),
+            replaced: newest.into_iter().chain(older).collect(),
             created_at: Timestamp::from_micros(row.created_at),
             reaches_opened: row.reaches_opened != 0,
             version: narrow("version", row.version)?,
@@ -220,6 +226,32 @@ pub(in crate::ledger) fn read_event_id(text: &str) -> Result<EventId, Unreadable
 /// The workspace of a column that is empty where there is none.
 pub(in crate::ledger) fn some_workspace(column: &str) -> Result<Option<WorkspaceId>, Unreadable> {
     parse_some("workspace_id", Some(column).filter(|text| !text.is_empty()), WorkspaceId::parse)
+}
+
+/// Each as its end, a colon and the sealed secret, between spaces.
+fn older_column(older: &[Replaced]) -> String {
+    let each = older
+        .iter()
+        .map(|replaced| format!("{}:{}", replaced.until.micros(), STANDARD.encode(replaced.secret.as_bytes())));
+    each.collect::<Vec<_>>().join(" ")
+}
+
+fn read_older(column: &str) -> Result<Vec<Replaced>, Unreadable> {
+    const COLUMN: &str = "older_secrets";
+    let each = column.split(' ').filter(|each| !each.is_empty());
+    let read = each.map(|each| {
+        let parts = each.split_once(':').and_then(|(until, secret)| {
+            let secret = STANDARD.decode(secret).ok()?;
+            Some((until.parse().ok()?, secret))
+        });
+        let (until, secret) =
+            parts.ok_or_else(|| unreadable(COLUMN, format!("{} characters", each.len()), "is no end and sealed secret"))?;
+        Ok(Replaced {
+            secret: sealed(COLUMN, secret)?,
+            until: Timestamp::from_micros(until),
+        })
+    });
+    read.collect()
 }
 
 fn sealed(column: &'static str, bytes: Vec<u8>) -> Result<Sealed, Unreadable> {

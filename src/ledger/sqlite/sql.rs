@@ -8,7 +8,8 @@ use crate::ledger::record::{DecisionRecord, EntryRecord, Record, StandingRecord,
 use crate::ledger::sql::{checkpoints_due, columns, spent, standing, standings_where, sum_key, sum_of};
 
 /// The writer is the only one who takes events.
-pub(super) const TAKE_EVENTS: &str = events_waiting!("");
+pub(super) const TAKE_EVENTS: &str = events_waiting!("AND type <> 'usage.recorded' ", "");
+pub(super) const TAKE_EVENTS_OF_USE: &str = events_waiting!("AND type = 'usage.recorded' ", "");
 
 // A batch: what it needs to know.
 
