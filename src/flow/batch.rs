@@ -24,7 +24,10 @@ pub async fn authorize_all(service: &Service, requests: Vec<Request>) -> Vec<Res
     let mut groups: Vec<(&WorkspaceId, Vec<Waiting<'_>>)> = Vec::new();
     let (called_at, called) = (service.clock.now(), calls(&requests));
     // A language model that rules ask is asked for all at once: one budget of time is enough for them.
-    let preparing = requests.iter().zip(&called).map(|(request, is_call)| prepare(service, request, *is_call));
+    let preparing = requests
+        .iter()
+        .zip(&called)
+        .map(|(request, is_call)| prepare(service, request, *is_call));
     let mut prepared: Vec<_> = join_all(preparing).await;
     if requests.iter().any(|request| request.cache.is_some()) {
         let looks = requests

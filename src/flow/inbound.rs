@@ -5,8 +5,8 @@
 //! Stripe sends the event again; one after it leaves a handled event, and other nodes follow the workspace as they follow any change.
 //!
 //! An answer that is no error ends it for Stripe. So whatever cannot become better by being sent again (a stale event, a customer that no
-//! workspace has, a kind that means nothing here) is recorded, counted and, where an operator should look, told in the log. Once a workspace
-//! has the customer, or the price a plan, Stripe's button "resend" makes good what had no effect.
+//! workspace has, a kind that means nothing here) is recorded, counted and, where an operator should look, told in the log. A workspace that
+//! is given the customer later becomes what that bought; once a price has a plan, Stripe's button "resend" makes good what had no effect.
 
 use super::audit::{self, By, Subject};
 use super::workspace::told_of;
@@ -14,6 +14,7 @@ use super::{DECIDE_AGAIN_MAX, FlowError, Service};
 use crate::decision::billing::{Terms, delivery, of_identifier};
 use crate::decision::id::{PlanId, WorkspaceId};
 use crate::decision::inbound::{self, About, Event, MeterError, Outcome, Revenue, Subscription};
+use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use crate::ledger::billing::{BatchChange, Changed};
 use crate::ledger::inbound::{Heard, Receipt, Received};
@@ -216,6 +217,19 @@ async fn revenue(service: &Service, customer: &str, parts: &[Revenue], received:
     };
     received.revenue_of = workspaces.into_iter().next().map(|workspace| workspace.id);
     received.revenue = parts.to_vec();
+    Ok(())
+}
+
+/// Makes a workspace what its customer bought before it was known whose that is: a checkout tells Stripe first. An event that comes in the very
+/// same moment may find no workspace yet, and waits for being sent again.
+pub(super) async fn take_over(service: &Service, customer: &str, workspace: &mut Workspace, now: Timestamp) -> Result<(), FlowError> {
+    let (_, mut bought) = service.ledger.subscriptions(customer).await?;
+    let policy = service.policy.load();
+    let plans = &policy.billing.plans_by_price;
+    bought
+        .iter_mut()
+        .for_each(|one| one.remember(plans, None, |plan| policy.plans.contains_key(plan)));
+    inbound::apply(&[], &bought, plans, workspace, now);
     Ok(())
 }
 

@@ -3,14 +3,15 @@
 //! What readings of the contract were chosen, for whoever reads an invoice:
 //! - *The period* is the workspace's billing period, which is the calendar month in its zone where no other anchor day was set.
 //! - *The plan* prices the whole period, and nothing is pro rata: of a period that runs the plan that the workspace is on, of an ended one
-//!   the plan under which it was used last. Which versions its use was recorded under is told beside it.
+//!   the plan under which it was used last, as it was then; what is reported late changes the use and not the plan. Which versions its use
+//!   was recorded under is told beside it.
 //! - *Seats* are the most that there were in the period.
 //! - *Use* is what ledger entries that occurred in the period count, corrections among them; what still runs is not in it.
 //! - *Overage* is by the budget's own period: each that ends in the invoice's period is on it, the running one too if it will end there. So a
 //!   week is on one invoice, a year on that of its last month, and a lifetime on none. Limits are those at the end of the budget's
 //!   period: seats and overrides of then. What running grants have left is taken off, since the next use is paid by them.
 
-use super::{FlowError, Service, workspace};
+use super::{FlowError, Service, policy, workspace};
 use crate::decision::id::{OutcomeName, PlanId, WorkspaceId};
 use crate::decision::limits::hard_of;
 use crate::decision::period::{Period, PeriodKind};
@@ -21,6 +22,8 @@ use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 pub use crate::ledger::invoices::GrantPaid;
 use crate::ledger::invoices::{PASSED_MAX, PassedQuery, Used};
+use crate::policy::Policy;
+use crate::policy::object::Kind;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -55,7 +58,7 @@ pub async fn preview(service: &Service, id: &WorkspaceId, which: Which) -> Resul
     let period = period(&workspace, which, now)?;
     let used = service.ledger.used(id, period).await?;
     let grants = service.ledger.paid_by_grants(id, period).await?;
-    let plan = plan(service, &workspace, &used, period, now);
+    let plan = plan(service, &workspace, &used, period, now).await?;
     let seats = workspace.seats.within(period);
     let invoice = match plan.as_ref().and_then(|plan| Some((plan, plan.pricing.as_ref()?))) {
         Some((plan, pricing)) => {
@@ -95,14 +98,33 @@ fn period(workspace: &Workspace, which: Which, now: Timestamp) -> Result<Period,
 }
 
 /// The plan that prices `period`.
-fn plan(service: &Service, workspace: &Workspace, used: &[Used], period: Period, now: Timestamp) -> Option<Arc<Plan>> {
+async fn plan(
+    service: &Service,
+    workspace: &Workspace,
+    used: &[Used],
+    period: Period,
+    now: Timestamp,
+) -> Result<Option<Arc<Plan>>, FlowError> {
     let policy = service.policy.load();
-    let last = used.iter().filter(|used| used.plan.is_some()).max_by_key(|used| used.last_at);
-    let then = last.and_then(|used| policy.plans.get(&used.plan.as_ref()?.0));
-    match period.end <= now {
-        true => then.or_else(|| policy.plan(workspace.plan_id.as_ref())).cloned(),
-        false => policy.plan(workspace.plan_id.as_ref()).cloned(),
+    let of_now = policy.plan(workspace.plan_id.as_ref()).cloned();
+    if period.end > now {
+        return Ok(of_now);
     }
+    // What was reported after the end bears the plan of then.
+    let last = used.iter().filter(|used| used.plan.is_some()).max_by_key(|used| used.last_at);
+    let Some((id, version)) = last.and_then(|used| used.plan.as_ref()) else {
+        return Ok(of_now);
+    };
+    let as_it_was = |policy: &Policy| policy.plans.get(id).filter(|plan| plan.version == *version).cloned();
+    if let Some(plan) = as_it_was(&policy) {
+        return Ok(Some(plan));
+    }
+    for changed in service.ledger.policy_versions_of(Kind::Plan.as_str(), id.as_str()).await? {
+        if let Some(plan) = as_it_was(&*policy::at(service, changed).await?) {
+            return Ok(Some(plan));
+        }
+    }
+    Ok(policy.plans.get(id).cloned().or(of_now))
 }
 
 fn versions(used: &[Used]) -> Vec<(PlanId, u32, i64)> {

@@ -2,7 +2,7 @@
 
 use super::audit::{self, By, Subject};
 use super::expected::Expected;
-use super::{DECIDE_AGAIN_MAX, FlowError, Service, renew};
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, inbound, renew};
 use crate::decision::counter::Whose;
 use crate::decision::event::{Event, EventType, PlanData, SuspendedData};
 use crate::decision::id::{EventId, WorkspaceId};
@@ -159,6 +159,10 @@ pub async fn change(
         let was = stored.clone();
         let mut next = stored.unwrap_or_else(|| Workspace::unknown(id.clone(), now));
         change(&mut next, is_new)?;
+        let customer = next.stripe_customer_id.clone();
+        if let Some(customer) = customer.filter(|_| was.as_ref().is_none_or(|was| was.stripe_customer_id != next.stripe_customer_id)) {
+            inbound::take_over(service, &customer, &mut next, now).await?;
+        }
         next.version = version + 1;
         next.updated_at = now;
         let subject = Subject::of(id, "workspace", id.as_str());

@@ -21,8 +21,8 @@ pub struct Used {
     pub outcomes: BTreeMap<String, i64>,
     pub entries: i64,
     pub counted: Amounts,
-    /// When the last of them occurred.
-    pub last_at: Timestamp,
+    /// When the last of them occurred that was recorded before the period ended; `None`: all of them came late.
+    pub last_at: Option<Timestamp>,
 }
 
 /// Sums of which budget to look at.
@@ -77,7 +77,8 @@ pub trait InvoiceLedger: Send + Sync {
 /// Of workspace `$1` from `$2` until before `$3`. Outcomes are compared as the text that was written, so equal ones are one group.
 pub(super) const USED: &str = "SELECT plan_id, plan_version, feature, billable_outcomes, CAST(COUNT(*) AS BIGINT) AS entries, \
      CAST(SUM(counted_tokens) AS BIGINT) AS tokens, CAST(SUM(counted_usd) AS BIGINT) AS usd, \
-     CAST(SUM(counted_requests) AS BIGINT) AS requests, CAST(SUM(counted_credits) AS BIGINT) AS credits, MAX(occurred_at) AS last_at \
+     CAST(SUM(counted_requests) AS BIGINT) AS requests, CAST(SUM(counted_credits) AS BIGINT) AS credits, \
+     MAX(CASE WHEN recorded_at < $3 THEN occurred_at END) AS last_at \
      FROM entry WHERE workspace_id = $1 AND occurred_at >= $2 AND occurred_at < $3 \
      GROUP BY plan_id, plan_version, feature, billable_outcomes ORDER BY plan_id, plan_version, feature, billable_outcomes";
 

@@ -214,8 +214,16 @@ async fn what_nobody_has_is_kept_and_taken_when_somebody_has_it() {
     app.put("/v1/admin/workspaces/other", json!({"stripe_customer_id": "cus_2"}))
         .await
         .expect(201);
-    assert_eq!(app.tell(&event).await, "applied", "Stripe sends it again");
-    assert_eq!(app.get("/v1/admin/workspaces/other").await.expect(200)["plan_id"], "pro");
+    // A checkout tells Stripe before the product tells us whose customer that is.
+    let other = app.get("/v1/admin/workspaces/other").await.expect(200);
+    assert_eq!((&other["plan_id"], &other["seats"]), (&json!("pro"), &json!(5)));
+    assert_eq!(app.tell(&event).await, "unchanged", "Stripe sends it again");
+    app.patch("/v1/admin/workspaces/other", json!({"plan_id": "max"})).await.expect(200);
+    app.patch("/v1/admin/workspaces/other", json!({"stripe_customer_id": "cus_2"}))
+        .await
+        .expect(200);
+    let other = app.get("/v1/admin/workspaces/other").await.expect(200);
+    assert_eq!(other["plan_id"], "max", "what an operator set stays until the next event");
     let unmapped = app.event("evt_2", UPDATED, 1, subscription("sub_2", "price_new", 5, "active"));
     assert_eq!(app.tell(&unmapped).await, "unmapped");
     assert_eq!(app.workspace().await["plan_id"], Value::Null);

@@ -351,11 +351,7 @@ async fn a_second_try_never_goes_to_the_model_of_the_first() {
         settle(&app, &reservation, json!({"outcome": "error", "model": "mid"})).await;
     }
     exchange(&app).await;
-    assert_eq!(
-        app.authorize("ws").model("big").allowed().await["model"],
-        "small",
-        "mid fails"
-    );
+    assert_eq!(app.authorize("ws").model("big").allowed().await["model"], "small", "mid fails");
     assert_ne!(second(from).await, "small");
 }
 

@@ -184,7 +184,18 @@ async fn a_month_ends_and_its_invoice_stays_what_it_was() {
     .await;
     has(
         &app.preview("?period=previous").await,
-        &[("base", 1, "99.00"), ("outcome", 7, "7.00")],
+        &[("base", 1, "10.00"), ("outcome", 7, "7.00")],
+    );
+    // Nor does another price of the old plan reach back.
+    app.put(
+        "/v1/admin/plans/priced",
+        json!({"name": "Priced", "pricing": {"model": "flat", "base_usd": "12", "outcomes": {"done": "3"}}, "unlimited": true}),
+    )
+    .await
+    .expect(200);
+    has(
+        &app.preview("?period=previous").await,
+        &[("base", 1, "10.00"), ("outcome", 7, "7.00")],
     );
 }
 

@@ -5,6 +5,7 @@ use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::Counter;
 use crate::decision::grant::{Charge, Grant, Source};
 use crate::decision::id::{BudgetId, Feature, GrantId, PlanId};
+use crate::decision::time::Timestamp;
 use crate::ledger::invoices::{GrantPaid, Passed, PassedQuery, Used};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -24,7 +25,7 @@ pub(in crate::ledger) async fn what_was_used_adds_up_by_what_prices_it(book: Boo
     for draft in [
         of_plan(settle("b").tokens(20).at(1_999), 1, &drafted),
         of_plan(settle("c").tokens(40).at(1_500), 1, &[]),
-        of_plan(settle("d").tokens(80).at(1_600), 2, &[("a'b", -1)]),
+        of_plan(settle("d").tokens(80).at(1_600).recorded(2_000), 2, &[("a'b", -1)]),
         settle("e").tokens(160).at(1_700).feature("faq"),
         // Outside, and of somebody else.
         of_plan(settle("f").tokens(1).at(999), 1, &drafted),
@@ -41,7 +42,7 @@ pub(in crate::ledger) async fn what_was_used_adds_up_by_what_prices_it(book: Boo
         credits: 3,
     };
     book.done(taken_back).await;
-    let used = |version: Option<u32>, feature: &str, outcomes: &[(&str, i64)], entries, counted, last| Used {
+    let used = |version: Option<u32>, feature: &str, outcomes: &[(&str, i64)], entries, counted, last: Option<Timestamp>| Used {
         plan: version.map(|version| (PlanId::parse("pro").expect("a plan"), version)),
         feature: Feature::parse(feature).expect("a feature"),
         outcomes: outcomes
@@ -50,7 +51,7 @@ pub(in crate::ledger) async fn what_was_used_adds_up_by_what_prices_it(book: Boo
             .collect::<BTreeMap<_, _>>(),
         entries,
         counted,
-        last_at: at(last),
+        last_at: last,
     };
     let counted = |tokens, usd, requests, credits| Amounts {
         tokens,
@@ -68,10 +69,10 @@ pub(in crate::ledger) async fn what_was_used_adds_up_by_what_prices_it(book: Boo
     assert_eq!(
         found,
         [
-            used(None, "faq", &[], 1, counted(160, 0, 1, 0), 1_700),
-            used(Some(1), "chat", &drafted, 2, counted(30, 0, 2, 0), 1_999),
-            used(Some(1), "chat", &[], 2, counted(36, -9, 1, 3), 1_500),
-            used(Some(2), "chat", &[("a'b", -1)], 1, counted(80, 0, 1, 0), 1_600),
+            used(None, "faq", &[], 1, counted(160, 0, 1, 0), Some(at(1_700))),
+            used(Some(1), "chat", &drafted, 2, counted(30, 0, 2, 0), Some(at(1_999))),
+            used(Some(1), "chat", &[], 2, counted(36, -9, 1, 3), Some(at(1_500))),
+            used(Some(2), "chat", &[("a'b", -1)], 1, counted(80, 0, 1, 0), None),
         ]
     );
 }

@@ -17,7 +17,7 @@ pub(in crate::ledger) struct CountedRow {
     usd: i64,
     requests: i64,
     credits: i64,
-    last_at: i64,
+    last_at: Option<i64>,
 }
 
 impl CountedRow {
@@ -35,7 +35,7 @@ impl CountedRow {
                 requests: self.requests,
                 credits: self.credits,
             },
-            last_at: Timestamp::from_micros(self.last_at),
+            last_at: self.last_at.map(Timestamp::from_micros),
         })
     }
 }
