@@ -182,9 +182,9 @@ impl<'a> Course<'a> {
         }
         let (fair_use, ask) = (&self.service.fair_use, &self.request.ask);
         if is_call && !plan.fair_use.is_empty() {
-            fair_use.called(&plan, ask, self.now, || self.service.clock.uuid());
+            fair_use.called(plan, ask, self.now, || self.service.clock.uuid());
         }
-        self.fair_use = fair_use.applying(&plan, ask, self.now);
+        self.fair_use = fair_use.applying(plan, ask, self.now);
         if let Some(parent) = self.request.parent {
             return Ok(Prepared::OfRun(Box::new(self), parent));
         }

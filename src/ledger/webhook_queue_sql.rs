@@ -27,11 +27,24 @@ const DUE_AT: &str =
 const ENQUEUE: &str = "INSERT INTO webhook_delivery (delivery_id, endpoint_id, workspace_id, event_id, event_type, body, state, created_at, due_at) \
      VALUES ($1, $2, $3, $4, $5, $6, 'pending', $7, $8) ON CONFLICT (endpoint_id, event_id) DO NOTHING";
 
-/// Of endpoint `$1` what is due at `$2`, oldest first, as claim `$3` until `$4`; `$5` is how many may run at once.
-const CLAIM: &str = "UPDATE webhook_delivery SET claim = $3, due_at = $4 WHERE delivery_id IN (SELECT delivery_id FROM webhook_delivery \
-     WHERE endpoint_id = $1 AND state = 'pending' AND due_at <= $2 ORDER BY due_at, delivery_id LIMIT \
-     (SELECT CASE WHEN COUNT(*) < $5 THEN $5 - COUNT(*) ELSE 0 END FROM webhook_delivery \
-     WHERE endpoint_id = $1 AND state = 'pending' AND claim IS NOT NULL AND due_at > $2)) RETURNING delivery_id, event_id, body, tries";
+/// Of endpoint `$1` what is due at `$2` and which it says, oldest first, as claim `$3` until `$4`; `$5` is how many may run at once.
+macro_rules! claim {
+    ($which:literal) => {
+        concat!(
+            "UPDATE webhook_delivery SET claim = $3, due_at = $4 WHERE delivery_id IN (SELECT delivery_id FROM webhook_delivery \
+             WHERE endpoint_id = $1 AND state = 'pending' AND due_at <= $2 ",
+            $which,
+            "ORDER BY due_at, delivery_id LIMIT (SELECT CASE WHEN COUNT(*) < $5 THEN $5 - COUNT(*) ELSE 0 END FROM webhook_delivery \
+             WHERE endpoint_id = $1 AND state = 'pending' AND claim IS NOT NULL AND due_at > $2)) \
+             RETURNING delivery_id, event_id, body, tries"
+        )
+    };
+}
+
+const CLAIM: &str = claim!("");
+
+/// But for what there is for each use.
+const CLAIM_FIRST: &str = claim!("AND event_type <> 'usage.recorded' ");
 
 /// What of endpoint `$1` is due after `$2`: what is due before and was not claimed waits for a try to end.
 const NEXT_AFTER_CLAIM: &str = "UPDATE webhook_queue SET next_due_at = COALESCE((SELECT MIN(due_at) FROM webhook_delivery \
@@ -171,21 +184,28 @@ pub(super) async fn claim(connection: &mut Connection, claiming: &Claiming) -> R
         .await?;
     let mut claimed = Vec::new();
     for queue in queues {
-        let rows: Vec<ClaimedRow> = sqlx::query_as(CLAIM)
-            .bind(&queue.endpoint_id)
-            .bind(claiming.now.micros())
-            .bind(&claiming.claim)
-            .bind(claiming.until.micros())
-            .bind(count(claiming.per_endpoint))
-            .fetch_all(&mut *connection)
-            .await?;
-        let next = sqlx::query(NEXT_AFTER_CLAIM).bind(&queue.endpoint_id).bind(claiming.now.micros());
-        next.bind(NEVER).execute(&mut *connection).await?;
-        if rows.is_empty() {
-            continue;
-        }
         let endpoint_id = read_endpoint_id(&queue.endpoint_id)?;
         let endpoint = endpoint(connection, endpoint_id).await?;
+        // Where uses are told of there may be more than it ever takes, and a limit that was reached does not wait behind them.
+        let texts: &[&str] = match endpoint.as_ref().is_some_and(Endpoint::wants_usage) {
+            true => &[CLAIM_FIRST, CLAIM],
+            false => &[CLAIM],
+        };
+        let mut rows: Vec<ClaimedRow> = Vec::new();
+        for text in texts {
+            let due = sqlx::query_as::<_, ClaimedRow>(*text)
+                .bind(&queue.endpoint_id)
+                .bind(claiming.now.micros())
+                .bind(&claiming.claim)
+                .bind(claiming.until.micros())
+                .bind(count(claiming.per_endpoint));
+            rows.extend(due.fetch_all(&mut *connection).await?);
+            if rows.len() >= claiming.per_endpoint {
+                break;
+            }
+        }
+        let next = sqlx::query(NEXT_AFTER_CLAIM).bind(&queue.endpoint_id).bind(claiming.now.micros());
+        next.bind(NEVER).execute(&mut *connection).await?;
         for row in rows {
             claimed.push(Claimed {
                 delivery: read_delivery_id(&row.delivery_id)?,

@@ -5,7 +5,7 @@
 //! 2. A delivery is claimed by one node at a time. A claim that is not finished by its time is lost, and the delivery is due again: a
 //!    node that died between sending and noting it makes the same event, under the same id, be sent once more.
 //! 3. Of an endpoint only so many tries run at once, over all nodes: few if its last try soon succeeded, one if not. A claim takes from many
-//!    endpoints a few each and none that is busy, so a slow one keeps nobody waiting.
+//!    endpoints a few each and none that is busy, so a slow one keeps nobody waiting; what there is for each use comes after all else.
 //! 4. What a claim comes to is noted by who holds it and nobody else. Noting it orders itself behind the endpoint's row of the queue, as
 //!    claims and new deliveries do; that row is never later than the endpoint's next try.
 //! 5. An endpoint that is disabled or deleted has no pending deliveries left but those that run, and they end with it.

@@ -12,6 +12,7 @@ use crate::decision::time::Timestamp;
 use crate::flow::workspace;
 use crate::ledger::Lead;
 use crate::ledger::fair_use::{HOUR, MINUTE, Used};
+use crate::ledger::slices::{self, Cleared};
 use crate::policy::Policy;
 use foldhash::HashMap;
 use std::collections::BTreeMap;
@@ -29,7 +30,9 @@ const COHORT_MAX: usize = 1_000;
 const HISTORIES_MAX: usize = 2_000;
 /// In which of its rounds the leader deletes what is too old: ten minutes apart.
 const PRUNE_EVERY_ROUNDS: u32 = 60;
+/// How many rows of each kind are deleted in one step, and for how long one round does so; what is left the next round goes on with.
 const PRUNE_ROWS: usize = 20_000;
+const PRUNE_SECONDS_MAX: i64 = 2;
 const MICROS: i64 = 1_000_000;
 
 /// What a node remembers from round to round.
@@ -37,6 +40,8 @@ const MICROS: i64 = 1_000_000;
 pub struct Evaluator {
     lead: Option<Box<dyn Lead>>,
     rounds: u32,
+    /// The time was over before all that no window reaches any more had gone.
+    is_behind: bool,
     /// Where the next round goes on, of windows that more fill than one round looks at.
     places: BTreeMap<Window, (WorkspaceId, Whose)>,
     remembered: Remembered,
@@ -72,8 +77,8 @@ impl Evaluator {
         }
         end_without_rule(service).await?;
         let begun = self.evaluate(service).await?;
-        if self.rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) {
-            prune(service).await?;
+        if self.is_behind || self.rounds.is_multiple_of(PRUNE_EVERY_ROUNDS) {
+            self.is_behind = !prune(service).await?.is_all;
         }
         self.rounds = self.rounds.wrapping_add(1);
         flushed.map(|_| begun)
@@ -265,9 +270,10 @@ impl Remembered {
 }
 
 /// Deletes what no window and no history reaches any more.
-async fn prune(service: &Service) -> Result<usize, FlowError> {
+async fn prune(service: &Service) -> Result<Cleared, FlowError> {
     let now = service.clock.now();
     let minutes_before = now.plus_seconds(-(OVER_MINUTES_MAX + 5) * MINUTE);
     let hours_before = now.plus_seconds(-(HISTORY_HOURS + 2) * HOUR);
-    Ok(service.ledger.prune_usage(minutes_before, hours_before, PRUNE_ROWS).await?)
+    let slice = |limit| service.ledger.prune_usage(minutes_before, hours_before, limit);
+    Ok(slices::clear(|| service.clock.now(), PRUNE_SECONDS_MAX, PRUNE_ROWS, slice).await?)
 }

@@ -243,6 +243,7 @@ macro_rules! ledger_contract {
             webhooks::of_racing_nodes_each_event_is_handed_on_and_claimed_by_one,
             webhooks::a_claim_runs_out_and_is_noted_by_who_holds_it,
             webhooks::one_endpoint_has_few_tries_at_once_and_keeps_nobody_waiting,
+            webhooks::what_there_is_for_each_use_is_delivered_after_all_else,
             webhooks::a_success_that_took_long_proves_nothing,
             webhooks::what_was_due_for_too_long_is_given_up,
             webhooks::a_try_that_fails_is_due_again_at_its_time,

@@ -483,6 +483,52 @@ pub(in crate::ledger) async fn one_endpoint_has_few_tries_at_once_and_keeps_nobo
     assert!(again >= 1, "{again}");
 }
 
+pub(in crate::ledger) async fn what_there_is_for_each_use_is_delivered_after_all_else(book: Book) {
+    let both = Endpoint {
+        events: wanting(&["usage.recorded", "budget.*"]),
+        ..endpoint(1)
+    };
+    put(&book, &both).await;
+    let usage = |number: u128| Event {
+        kind: EventType::UsageRecorded,
+        ..event(number, 100)
+    };
+    happen(&book, (1..=9).map(usage)).await;
+    relay(&book, 100).await;
+    for number in [98, 99] {
+        happen(&book, [event(number, 200)]).await;
+        relay(&book, 102 + number as i64).await;
+    }
+    let events = |claimed: Vec<Claimed>| {
+        let mut events: Vec<EventId> = claimed.iter().map(|one| one.event).collect();
+        events.sort_unstable();
+        events
+    };
+    assert_eq!(events(claim(&book, 201, 1, "a").await), [event_id(98)]);
+    assert_eq!(
+        events(claim(&book, 201, 4, "b").await),
+        [],
+        "nobody looks again before something ends or comes"
+    );
+    happen(&book, [event(97, 202)]).await;
+    relay(&book, 202).await;
+    // One runs, so three more make four: what is left of the others, and then a use.
+    let three = events(claim(&book, 202, 4, "c").await);
+    assert_eq!(
+        (three.len(), three[0] < event_id(10), &three[1..]),
+        (3, true, &[97, 99].map(event_id)[..])
+    );
+    // Whoever does not want uses any more is still told of those that wait for it.
+    let less = Endpoint {
+        events: wanting(&["budget.*"]),
+        version: 2,
+        ..both
+    };
+    put(&book, &less).await;
+    let two = events(claim(&book, 300, 2, "d").await);
+    assert!(two.len() == 2 && two.iter().all(|one| *one < event_id(10)), "{two:?}");
+}
+
 pub(in crate::ledger) async fn a_success_that_took_long_proves_nothing(book: Book) {
     put(&book, &endpoint(1)).await;
     happen(&book, (1..=9).map(|number| event(number, 100))).await;
