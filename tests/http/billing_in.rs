@@ -291,7 +291,11 @@ async fn what_a_price_stood_for_is_remembered_and_a_debt_that_was_told_too_early
     app.put("/v1/admin/workspaces/late", json!({"stripe_customer_id": "cus_9"}))
         .await
         .expect(201);
-    assert_eq!(app.tell(&early).await, "applied");
+    assert_eq!(
+        app.tell(&early).await,
+        "unchanged",
+        "that it owes was known when it was given the customer"
+    );
     let late = app.get("/v1/admin/workspaces/late").await.expect(200);
     assert_eq!((&late["plan_id"], &late["status"]), (&json!("max"), &json!("suspended")));
     // Whoever lets it go on is not overruled by what is known already.
