@@ -152,3 +152,20 @@ async fn an_answer_that_was_judged_bad_is_not_kept_and_that_of_its_second_try_is
     assert!(settled(&app, &second, judged(0.9), 5).await);
     assert_eq!(apart("and now?").cached().await["cache"]["response"]["n"], 5);
 }
+
+/// Also at the caller's own limit: half an answer is not what the same question wants.
+#[tokio::test]
+async fn an_answer_that_says_that_it_was_cut_off_is_not_kept() {
+    let app = with_cache(json!({})).await;
+    for (response, is_kept) in [
+        (json!({"choices": [{"finish_reason": "length", "message": {"content": "half of i"}}]}), false),
+        (json!({"stop_reason": "max_tokens"}), false),
+        (json!({"stop_reason": "end_turn"}), true),
+    ] {
+        let allowed = faq(&app, json!({"prompt": "p"})).tokens(100, 50).allowed().await;
+        let path = format!("/v1/reservations/{}/settle", allowed["reservation_id"].as_str().expect("an id"));
+        let body = json!({"usage": {"input_tokens": 100, "output_tokens": 50}, "cache_store": {"response": response}});
+        let settled = app.post(&path, body).await.expect(200);
+        assert_eq!(settled["cache_store"]["stored"], is_kept, "{response}");
+    }
+}

@@ -11,6 +11,7 @@ use crate::cache::index::Item;
 use crate::cache::vector::Vector;
 use crate::decision::cache::bill::Made;
 use crate::decision::cache::veto::Signature;
+use crate::decision::cache::whole;
 use crate::decision::entry::{Entry, Outcome};
 use crate::decision::id::CacheEntryId;
 use crate::decision::plan::CacheRules;
@@ -24,7 +25,7 @@ pub struct Kept {
 }
 
 /// Keeps the response of a settled request. Not kept are those of a failure, of a hold that had ended, of a request that did not ask the cache or
-/// found it off, of a model of another family than was asked for, of one that Weir cut off, of one that was judged not good enough, and what is
+/// found it off, of a model of another family than was asked for, of one that Weir or the model's limit cut off, of one that was judged not good enough, and what is
 /// larger than an answer may be.
 pub(in crate::flow) async fn keep(service: &Service, known: &Known, entry: &Entry, response: &str) -> Kept {
     let cache_entry = try_keep(service, known, entry, response).await;
@@ -45,6 +46,10 @@ async fn try_keep(service: &Service, known: &Known, entry: &Entry, response: &st
     let ticket = context.cache.as_deref()?;
     let rules = known.plan.as_ref()?.feature(&entry.feature)?.cache.as_ref()?;
     if family(&known.policy, &entry.model) != family(&known.policy, &context.chosen) {
+        return None;
+    }
+    // Read only where everything else allows it, and before it is packed.
+    if serde_json::from_str(response).is_ok_and(|response| whole::is_cut_off(&response)) {
         return None;
     }
     let now = service.clock.now();
