@@ -140,6 +140,32 @@ async fn one_leads_for_a_minute_or_until_there_is_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lead_is_given_up_by_whom_it_is_and_taken_over_an_answer_of_no_use() {
+    for (name, store) in stores().await {
+        let store = Store(&*store);
+        let give_up = async |since: i64| {
+            let until = at(since + LEADER_SECONDS);
+            store.0.give_up(&workspace(), &key(1), until).await.expect("an answer")
+        };
+        assert!(!give_up(1).await, "{name}: nobody leads");
+        assert!(store.look(1, 1).await.leads, "{name}");
+        assert!(!give_up(2).await, "{name}: it is another's");
+        assert!(!store.look(1, 2).await.leads, "{name}");
+        assert!(give_up(1).await, "{name}");
+        assert!(store.look(1, 3).await.leads, "{name}: the next one leads at once");
+        let kept = answer(1, "{}");
+        store.put(1, &kept, 10).await;
+        let lead = async |now: i64| store.0.lead(&workspace(), &key(1), at(now)).await.expect("an answer");
+        assert!(!store.look(1, 4).await.leads, "{name}: there is an answer");
+        assert!(lead(4).await, "{name}: which is of no use to one");
+        assert!(!lead(5).await, "{name}: nor to another, who waits");
+        assert_eq!(store.has(1, 5).await, Some(kept), "{name}: it stays");
+        assert!(give_up(4).await && lead(6).await, "{name}");
+        assert!(!lead(65).await && lead(66).await, "{name}: for a minute");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_feature_has_so_many_entries_and_is_purged_by_name() {
     for (name, store) in stores().await {
         let store = Store(&*store);

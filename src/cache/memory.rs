@@ -107,6 +107,20 @@ impl State {
         self.kept.insert(key, kept);
     }
 
+    /// Leads, unless somebody else does.
+    fn lead(&mut self, key: &Key, now: Timestamp) -> bool {
+        let leads = self.leaders.get(key).is_none_or(|until| *until <= now);
+        if leads {
+            if self.leaders.len() >= LEADERS_MAX {
+                self.leaders.retain(|_, until| *until > now);
+            }
+            if self.leaders.len() < LEADERS_MAX {
+                self.leaders.insert(*key, now.plus_seconds(LEADER_SECONDS));
+            }
+        }
+        leads
+    }
+
     /// Removes what was used longest ago of those that `of` names, until `enough`.
     fn push_out(&mut self, of: impl Fn(&Kept) -> bool, mut enough: impl FnMut(&State) -> bool) {
         let mut oldest: Vec<(u64, Key)> = self
@@ -149,19 +163,23 @@ impl ExactStore for MemoryExact {
             });
         }
         state.remove(key);
-        let leads = state.leaders.get(key).is_none_or(|until| *until <= now);
-        if leads {
-            if state.leaders.len() >= LEADERS_MAX {
-                state.leaders.retain(|_, until| *until > now);
-            }
-            if state.leaders.len() < LEADERS_MAX {
-                state.leaders.insert(*key, now.plus_seconds(LEADER_SECONDS));
-            }
-        }
         Ok(Looked {
-            leads,
+            leads: state.lead(key, now),
             ..Looked::default()
         })
+    }
+
+    async fn lead(&self, _workspace: &WorkspaceId, key: &Key, now: Timestamp) -> Result<bool, ExactError> {
+        Ok(self.state().lead(key, now))
+    }
+
+    async fn give_up(&self, _workspace: &WorkspaceId, key: &Key, until: Timestamp) -> Result<bool, ExactError> {
+        let mut state = self.state();
+        let is_there = state.leaders.get(key) == Some(&until);
+        if is_there {
+            state.leaders.remove(key);
+        }
+        Ok(is_there)
     }
 
     async fn put(&self, put: &Put<'_>, now: Timestamp) -> Result<bool, ExactError> {

@@ -28,6 +28,8 @@ macro_rules! scripts {
 
 scripts! {
     LOOK = "look_v1";
+    LEAD = "lead_v1";
+    GIVE_UP = "give_up_v1";
     PUT = "put_v1";
     FORGET = "forget_v1";
     PURGE = "purge_v1";
@@ -66,6 +68,18 @@ impl RedisExact {
         self.beside.key(slot, format_args!("ce:{key}"))
     }
 
+    fn leader(&self, workspace: &WorkspaceId, key: &Key) -> String {
+        self.beside.key(slot(workspace), format_args!("cl:{key}"))
+    }
+
+    /// What a script says that answers yes or no.
+    async fn ask(&self, script: &OwnScript, keys: &[String], args: &[&[u8]]) -> Result<bool, ExactError> {
+        match self.beside.run(script, keys, args).await.map_err(failed)? {
+            Value::Int(answer) => Ok(answer != 0),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     fn of_feature(&self, kind: &str, workspace: &WorkspaceId, feature: &Feature) -> String {
         self.beside.key(slot(workspace), format_args!("{kind}:{workspace},{feature}"))
     }
@@ -98,9 +112,8 @@ impl RedisExact {
 #[async_trait]
 impl ExactStore for RedisExact {
     async fn look(&self, workspace: &WorkspaceId, reservation: ReservationId, key: &Key, now: Timestamp) -> Result<Looked, ExactError> {
-        let (slot, key) = (slot(workspace), key.to_string());
-        let leader = self.beside.key(slot, format_args!("cl:{key}"));
-        let keys = [self.beside.reservation(reservation), self.entry(slot, &key), leader];
+        let entry = self.entry(slot(workspace), &key.to_string());
+        let keys = [self.beside.reservation(reservation), entry, self.leader(workspace, key)];
         let (until, seconds) = (now.plus_seconds(LEADER_SECONDS).micros().to_string(), LEADER_SECONDS.to_string());
         let now = now.micros().to_string();
         let args = [now.as_bytes(), until.as_bytes(), seconds.as_bytes()];
@@ -121,11 +134,23 @@ impl ExactStore for RedisExact {
         }
     }
 
+    async fn lead(&self, workspace: &WorkspaceId, key: &Key, now: Timestamp) -> Result<bool, ExactError> {
+        let (until, seconds) = (now.plus_seconds(LEADER_SECONDS).micros().to_string(), LEADER_SECONDS.to_string());
+        let now = now.micros().to_string();
+        let args = [now.as_bytes(), until.as_bytes(), seconds.as_bytes()];
+        self.ask(&LEAD, &[self.leader(workspace, key)], &args).await
+    }
+
+    async fn give_up(&self, workspace: &WorkspaceId, key: &Key, until: Timestamp) -> Result<bool, ExactError> {
+        let until = until.micros().to_string();
+        self.ask(&GIVE_UP, &[self.leader(workspace, key)], &[until.as_bytes()]).await
+    }
+
     async fn put(&self, put: &Put<'_>, now: Timestamp) -> Result<bool, ExactError> {
         let (slot, key) = (slot(put.workspace), put.key.to_string());
         let keys = [
             self.entry(slot, &key),
-            self.beside.key(slot, format_args!("cl:{key}")),
+            self.leader(put.workspace, &put.key),
             self.pointer(put.id),
             self.of_feature("ci", put.workspace, put.feature),
             self.of_feature("cs", put.workspace, put.feature),
@@ -150,10 +175,7 @@ impl ExactStore for RedisExact {
             put.feature.as_str().as_bytes(),
         ];
         args.extend(numbers.iter().map(|number| number.as_bytes()));
-        match self.beside.run(&PUT, &keys, &args).await.map_err(failed)? {
-            Value::Int(stored) => Ok(stored != 0),
-            other => Err(unexpected(&other)),
-        }
+        self.ask(&PUT, &keys, &args).await
     }
 
     async fn find(&self, id: CacheEntryId, _now: Timestamp) -> Result<Option<(WorkspaceId, Option<Vec<u8>>)>, ExactError> {
@@ -186,10 +208,7 @@ impl ExactStore for RedisExact {
         ];
         let seconds = REMEMBERED_SECONDS.to_string();
         let args = [&id.to_bytes()[..], place.key.as_bytes(), seconds.as_bytes()];
-        match self.beside.run(&FORGET, &keys, &args).await.map_err(failed)? {
-            Value::Int(gone) => Ok(gone != 0),
-            other => Err(unexpected(&other)),
-        }
+        self.ask(&FORGET, &keys, &args).await
     }
 
     async fn purge(&self, workspace: &WorkspaceId, feature: Option<&Feature>) -> Result<u64, ExactError> {

@@ -9,11 +9,13 @@
 
 mod hit;
 mod keep;
+mod lead;
 mod upkeep;
 
 pub use hit::{Given, HitKind};
 pub use keep::Kept;
 pub(super) use keep::keep;
+pub(super) use lead::{give_up, unless_held};
 pub use upkeep::{feedback, follow, prune, purge};
 
 use super::authorize::{Decision, Request};
@@ -216,14 +218,31 @@ async fn look_on(service: &Service, request: &Request, asked: &Asked, rules: &Ca
             None => Looked::Not(Status::Error, None),
         });
     }
-    let mut ticket = Ticket {
+    let leads = first.leads || (first.answer.is_some() && lead::take(service, ask, &key, seen.now).await);
+    let ticket = Ticket {
         key,
         is_exact: rules.exact,
-        leads: first.leads || first.answer.is_some(),
+        leads,
         similar: None,
     };
-    if let Some(wanted) = similar_wanted(service, asked, rules, &identity).await {
-        match similar(service, &giving, rules, &wanted).await? {
+    let looked = look_similar(service, &giving, asked, rules, &identity, ticket).await;
+    if leads {
+        lead::unless_missed(service, ask, &key, seen.now, &looked).await;
+    }
+    looked
+}
+
+/// Is there an answer to a similar prompt?
+async fn look_similar(
+    service: &Service,
+    giving: &hit::Giving<'_>,
+    asked: &Asked,
+    rules: &CacheRules,
+    identity: &Identity,
+    mut ticket: Ticket,
+) -> Result<Looked, FlowError> {
+    if let Some(wanted) = similar_wanted(service, asked, rules, identity).await {
+        match similar(service, giving, rules, &wanted).await? {
             Similarly::Given(decision) => return Ok(Looked::Hit(decision)),
             Similarly::Failed => return Ok(Looked::Not(Status::Error, None)),
             Similarly::Nothing => ticket.similar = Some(wanted.remembered()),
