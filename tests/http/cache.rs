@@ -248,6 +248,21 @@ async fn a_hit_counts_by_the_features_bill_and_asks_no_budget() {
         assert_eq!(app.spent("ws", "tokens").await, before + tokens, "{feature}");
         assert_eq!(given["budgets"][0]["spent"], before + tokens, "{feature}");
     }
+    // What is counted is what the answer cost; what another model would have cost is only told.
+    let ask = || {
+        app.authorize("ws")
+            .feature("full")
+            .with("cache", json!({"prompt": "by a smaller one"}))
+    };
+    let path = format!("/v1/reservations/{}/settle", ask().reserved().await);
+    let usage = json!({"input_tokens": 100, "output_tokens": 40});
+    let body = json!({"model": "small", "usage": usage, "cache_store": {"response": {}}});
+    let made = app.post(&path, body).await.expect(200)["entry"].clone();
+    app.follow_all().await;
+    let given = ask().cached().await["entry"].clone();
+    assert_eq!(given["counted"]["usd"], made["cost_usd"], "{given:#}");
+    assert_eq!(given["list_cost_usd"], json!("0.002200000"));
+    assert_ne!(made["cost_usd"], given["list_cost_usd"]);
     // Past every limit the answer is there all the same, and counts.
     app.put(
         "/v1/admin/workspaces/ws",

@@ -158,7 +158,10 @@ async fn an_answer_that_was_judged_bad_is_not_kept_and_that_of_its_second_try_is
 async fn an_answer_that_says_that_it_was_cut_off_is_not_kept() {
     let app = with_cache(json!({})).await;
     for (response, is_kept) in [
-        (json!({"choices": [{"finish_reason": "length", "message": {"content": "half of i"}}]}), false),
+        (
+            json!({"choices": [{"finish_reason": "length", "message": {"content": "half of i"}}]}),
+            false,
+        ),
         (json!({"stop_reason": "max_tokens"}), false),
         (json!({"stop_reason": "end_turn"}), true),
     ] {
@@ -198,7 +201,11 @@ async fn a_lead_ends_when_no_answer_will_come() {
     assert!(leads(&denied), "{denied:#}");
     assert!(leads(&ask("q").allowed().await));
     let parent = app.authorize("ws").with("max_calls", 5).tokens(1_000, 0).reserved().await;
-    let call = |input: i64| faq(&app, json!({"prompt": "r"})).with("parent_reservation_id", parent.clone()).tokens(input, 10);
+    let call = |input: i64| {
+        faq(&app, json!({"prompt": "r"}))
+            .with("parent_reservation_id", parent.clone())
+            .tokens(input, 10)
+    };
     call(5_000).denied().await;
     assert!(leads(&call(10).allowed().await));
 }
@@ -212,5 +219,9 @@ async fn an_answer_of_no_use_has_one_leader_too() {
     let leaders = [ask(60).allowed().await, ask(60).allowed().await, ask(70).allowed().await];
     let leads: Vec<bool> = leaders.iter().map(|decision| decision["cache"]["leader"] == true).collect();
     assert_eq!(leads, [true, false, false], "{leaders:#?}");
-    assert_eq!(ask(50).cached().await["cache"]["response"], json!({"n": 1}), "it is still there for whom it is enough");
+    assert_eq!(
+        ask(50).cached().await["cache"]["response"],
+        json!({"n": 1}),
+        "it is still there for whom it is enough"
+    );
 }

@@ -19,10 +19,13 @@ pub struct Made {
     /// Which model made it.
     pub model: ModelId,
     pub pools: Pools,
+    /// What its entry cost; `None`: that has no price, or the answer was kept before this was.
+    pub cost: Option<Usd>,
 }
 
 /// The entry of kind `cache_hit`. It has no tokens, as none were used, and no cost; `list_cost_usd` is what the requested model would have
-/// cost by the provider's own count of the kept answer. `share` of that use is counted, each unit rounded once, half to even.
+/// cost by the provider's own count of the kept answer. `share` of what making the answer took is counted: its tokens, what it cost and its credits, or,
+/// where its cost is not known, that list cost. Each unit is rounded once.
 pub fn entry(
     subject: &Subject,
     made: &Made,
@@ -37,9 +40,10 @@ pub fn entry(
     let price = requested.and_then(|model| model.price_at(now)).or(catalogue.default_price.as_ref());
     let avoided = Amounts {
         tokens: made.pools.total(),
-        usd: list.map_or(0, Usd::nanos),
+        usd: made.cost.or(list).map_or(0, Usd::nanos),
         requests: 1,
-        credits: requested
+        credits: ran
+            .or(requested)
             .and_then(|model| model.credits)
             .map_or(0, |credits| credits.of(&made.pools)),
     };

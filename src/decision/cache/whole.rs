@@ -31,7 +31,10 @@ pub fn is_cut_off(response: &Value) -> bool {
 
 fn says_so(part: &Value) -> bool {
     let reasons = REASONS.iter().filter_map(|name| part.get(name)?.as_str());
-    let mut details = part.get("details").into_iter().filter_map(|details| details.get("finish_reason")?.as_str());
+    let mut details = part
+        .get("details")
+        .into_iter()
+        .filter_map(|details| details.get("finish_reason")?.as_str());
     reasons.into_iter().any(is_cut) || details.any(is_cut)
 }
 

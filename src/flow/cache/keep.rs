@@ -78,6 +78,7 @@ async fn try_keep(service: &Service, known: &Known, entry: &Entry, response: &st
         made: Made {
             model: entry.model.clone(),
             pools: entry.pools,
+            cost: entry.cost_usd,
         },
         cut_at: context.ask.max_output_tokens.filter(|most| entry.pools.output_tokens == *most),
         response: response.to_owned(),

@@ -38,12 +38,7 @@ pub(in crate::flow) async fn give_up(service: &Service, workspace: &WorkspaceId,
 }
 
 /// The same, where the decision holds nothing.
-pub(in crate::flow) async fn unless_held(
-    service: &Service,
-    context: &Context,
-    since: Timestamp,
-    decided: Result<&Decision, &FlowError>,
-) {
+pub(in crate::flow) async fn unless_held(service: &Service, context: &Context, since: Timestamp, decided: Result<&Decision, &FlowError>) {
     let is_held = |decision: &Decision| matches!(&decision.verdict, Verdict::Allowed(permit) if !permit.degraded);
     if !decided.is_ok_and(is_held) {
         give_up(service, &context.ask.workspace, context.cache.as_deref(), since).await;
