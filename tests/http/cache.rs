@@ -1,11 +1,13 @@
 //! The cache over HTTP: what is given again, to whom, what it counts for, and what ends it.
 
 use crate::support;
-use crate::support::embeddings::{Embeddings, vector};
+use crate::support::embeddings::{Embeddings, REFUSED, vector};
 use crate::support::{Asking, TestApp};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use weir::cache::embedder::{EmbedError, Embedder};
 use weir::clock::Clock;
 use weir::counters::{Applied, Progress};
 use weir::decision::entry::Entry;
@@ -445,6 +447,36 @@ async fn an_endpoint_that_is_slow_or_fails_delays_nobody_and_many_texts_share_a_
         requests.load(Ordering::Relaxed) - before <= 3,
         "it is left alone for a while by each node"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_that_the_endpoint_refuses_fails_no_other_and_leaves_nobody_alone() {
+    let embeddings = Embeddings::start();
+    let settings = embeddings.options_within(20_000).embeddings.expect("settings");
+    let embedder = Embedder::new(&settings);
+    embeddings.seen.delay_millis.store(30, Ordering::Relaxed);
+    let texts: Vec<Arc<str>> = (0..40)
+        .map(|n| {
+            if n % 10 == 3 {
+                REFUSED.into()
+            } else {
+                format!("question {n}").into()
+            }
+        })
+        .collect();
+    let made = futures_util::future::join_all(texts.iter().map(|text| embedder.embed(text))).await;
+    for (text, made) in texts.iter().zip(made) {
+        assert_eq!(made.as_ref().err(), (**text == *REFUSED).then_some(&EmbedError::Refused), "{text}");
+    }
+    // However often, it says nothing of the endpoint.
+    embeddings.seen.delay_millis.store(0, Ordering::Relaxed);
+    for _ in 0..10 {
+        assert_eq!(embedder.embed(&REFUSED.into()).await.err(), Some(EmbedError::Refused));
+    }
+    assert!(embedder.embed(&"fine".into()).await.is_ok());
+    let before = embeddings.seen.requests.load(Ordering::Relaxed);
+    assert_eq!(embedder.embed(&" \n".into()).await.err(), Some(EmbedError::Blank));
+    assert_eq!(embeddings.seen.requests.load(Ordering::Relaxed), before, "nothing was asked of it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
