@@ -231,12 +231,14 @@ async fn a_call_that_was_made_beside_a_hit_of_its_id_is_recorded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hit_counts_by_the_features_bill_and_asks_no_budget() {
-    let rules = json!({"free": {"cache": {"bill": "free"}}, "full": {"cache": {"bill": "full"}}, "half": {"cache": {"bill": 0.5}}});
+    let rules = json!({"free": {"cache": {"bill": "free"}}, "full": {"cache": {"bill": "full"}}, "half": {"cache": {"bill": 0.5}},
+        "third": {"cache": {"bill": 0.3333}}});
     let app = with_cache(rules).await;
     for (feature, tokens, usd, requests) in [
         ("free", 0, "0.000000000", 0),
         ("full", 140, "0.002200000", 1),
-        ("half", 70, "0.001100000", 0),
+        ("half", 70, "0.001100000", 1),
+        ("third", 47, "0.000733260", 0),
     ] {
         let ask = || app.authorize("ws").feature(feature).with("cache", json!({"prompt": "p"}));
         kept(&app, ask(), json!({})).await;
