@@ -10,6 +10,7 @@
 mod hit;
 mod keep;
 mod lead;
+mod patience;
 mod upkeep;
 
 pub use hit::{Given, HitKind};
@@ -324,12 +325,8 @@ async fn similar(service: &Service, giving: &hit::Giving<'_>, rules: &CacheRules
         metrics::counter!("weir_cache_vetoes_total", "veto" => veto.as_str()).increment(u64::from(*times));
     }
     for (id, similarity) in found.candidates {
-        let row = match service.ledger.cached(id).await {
-            Ok(row) => row,
-            Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a kept answer could not be read");
-                return Ok(Similarly::Failed);
-            }
+        let Some(row) = patience::within(service.ledger.cached(id)).await else {
+            return Ok(Similarly::Failed);
         };
         // It is gone, by expiry, feedback or a purge of another node, and this one has not heard of it yet.
         let answer = row
