@@ -7,7 +7,8 @@
 //! 3. Of those who look for a key that has nothing, one leads until [`LEADER_SECONDS`] have passed, something is put, or it gives up;
 //!    what another has taken over since, nobody else gives up.
 //! 4. An entry that was put under a key of its own again is forgotten only by its own id.
-//! 5. Whose an answer was is still known after it went before its time: until it would have expired, and for an hour if it was forgotten.
+//! 5. Whose an answer was is still known after it went before its time: for an hour at most in Redis, and in this
+//!    process until it would have expired, of a bounded number.
 
 use crate::decision::cache::key::Key;
 use crate::decision::id::{CacheEntryId, Feature, ReservationId, WorkspaceId};

@@ -200,6 +200,72 @@ async fn a_feature_has_so_many_entries_and_is_purged_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feature_that_is_full_makes_room_in_lots() {
+    for (name, store) in stores().await {
+        let store = Store(&*store);
+        let count = async || {
+            let mut left = 0;
+            for number in 0..=33 {
+                left += u32::from(store.has(number, 2).await.is_some());
+            }
+            left
+        };
+        for number in 0..32 {
+            assert!(store.put(number, &answer(u128::from(number), "{}"), 32).await, "{name}");
+        }
+        assert_eq!(count().await, 32, "{name}");
+        assert!(store.put(32, &answer(32, "{}"), 32).await, "{name}");
+        assert_eq!(count().await, 31, "{name}: a sixteenth went");
+        assert!(store.put(33, &answer(33, "{}"), 32).await, "{name}");
+        assert_eq!(count().await, 32, "{name}: so there was room for another");
+    }
+}
+
+/// Nothing else bounds how many ids are known: answers may be kept for months, and pushed out each second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_whose_answer_went_is_known_for_an_hour_in_redis() {
+    if !is_there() {
+        return;
+    }
+    let url = tokio::task::spawn_blocking(|| SERVER.url()).await.expect("no panic");
+    let store = over(url).await;
+    let put = async |number: u8, id: u128| {
+        let kept = answer(id, "{}");
+        let bytes = kept.encode().expect("small enough");
+        let put = Put {
+            workspace: &workspace(),
+            feature: &feature("faq"),
+            key: key(number),
+            id: kept.id,
+            answer: &bytes,
+            expires_at: at(1_000_000),
+            entries_max: 2,
+        };
+        assert!(store.put(&put, at(1)).await.expect("an answer"));
+        kept.id
+    };
+    let known = async |id| match store.known_for(id).await {
+        redis::Value::Int(seconds) => seconds,
+        other => panic!("{other:?}"),
+    };
+    let replaced = put(1, 0xabc).await;
+    assert!(known(replaced).await > 900_000);
+    let first = put(1, 2).await;
+    assert!((1..=3_600).contains(&known(replaced).await), "another was put under its key");
+    let second = put(2, 3).await;
+    let third = put(3, 4).await;
+    let pushed_out = [first, second];
+    let mut short = 0;
+    for id in pushed_out {
+        short += u32::from(known(id).await <= 3_600);
+    }
+    assert_eq!(short, 1, "one was pushed out");
+    assert!(known(third).await > 900_000);
+    store.purge(&workspace(), None).await.expect("an answer");
+    assert!((1..=3_600).contains(&known(third).await), "it was purged");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_nearly_full_keeps_its_room_for_counters() {
     if !is_there() {
         return;

@@ -12,7 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// What all answers together take at most.
 const BYTES_MAX: usize = 128 << 20;
 /// When that is reached, so much is made free at once: finding what is oldest means looking at all.
-const FREED_BYTES: usize = BYTES_MAX / 16;
+const FREED_BYTES: usize = BYTES_MAX / LOT;
+/// Which part of what a feature may have is made free at once, for the same reason.
+const LOT: usize = 16;
 /// How many leaders are remembered; beyond it those that are over are forgotten.
 const LEADERS_MAX: usize = 65_536;
 /// What an entry takes beside its answer, about.
@@ -197,10 +199,8 @@ impl ExactStore for MemoryExact {
         };
         let (group, room) = ((put.workspace.clone(), put.feature.clone()), kept.bytes());
         let most = put.entries_max as usize;
-        let fits = |state: &State| {
-            let (entries, bytes) = state.sizes.get(&group).copied().unwrap_or_default();
-            entries < most && bytes + room <= FEATURE_BYTES_MAX
-        };
+        let size = |state: &State| state.sizes.get(&group).copied().unwrap_or_default();
+        let fits = |state: &State| size(state).0 < most && size(state).1 + room <= FEATURE_BYTES_MAX;
         if !fits(&state) {
             let expired: Vec<Key> = state
                 .kept
@@ -209,7 +209,18 @@ impl ExactStore for MemoryExact {
                 .map(|(key, _)| *key)
                 .collect();
             expired.iter().for_each(|key| drop(state.remove(key)));
-            state.push_out(|kept| kept.is_of(put.workspace, put.feature), fits);
+        }
+        if !fits(&state) {
+            let (entries, bytes) = size(&state);
+            let entries_goal = most.saturating_sub(if entries < most { 1 } else { (most / LOT).max(1) });
+            let bytes_goal = FEATURE_BYTES_MAX
+                - if bytes + room <= FEATURE_BYTES_MAX {
+                    0
+                } else {
+                    FEATURE_BYTES_MAX / LOT
+                };
+            let is_enough = |state: &State| size(state).0 <= entries_goal && size(state).1 + room <= bytes_goal;
+            state.push_out(|kept| kept.is_of(put.workspace, put.feature), is_enough);
         }
         if state.bytes + room > BYTES_MAX {
             state.push_out(|_| true, |state| state.bytes + FREED_BYTES <= BYTES_MAX);

@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 
 /// How much of a bounded Redis answers may help to fill.
 const MEMORY_PERCENT_MAX: u32 = 60;
-/// How long it is known of an answer that was forgotten whose it was.
+/// How long it is known of an answer that went whose it was.
 const REMEMBERED_SECONDS: i64 = 3_600;
 
 macro_rules! scripts {
@@ -30,9 +30,9 @@ scripts! {
     LOOK = "look_v1";
     LEAD = "lead_v1";
     GIVE_UP = "give_up_v1";
-    PUT = "put_v1";
+    PUT = "put_v2";
     FORGET = "forget_v1";
-    PURGE = "purge_v1";
+    PURGE = "purge_v2";
 }
 
 /// Exact answers that all nodes share.
@@ -62,6 +62,11 @@ impl RedisExact {
 
     fn pointer(&self, id: CacheEntryId) -> String {
         self.beside.key(id.slot(), format_args!("cp:{id}"))
+    }
+
+    /// What the keys of places begin with, before the digits of an id.
+    fn places(&self, slot: u32) -> String {
+        self.beside.key(slot, format_args!("cp:{}", CacheEntryId::PREFIX))
     }
 
     fn entry(&self, slot: u32, key: &str) -> String {
@@ -99,10 +104,22 @@ impl RedisExact {
         Ok(read())
     }
 
+    /// For how many seconds it is known whose an answer is.
+    #[cfg(test)]
+    pub(super) async fn known_for(&self, id: CacheEntryId) -> Value {
+        self.beside.command("TTL", &[self.pointer(id)], &[]).await.expect("an answer")
+    }
+
     async fn purge_feature(&self, workspace: &WorkspaceId, feature: &Feature) -> Result<u64, ExactError> {
         let keys = [self.of_feature("ci", workspace, feature), self.of_feature("cs", workspace, feature)];
-        let prefix = self.entry(slot(workspace), "");
-        match self.beside.run(&PURGE, &keys, &[prefix.as_bytes()]).await.map_err(failed)? {
+        let (prefix, places) = (self.entry(slot(workspace), ""), self.places(slot(workspace)));
+        let seconds = REMEMBERED_SECONDS.to_string();
+        match self
+            .beside
+            .run(&PURGE, &keys, &[prefix.as_bytes(), places.as_bytes(), seconds.as_bytes()])
+            .await
+            .map_err(failed)?
+        {
             Value::Int(gone) => Ok(u64::try_from(gone).unwrap_or(0)),
             other => Err(unexpected(&other)),
         }
@@ -165,6 +182,8 @@ impl ExactStore for RedisExact {
             put.entries_max.to_string(),
             FEATURE_BYTES_MAX.to_string(),
             MEMORY_PERCENT_MAX.to_string(),
+            self.places(slot),
+            REMEMBERED_SECONDS.to_string(),
         ];
         let prefix = self.entry(slot, "");
         let mut args: Vec<&[u8]> = vec![

@@ -141,6 +141,8 @@ pub(super) async fn look(service: &Service, request: &Request, seen: Seen<'_>) -
     };
     let looked = look_on(service, request, asked, rules, seen).await?;
     let outcome = match &looked {
+        // It was counted when it was given first.
+        Looked::Hit(decision) if decision.replayed => "replayed",
         Looked::Hit(decision) => hit::kind(decision),
         Looked::Not(Status::Error, _) => "error",
         Looked::Not(..) => "miss",
