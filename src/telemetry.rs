@@ -170,7 +170,11 @@ fn describe() {
     );
     metrics::describe_counter!(
         "weir_cache_requests_total",
-        "Requests that asked the cache, by feature and what became of it: exact, semantic, miss or error."
+        "Requests that asked the cache, by feature and what became of it: exact, semantic, replayed, miss or error."
+    );
+    metrics::describe_counter!(
+        "weir_cache_ledger_late_total",
+        "Looks that ended in a miss because the ledger took longer than an answer from cache waits for it."
     );
     metrics::describe_counter!(
         "weir_cache_vetoes_total",

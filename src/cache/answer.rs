@@ -1,8 +1,9 @@
 //! A kept answer and how it is written: what it took, since when and until when it is kept, and the response, compressed where that pays.
 
 use crate::decision::cache::bill::Made;
-use crate::decision::id::CacheEntryId;
+use crate::decision::id::{CacheEntryId, ModelId};
 use crate::decision::time::Timestamp;
+use crate::decision::usage::Pools;
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
@@ -16,7 +17,9 @@ pub const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// Responses above it are compressed.
 const PLAIN_BYTES_MAX: usize = 1 << 10;
 /// The first byte of each answer; another layout gets another number.
-const LAYOUT: u8 = 2;
+const LAYOUT: u8 = 3;
+/// As version 0.1 kept them until they also said what they had cost; still read, since such answers may live for months.
+const LAYOUT_WITHOUT_COST: u8 = 2;
 const PLAIN: u8 = 0;
 const DEFLATED: u8 = 1;
 /// The layout, how the response is written, and the id.
@@ -42,6 +45,41 @@ struct Rest {
     made: Made,
     cut_at: Option<i64>,
     response_bytes: usize,
+}
+
+/// What [`Rest`] was in [`LAYOUT_WITHOUT_COST`].
+#[derive(Serialize, Deserialize)]
+struct RestWithoutCost {
+    stored_at: Timestamp,
+    expires_at: Timestamp,
+    made: (ModelId, Pools),
+    cut_at: Option<i64>,
+    response_bytes: usize,
+}
+
+impl From<RestWithoutCost> for Rest {
+    fn from(rest: RestWithoutCost) -> Self {
+        let (model, pools) = rest.made;
+        Self {
+            stored_at: rest.stored_at,
+            expires_at: rest.expires_at,
+            made: Made { model, pools, cost: None },
+            cut_at: rest.cut_at,
+            response_bytes: rest.response_bytes,
+        }
+    }
+}
+
+/// Reads what stands before the response, whichever layout it is of.
+fn read_rest(layout: u8, bytes: &[u8]) -> Option<(Rest, &[u8])> {
+    match layout {
+        LAYOUT => postcard::take_from_bytes(bytes).ok(),
+        LAYOUT_WITHOUT_COST => {
+            let (rest, body) = postcard::take_from_bytes::<RestWithoutCost>(bytes).ok()?;
+            Some((rest.into(), body))
+        }
+        _ => None,
+    }
 }
 
 impl Answer {
@@ -75,9 +113,9 @@ impl Answer {
     /// What [`Answer::encode`] wrote; `None`: it is of another version, or not whole. It never takes more memory than a response may have.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(HEAD_BYTES)?;
-        let [LAYOUT, written, id @ ..] = head else { return None };
+        let [layout, written, id @ ..] = head else { return None };
         let id = CacheEntryId::from_bytes(id.try_into().ok()?);
-        let (rest, body): (Rest, &[u8]) = postcard::take_from_bytes(rest).ok()?;
+        let (rest, body) = read_rest(*layout, rest)?;
         if rest.response_bytes > RESPONSE_BYTES_MAX {
             return None;
         }
@@ -115,8 +153,8 @@ impl Answer {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::decision::id::{ModelId, WorkspaceId};
-    use crate::decision::usage::Pools;
+    use crate::decision::id::WorkspaceId;
+    use crate::decision::money::Usd;
     use uuid::Uuid;
 
     pub(crate) fn answer(number: u128, response: &str) -> Answer {
@@ -132,6 +170,7 @@ pub(super) mod tests {
                     output_tokens: 50,
                     ..Pools::default()
                 },
+                cost: Some(Usd::from_nanos(1_500)),
             },
             cut_at: None,
             response: response.to_owned(),
@@ -161,6 +200,31 @@ pub(super) mod tests {
             assert_eq!(Answer::decode(&bytes), Some(answer));
             assert_eq!(Answer::decode(&bytes[..bytes.len() - 1]), None);
         }
+    }
+
+    #[test]
+    fn one_that_was_kept_before_costs_were_is_read_and_says_none() {
+        let now = answer(7, "{}");
+        let rest = RestWithoutCost {
+            stored_at: now.stored_at,
+            expires_at: now.expires_at,
+            made: (now.made.model.clone(), now.made.pools),
+            cut_at: None,
+            response_bytes: now.response.len(),
+        };
+        let mut bytes = vec![LAYOUT_WITHOUT_COST, PLAIN];
+        bytes.extend(now.id.to_bytes());
+        let mut bytes = postcard::to_extend(&rest, bytes).expect("plain data");
+        bytes.extend(now.response.as_bytes());
+        let read = Answer::decode(&bytes).expect("it is read");
+        assert_eq!(read.made.cost, None);
+        let with_cost = Made {
+            cost: now.made.cost,
+            ..read.made.clone()
+        };
+        assert_eq!(Answer { made: with_cost, ..read }, now);
+        bytes[0] = LAYOUT + 1;
+        assert_eq!(Answer::decode(&bytes), None);
     }
 
     #[test]

@@ -2,15 +2,20 @@
 //!
 //! A decision waits for a vector no longer than the budget of the settings; whatever goes wrong or takes longer is a miss, and counted.
 //! Concurrent texts go in one request: while as many requests are on their way as may be, the next texts gather. An endpoint that fails
-//! [`FAILURES_MAX`] times in a row is left alone for [`OPEN_FOR`]; then one request tries it again.
+//! many times in a row is left alone for a while; then one request tries it again.
+//!
+//! Texts of many tenants share a request, so a text that the endpoint refuses must not fail the others: what it refuses together it is asked text
+//! by text, once. A refusal says something of the text and nothing of the endpoint, so it is not counted as a failure of the endpoint.
 
+use super::breaker::Breaker;
 use super::vector::{DIMENSIONS_MAX, Vector};
+use futures_util::StreamExt;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -22,8 +27,8 @@ const TEXTS_MAX: usize = 32;
 const WAITING_MAX: usize = 1_024;
 /// How many requests are on their way at once.
 const REQUESTS_MAX: usize = 4;
-const FAILURES_MAX: u32 = 5;
-const OPEN_FOR: Duration = Duration::from_secs(5);
+/// How many texts of a refused request are asked alone at once.
+const ALONE_AT_ONCE: usize = 8;
 /// The longest answer that is read: all vectors of a request, each number in thirty characters.
 const ANSWER_BYTES_MAX: usize = TEXTS_MAX * DIMENSIONS_MAX * 30;
 
@@ -68,6 +73,10 @@ pub enum EmbedError {
     Busy,
     #[error("the text is too long")]
     TooLong,
+    #[error("the text says nothing")]
+    Blank,
+    #[error("the endpoint refuses the text")]
+    Refused,
 }
 
 impl EmbedError {
@@ -78,6 +87,8 @@ impl EmbedError {
             EmbedError::Open => "open",
             EmbedError::Busy => "busy",
             EmbedError::TooLong => "too_long",
+            EmbedError::Blank => "blank",
+            EmbedError::Refused => "refused",
         }
     }
 }
@@ -159,6 +170,10 @@ impl Embedder {
         if text.len() > TEXT_BYTES_MAX {
             return Err(EmbedError::TooLong);
         }
+        // Endpoints refuse it, and it is like nothing.
+        if text.trim().is_empty() {
+            return Err(EmbedError::Blank);
+        }
         if !self.inner.breaker.admits() {
             return Err(EmbedError::Open);
         }
@@ -221,25 +236,8 @@ async fn send_all(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Waiting>) {
         }
         let inner = inner.clone();
         tokio::spawn(async move {
-            let texts = texts;
-            let asked: Vec<&str> = texts.iter().map(|waiting| &*waiting.text).collect();
-            let made = inner.request(&asked).await;
-            inner.breaker.note(made.is_ok());
+            inner.answer_all(texts).await;
             drop(place);
-            match made {
-                Ok(vectors) => {
-                    for (waiting, vector) in texts.into_iter().zip(vectors) {
-                        // Whoever waited may have gone.
-                        let _ = waiting.answer.send(Ok(vector));
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(error = &*error, "no vectors were made");
-                    texts
-                        .into_iter()
-                        .for_each(|waiting| drop(waiting.answer.send(Err(EmbedError::Failed))));
-                }
-            }
         });
     }
 }
@@ -263,7 +261,59 @@ struct Embedding {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// The endpoint answers, and will not have what it was sent.
+#[derive(Debug, thiserror::Error)]
+#[error("the endpoint refuses what it was sent with {0}")]
+struct Refused(StatusCode);
+
+impl Refused {
+    /// Of the errors of a client those that are about what was sent: not about who asks, nor how often.
+    fn of(status: StatusCode) -> Option<Self> {
+        let is_of_the_asker = matches!(
+            status,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+        );
+        (status.is_client_error() && !is_of_the_asker).then_some(Self(status))
+    }
+}
+
 impl Inner {
+    /// Tells everybody who waits for one of these texts.
+    async fn answer_all(&self, texts: Vec<Waiting>) {
+        match self.ask(&texts).await {
+            Err(EmbedError::Refused) if texts.len() > 1 => {
+                let alone = futures_util::stream::iter(texts).for_each_concurrent(ALONE_AT_ONCE, async |waiting| {
+                    // Whoever had to wait too long has gone by now.
+                    if waiting.answer.is_closed() {
+                        return;
+                    }
+                    let texts = [waiting];
+                    let made = self.ask(&texts).await;
+                    tell(texts, made);
+                });
+                alone.await;
+            }
+            made => tell(texts, made),
+        }
+    }
+
+    /// One request, and what it says of the endpoint.
+    async fn ask(&self, texts: &[Waiting]) -> Result<Vec<Vector>, EmbedError> {
+        let asked: Vec<&str> = texts.iter().map(|waiting| &*waiting.text).collect();
+        let made = self.request(&asked).await;
+        let is_refused = made.as_ref().is_err_and(|error| error.is::<Refused>());
+        if !is_refused {
+            self.breaker.note(made.is_ok());
+        }
+        made.map_err(|error| {
+            tracing::debug!(error = &*error, texts = asked.len(), "no vectors were made");
+            match is_refused {
+                true => EmbedError::Refused,
+                false => EmbedError::Failed,
+            }
+        })
+    }
+
     async fn request(&self, texts: &[&str]) -> Result<Vec<Vector>, Failure> {
         let (Some(client), Some(url)) = (&self.client, &self.url) else {
             return Err("the endpoint's address cannot be used".into());
@@ -277,6 +327,9 @@ impl Inner {
         }
         // A URL may hold a key of its own, so it stays out of errors.
         let mut response = request.send().await.map_err(reqwest::Error::without_url)?;
+        if let Some(refused) = Refused::of(response.status()) {
+            return Err(refused.into());
+        }
         if response.status() != StatusCode::OK {
             return Err(format!("the endpoint answered {}", response.status()).into());
         }
@@ -298,47 +351,14 @@ impl Inner {
     }
 }
 
-/// Whether the endpoint is asked.
-#[derive(Default)]
-struct Breaker(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    /// In a row.
-    failures: u32,
-    failed_at: Option<Instant>,
-    /// When somebody was sent to see whether it is back. That one may never have asked, so this is over after a while.
-    tried_at: Option<Instant>,
-}
-
-impl Breaker {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn admits(&self) -> bool {
-        let mut state = self.state();
-        if state.failures < FAILURES_MAX {
-            return true;
-        }
-        let is_over = |since: Option<Instant>| since.is_none_or(|since| since.elapsed() >= OPEN_FOR);
-        let may_try = is_over(state.failed_at) && is_over(state.tried_at);
-        if may_try {
-            state.tried_at = Some(Instant::now());
-        }
-        may_try
-    }
-
-    fn note(&self, is_good: bool) {
-        let mut state = self.state();
-        *state = match is_good {
-            true => State::default(),
-            false => State {
-                failures: state.failures.saturating_add(1),
-                failed_at: Some(Instant::now()),
-                tried_at: None,
-            },
-        };
+fn tell(texts: impl IntoIterator<Item = Waiting>, made: Result<Vec<Vector>, EmbedError>) {
+    // Whoever waited may have gone.
+    match made {
+        Ok(vectors) => texts
+            .into_iter()
+            .zip(vectors)
+            .for_each(|(waiting, vector)| drop(waiting.answer.send(Ok(vector)))),
+        Err(error) => texts.into_iter().for_each(|waiting| drop(waiting.answer.send(Err(error)))),
     }
 }
 
@@ -362,19 +382,20 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_fails_is_left_alone_and_tried_by_one() {
-        let breaker = Breaker::default();
-        for _ in 0..FAILURES_MAX {
-            assert!(breaker.admits());
-            breaker.note(false);
+    fn what_is_refused_is_told_from_who_may_not_ask() {
+        for (status, is_refused) in [
+            (400, true),
+            (413, true),
+            (422, true),
+            (401, false),
+            (403, false),
+            (408, false),
+            (429, false),
+            (500, false),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert_eq!(Refused::of(status).is_some(), is_refused, "{status}");
         }
-        assert!(!breaker.admits());
-        let long_ago = Instant::now().checked_sub(OPEN_FOR).expect("the machine is up longer than that");
-        breaker.state().failed_at = Some(long_ago);
-        assert!(breaker.admits(), "one tries");
-        assert!(!breaker.admits(), "and no other");
-        breaker.note(true);
-        assert!(breaker.admits() && breaker.admits());
     }
 
     /// Also one that stands in the address, as some gateways want it.

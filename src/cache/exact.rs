@@ -4,9 +4,11 @@
 //! 1. A key gives what was put under it last, until it expires, is forgotten, purged, or pushed out.
 //! 2. A workspace and feature have at most so many entries and bytes as the put says; what expires first is pushed out first in Redis, what
 //!    was used longest ago in this process.
-//! 3. Of those who look for a key that has nothing, one leads until [`LEADER_SECONDS`] have passed or something is put.
+//! 3. Of those who look for a key that has nothing, one leads until [`LEADER_SECONDS`] have passed, something is put, or it gives up;
+//!    what another has taken over since, nobody else gives up.
 //! 4. An entry that was put under a key of its own again is forgotten only by its own id.
-//! 5. Whose an answer was is still known after it went before its time: until it would have expired, and for an hour if it was forgotten.
+//! 5. Whose an answer was is still known after it went before its time: for an hour at most in Redis, and in this
+//!    process until it would have expired, of a bounded number.
 
 use crate::decision::cache::key::Key;
 use crate::decision::id::{CacheEntryId, Feature, ReservationId, WorkspaceId};
@@ -49,6 +51,12 @@ pub struct Put<'a> {
 #[async_trait]
 pub trait ExactStore: Send + Sync {
     async fn look(&self, workspace: &WorkspaceId, reservation: ReservationId, key: &Key, now: Timestamp) -> Result<Looked, ExactError>;
+
+    /// Leads for a key, whatever is kept under it. False: somebody else does.
+    async fn lead(&self, workspace: &WorkspaceId, key: &Key, now: Timestamp) -> Result<bool, ExactError>;
+
+    /// Ends a lead that would have lasted until then, so that the next who looks leads. False: it was not there any more.
+    async fn give_up(&self, workspace: &WorkspaceId, key: &Key, until: Timestamp) -> Result<bool, ExactError>;
 
     /// False: there is no room for it.
     async fn put(&self, put: &Put<'_>, now: Timestamp) -> Result<bool, ExactError>;

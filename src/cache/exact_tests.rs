@@ -140,6 +140,32 @@ async fn one_leads_for_a_minute_or_until_there_is_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lead_is_given_up_by_whom_it_is_and_taken_over_an_answer_of_no_use() {
+    for (name, store) in stores().await {
+        let store = Store(&*store);
+        let give_up = async |since: i64| {
+            let until = at(since + LEADER_SECONDS);
+            store.0.give_up(&workspace(), &key(1), until).await.expect("an answer")
+        };
+        assert!(!give_up(1).await, "{name}: nobody leads");
+        assert!(store.look(1, 1).await.leads, "{name}");
+        assert!(!give_up(2).await, "{name}: it is another's");
+        assert!(!store.look(1, 2).await.leads, "{name}");
+        assert!(give_up(1).await, "{name}");
+        assert!(store.look(1, 3).await.leads, "{name}: the next one leads at once");
+        let kept = answer(1, "{}");
+        store.put(1, &kept, 10).await;
+        let lead = async |now: i64| store.0.lead(&workspace(), &key(1), at(now)).await.expect("an answer");
+        assert!(!store.look(1, 4).await.leads, "{name}: there is an answer");
+        assert!(lead(4).await, "{name}: which is of no use to one");
+        assert!(!lead(5).await, "{name}: nor to another, who waits");
+        assert_eq!(store.has(1, 5).await, Some(kept), "{name}: it stays");
+        assert!(give_up(4).await && lead(6).await, "{name}");
+        assert!(!lead(65).await && lead(66).await, "{name}: for a minute");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_feature_has_so_many_entries_and_is_purged_by_name() {
     for (name, store) in stores().await {
         let store = Store(&*store);
@@ -171,6 +197,72 @@ async fn a_feature_has_so_many_entries_and_is_purged_by_name() {
             assert_eq!(found, Some((workspace(), None)), "{name}: pushed out or purged");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feature_that_is_full_makes_room_in_lots() {
+    for (name, store) in stores().await {
+        let store = Store(&*store);
+        let count = async || {
+            let mut left = 0;
+            for number in 0..=33 {
+                left += u32::from(store.has(number, 2).await.is_some());
+            }
+            left
+        };
+        for number in 0..32 {
+            assert!(store.put(number, &answer(u128::from(number), "{}"), 32).await, "{name}");
+        }
+        assert_eq!(count().await, 32, "{name}");
+        assert!(store.put(32, &answer(32, "{}"), 32).await, "{name}");
+        assert_eq!(count().await, 31, "{name}: a sixteenth went");
+        assert!(store.put(33, &answer(33, "{}"), 32).await, "{name}");
+        assert_eq!(count().await, 32, "{name}: so there was room for another");
+    }
+}
+
+/// Nothing else bounds how many ids are known: answers may be kept for months, and pushed out each second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_whose_answer_went_is_known_for_an_hour_in_redis() {
+    if !is_there() {
+        return;
+    }
+    let url = tokio::task::spawn_blocking(|| SERVER.url()).await.expect("no panic");
+    let store = over(url).await;
+    let put = async |number: u8, id: u128| {
+        let kept = answer(id, "{}");
+        let bytes = kept.encode().expect("small enough");
+        let put = Put {
+            workspace: &workspace(),
+            feature: &feature("faq"),
+            key: key(number),
+            id: kept.id,
+            answer: &bytes,
+            expires_at: at(1_000_000),
+            entries_max: 2,
+        };
+        assert!(store.put(&put, at(1)).await.expect("an answer"));
+        kept.id
+    };
+    let known = async |id| match store.known_for(id).await {
+        redis::Value::Int(seconds) => seconds,
+        other => panic!("{other:?}"),
+    };
+    let replaced = put(1, 0xabc).await;
+    assert!(known(replaced).await > 900_000);
+    let first = put(1, 2).await;
+    assert!((1..=3_600).contains(&known(replaced).await), "another was put under its key");
+    let second = put(2, 3).await;
+    let third = put(3, 4).await;
+    let pushed_out = [first, second];
+    let mut short = 0;
+    for id in pushed_out {
+        short += u32::from(known(id).await <= 3_600);
+    }
+    assert_eq!(short, 1, "one was pushed out");
+    assert!(known(third).await > 900_000);
+    store.purge(&workspace(), None).await.expect("an answer");
+    assert!((1..=3_600).contains(&known(third).await), "it was purged");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

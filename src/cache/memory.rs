@@ -12,7 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// What all answers together take at most.
 const BYTES_MAX: usize = 128 << 20;
 /// When that is reached, so much is made free at once: finding what is oldest means looking at all.
-const FREED_BYTES: usize = BYTES_MAX / 16;
+const FREED_BYTES: usize = BYTES_MAX / LOT;
+/// Which part of what a feature may have is made free at once, for the same reason.
+const LOT: usize = 16;
 /// How many leaders are remembered; beyond it those that are over are forgotten.
 const LEADERS_MAX: usize = 65_536;
 /// What an entry takes beside its answer, about.
@@ -107,6 +109,20 @@ impl State {
         self.kept.insert(key, kept);
     }
 
+    /// Leads, unless somebody else does.
+    fn lead(&mut self, key: &Key, now: Timestamp) -> bool {
+        let leads = self.leaders.get(key).is_none_or(|until| *until <= now);
+        if leads {
+            if self.leaders.len() >= LEADERS_MAX {
+                self.leaders.retain(|_, until| *until > now);
+            }
+            if self.leaders.len() < LEADERS_MAX {
+                self.leaders.insert(*key, now.plus_seconds(LEADER_SECONDS));
+            }
+        }
+        leads
+    }
+
     /// Removes what was used longest ago of those that `of` names, until `enough`.
     fn push_out(&mut self, of: impl Fn(&Kept) -> bool, mut enough: impl FnMut(&State) -> bool) {
         let mut oldest: Vec<(u64, Key)> = self
@@ -149,19 +165,23 @@ impl ExactStore for MemoryExact {
             });
         }
         state.remove(key);
-        let leads = state.leaders.get(key).is_none_or(|until| *until <= now);
-        if leads {
-            if state.leaders.len() >= LEADERS_MAX {
-                state.leaders.retain(|_, until| *until > now);
-            }
-            if state.leaders.len() < LEADERS_MAX {
-                state.leaders.insert(*key, now.plus_seconds(LEADER_SECONDS));
-            }
-        }
         Ok(Looked {
-            leads,
+            leads: state.lead(key, now),
             ..Looked::default()
         })
+    }
+
+    async fn lead(&self, _workspace: &WorkspaceId, key: &Key, now: Timestamp) -> Result<bool, ExactError> {
+        Ok(self.state().lead(key, now))
+    }
+
+    async fn give_up(&self, _workspace: &WorkspaceId, key: &Key, until: Timestamp) -> Result<bool, ExactError> {
+        let mut state = self.state();
+        let is_there = state.leaders.get(key) == Some(&until);
+        if is_there {
+            state.leaders.remove(key);
+        }
+        Ok(is_there)
     }
 
     async fn put(&self, put: &Put<'_>, now: Timestamp) -> Result<bool, ExactError> {
@@ -179,10 +199,8 @@ impl ExactStore for MemoryExact {
         };
         let (group, room) = ((put.workspace.clone(), put.feature.clone()), kept.bytes());
         let most = put.entries_max as usize;
-        let fits = |state: &State| {
-            let (entries, bytes) = state.sizes.get(&group).copied().unwrap_or_default();
-            entries < most && bytes + room <= FEATURE_BYTES_MAX
-        };
+        let size = |state: &State| state.sizes.get(&group).copied().unwrap_or_default();
+        let fits = |state: &State| size(state).0 < most && size(state).1 + room <= FEATURE_BYTES_MAX;
         if !fits(&state) {
             let expired: Vec<Key> = state
                 .kept
@@ -191,7 +209,18 @@ impl ExactStore for MemoryExact {
                 .map(|(key, _)| *key)
                 .collect();
             expired.iter().for_each(|key| drop(state.remove(key)));
-            state.push_out(|kept| kept.is_of(put.workspace, put.feature), fits);
+        }
+        if !fits(&state) {
+            let (entries, bytes) = size(&state);
+            let entries_goal = most.saturating_sub(if entries < most { 1 } else { (most / LOT).max(1) });
+            let bytes_goal = FEATURE_BYTES_MAX
+                - if bytes + room <= FEATURE_BYTES_MAX {
+                    0
+                } else {
+                    FEATURE_BYTES_MAX / LOT
+                };
+            let is_enough = |state: &State| size(state).0 <= entries_goal && size(state).1 + room <= bytes_goal;
+            state.push_out(|kept| kept.is_of(put.workspace, put.feature), is_enough);
         }
         if state.bytes + room > BYTES_MAX {
             state.push_out(|_| true, |state| state.bytes + FREED_BYTES <= BYTES_MAX);

@@ -10,6 +10,7 @@
 //! ([`crate::decision::cache::key`]): an answer never crosses one of them. Nothing here decides about money; whatever fails here is a miss.
 
 pub mod answer;
+mod breaker;
 pub mod embedder;
 pub mod exact;
 pub mod index;

@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 
 /// How much of a bounded Redis answers may help to fill.
 const MEMORY_PERCENT_MAX: u32 = 60;
-/// How long it is known of an answer that was forgotten whose it was.
+/// How long it is known of an answer that went whose it was.
 const REMEMBERED_SECONDS: i64 = 3_600;
 
 macro_rules! scripts {
@@ -28,9 +28,11 @@ macro_rules! scripts {
 
 scripts! {
     LOOK = "look_v1";
-    PUT = "put_v1";
+    LEAD = "lead_v1";
+    GIVE_UP = "give_up_v1";
+    PUT = "put_v2";
     FORGET = "forget_v1";
-    PURGE = "purge_v1";
+    PURGE = "purge_v2";
 }
 
 /// Exact answers that all nodes share.
@@ -62,8 +64,25 @@ impl RedisExact {
         self.beside.key(id.slot(), format_args!("cp:{id}"))
     }
 
+    /// What the keys of places begin with, before the digits of an id.
+    fn places(&self, slot: u32) -> String {
+        self.beside.key(slot, format_args!("cp:{}", CacheEntryId::PREFIX))
+    }
+
     fn entry(&self, slot: u32, key: &str) -> String {
         self.beside.key(slot, format_args!("ce:{key}"))
+    }
+
+    fn leader(&self, workspace: &WorkspaceId, key: &Key) -> String {
+        self.beside.key(slot(workspace), format_args!("cl:{key}"))
+    }
+
+    /// What a script says that answers yes or no.
+    async fn ask(&self, script: &OwnScript, keys: &[String], args: &[&[u8]]) -> Result<bool, ExactError> {
+        match self.beside.run(script, keys, args).await.map_err(failed)? {
+            Value::Int(answer) => Ok(answer != 0),
+            other => Err(unexpected(&other)),
+        }
     }
 
     fn of_feature(&self, kind: &str, workspace: &WorkspaceId, feature: &Feature) -> String {
@@ -85,10 +104,22 @@ impl RedisExact {
         Ok(read())
     }
 
+    /// For how many seconds it is known whose an answer is.
+    #[cfg(test)]
+    pub(super) async fn known_for(&self, id: CacheEntryId) -> Value {
+        self.beside.command("TTL", &[self.pointer(id)], &[]).await.expect("an answer")
+    }
+
     async fn purge_feature(&self, workspace: &WorkspaceId, feature: &Feature) -> Result<u64, ExactError> {
         let keys = [self.of_feature("ci", workspace, feature), self.of_feature("cs", workspace, feature)];
-        let prefix = self.entry(slot(workspace), "");
-        match self.beside.run(&PURGE, &keys, &[prefix.as_bytes()]).await.map_err(failed)? {
+        let (prefix, places) = (self.entry(slot(workspace), ""), self.places(slot(workspace)));
+        let seconds = REMEMBERED_SECONDS.to_string();
+        match self
+            .beside
+            .run(&PURGE, &keys, &[prefix.as_bytes(), places.as_bytes(), seconds.as_bytes()])
+            .await
+            .map_err(failed)?
+        {
             Value::Int(gone) => Ok(u64::try_from(gone).unwrap_or(0)),
             other => Err(unexpected(&other)),
         }
@@ -98,9 +129,8 @@ impl RedisExact {
 #[async_trait]
 impl ExactStore for RedisExact {
     async fn look(&self, workspace: &WorkspaceId, reservation: ReservationId, key: &Key, now: Timestamp) -> Result<Looked, ExactError> {
-        let (slot, key) = (slot(workspace), key.to_string());
-        let leader = self.beside.key(slot, format_args!("cl:{key}"));
-        let keys = [self.beside.reservation(reservation), self.entry(slot, &key), leader];
+        let entry = self.entry(slot(workspace), &key.to_string());
+        let keys = [self.beside.reservation(reservation), entry, self.leader(workspace, key)];
         let (until, seconds) = (now.plus_seconds(LEADER_SECONDS).micros().to_string(), LEADER_SECONDS.to_string());
         let now = now.micros().to_string();
         let args = [now.as_bytes(), until.as_bytes(), seconds.as_bytes()];
@@ -121,11 +151,23 @@ impl ExactStore for RedisExact {
         }
     }
 
+    async fn lead(&self, workspace: &WorkspaceId, key: &Key, now: Timestamp) -> Result<bool, ExactError> {
+        let (until, seconds) = (now.plus_seconds(LEADER_SECONDS).micros().to_string(), LEADER_SECONDS.to_string());
+        let now = now.micros().to_string();
+        let args = [now.as_bytes(), until.as_bytes(), seconds.as_bytes()];
+        self.ask(&LEAD, &[self.leader(workspace, key)], &args).await
+    }
+
+    async fn give_up(&self, workspace: &WorkspaceId, key: &Key, until: Timestamp) -> Result<bool, ExactError> {
+        let until = until.micros().to_string();
+        self.ask(&GIVE_UP, &[self.leader(workspace, key)], &[until.as_bytes()]).await
+    }
+
     async fn put(&self, put: &Put<'_>, now: Timestamp) -> Result<bool, ExactError> {
         let (slot, key) = (slot(put.workspace), put.key.to_string());
         let keys = [
             self.entry(slot, &key),
-            self.beside.key(slot, format_args!("cl:{key}")),
+            self.leader(put.workspace, &put.key),
             self.pointer(put.id),
             self.of_feature("ci", put.workspace, put.feature),
             self.of_feature("cs", put.workspace, put.feature),
@@ -140,6 +182,8 @@ impl ExactStore for RedisExact {
             put.entries_max.to_string(),
             FEATURE_BYTES_MAX.to_string(),
             MEMORY_PERCENT_MAX.to_string(),
+            self.places(slot),
+            REMEMBERED_SECONDS.to_string(),
         ];
         let prefix = self.entry(slot, "");
         let mut args: Vec<&[u8]> = vec![
@@ -150,10 +194,7 @@ impl ExactStore for RedisExact {
             put.feature.as_str().as_bytes(),
         ];
         args.extend(numbers.iter().map(|number| number.as_bytes()));
-        match self.beside.run(&PUT, &keys, &args).await.map_err(failed)? {
-            Value::Int(stored) => Ok(stored != 0),
-            other => Err(unexpected(&other)),
-        }
+        self.ask(&PUT, &keys, &args).await
     }
 
     async fn find(&self, id: CacheEntryId, _now: Timestamp) -> Result<Option<(WorkspaceId, Option<Vec<u8>>)>, ExactError> {
@@ -186,10 +227,7 @@ impl ExactStore for RedisExact {
         ];
         let seconds = REMEMBERED_SECONDS.to_string();
         let args = [&id.to_bytes()[..], place.key.as_bytes(), seconds.as_bytes()];
-        match self.beside.run(&FORGET, &keys, &args).await.map_err(failed)? {
-            Value::Int(gone) => Ok(gone != 0),
-            other => Err(unexpected(&other)),
-        }
+        self.ask(&FORGET, &keys, &args).await
     }
 
     async fn purge(&self, workspace: &WorkspaceId, feature: Option<&Feature>) -> Result<u64, ExactError> {

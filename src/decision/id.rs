@@ -347,6 +347,9 @@ impl DecisionId {
 macro_rules! prefixed {
     ($($name:ident, $prefix:literal, $what:literal;)*) => { $(
         impl $name {
+            /// What stands before its digits.
+            pub const PREFIX: &str = $prefix;
+
             /// Reads the id as it was given out; anything else is no id of ours.
             pub fn parse(text: &str) -> Result<Self, String> {
                 let unknown = || concat!("is not an id that Weir made; it begins with ", $prefix).to_owned();

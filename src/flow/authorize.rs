@@ -187,14 +187,21 @@ async fn hold(service: &Service, request: &Request, ready: &Ready) -> Result<Hol
 
 /// The decision that follows from what the store answered.
 pub(super) async fn conclude(service: &Service, ready: &Ready, outcome: Result<HoldOutcome, FlowError>) -> Result<Decision, FlowError> {
-    let decided = match outcome {
-        Ok(outcome) => answer(service, ready, outcome).await?,
+    let decided = decided(service, ready, outcome).await;
+    if ready.cache.is_some() {
+        cache::unless_held(service, &ready.compiled.context, ready.now, decided.as_ref()).await;
+    }
+    Ok(decided?.after(ready.cache))
+}
+
+async fn decided(service: &Service, ready: &Ready, outcome: Result<HoldOutcome, FlowError>) -> Result<Decision, FlowError> {
+    match outcome {
+        Ok(outcome) => answer(service, ready, outcome).await,
         Err(FlowError::Counters(error)) if ready.compiled.ladder.plan.on_store_unavailable == OnStoreUnavailable::Allow => {
-            degraded(service, ready.voice(), &ready.compiled, &error)
+            Ok(degraded(service, ready.voice(), &ready.compiled, &error))
         }
-        Err(error) => return Err(error),
-    };
-    Ok(decided.after(ready.cache))
+        Err(error) => Err(error),
+    }
 }
 
 async fn answer(service: &Service, ready: &Ready, outcome: HoldOutcome) -> Result<Decision, FlowError> {

@@ -375,7 +375,10 @@ impl<'a> Course<'a> {
         };
         match Box::pin(cache::look(self.service, self.request, seen)).await? {
             cache::Looked::Hit(given) => Ok(Some(*given)),
-            cache::Looked::Not(..) => Ok(None),
+            cache::Looked::Not(_, ticket) => {
+                cache::give_up(self.service, &ask.workspace, ticket.as_deref(), self.now).await;
+                Ok(None)
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::find::look;
 use super::rebuild::Committed;
-use super::{DECIDE_AGAIN_MAX, FlowError, Service, run, tell};
+use super::{DECIDE_AGAIN_MAX, FlowError, Service, cache, run, tell};
 use crate::decision::counter::Counter;
 use crate::decision::entry::{Entry, Outcome};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
@@ -61,6 +61,7 @@ pub async fn release(service: &Service, id: ReservationId, bound: Option<&Worksp
             Posted::Done { rows, purses } => {
                 if let (Some(context), Some(record)) = (&context, &seen.record) {
                     service.decisions.ended(context, record);
+                    cache::give_up(service, &workspace, context.cache.as_deref(), record.held_at).await;
                 }
                 free(service, id, &workspace, entry.as_ref(), Committed { rows, purses }).await;
                 return Ok(Released { entry });

@@ -181,9 +181,8 @@ async fn draw(course: &mut Course<'_>, opened: &Opened) -> Result<Drawn, FlowErr
         Err(refusal) => return Ok(Drawn::Refused(refusal)),
     };
     let policy = course.policy();
-    let accepted = request.accept_language.as_deref();
-    let voice = policy.voice(accepted, Some(&compiled.ladder.plan));
     if request.dry_run {
+        let voice = policy.voice(request.accept_language.as_deref(), Some(&compiled.ladder.plan));
         return dry_run(service, request, voice, &compiled, opened).await.map(Drawn::decided);
     }
     if request.cache.is_some() {
@@ -196,6 +195,28 @@ async fn draw(course: &mut Course<'_>, opened: &Opened) -> Result<Drawn, FlowErr
             }
         }
     }
+    let drawn = draw_from(course, opened, &compiled).await;
+    if course.cache.is_some() {
+        let decided = match &drawn {
+            Ok(Drawn::Decided(decision)) => Some(Ok(&**decision)),
+            Err(error) => Some(Err(error)),
+            // The next attempt looks again.
+            Ok(_) => None,
+        };
+        match decided {
+            Some(decided) => cache::unless_held(service, &compiled.context, course.now, decided).await,
+            None => cache::give_up(service, &request.ask.workspace, compiled.context.cache.as_deref(), course.now).await,
+        }
+    }
+    drawn
+}
+
+/// Takes from the parent what the call needs.
+async fn draw_from(course: &Course<'_>, opened: &Opened, compiled: &Compiled) -> Result<Drawn, FlowError> {
+    let (service, request) = (course.service, course.request);
+    let policy = course.policy();
+    let accepted = request.accept_language.as_deref();
+    let voice = policy.voice(accepted, Some(&compiled.ladder.plan));
     let account = account(&opened.record, &opened.context);
     let wanted = ChildRequest {
         workspace: request.ask.workspace.clone(),
@@ -217,16 +238,16 @@ async fn draw(course: &mut Course<'_>, opened: &Opened) -> Result<Drawn, FlowErr
     };
     let (id, decision) = (compiled.reservation, compiled.context.decision);
     let denied = |denied: Denied, account: Account, outcome: Outcome| {
-        service.decisions.deny(decision, facts(&compiled, opened, account, outcome));
+        service.decisions.deny(decision, facts(compiled, opened, account, outcome));
         Ok(Drawn::decided(denial(decision, denied)))
     };
     match outcome {
         ChildOutcome::Held(record) => {
             if compiled.context.logged {
-                let held = facts(&compiled, opened, account, Outcome::Held(record.taken));
+                let held = facts(compiled, opened, account, Outcome::Held(record.taken));
                 service.decisions.allow(decision, id, held);
             }
-            Ok(Drawn::decided(allow(voice, &compiled, Some(id), record.taken)))
+            Ok(Drawn::decided(allow(voice, compiled, Some(id), record.taken)))
         }
         ChildOutcome::Replayed(record) => replay(service, id, &record, accepted).await.map(Drawn::decided),
         ChildOutcome::Mismatch => Err(FlowError::IdempotencyMismatch),
@@ -240,7 +261,7 @@ async fn draw(course: &mut Course<'_>, opened: &Opened) -> Result<Drawn, FlowErr
         }
         ChildOutcome::Exhausted(parent) => {
             let account = self::account(&parent, &opened.context);
-            denied(exhausted(voice, &compiled, &account, opened), account, Outcome::ParentExhausted)
+            denied(exhausted(voice, compiled, &account, opened), account, Outcome::ParentExhausted)
         }
         ChildOutcome::Unready(groups) => {
             let counters = &compiled.context.limits.counters;

@@ -110,9 +110,7 @@ pub async fn settle(
                 let committed = Committed { rows, purses };
                 cascade::count_offered(offered.as_ref(), &entry);
                 let mut settled = settled(service, id, &known, report, entry, committed).await;
-                if let Some(response) = &described.response {
-                    settled.kept = Some(Box::pin(cache::keep(service, &known, &settled.entry, response)).await);
-                }
+                settled.kept = Box::pin(cache::keep(service, &known, &settled.entry, described.response.as_deref())).await;
                 return Ok(settled);
             }
             Posted::Stands(now) => standing = Some(*now),

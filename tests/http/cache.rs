@@ -1,11 +1,13 @@
 //! The cache over HTTP: what is given again, to whom, what it counts for, and what ends it.
 
 use crate::support;
-use crate::support::embeddings::{Embeddings, vector};
+use crate::support::embeddings::{Embeddings, REFUSED, vector};
 use crate::support::{Asking, TestApp};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use weir::cache::embedder::{EmbedError, Embedder};
 use weir::clock::Clock;
 use weir::counters::{Applied, Progress};
 use weir::decision::entry::Entry;
@@ -229,12 +231,14 @@ async fn a_call_that_was_made_beside_a_hit_of_its_id_is_recorded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hit_counts_by_the_features_bill_and_asks_no_budget() {
-    let rules = json!({"free": {"cache": {"bill": "free"}}, "full": {"cache": {"bill": "full"}}, "half": {"cache": {"bill": 0.5}}});
+    let rules = json!({"free": {"cache": {"bill": "free"}}, "full": {"cache": {"bill": "full"}}, "half": {"cache": {"bill": 0.5}},
+        "third": {"cache": {"bill": 0.3333}}});
     let app = with_cache(rules).await;
     for (feature, tokens, usd, requests) in [
         ("free", 0, "0.000000000", 0),
         ("full", 140, "0.002200000", 1),
-        ("half", 70, "0.001100000", 0),
+        ("half", 70, "0.001100000", 1),
+        ("third", 47, "0.000733260", 0),
     ] {
         let ask = || app.authorize("ws").feature(feature).with("cache", json!({"prompt": "p"}));
         kept(&app, ask(), json!({})).await;
@@ -248,6 +252,21 @@ async fn a_hit_counts_by_the_features_bill_and_asks_no_budget() {
         assert_eq!(app.spent("ws", "tokens").await, before + tokens, "{feature}");
         assert_eq!(given["budgets"][0]["spent"], before + tokens, "{feature}");
     }
+    // What is counted is what the answer cost; what another model would have cost is only told.
+    let ask = || {
+        app.authorize("ws")
+            .feature("full")
+            .with("cache", json!({"prompt": "by a smaller one"}))
+    };
+    let path = format!("/v1/reservations/{}/settle", ask().reserved().await);
+    let usage = json!({"input_tokens": 100, "output_tokens": 40});
+    let body = json!({"model": "small", "usage": usage, "cache_store": {"response": {}}});
+    let made = app.post(&path, body).await.expect(200)["entry"].clone();
+    app.follow_all().await;
+    let given = ask().cached().await["entry"].clone();
+    assert_eq!(given["counted"]["usd"], made["cost_usd"], "{given:#}");
+    assert_eq!(given["list_cost_usd"], json!("0.002200000"));
+    assert_ne!(made["cost_usd"], given["list_cost_usd"]);
     // Past every limit the answer is there all the same, and counts.
     app.put(
         "/v1/admin/workspaces/ws",
@@ -430,6 +449,36 @@ async fn an_endpoint_that_is_slow_or_fails_delays_nobody_and_many_texts_share_a_
         requests.load(Ordering::Relaxed) - before <= 3,
         "it is left alone for a while by each node"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_that_the_endpoint_refuses_fails_no_other_and_leaves_nobody_alone() {
+    let embeddings = Embeddings::start();
+    let settings = embeddings.options_within(20_000).embeddings.expect("settings");
+    let embedder = Embedder::new(&settings);
+    embeddings.seen.delay_millis.store(30, Ordering::Relaxed);
+    let texts: Vec<Arc<str>> = (0..40)
+        .map(|n| {
+            if n % 10 == 3 {
+                REFUSED.into()
+            } else {
+                format!("question {n}").into()
+            }
+        })
+        .collect();
+    let made = futures_util::future::join_all(texts.iter().map(|text| embedder.embed(text))).await;
+    for (text, made) in texts.iter().zip(made) {
+        assert_eq!(made.as_ref().err(), (**text == *REFUSED).then_some(&EmbedError::Refused), "{text}");
+    }
+    // However often, it says nothing of the endpoint.
+    embeddings.seen.delay_millis.store(0, Ordering::Relaxed);
+    for _ in 0..10 {
+        assert_eq!(embedder.embed(&REFUSED.into()).await.err(), Some(EmbedError::Refused));
+    }
+    assert!(embedder.embed(&"fine".into()).await.is_ok());
+    let before = embeddings.seen.requests.load(Ordering::Relaxed);
+    assert_eq!(embedder.embed(&" \n".into()).await.err(), Some(EmbedError::Blank));
+    assert_eq!(embeddings.seen.requests.load(Ordering::Relaxed), before, "nothing was asked of it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

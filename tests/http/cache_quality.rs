@@ -152,3 +152,76 @@ async fn an_answer_that_was_judged_bad_is_not_kept_and_that_of_its_second_try_is
     assert!(settled(&app, &second, judged(0.9), 5).await);
     assert_eq!(apart("and now?").cached().await["cache"]["response"]["n"], 5);
 }
+
+/// Also at the caller's own limit: half an answer is not what the same question wants.
+#[tokio::test]
+async fn an_answer_that_says_that_it_was_cut_off_is_not_kept() {
+    let app = with_cache(json!({})).await;
+    for (response, is_kept) in [
+        (
+            json!({"choices": [{"finish_reason": "length", "message": {"content": "half of i"}}]}),
+            false,
+        ),
+        (json!({"stop_reason": "max_tokens"}), false),
+        (json!({"stop_reason": "end_turn"}), true),
+    ] {
+        let allowed = faq(&app, json!({"prompt": "p"})).tokens(100, 50).allowed().await;
+        let path = format!("/v1/reservations/{}/settle", allowed["reservation_id"].as_str().expect("an id"));
+        let body = json!({"usage": {"input_tokens": 100, "output_tokens": 50}, "cache_store": {"response": response}});
+        let settled = app.post(&path, body).await.expect(200);
+        assert_eq!(settled["cache_store"]["stored"], is_kept, "{response}");
+    }
+}
+
+/// Whoever waits for a leader would else wait for a minute, for nothing.
+#[tokio::test]
+async fn a_lead_ends_when_no_answer_will_come() {
+    let app = with_cache(json!({})).await;
+    let ask = |prompt: &str| faq(&app, json!({"prompt": prompt})).tokens(100, 50);
+    let leads = |decision: &Value| {
+        assert_eq!(decision["cache"]["status"], "miss", "{decision:#}");
+        decision["cache"]["leader"] == true
+    };
+    let first = ask("p").allowed().await;
+    assert!(leads(&first) && !leads(&ask("p").allowed().await));
+    let path = |held: &Value, what: &str| format!("/v1/reservations/{}/{what}", held["reservation_id"].as_str().expect("an id"));
+    app.post(&path(&first, "release"), json!({})).await.expect(200);
+    let cut = json!({"usage": {"input_tokens": 100, "output_tokens": 50}, "cache_store": {"response": {"stop_reason": "max_tokens"}}});
+    for report in [
+        json!({"usage": {"input_tokens": 100, "output_tokens": 50}, "outcome": "error"}),
+        json!({"usage": {"input_tokens": 100, "output_tokens": 50}}),
+        cut,
+    ] {
+        let next = ask("p").allowed().await;
+        assert!(leads(&next) && !leads(&ask("p").allowed().await), "before {report}");
+        app.post(&path(&next, "settle"), report).await.expect(200);
+    }
+    // A denial, by the budget or by a question that comes before it.
+    let denied = faq(&app, json!({"prompt": "q"})).tokens(2_000_000, 50).denied().await;
+    assert!(leads(&denied), "{denied:#}");
+    assert!(leads(&ask("q").allowed().await));
+    let parent = app.authorize("ws").with("max_calls", 5).tokens(1_000, 0).reserved().await;
+    let call = |input: i64| {
+        faq(&app, json!({"prompt": "r"}))
+            .with("parent_reservation_id", parent.clone())
+            .tokens(input, 10)
+    };
+    call(5_000).denied().await;
+    assert!(leads(&call(10).allowed().await));
+}
+
+#[tokio::test]
+async fn an_answer_of_no_use_has_one_leader_too() {
+    let app = with_cache(json!({})).await;
+    let ask = |output: i64| faq(&app, json!({"prompt": "p"})).tokens(100, output);
+    let first = ask(50).allowed().await;
+    assert!(settled(&app, &first, usage(50), 1).await);
+    let leaders = [ask(60).allowed().await, ask(60).allowed().await, ask(70).allowed().await];
+    let leads: Vec<bool> = leaders.iter().map(|decision| decision["cache"]["leader"] == true).collect();
+    assert_eq!(leads, [true, false, false], "{leaders:#?}");
+    assert_eq!(
+        ask(50).cached().await["cache"]["response"],
+        json!({"n": 1}),
+        "it is still there for whom it is enough"
+    );
+}

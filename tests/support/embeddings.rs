@@ -11,6 +11,8 @@ use std::time::Duration;
 use weir::flow::{EmbeddingSettings, Options};
 
 const DIMENSIONS: usize = 256;
+/// A text that says this is refused.
+pub const REFUSED: &str = "unreadable";
 
 /// What a test sees of the endpoint, and does to it.
 #[derive(Default)]
@@ -71,6 +73,10 @@ async fn embed(seen: Data<Seen>, request: actix_web::HttpRequest, Json(asked): J
         return HttpResponse::InternalServerError().json(json!({"error": {"message": "no"}}));
     }
     let texts: Vec<&str> = asked["input"].as_array().expect("texts").iter().filter_map(Value::as_str).collect();
+    // As endpoints do with what they cannot read: all that came with it is refused.
+    if texts.iter().any(|text| text.contains(REFUSED)) {
+        return HttpResponse::BadRequest().json(json!({"error": {"message": "no"}}));
+    }
     seen.texts.fetch_add(texts.len(), Ordering::Relaxed);
     // Backwards: the index says which is which.
     let data = texts.iter().enumerate().rev();

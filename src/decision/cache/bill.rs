@@ -19,10 +19,14 @@ pub struct Made {
     /// Which model made it.
     pub model: ModelId,
     pub pools: Pools,
+    /// What its entry cost; `None`: that has no price, or the answer was kept before this was.
+    pub cost: Option<Usd>,
 }
 
 /// The entry of kind `cache_hit`. It has no tokens, as none were used, and no cost; `list_cost_usd` is what the requested model would have
-/// cost by the provider's own count of the kept answer. `share` of that use is counted, each unit rounded once, half to even.
+/// cost by the provider's own count of the kept answer. `share` of what making the answer took is counted: its tokens, what it cost and its credits, or,
+/// where its cost is not known, that list cost. Each unit is rounded once,
+/// half to even; but requests, of which there is one, half up: from a half on a hit counts as a request, below it as none.
 pub fn entry(
     subject: &Subject,
     made: &Made,
@@ -37,9 +41,10 @@ pub fn entry(
     let price = requested.and_then(|model| model.price_at(now)).or(catalogue.default_price.as_ref());
     let avoided = Amounts {
         tokens: made.pools.total(),
-        usd: list.map_or(0, Usd::nanos),
+        usd: made.cost.or(list).map_or(0, Usd::nanos),
         requests: 1,
-        credits: requested
+        credits: ran
+            .or(requested)
             .and_then(|model| model.credits)
             .map_or(0, |credits| credits.of(&made.pools)),
     };
@@ -89,10 +94,13 @@ fn part(whole: Amounts, share: Ratio) -> Amounts {
         );
         i64::try_from(part).unwrap_or(amount)
     };
+    // Half of one request cannot be told by an even number of them: it would never count.
+    let requests = i128::from(whole.requests) * i128::from(share.ten_thousandths());
+    let requests = (2 * requests + i128::from(Ratio::DENOMINATOR)).div_euclid(2 * i128::from(Ratio::DENOMINATOR));
     Amounts {
         tokens: of(whole.tokens),
         usd: of(whole.usd),
-        requests: of(whole.requests),
+        requests: i64::try_from(requests).unwrap_or(whole.requests),
         credits: of(whole.credits),
     }
 }
@@ -112,7 +120,8 @@ mod tests {
         for (share, expected) in [
             (0, [0, 0, 0, 0]),
             (10_000, [155, 1_000_000_001, 1, 25]),
-            (5_000, [78, 500_000_000, 0, 12]),
+            (5_000, [78, 500_000_000, 1, 12]),
+            (4_999, [77, 499_900_000, 0, 12]),
             (1_000, [16, 100_000_000, 0, 2]),
         ] {
             let share = Ratio::from_ten_thousandths(share).expect("a share");

@@ -11,7 +11,7 @@ use super::super::authorize::{Decision, Request, Verdict};
 use super::super::known::{Known, without_hold};
 use super::super::rebuild::{self, Committed};
 use super::super::{FlowError, Service, answer, settle, tell};
-use super::Seen;
+use super::{Seen, patience};
 use crate::cache::answer::Answer;
 use crate::counters::Progress;
 use crate::decision::amount::{Amounts, Ratio};
@@ -126,7 +126,8 @@ pub(super) async fn give(
 async fn noted(service: &Service, giving: &Giving<'_>, note: Note) -> Result<Option<Note>, FlowError> {
     if !giving.request.is_named {
         // Nobody can repeat it. That the ledger answers is found out before anything is posted: whether a post that failed is there is unknown.
-        return Ok(service.ledger.standing(giving.reservation).await.is_ok().then_some(note));
+        let answers = patience::within(service.ledger.standing(giving.reservation)).await.is_some();
+        return Ok(answers.then_some(note));
     }
     let kept = KeptAnswer {
         fingerprint: giving.request.fingerprint,
@@ -137,7 +138,9 @@ async fn noted(service: &Service, giving: &Giving<'_>, note: Note) -> Result<Opt
         at: giving.seen.now,
     };
     let since = giving.seen.now.plus_seconds(-answer::KEPT_SECONDS);
-    let Ok(first) = service.ledger.answer_once(key_of(giving.reservation), Some(kept), since).await else {
+    // A note that is written too late is found by whoever asks again under this id, if that has no hold by then.
+    let noting = service.ledger.answer_once(key_of(giving.reservation), Some(kept), since);
+    let Some(first) = patience::within(noting).await else {
         return Ok(None);
     };
     let first = first.map(|first| read(giving.reservation, giving.request, &first)).transpose()?;

@@ -4,13 +4,14 @@
 use super::super::Service;
 use super::super::context::Context;
 use super::super::known::Known;
-use super::{Similar, Ticket, family};
+use super::{Similar, Ticket, family, lead};
 use crate::cache::answer::Answer;
 use crate::cache::exact::Put;
 use crate::cache::index::Item;
 use crate::cache::vector::Vector;
 use crate::decision::cache::bill::Made;
 use crate::decision::cache::veto::Signature;
+use crate::decision::cache::whole;
 use crate::decision::entry::{Entry, Outcome};
 use crate::decision::id::CacheEntryId;
 use crate::decision::plan::CacheRules;
@@ -24,16 +25,34 @@ pub struct Kept {
 }
 
 /// Keeps the response of a settled request. Not kept are those of a failure, of a hold that had ended, of a request that did not ask the cache or
-/// found it off, of a model of another family than was asked for, of one that Weir cut off, of one that was judged not good enough, and what is
+/// found it off, of a model of another family than was asked for, of one that Weir or the model's limit cut off, of one that was judged not good enough, and what is
 /// larger than an answer may be.
-pub(in crate::flow) async fn keep(service: &Service, known: &Known, entry: &Entry, response: &str) -> Kept {
-    let cache_entry = try_keep(service, known, entry, response).await;
+/// Where no answer is kept for the very same request, whoever waits for it is told not to. `None`: there was nothing to keep.
+pub(in crate::flow) async fn keep(service: &Service, known: &Known, entry: &Entry, response: Option<&str>) -> Option<Kept> {
+    let places = match response {
+        Some(response) => try_keep(service, known, entry, response).await,
+        None => None,
+    };
+    let feature = known.plan.as_ref().and_then(|plan| plan.feature(&entry.feature));
+    if places.is_none_or(|places| !places.exactly) && feature.is_some_and(|feature| feature.cache.is_some()) {
+        lead::unless_kept(service, known).await;
+    }
+    response?;
+    let cache_entry = places.map(|places| places.id);
     let outcome = if cache_entry.is_some() { "kept" } else { "not_kept" };
     metrics::counter!("weir_cache_stored_total", "outcome" => outcome).increment(1);
-    Kept { cache_entry }
+    Some(Kept { cache_entry })
 }
 
-async fn try_keep(service: &Service, known: &Known, entry: &Entry, response: &str) -> Option<CacheEntryId> {
+/// An answer that is kept.
+#[derive(Clone, Copy)]
+struct Places {
+    id: CacheEntryId,
+    /// For the very same request too.
+    exactly: bool,
+}
+
+async fn try_keep(service: &Service, known: &Known, entry: &Entry, response: &str) -> Option<Places> {
     if entry.late || entry.outcome != Outcome::Success {
         return None;
     }
@@ -47,6 +66,10 @@ async fn try_keep(service: &Service, known: &Known, entry: &Entry, response: &st
     if family(&known.policy, &entry.model) != family(&known.policy, &context.chosen) {
         return None;
     }
+    // Read only where everything else allows it, and before it is packed.
+    if serde_json::from_str(response).is_ok_and(|response| whole::is_cut_off(&response)) {
+        return None;
+    }
     let now = service.clock.now();
     let answer = Answer {
         id: CacheEntryId::of(&entry.workspace_id, service.clock.uuid()),
@@ -55,6 +78,7 @@ async fn try_keep(service: &Service, known: &Known, entry: &Entry, response: &st
         made: Made {
             model: entry.model.clone(),
             pools: entry.pools,
+            cost: entry.cost_usd,
         },
         cut_at: context.ask.max_output_tokens.filter(|most| entry.pools.output_tokens == *most),
         response: response.to_owned(),
@@ -65,7 +89,7 @@ async fn try_keep(service: &Service, known: &Known, entry: &Entry, response: &st
         Some(similar) => keep_similar(service, entry, similar, rules, (&answer, bytes)).await,
         None => false,
     };
-    (exactly || similarly).then_some(answer.id)
+    (exactly || similarly).then_some(Places { id: answer.id, exactly })
 }
 
 /// Whether a budget had room for less than was wanted, and the answer ended there. Where it ended at the caller's own limit it is kept, for

@@ -9,11 +9,14 @@
 
 mod hit;
 mod keep;
+mod lead;
+mod patience;
 mod upkeep;
 
 pub use hit::{Given, HitKind};
 pub use keep::Kept;
 pub(super) use keep::keep;
+pub(super) use lead::{give_up, unless_held};
 pub use upkeep::{feedback, follow, prune, purge};
 
 use super::authorize::{Decision, Request};
@@ -138,6 +141,8 @@ pub(super) async fn look(service: &Service, request: &Request, seen: Seen<'_>) -
     };
     let looked = look_on(service, request, asked, rules, seen).await?;
     let outcome = match &looked {
+        // It was counted when it was given first.
+        Looked::Hit(decision) if decision.replayed => "replayed",
         Looked::Hit(decision) => hit::kind(decision),
         Looked::Not(Status::Error, _) => "error",
         Looked::Not(..) => "miss",
@@ -216,14 +221,31 @@ async fn look_on(service: &Service, request: &Request, asked: &Asked, rules: &Ca
             None => Looked::Not(Status::Error, None),
         });
     }
-    let mut ticket = Ticket {
+    let leads = first.leads || (first.answer.is_some() && lead::take(service, ask, &key, seen.now).await);
+    let ticket = Ticket {
         key,
         is_exact: rules.exact,
-        leads: first.leads || first.answer.is_some(),
+        leads,
         similar: None,
     };
-    if let Some(wanted) = similar_wanted(service, asked, rules, &identity).await {
-        match similar(service, &giving, rules, &wanted).await? {
+    let looked = look_similar(service, &giving, asked, rules, &identity, ticket).await;
+    if leads {
+        lead::unless_missed(service, ask, &key, seen.now, &looked).await;
+    }
+    looked
+}
+
+/// Is there an answer to a similar prompt?
+async fn look_similar(
+    service: &Service,
+    giving: &hit::Giving<'_>,
+    asked: &Asked,
+    rules: &CacheRules,
+    identity: &Identity,
+    mut ticket: Ticket,
+) -> Result<Looked, FlowError> {
+    if let Some(wanted) = similar_wanted(service, asked, rules, identity).await {
+        match similar(service, giving, rules, &wanted).await? {
             Similarly::Given(decision) => return Ok(Looked::Hit(decision)),
             Similarly::Failed => return Ok(Looked::Not(Status::Error, None)),
             Similarly::Nothing => ticket.similar = Some(wanted.remembered()),
@@ -305,12 +327,8 @@ async fn similar(service: &Service, giving: &hit::Giving<'_>, rules: &CacheRules
         metrics::counter!("weir_cache_vetoes_total", "veto" => veto.as_str()).increment(u64::from(*times));
     }
     for (id, similarity) in found.candidates {
-        let row = match service.ledger.cached(id).await {
-            Ok(row) => row,
-            Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a kept answer could not be read");
-                return Ok(Similarly::Failed);
-            }
+        let Some(row) = patience::within(service.ledger.cached(id)).await else {
+            return Ok(Similarly::Failed);
         };
         // It is gone, by expiry, feedback or a purge of another node, and this one has not heard of it yet.
         let answer = row

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 /// Texts beyond this are not read, so they are never found similar.
 pub const TEXT_BYTES_MAX: usize = 32 << 10;
 /// Changes with what is read of a text, so that nothing is compared with what an older version kept.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// The most things of one kind that a signature keeps; a text with more is not compared.
 pub const ITEMS_MAX: usize = 512;
 
@@ -75,7 +75,12 @@ pub struct Signature {
     scripts: u32,
     /// Which language its common words are of; 0: not clear.
     language: u8,
+    /// It negates, it takes a negation back, and all that negates is a verb like *avoid*.
     negated: bool,
+    negated_twice: bool,
+    negated_softly: bool,
+    /// It speaks of stopping, which may stand for such a verb.
+    stops: bool,
     /// Written in digits.
     numbers: Vec<u32>,
     /// Those of them that are joined, as in a date or a ratio: their order counts.
@@ -88,6 +93,8 @@ pub struct Signature {
     codes: Vec<u32>,
     /// A number and the unit beside it.
     units: Vec<(u32, u32)>,
+    /// A number and the word behind it that says of what it counts.
+    counts: Vec<(u32, u32)>,
     /// Units without a number, such as in "per week".
     bare_units: Vec<u32>,
     dates: Vec<u8>,
@@ -113,7 +120,7 @@ impl Signature {
 
     /// About how many bytes it takes in memory.
     pub fn bytes(&self) -> usize {
-        let pairs = 2 * (self.units.len() + self.roles.len() + self.initials.len());
+        let pairs = 2 * (self.counts.len() + self.units.len() + self.roles.len() + self.initials.len());
         let lists = [
             &self.numbers,
             &self.spelt,
@@ -135,7 +142,7 @@ impl Signature {
             (Veto::TooLong, |a, b| a.read_by != VERSION || b.read_by != VERSION),
             (Veto::Language, languages_differ),
             (Veto::Number, numbers_differ),
-            (Veto::Negation, |a, b| a.negated != b.negated),
+            (Veto::Negation, negations_differ),
             (Veto::Unit, units_differ),
             (Veto::Date, |a, b| a.dates != b.dates),
             (Veto::Direction, |a, b| opposites_differ(a.opposites, b.opposites) || turned(a, b)),
@@ -166,6 +173,7 @@ fn numbers_differ(a: &Signature, b: &Signature) -> bool {
         || repeats_differ(&a.numbers, &b.numbers)
         || is_out_of_order(a, b)
         || is_out_of_order(b, a)
+        || counts_are_swapped(a, b)
 }
 
 /// The same digits more often: of three or more numbers in both, how often each stands there matters.
@@ -183,13 +191,47 @@ fn is_out_of_order(a: &Signature, b: &Signature) -> bool {
     })
 }
 
-/// A number that has a unit in both must have the same one; and of units without a number neither text may have one of its own.
+/// Three cats and five dogs are not five cats and three dogs.
+fn counts_are_swapped(a: &Signature, b: &Signature) -> bool {
+    let pairs = |of: &Signature| {
+        let counts = of.counts.clone();
+        move |first: &(u32, u32), second: &(u32, u32)| counts.contains(first) && counts.contains(second)
+    };
+    let (in_a, in_b) = (pairs(a), pairs(b));
+    a.counts.iter().any(|(number, thing)| {
+        a.counts.iter().any(|(other, another)| {
+            let (swapped, back) = ((*number, *another), (*other, *thing));
+            number != other && thing != another && in_b(&swapped, &back) && !in_a(&swapped, &back)
+        })
+    })
+}
+
+/// One denies what the other says: by whether it negates at all, and by whether it takes back what it denied. How to avoid a thing may be how to
+/// stop it.
+fn negations_differ(a: &Signature, b: &Signature) -> bool {
+    let may_be_said_by = |of: &Signature, other: &Signature| of.negated_softly && !other.negated && other.stops;
+    let denies = a.negated != b.negated && !may_be_said_by(a, b) && !may_be_said_by(b, a);
+    denies || a.negated_twice != b.negated_twice
+}
+
+/// A number that has a unit in both must have the same one; one that has a unit in one text alone is another number; and of units without a number neither text may have one of its own.
 fn units_differ(a: &Signature, b: &Signature) -> bool {
     let clash = a.units.iter().any(|(number, unit)| {
         let mut same = b.units.iter().filter(|(other, _)| other == number).peekable();
         same.peek().is_some() && same.all(|(_, other)| other != unit)
     });
-    clash || each_has_its_own(&a.bare_units, &b.bare_units, |of, unit| of.contains(unit))
+    let is_bare = |of: &Signature, number: &u32| {
+        (of.numbers.contains(number) || of.spelt.contains(number)) && !of.units.iter().any(|(other, _)| other == number)
+    };
+    // Of money it is often left out which, where there is only one.
+    let is_told = |of: &Signature, unit: &u32| {
+        read::is_currency(*unit) || of.bare_units.contains(unit) || of.units.iter().any(|(_, other)| other == unit)
+    };
+    let lacks = |of: &Signature, other: &Signature| {
+        let lost = |(number, unit): &(u32, u32)| is_bare(other, number) && !is_told(other, unit);
+        of.units.iter().any(lost)
+    };
+    clash || lacks(a, b) || lacks(b, a) || each_has_its_own(&a.bare_units, &b.bare_units, |of, unit| of.contains(unit))
 }
 
 fn each_has_its_own(a: &[u32], b: &[u32], has: impl Fn(&[u32], &u32) -> bool) -> bool {

@@ -16,6 +16,8 @@ const INITIALS_MAX: usize = 5;
 /// How many common words of a language make it clear.
 const LANGUAGE_WORDS_MIN: usize = 2;
 
+const CURRENCIES: [&str; 5] = ["$", "€", "£", "¥", "₹"];
+
 /// A hash that is the same in each process and version (FNV-1a, with the upper half folded in).
 fn hash(text: &str) -> u32 {
     let mut state: u64 = 0xcbf2_9ce4_8422_2325;
@@ -76,6 +78,8 @@ pub(super) fn read(text: &str) -> Signature {
     signature.dates.dedup();
     signature.units.sort_unstable();
     signature.units.dedup();
+    signature.counts.sort_unstable();
+    signature.counts.dedup();
     let longest = [
         signature.words.len(),
         signature.numbers.len(),
@@ -134,8 +138,17 @@ impl Reader {
 
     fn number(&mut self, tokens: &[Token], place: usize, number: &str) {
         let number = hash(number);
-        self.signature.numbers.push(number);
-        self.chain.push(number);
+        // "The top 10" says no more than "the best".
+        match place.checked_sub(1).and_then(|before| word_at(tokens, before)) {
+            Some("top" | "best") => self.signature.spelt.push(number),
+            _ => {
+                self.signature.numbers.push(number);
+                self.chain.push(number);
+            }
+        }
+        if let Some(thing) = counted(tokens, place) {
+            self.signature.counts.push((number, thing));
+        }
         self.signature.roles.push((number, role(tokens, place)));
         let before = place.checked_sub(1).and_then(|before| unit_at(tokens, before, true));
         let is_scale = self.number_word_at(place + 1).is_some();
@@ -155,7 +168,13 @@ impl Reader {
     fn word(&mut self, tokens: &[Token], place: usize, (text, written, begins): (&str, &str, bool)) {
         let signature = &mut self.signature;
         signature.words.push(stem(text));
-        signature.negated |= words::is_negation(text, self.language) && !is_idle_negation(tokens, place, text);
+        if words::is_negation(text, self.language) && !is_idle_negation(tokens, place, text) {
+            signature.negated_softly = words::is_soft_negation(text) && (!signature.negated || signature.negated_softly);
+            signature.negated = true;
+            // Where a language negates twice to negate once, or it is not clear which it is, only that it does counts.
+            signature.negated_twice |= words::negates_by_each(self.language) && takes_back(tokens, place, self.language);
+        }
+        signature.stops |= words::stops(text);
         signature.opposites |= words::opposites(text);
         let after_number = is_number(tokens, place.checked_sub(1));
         let beside_number = after_number || is_number(tokens, Some(place + 1));
@@ -282,6 +301,30 @@ fn is_idle_negation(tokens: &[Token], place: usize, text: &str) -> bool {
     }
 }
 
+/// Whether a unit, as a signature has it, is one of money.
+pub(super) fn is_currency(unit: u32) -> bool {
+    CURRENCIES.iter().any(|currency| hash(currency) == unit)
+}
+
+/// Whether a negation stands just behind another one, in one sentence: "never without" denies nothing. "No, it does not" denies once.
+fn takes_back(tokens: &[Token], place: usize, language: u8) -> bool {
+    const WORDS_BEFORE: usize = 3;
+    let ends = |at: usize| matches!(&tokens[at], Token::Word { begins: true, .. });
+    let is_negation = |at: &usize| {
+        word_at(tokens, *at).is_some_and(|word| {
+            words::is_negation(word, language) && !matches!(word, "no" | "neither") && !is_idle_negation(tokens, *at, word)
+        })
+    };
+    let before = (place.saturating_sub(WORDS_BEFORE)..place).rev();
+    before.take_while(|at| !ends(at + 1)).any(|at| is_negation(&at))
+}
+
+/// What a number counts: the next word, if that says something.
+fn counted(tokens: &[Token], place: usize) -> Option<u32> {
+    let word = word_at(tokens, place + 1)?;
+    (words::languages(word) == 0 && !words::is_plain(word)).then(|| stem(word))
+}
+
 /// Words of letters and digits, such as `i5` and `d5200`; not a number with its unit behind it.
 fn codes(text: &str) -> Vec<u32> {
     let words = text.split(|c: char| !c.is_alphanumeric());
@@ -313,7 +356,7 @@ fn unit_at(tokens: &[Token], place: usize, is_before: bool) -> Option<&'static s
         Token::Sign(sign) => words::unit(sign.encode_utf8(&mut [0; 4])),
         Token::Number { .. } => None,
     }?;
-    (!is_before || matches!(unit, "$" | "€" | "£" | "¥" | "₹")).then_some(unit)
+    (!is_before || CURRENCIES.contains(&unit)).then_some(unit)
 }
 
 /// The language whose common words are most, if that is clear.

@@ -188,6 +188,21 @@ pub(super) fn is_negation(word: &str, language: u8) -> bool {
     }
 }
 
+/// Of them verbs that say of an act that it is not to happen.
+pub(super) fn is_soft_negation(word: &str) -> bool {
+    matches!(word, "avoid" | "avoiding" | "prevent" | "preventing" | "prevents")
+}
+
+/// What may be said instead of them.
+pub(super) fn stops(word: &str) -> bool {
+    matches!(word, "stop" | "stopping" | "quit" | "quitting" | "rid")
+}
+
+/// Whether two negations of a language make none.
+pub(super) fn negates_by_each(language: u8) -> bool {
+    matches!(language, ENGLISH | GERMAN | DUTCH)
+}
+
 /// Months by number, days of the week from 21 on, and what is told from today.
 const DATES: &[(u8, &str)] = &[
     (1, "january jan januar janvier enero janeiro gennaio januari"),
