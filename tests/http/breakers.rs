@@ -131,3 +131,58 @@ async fn whose_prompts_no_provider_takes_moves_nobody_else() {
     exchange(&app).await;
     assert_eq!(one(&app, "ws_good", "big", "").await, "big");
 }
+
+/// A call is charged to the time of its run, which began before the breaker opened; the call itself did not.
+#[tokio::test]
+async fn calls_of_a_run_that_began_before_close_a_breaker_too() {
+    let app = app(json!([])).await;
+    let run = app
+        .authorize("ws_run")
+        .tokens(5_000, 0)
+        .with("hold_seconds", 3_600)
+        .with("max_calls", 100)
+        .allowed()
+        .await;
+    let run = run["reservation_id"].as_str().expect("an id").to_owned();
+    app.pass_seconds(1);
+    for _ in 0..5 {
+        one(&app, "ws", "big", "big").await;
+    }
+    exchange(&app).await;
+    let path = "/v1/admin/providers/acme";
+    assert_eq!(app.get(path).await.expect(200)["health"]["state"], "open");
+    app.pass_seconds(11);
+    let mut served = Vec::new();
+    for _ in 0..6 {
+        for _ in 0..2 {
+            let call = app.authorize("ws_run").tokens(10, 5).with("parent_reservation_id", run.as_str());
+            let allowed = call.allowed().await;
+            served.push(allowed["model"].clone());
+            let id = allowed["reservation_id"].as_str().expect("an id");
+            let report = json!({"usage": {"input_tokens": 10, "output_tokens": 5}, "latency_ms": 300});
+            app.post(&format!("/v1/reservations/{id}/settle"), report).await.expect(200);
+        }
+        app.pass_seconds(1);
+        exchange(&app).await;
+    }
+    assert_eq!(app.get(path).await.expect(200)["health"]["state"], "closed", "{served:?}");
+}
+
+/// The fallback of the better model is the one whose answer was not good enough.
+#[tokio::test]
+async fn a_second_try_never_goes_back_to_the_model_of_the_first() {
+    let escalation = json!({"model": "big", "min_quality_score": 0.7});
+    let app = app(json!([{"name": "first", "when": "request.feature == 'try'", "model": "other", "escalation": escalation}])).await;
+    let first = app.authorize("ws").feature("try").model("auto").allowed().await;
+    assert_eq!(first["model"], "other");
+    let from = first["reservation_id"].as_str().expect("an id").to_owned();
+    let report = json!({"usage": {"input_tokens": 100, "output_tokens": 50}, "quality_score": 0.4});
+    app.post(&format!("/v1/reservations/{from}/settle"), report).await.expect(200);
+    for _ in 0..5 {
+        one(&app, "ws", "big", "big").await;
+    }
+    exchange(&app).await;
+    assert_eq!(app.authorize("ws").allowed().await["model"], "other", "big fails");
+    let again = app.authorize("ws").feature("try").model("auto").with("escalate_from", from);
+    assert_eq!(again.allowed().await["model"], "big");
+}

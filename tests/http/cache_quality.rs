@@ -196,9 +196,8 @@ async fn a_lead_ends_when_no_answer_will_come() {
         assert!(leads(&next) && !leads(&ask("p").allowed().await), "before {report}");
         app.post(&path(&next, "settle"), report).await.expect(200);
     }
-    // A denial, by the budget or by a question that comes before it.
-    let denied = faq(&app, json!({"prompt": "q"})).tokens(2_000_000, 50).denied().await;
-    assert!(leads(&denied), "{denied:#}");
+    // A denial, by a question that comes before the budgets.
+    faq(&app, json!({"prompt": "q"})).tokens(2_000_000, 50).denied().await;
     assert!(leads(&ask("q").allowed().await));
     let parent = app.authorize("ws").with("max_calls", 5).tokens(1_000, 0).reserved().await;
     let call = |input: i64| {
@@ -208,6 +207,12 @@ async fn a_lead_ends_when_no_answer_will_come() {
     };
     call(5_000).denied().await;
     assert!(leads(&call(10).allowed().await));
+    // And by a budget: the next one that is denied led too.
+    let all = json!({"workspace_id": "ws", "feature": "chat", "model": "big", "request_id": "all", "usage": {"input_tokens": 999_990, "output_tokens": 0}});
+    app.post("/v1/usage", all).await.expect_one_of(&[200, 201]);
+    for _ in 0..2 {
+        assert!(leads(&ask("s").denied().await));
+    }
 }
 
 #[tokio::test]
