@@ -567,7 +567,8 @@ async fn routing_rules_choose_for_auto() {
             (&json!(model), &json!("auto"), &json!(["route"]))
         );
     }
-    let shadowed = auto().tokens(5_000, 10).feature("report").allowed().await;
+    let shadowed = auto().tokens(5_000, 10).feature("report").with("allow_batch", true);
+    let shadowed = shadowed.allowed().await;
     assert_eq!(
         (&shadowed["mode"], &shadowed["shadow_reasons"][0]["code"]),
         (&json!("interactive"), &json!("routed"))

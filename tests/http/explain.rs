@@ -164,7 +164,8 @@ async fn a_refusal_before_the_counters_names_its_question() {
 async fn routing_and_estimates_are_told() {
     let app = TestApp::start().await;
     app.workspace_with_tokens("ws", 1_000_000).await;
-    let asking = app.authorize("ws").model("auto").feature("report").without("max_output_tokens");
+    let asking = app.authorize("ws").model("auto").feature("report").with("allow_batch", true);
+    let asking = asking.without("max_output_tokens");
     let answer = asking.allowed().await;
     let told = explained(&app, &answer).await;
     assert_eq!(
