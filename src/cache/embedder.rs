@@ -267,13 +267,13 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 struct Refused(StatusCode);
 
 impl Refused {
-    /// Of the errors of a client those that are about what was sent: not about who asks, nor how often.
+    /// What is about the texts, and not about who asks, where, or how often: a wrong address is the endpoint's failure.
     fn of(status: StatusCode) -> Option<Self> {
-        let is_of_the_asker = matches!(
+        let is_of_the_texts = matches!(
             status,
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY
         );
-        (status.is_client_error() && !is_of_the_asker).then_some(Self(status))
+        is_of_the_texts.then_some(Self(status))
     }
 }
 
@@ -389,6 +389,7 @@ mod tests {
             (422, true),
             (401, false),
             (403, false),
+            (404, false),
             (408, false),
             (429, false),
             (500, false),
