@@ -146,6 +146,10 @@ fn describe() {
         "weir_expire_failed_total",
         "Reservations that could not be ended and are tried again."
     );
+    metrics::describe_gauge!(
+        "weir_billing_unexplained_far",
+        "Lines of the daily reconcile, over 36 days, that have a difference without an explanation."
+    );
     metrics::describe_counter!(
         "weir_clock_ahead_total",
         "Questions to the counter store that came with a time too far ahead of its clock, which then counted instead."

@@ -19,6 +19,9 @@ pub const EVERY_SECONDS: u64 = 3_600;
 pub const LEAD: &str = "reconcile";
 /// How far back it looks where nobody says: what is late, and what a weekend left behind.
 const BACK_SECONDS: i64 = 3 * 86_400;
+/// In which of the rounds by itself it looks as far back as use may be told late, and how far that is.
+pub const FAR_EVERY_ROUNDS: u32 = 24;
+const FAR_SECONDS: i64 = 36 * 86_400;
 /// The longest stretch: providers are told of nothing older than 35 days, and late use is told after that.
 const STRETCH_SECONDS_MAX: i64 = 70 * 86_400;
 
@@ -56,12 +59,31 @@ pub async fn reconcile(service: &Service, wanted: Wanted, by: &By) -> Result<Rep
     Ok(report)
 }
 
-/// Told once for each customer, event name and difference, however often it is found.
+/// A round by itself. Each day one of them looks at all that may still be told, so that a difference which nobody mended does not go from sight
+/// with its third day.
+pub async fn round(service: &Service, number: u32) -> Result<Report, FlowError> {
+    if !number.is_multiple_of(FAR_EVERY_ROUNDS) {
+        return reconcile(service, Wanted::default(), &by_itself()).await;
+    }
+    let wanted = Wanted {
+        from: Some(service.clock.now().plus_seconds(-FAR_SECONDS)),
+        ..Wanted::default()
+    };
+    let report = reconcile(service, wanted, &by_itself()).await?;
+    metrics::gauge!("weir_billing_unexplained_far").set(report.unexplained as f64);
+    Ok(report)
+}
+
+/// Told once a month for each customer, or workspace without one, event name and difference, however often it is found.
 fn event(service: &Service, line: &Line) -> Event {
     let unexplained = line.differences.iter().filter(|named| named.code == Code::Unexplained);
     let values: Vec<String> = unexplained.map(|named| named.value.to_string()).collect();
-    let customer = line.customer.as_deref().unwrap_or("none");
-    let once = format!("billing_difference {customer} {} {}", line.event_name, values.join("_"));
+    let who = match &line.customer {
+        Some(customer) => customer.clone(),
+        None => format!("of {}", line.workspaces.first().map_or("nobody", |workspace| workspace.as_str())),
+    };
+    let month = service.clock.now().to_jiff().strftime("%Y-%m").to_string();
+    let once = format!("billing_difference {month} {who} {} {}", line.event_name, values.join("_"));
     let id = EventId::from_uuid(service.clock.uuid());
     let event = Event::new(id, None, EventType::BillingDifferenceFound, once, service.clock.now(), json!(line));
     Event {

@@ -283,6 +283,12 @@ async fn what_does_not_add_up_is_told_and_counted() {
     );
     let metrics = billed.app().get("/metrics").await;
     assert!(metrics.text.contains("weir_billing_unexplained "), "it is a metric");
+    // After some days nobody has mended it: the round of each hour sees it no more, that of each day does.
+    billed.app().pass_seconds(5 * 24 * HOUR);
+    for (number, unexplained) in [(23, 0), (24, 2)] {
+        let report = weir::flow::reconcile::round(&billed.app().service, number).await.expect("a report");
+        assert_eq!(report.unexplained, unexplained, "round {number}");
+    }
 
     billed
         .app()

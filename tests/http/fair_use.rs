@@ -1,5 +1,7 @@
 //! Fair use over HTTP: use unlike what is usual is acted on for a while, is named in answers, told once, on record, and ended by hand.
 
+#[path = "fair_use/scale.rs"]
+mod scale;
 #[path = "fair_use/traces.rs"]
 mod traces;
 
