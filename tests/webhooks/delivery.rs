@@ -2,6 +2,7 @@
 
 use super::receiver::{Manner, answers};
 use super::*;
+use weir::clock::SystemClock;
 use weir::decision::webhook::retry::{FAILING_SECONDS_MAX, SCHEDULE_DEFAULT};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,6 +71,34 @@ async fn while_a_secret_is_rotated_both_sign() {
     worker.deliver_due().await.expect("the ledger answers");
     let seen = receiver.seen("/hook").pop().expect("it arrives");
     assert!(is_signed(&seen, &last["secret"]) && !is_signed(&seen, &new["secret"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_official_library_of_another_language_agrees() {
+    let (app, receiver) = (TestApp::alone().await, Receiver::start().await);
+    // It goes by the machine's clock.
+    app.set_clock(&SystemClock.now().to_string());
+    let old = app.endpoint(&receiver.url("/hook"), Some("ws_a")).await;
+    let other = app.endpoint(&receiver.url("/other"), Some("ws_b")).await;
+    let new = app.post(&path(&old, "/rotate"), json!({"overlap_seconds": 3600})).await.expect(200);
+    app.happen("ws_a").await;
+    worker_of(&app).deliver_due().await.expect("the ledger answers");
+    let seen = receiver.seen("/hook").pop().expect("it arrives");
+    let headers = ["webhook-id", "webhook-timestamp", "webhook-signature"].map(|name| seen.header(name).to_owned());
+    let secrets = [&other, &old, &new].map(|endpoint| endpoint["secret"].as_str().expect("a secret").to_owned());
+    let ran = tokio::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/standard_webhooks_client"))
+        .arg(&seen.body)
+        .args(headers)
+        .args(secrets)
+        .output()
+        .await;
+    let ran = ran.expect("the script runs");
+    let said = format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    if ran.status.code() == Some(75) && std::env::var_os("WEIR_TEST_NO_SKIPS").is_none() {
+        eprintln!("skipped: the library cannot be installed here: {said}");
+        return;
+    }
+    assert!(ran.status.success(), "{said}");
 }
 
 /// Whoever rotates faster than its receivers follow has each secret sign as long as it was promised, up to four beside the present one.
