@@ -197,6 +197,10 @@ fn describe() {
         "weir_billing_oldest_unsent_seconds",
         "How old the oldest batch is that waits to be sent."
     );
+    metrics::describe_gauge!(
+        "weir_billing_owed",
+        "Workspaces and meters that are owed something back which no later use has been set off against yet."
+    );
     metrics::describe_gauge!("weir_billing_provider_down", "1 while the billing provider does not answer.");
     metrics::describe_counter!("weir_billing_calls_total", "Calls to the billing provider, by outcome.");
     metrics::describe_counter!(

@@ -13,7 +13,7 @@ use crate::decision::billing::{Batch, State};
 use crate::decision::meter::Meter;
 use crate::decision::time::Timestamp;
 use crate::ledger::audit::Audited;
-use crate::ledger::billing::{Answered, Claim, Claiming, Collecting, PASS_LAG_SECONDS, Place, Sealing};
+use crate::ledger::billing::{Answered, BEFORE_SECONDS, Claim, Claiming, Collecting, PASS_LAG_SECONDS, Place, Sealing};
 use crate::ledger::{Ledger, LedgerError};
 use futures_util::{StreamExt, stream};
 use std::collections::BTreeMap;
@@ -27,8 +27,9 @@ const COLLECT_ENTRIES: usize = 1_000;
 const COLLECT_PAGES_MAX: usize = 100;
 /// How often the passes run that look for what was committed late.
 const LOOK_BACK_EVERY_SECONDS: i64 = 30;
-/// For how long after its end a meter's entries are looked for: twice as long as the last pass takes to come by.
-const ENDED_SECONDS: i64 = 2 * PASS_LAG_SECONDS[PASS_LAG_SECONDS.len() - 1];
+/// For how long after its end a meter's entries are looked for, and corrections of them: as long as use may be told, and a day for the last
+/// pass. So what was used before a meter went away is told although the service was down in between.
+const ENDED_SECONDS: i64 = BEFORE_SECONDS + PASS_LAG_SECONDS[PASS_LAG_SECONDS.len() - 1];
 /// How often it is counted how many batches are where.
 const MEASURE_EVERY_SECONDS: i64 = 30;
 /// How many batches are sealed in one transaction.
@@ -360,6 +361,7 @@ impl Desk {
         let oldest = waiting.map(|count| count.oldest).min();
         let age = oldest.map_or(0, |oldest| oldest.seconds_until(now)).max(0);
         metrics::gauge!("weir_billing_oldest_unsent_seconds").set(age as f64);
+        metrics::gauge!("weir_billing_owed").set(self.ledger.owed().await? as f64);
         metrics::gauge!("weir_billing_provider_down").set(if self.gate.is_closed() { 1.0 } else { 0.0 });
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Reconcile: holds the ledger, its batches and the provider's sums against each other, and mends what can be mended without a guess.
 //!
 //! First the batches whose fate is unknown: where the provider's sum of the minute in which they were told has one reading, they are
-//! acknowledged, or sent once more. Then every customer and meter: whatever differs is named. Then paid grants that are no credits there.
+//! acknowledged, or sent once more. Then every customer and meter: whatever differs is named. Then paid grants that are no credits there,
+//! and what is owed back or left over and no use takes up.
 //! Nothing else is changed, and nothing is ever sent from here.
 //!
 //! What a crash costs: nothing; a batch that was found is a batch that is not unknown any more, whoever looks next. Two of these at once ask
@@ -14,13 +15,13 @@ use super::{Provider, SummaryQuery, Untold};
 use crate::clock::Clock;
 use crate::decision::billing::delivery::Event;
 use crate::decision::billing::reconcile::{self as rules, Presence};
-use crate::decision::billing::report::{Outcome, Repair, Report};
+use crate::decision::billing::report::{CARRIED_MAX, CarriedCode, CarriedLine, Outcome, Repair, Report};
 use crate::decision::billing::{Batch, State};
 use crate::decision::id::{AuditId, BatchId, WorkspaceId};
 use crate::decision::meter::Meter;
 use crate::decision::time::Timestamp;
 use crate::ledger::audit::{Audited, Subject};
-use crate::ledger::billing::{BatchChange, BatchQuery, Changed};
+use crate::ledger::billing::{BatchChange, BatchQuery, Carried, CarriedQuery, Changed};
 use crate::ledger::told::{Scope, ToldAccount};
 use crate::ledger::{Ledger, LedgerError};
 use serde_json::json;
@@ -62,7 +63,17 @@ impl Reconciler {
             lines,
             repairs,
             credits: self.credits(scope).await?,
+            carried: self.carried(scope).await?,
         })
+    }
+
+    async fn carried(&self, scope: &Scope) -> Result<Vec<CarriedLine>, LedgerError> {
+        let query = CarriedQuery {
+            workspace: scope.workspace.clone(),
+            meter: scope.meter.clone(),
+            limit: CARRIED_MAX,
+        };
+        Ok(self.ledger.carried(&query).await?.into_iter().map(carried).collect())
     }
 
     /// Finds out about what is unknown, however old it is.
@@ -182,6 +193,33 @@ impl Reconciler {
             outcome,
             ..left(batch, detail)
         })
+    }
+}
+
+fn carried(carried: Carried) -> CarriedLine {
+    let (code, detail) = match (carried.is_in_force, carried.owed > 0) {
+        (true, _) => (
+            CarriedCode::OwedBack,
+            "a correction owes it back: the next use is set off against it; where there will be none, give it back at the provider",
+        ),
+        (false, true) => (
+            CarriedCode::LeftOver,
+            "it is owed back of what the meter was before: no use is set off against it any more, so give it back at the provider",
+        ),
+        (false, false) => (
+            CarriedCode::LeftOver,
+            "a part of one of what the meter was before: the provider is not told of it any more",
+        ),
+    };
+    CarriedLine {
+        workspace_id: carried.workspace,
+        customer: carried.customer,
+        meter_id: carried.meter,
+        event_name: carried.event_name,
+        value: carried.carry,
+        owed_since: carried.owed_since,
+        code,
+        detail: detail.to_owned(),
     }
 }
 

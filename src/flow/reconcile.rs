@@ -44,6 +44,7 @@ pub async fn reconcile(service: &Service, wanted: Wanted, by: &By) -> Result<Rep
     }
     let whole = wanted.workspace.is_none() && wanted.meter.is_none() && wanted.from.is_none() && wanted.to.is_none();
     let scope = scope(wanted, service.clock.now(), by)?;
+    super::billing::begin(service).await?;
     let meters = service.policy.load().billing.meters.clone();
     let report = desk.reconcile(&meters, scope).await?;
     tell(&report, whole);

@@ -10,14 +10,17 @@ use crate::decision::id::{MeterId, WorkspaceId};
 use crate::decision::time::Timestamp;
 use crate::ledger::PAGE_ENTRIES_MAX;
 use crate::ledger::billing::{
-    AccountSum, AccountSums, BatchDifference, BatchFault, BatchQuery, BatchesVerified, Metered, MeteredQuery, StateCount, SumsQuery,
+    BatchDifference, BatchFault, BatchQuery, BatchesVerified, Carried, CarriedQuery, Metered, MeteredQuery, StateCount,
 };
 use crate::ledger::billing_sql as sql;
 use crate::ledger::record::{self, BatchRow};
 use sqlx::AssertSqlSafe;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-type Account = (WorkspaceId, MeterId, Exact);
+type Account = (WorkspaceId, MeterId);
+
+/// Event name, unit, factor: what decides what a carried part is a part of.
+type Definition = (String, String, i64, i64);
 
 pub(super) async fn list(connection: &mut Connection, query: &BatchQuery) -> Result<Vec<Batch>, Fault> {
     let after = query.after.as_ref();
@@ -57,63 +60,47 @@ async fn accounts(
     connection: &mut Connection,
     after: Option<&(WorkspaceId, MeterId)>,
     limit: usize,
-    workspace: Option<&WorkspaceId>,
-) -> Result<(Vec<Account>, Option<(WorkspaceId, MeterId)>), Fault> {
+) -> Result<(Vec<Account>, Option<Account>), Fault> {
     let (after_workspace, after_meter) = after.map_or(("", ""), |(workspace, meter)| (workspace.as_str(), meter.as_str()));
-    let rows: Vec<(String, String, String)> = sqlx::query_as(sql::ACCOUNTS)
+    let rows: Vec<(String, String)> = sqlx::query_as(sql::ACCOUNTS)
         .bind(after_workspace)
         .bind(after_meter)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .bind(workspace.map_or("", WorkspaceId::as_str))
         .fetch_all(connection)
         .await?;
     let is_full = rows.len() >= limit;
-    let read = |(workspace, meter, carry): (String, String, String)| {
-        Ok((
-            record::workspace_id(&workspace)?,
-            record::meter_id(&meter)?,
-            record::exact("carry", &carry)?,
-        ))
-    };
+    let read = |(workspace, meter): (String, String)| Ok((record::workspace_id(&workspace)?, record::meter_id(&meter)?));
     let accounts = rows.into_iter().map(read).collect::<Result<Vec<Account>, Fault>>()?;
-    let last = accounts.last().map(|(workspace, meter, _)| (workspace.clone(), meter.clone()));
+    let last = accounts.last().cloned();
     Ok((accounts, last.filter(|_| is_full)))
 }
 
-type SumRow = (String, String, String, Option<String>, i64, i64);
+type CarriedRow = (String, String, String, String, i64, Option<i64>, Option<String>, i64);
 
-/// Two statements: what is sealed in between is in the second one, with the carry of the first. Whoever compares looks again.
-pub(super) async fn sums(connection: &mut Connection, query: &SumsQuery) -> Result<AccountSums, Fault> {
-    let (carried, next) = accounts(connection, query.after.as_ref(), query.limit, query.workspace.as_ref()).await?;
-    let Some((last_workspace, last_meter, _)) = carried.last().cloned() else {
-        return Ok(AccountSums::default());
-    };
-    let (workspace, meter) = query
-        .after
-        .as_ref()
-        .map_or(("", ""), |(workspace, meter)| (workspace.as_str(), meter.as_str()));
-    let rows: Vec<SumRow> = sqlx::query_as(sql::SUMS)
-        .bind(workspace)
-        .bind(meter)
-        .bind(last_workspace.as_str())
-        .bind(last_meter.as_str())
-        .bind(query.from.micros())
-        .bind(query.to.micros())
+pub(super) async fn carried(connection: &mut Connection, query: &CarriedQuery) -> Result<Vec<Carried>, Fault> {
+    let rows: Vec<CarriedRow> = sqlx::query_as(sql::CARRIED_ON)
         .bind(query.workspace.as_ref().map_or("", WorkspaceId::as_str))
+        .bind(query.meter.as_ref().map_or("", MeterId::as_str))
+        .bind(i64::try_from(query.limit).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await?;
-    let read = |(workspace, meter, state, reason, batches, value): SumRow| {
-        Ok(AccountSum {
+    let read = |(workspace, meter, event_name, carry, owed, owed_since, customer, is_in_force): CarriedRow| {
+        Ok(Carried {
             workspace: record::workspace_id(&workspace)?,
+            customer,
             meter: record::meter_id(&meter)?,
-            state: record::batch_state(&state)?,
-            reason: reason.as_deref().map(record::reason_code).transpose()?,
-            batches,
-            value,
+            event_name,
+            carry: record::exact("carry", &carry)?,
+            owed,
+            owed_since: owed_since.filter(|_| owed > 0).map(Timestamp::from_micros),
+            is_in_force: is_in_force != 0,
         })
     };
-    let sums = rows.into_iter().map(read).collect::<Result<_, Fault>>()?;
-    Ok(AccountSums { sums, carried, next })
+    rows.into_iter().map(read).collect()
+}
+
+pub(super) async fn owed(connection: &mut Connection) -> Result<i64, Fault> {
+    Ok(sqlx::query_scalar(sql::OWED).fetch_one(connection).await?)
 }
 
 pub(super) async fn metered(connection: &mut Connection, query: &MeteredQuery) -> Result<Vec<Metered>, Fault> {
@@ -138,13 +125,13 @@ pub(super) async fn verified(
     after: Option<&(WorkspaceId, MeterId)>,
     limit: usize,
 ) -> Result<BatchesVerified, Fault> {
-    let (accounts, next) = accounts(connection, after, limit, None).await?;
+    let (accounts, next) = accounts(connection, after, limit).await?;
     let mut verified = BatchesVerified {
         next,
         ..BatchesVerified::default()
     };
-    for (workspace, meter, carry) in accounts {
-        let (batches, faults) = faults(connection, &workspace, &meter, carry).await?;
+    for (workspace, meter) in accounts {
+        let (batches, faults) = faults(connection, &workspace, &meter).await?;
         verified.batches += batches;
         verified.differences.extend(faults.into_iter().map(|what| BatchDifference {
             workspace: workspace.clone(),
@@ -155,12 +142,7 @@ pub(super) async fn verified(
     Ok(verified)
 }
 
-async fn faults(
-    connection: &mut Connection,
-    workspace: &WorkspaceId,
-    meter: &MeterId,
-    carry: Exact,
-) -> Result<(u64, Vec<BatchFault>), Fault> {
+async fn faults(connection: &mut Connection, workspace: &WorkspaceId, meter: &MeterId) -> Result<(u64, Vec<BatchFault>), Fault> {
     let members: Vec<(i64, i64, i64, i64)> = sqlx::query_as(sql::MEMBERS)
         .bind(workspace.as_str())
         .bind(meter.as_str())
@@ -175,19 +157,43 @@ async fn faults(
         .bind(meter.as_str())
         .fetch_all(&mut *connection)
         .await?;
-    let (mut found, mut carried, batches) = (Vec::new(), Exact::ZERO, rows.len() as u64);
+    let (mut found, batches) = (Vec::new(), rows.len() as u64);
+    // Each definition has a chain of its own.
+    let mut carries: BTreeMap<Definition, Exact> = BTreeMap::new();
     for row in rows {
         let number = row.batch_number;
         let batch = Batch::try_from(row)?;
         // What is open may have grown between the two statements.
         if let Some(sealed) = &batch.sealed {
             found.extend(own_faults(&batch, members.get(&number).copied().unwrap_or_default()));
+            let definition = (
+                batch.event_name.clone(),
+                batch.unit.as_str().to_owned(),
+                batch.factor.numerator(),
+                batch.factor.denominator(),
+            );
+            let carried = carries.insert(definition, sealed.carry).unwrap_or(Exact::ZERO);
             found.extend(value_fault(&batch, sealed, carried));
-            carried = sealed.carry;
         }
     }
-    if carry != carried {
-        found.push(BatchFault::Carry { row: carry, last: carried });
+    let rows: Vec<(String, String, i64, i64, String)> = sqlx::query_as(sql::CARRIES)
+        .bind(workspace.as_str())
+        .bind(meter.as_str())
+        .fetch_all(connection)
+        .await?;
+    for (event_name, unit, numerator, denominator, carry) in rows {
+        let row = record::exact("carry", &carry)?;
+        let last = carries
+            .remove(&(event_name.clone(), unit, numerator, denominator))
+            .unwrap_or(Exact::ZERO);
+        if row != last {
+            found.push(BatchFault::Carry { event_name, row, last });
+        }
+    }
+    // What has no row carries nothing.
+    for ((event_name, ..), last) in carries.into_iter().filter(|(_, last)| *last != Exact::ZERO) {
+        let row = Exact::ZERO;
+        found.push(BatchFault::Carry { event_name, row, last });
     }
     Ok((batches, found))
 }

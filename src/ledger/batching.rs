@@ -10,6 +10,7 @@ use super::reigns::reigns;
 use super::sending::{deliver, refresh};
 use super::{Connection, audited, many};
 use crate::decision::billing::delivery::{Delivery, Event};
+use crate::decision::billing::exact::Exact;
 use crate::decision::billing::window::{reign, seals_at, window};
 use crate::decision::billing::{Batch, Terms, batch_id, value};
 use crate::decision::id::{EntryId, MeterId, WorkspaceId};
@@ -277,17 +278,32 @@ impl Description<usize> for Sealing {
 
 async fn seal(connection: &mut Connection, sealing: &Sealing, batch: &Batch) -> Result<(), Fault> {
     let (workspace, meter): (&WorkspaceId, &MeterId) = (&batch.workspace, &batch.meter);
-    let (carried, number): (String, i64) = sqlx::query_as(sql::COUNT_SEAL)
+    let number: i64 = sqlx::query_scalar(sql::COUNT_SEAL)
         .bind(workspace.as_str())
         .bind(meter.as_str())
         .fetch_one(&mut *connection)
         .await?;
-    let carried = record::exact("carry", &carried)?;
+    let carried: Option<String> = sqlx::query_scalar(sql::CARRIED)
+        .bind(workspace.as_str())
+        .bind(meter.as_str())
+        .bind(&batch.event_name)
+        .bind(batch.unit.as_str())
+        .bind(batch.factor.numerator())
+        .bind(batch.factor.denominator())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let carried = carried.map_or(Ok(Exact::ZERO), |carried| record::exact("carry", &carried))?;
     let (value, carry) = value(batch.factor, batch.counted, carried, sealing.accepts_negative);
     sqlx::query(sql::CARRY)
         .bind(workspace.as_str())
         .bind(meter.as_str())
+        .bind(&batch.event_name)
+        .bind(batch.unit.as_str())
+        .bind(batch.factor.numerator())
+        .bind(batch.factor.denominator())
         .bind(carry.to_string())
+        .bind(carry.owed())
+        .bind(sealing.now.micros())
         .execute(&mut *connection)
         .await?;
     sqlx::query(sql::SEAL)

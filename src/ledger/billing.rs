@@ -5,7 +5,7 @@
 //! 2. What is collected is looked for in the order of recording, and looked for again later ([`PASS_LAG_SECONDS`]): a commit that comes late
 //!    is found. A collector goes on where the last one stopped, page by page.
 //! 3. The value of a batch is fixed when it is sealed, with what its workspace and meter carry, in one transaction; from then on it is to
-//!    be sent.
+//!    be sent. A meter that is defined anew (another event name, unit or factor) begins with nothing: what is carried is of the old one.
 //! 4. Of one workspace and meter one batch is under way at a time, and one node has it. Its answer counts under its own claim only, but for
 //!    the knowledge that the provider has it.
 //! 5. How a batch stands changes by [`Delivery::step`] alone.
@@ -15,7 +15,7 @@ use crate::decision::billing::delivery::Delivery;
 
 use super::LedgerError;
 use super::audit::Audited;
-use crate::decision::billing::delivery::{Answer, Event, Impossible, ReasonCode};
+use crate::decision::billing::delivery::{Answer, Event, Impossible};
 use crate::decision::billing::exact::Exact;
 use crate::decision::billing::{Batch, State, Terms};
 use crate::decision::id::{BatchId, EntryId, MeterId, WorkspaceId};
@@ -159,37 +159,27 @@ pub struct StateCount {
     pub oldest: Timestamp,
 }
 
-/// What the batches of one workspace and meter in one state add up to.
+/// What a workspace carries of a meter and no later use is sure to take up: it is owed back, or left of a definition that the meter has no more.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AccountSum {
+pub struct Carried {
     pub workspace: WorkspaceId,
+    pub customer: Option<String>,
     pub meter: MeterId,
-    pub state: State,
-    pub reason: Option<ReasonCode>,
-    pub batches: i64,
-    pub value: i64,
+    pub event_name: String,
+    pub carry: Exact,
+    /// How many whole ones of it are owed back.
+    pub owed: i64,
+    pub owed_since: Option<Timestamp>,
+    /// Whether the meter is still defined as it was then, so that its next use is set off against it.
+    pub is_in_force: bool,
 }
 
-/// Of which time batches are summed up: of what the provider was told, or would be as of its use.
-#[derive(Clone, Debug)]
-pub struct SumsQuery {
+/// Whose.
+#[derive(Clone, Debug, Default)]
+pub struct CarriedQuery {
     pub workspace: Option<WorkspaceId>,
-    pub from: Timestamp,
-    pub to: Timestamp,
-    /// After the sums of this workspace and meter.
-    pub after: Option<(WorkspaceId, MeterId)>,
-    /// At most so many workspaces and meters.
+    pub meter: Option<MeterId>,
     pub limit: usize,
-}
-
-/// A page of sums.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct AccountSums {
-    pub sums: Vec<AccountSum>,
-    /// What each of these workspaces and meters carries now.
-    pub carried: Vec<(WorkspaceId, MeterId, Exact)>,
-    /// Where the next page begins; `None`: this was the last one.
-    pub next: Option<(WorkspaceId, MeterId)>,
 }
 
 /// What the ledger itself says of a meter in one workspace, whatever batches say.
@@ -239,8 +229,8 @@ pub enum BatchFault {
         carry: Exact,
         expected: Exact,
     },
-    #[error("it carries {row}, its last batch says {last}")]
-    Carry { row: Exact, last: Exact },
+    #[error("of {event_name} it carries {row}, its last batch says {last}")]
+    Carry { event_name: String, row: Exact, last: Exact },
 }
 
 /// A page of batches that were added up again.
@@ -291,8 +281,11 @@ pub trait BillingLedger: Send + Sync {
     /// How many batches are in each state but acknowledged.
     async fn batch_states(&self) -> Result<Vec<StateCount>, LedgerError>;
 
-    /// What batches add up to, open ones apart, by workspace and meter.
-    async fn batch_sums(&self, query: &SumsQuery) -> Result<AccountSums, LedgerError>;
+    /// What is carried and no later use is sure to take up: first what is owed back, what is owed longest first of all.
+    async fn carried(&self, query: &CarriedQuery) -> Result<Vec<Carried>, LedgerError>;
+
+    /// How many workspaces and meters are owed something back.
+    async fn owed(&self) -> Result<i64, LedgerError>;
 
     /// What the entries of a meter add up to, by workspace.
     async fn metered(&self, query: &MeteredQuery) -> Result<Vec<Metered>, LedgerError>;

@@ -12,6 +12,9 @@ pub(super) const BEGIN_METER: &str = "INSERT INTO billing_meter (meter_id, since
 
 pub(super) const METER: &str = "SELECT meter_number, since, rounds FROM billing_meter WHERE meter_id = $1";
 
+/// The same, and nobody else notes anything of the meter until the transaction ends.
+pub(super) const LOCK_METER: &str = "UPDATE billing_meter SET since = since WHERE meter_id = $1 RETURNING meter_number, since";
+
 /// What meter `$1` was, oldest first.
 pub(super) const REIGNS: &str = "SELECT meter.meter_id, reign.event_name, reign.unit, reign.feature, reign.model, reign.tier, \
      reign.factor_numerator, reign.factor_denominator, reign.from_at, reign.until_at FROM billing_reign AS reign \
@@ -78,8 +81,8 @@ pub(super) const fn column(unit: Unit) -> &'static str {
     }
 }
 
-pub(super) const BEGIN_ACCOUNT: &str = "INSERT INTO billing_account (workspace_id, meter_id, carry, seals, due_at, lease_until, lease) \
-     VALUES ($1, $2, '0', 0, NULL, 0, 0) ON CONFLICT (workspace_id, meter_id) DO NOTHING";
+pub(super) const BEGIN_ACCOUNT: &str = "INSERT INTO billing_account (workspace_id, meter_id, seals, due_at, lease_until, lease) \
+     VALUES ($1, $2, 0, NULL, 0, 0) ON CONFLICT (workspace_id, meter_id) DO NOTHING";
 
 /// Adds `$9` members that count `$10`, the last used at `$11`, to the open batch of workspace `$1`, meter `$2` and window `$3` to `$4` that
 /// is defined by `$5` to `$8`. What comes near the edge of 64 bits takes no more.
@@ -107,9 +110,38 @@ pub(super) fn to_seal(locked: &str) -> String {
 
 /// Takes the lock of a workspace and meter, and counts a batch.
 pub(super) const COUNT_SEAL: &str = "UPDATE billing_account SET seals = seals + 1 WHERE workspace_id = $1 AND meter_id = $2 \
-     RETURNING carry, seals";
+     RETURNING seals";
 
-pub(super) const CARRY: &str = "UPDATE billing_account SET carry = $3 WHERE workspace_id = $1 AND meter_id = $2";
+/// What workspace `$1` carries of meter `$2` as it is defined by `$3` to `$6`.
+pub(super) const CARRIED: &str = "SELECT carry FROM billing_carry WHERE workspace_id = $1 AND meter_id = $2 AND event_name = $3 \
+     AND unit = $4 AND factor_numerator = $5 AND factor_denominator = $6";
+
+/// It carries `$7` now, of which `$8` whole ones are owed back, as of `$9` if none were before.
+pub(super) const CARRY: &str = "INSERT INTO billing_carry (workspace_id, meter_id, event_name, unit, factor_numerator, factor_denominator, \
+     carry, owed, owed_since) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $8 > 0 THEN $9 END) \
+     ON CONFLICT (workspace_id, meter_id, event_name, unit, factor_numerator, factor_denominator) DO UPDATE \
+     SET carry = excluded.carry, owed = excluded.owed, owed_since = CASE WHEN excluded.owed > 0 AND billing_carry.owed > 0 \
+     THEN billing_carry.owed_since ELSE excluded.owed_since END";
+
+/// All that workspace `$1` carries of meter `$2`, of each of its definitions.
+pub(super) const CARRIES: &str = "SELECT event_name, unit, factor_numerator, factor_denominator, carry FROM billing_carry \
+     WHERE workspace_id = $1 AND meter_id = $2 ORDER BY event_name, unit, factor_numerator, factor_denominator";
+
+/// What is carried and no later use is sure to take up: what is owed back, and what is left of a definition that its meter has no more;
+/// of workspace `$1` and meter `$2` (empty: all); `$3` limit.
+pub(super) const CARRIED_ON: &str = "SELECT carried.workspace_id, carried.meter_id, carried.event_name, carried.carry, carried.owed, \
+     carried.owed_since, workspace.stripe_customer_id, CAST(CASE WHEN reign.meter_number IS NULL THEN 0 ELSE 1 END AS BIGINT) \
+     FROM billing_carry AS carried JOIN workspace ON workspace.workspace_id = carried.workspace_id \
+     LEFT JOIN billing_meter AS meter ON meter.meter_id = carried.meter_id LEFT JOIN billing_reign AS reign \
+     ON reign.meter_number = meter.meter_number AND reign.until_at IS NULL AND reign.event_name = carried.event_name \
+     AND reign.unit = carried.unit AND reign.factor_numerator = carried.factor_numerator \
+     AND reign.factor_denominator = carried.factor_denominator \
+     WHERE (carried.owed > 0 OR (carried.carry <> '0' AND reign.meter_number IS NULL)) AND ($1 = '' OR carried.workspace_id = $1) \
+     AND ($2 = '' OR carried.meter_id = $2) ORDER BY CASE WHEN carried.owed > 0 THEN 0 ELSE 1 END, carried.owed_since, \
+     carried.workspace_id, carried.meter_id, carried.event_name LIMIT $3";
+
+/// How many workspaces and meters are owed something back.
+pub(super) const OWED: &str = "SELECT CAST(COUNT(*) AS BIGINT) FROM billing_carry WHERE owed > 0";
 
 pub(super) const SEAL: &str = "UPDATE billing_batch SET sealed_at = $2, seal_number = $3, value = $4, carry = $5 WHERE batch_id = $1";
 
@@ -183,16 +215,9 @@ pub(super) fn list(query: &BatchQuery) -> String {
 pub(super) const STATES: &str = "SELECT state, CAST(COUNT(*) AS BIGINT), MIN(opened_at) FROM billing_batch \
      WHERE state <> 'acknowledged' GROUP BY state ORDER BY state";
 
-/// Workspaces and meters after the place (`$1`, `$2`); `$3` limit. Where `$4` is not empty, of that workspace alone.
-pub(super) const ACCOUNTS: &str = "SELECT workspace_id, meter_id, carry FROM billing_account WHERE (workspace_id, meter_id) > ($1, $2) \
-     AND ($4 = '' OR workspace_id = $4) ORDER BY workspace_id, meter_id LIMIT $3";
-
-/// What batches add up to of the workspaces and meters after (`$1`, `$2`) up to (`$3`, `$4`), told from `$5` to before `$6`.
-pub(super) const SUMS: &str = "SELECT workspace_id, meter_id, state, reason_code, CAST(COUNT(*) AS BIGINT), \
-     CAST(COALESCE(SUM(value), 0) AS BIGINT) FROM billing_batch WHERE (workspace_id, meter_id) > ($1, $2) \
-     AND (workspace_id, meter_id) <= ($3, $4) AND state <> 'open' AND COALESCE(told_at, last_used_at) >= $5 \
-     AND COALESCE(told_at, last_used_at) < $6 AND ($7 = '' OR workspace_id = $7) \
-     GROUP BY workspace_id, meter_id, state, reason_code ORDER BY workspace_id, meter_id, state, reason_code";
+/// Workspaces and meters after the place (`$1`, `$2`); `$3` limit.
+pub(super) const ACCOUNTS: &str = "SELECT workspace_id, meter_id FROM billing_account WHERE (workspace_id, meter_id) > ($1, $2) \
+     ORDER BY workspace_id, meter_id LIMIT $3";
 
 /// What the entries add up to that meter `$1` counts, used from `$2` to before `$3`: those that are its members, and those that it counts
 /// since it is there and are not yet; of workspace `$4` (empty: all).

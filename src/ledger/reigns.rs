@@ -23,7 +23,10 @@ pub(super) struct Beginning {
 #[async_trait]
 impl Description<()> for Beginning {
     async fn write(&self, connection: &mut Connection) -> Result<((), bool), Fault> {
-        for meter in &self.meters {
+        // In one order, so that two who note do not stand crosswise.
+        let mut meters: Vec<&Meter> = self.meters.iter().collect();
+        meters.sort_by(|a, b| a.id.cmp(&b.id));
+        for meter in meters {
             begin(connection, meter, self.since).await?;
         }
         if self.is_all {
@@ -44,7 +47,7 @@ impl Description<()> for Beginning {
 async fn begin(connection: &mut Connection, meter: &Meter, since: Timestamp) -> Result<(), Fault> {
     let statement = sqlx::query(sql::BEGIN_METER).bind(meter.id.as_str()).bind(since.micros());
     statement.execute(&mut *connection).await?;
-    let (number, came_at, _): (i64, i64, i64) = sqlx::query_as(sql::METER)
+    let (number, came_at): (i64, i64) = sqlx::query_as(sql::LOCK_METER)
         .bind(meter.id.as_str())
         .fetch_one(&mut *connection)
         .await?;

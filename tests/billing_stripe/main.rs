@@ -15,6 +15,7 @@ mod node;
 mod billed;
 mod credits;
 mod long_run;
+mod meters;
 mod provider;
 mod rules;
 mod run;

@@ -50,11 +50,10 @@ impl Reconciler {
                 add_batches(line(&mut lines, customer, &sum.workspace, &sum.event_name), sum);
             }
         }
-        for meter in self
-            .meters
-            .iter()
-            .filter(|meter| scope.meter.as_ref().is_none_or(|wanted| *wanted == meter.id))
-        {
+        // Those that have ended meanwhile, too: what was used before is theirs.
+        let ended = self.ledger.meters_ended(stretch.from).await?;
+        let meters = self.meters.iter().chain(&ended);
+        for meter in meters.filter(|meter| scope.meter.as_ref().is_none_or(|wanted| *wanted == meter.id)) {
             self.add_ledger(&mut lines, &mut customers, meter, &stretch).await?;
         }
         for sum in members

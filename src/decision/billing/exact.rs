@@ -51,6 +51,12 @@ impl Exact {
         self.whole
     }
 
+    /// How many whole ones it is below zero.
+    pub fn owed(self) -> i64 {
+        let above = self.whole + i128::from(self.parts > 0);
+        i64::try_from(-above.min(0)).unwrap_or(i64::MAX)
+    }
+
     pub const fn is_negative(self) -> bool {
         self.whole < 0
     }
@@ -114,6 +120,13 @@ mod tests {
         }
         for bad in ["", "-", "1.", ".5", "+1", "1e3", "0.0000000000000000000000000001", "--1", " 1"] {
             assert_eq!(Exact::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_owed_are_whole_ones_below_zero() {
+        for (text, owed) in [("0", 0), ("3.5", 0), ("-0.5", 0), ("-1", 1), ("-1.5", 1), ("-30.999", 30)] {
+            assert_eq!(Exact::parse(text).expect(text).owed(), owed, "{text}");
         }
     }
 

@@ -139,6 +139,46 @@ pub struct CreditLine {
     pub outcome: Option<Outcome>,
 }
 
+/// The most carried values that a report names.
+pub const CARRIED_MAX: usize = 200;
+
+/// What a workspace carries of a meter and no later use is sure to take up.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[schema(as = BillingCarried)]
+pub struct CarriedLine {
+    /// Whose it is.
+    #[schema(value_type = String)]
+    pub workspace_id: WorkspaceId,
+    /// Null: the workspace has none at the provider.
+    pub customer: Option<String>,
+    /// Which meter.
+    #[schema(value_type = String)]
+    pub meter_id: MeterId,
+    /// What the provider calls it.
+    pub event_name: String,
+    /// What is carried, in the meter's unit, as the provider is told it; negative: it is owed back. A decimal string.
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, example = "-30")]
+    pub value: Exact,
+    /// Since when whole ones are owed back. Null: none are.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub owed_since: Option<Timestamp>,
+    /// What becomes of it.
+    pub code: CarriedCode,
+    /// The same for people.
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = BillingCarriedCode)]
+pub enum CarriedCode {
+    /// A correction owes it back, and there was no use since to set it off against.
+    OwedBack,
+    /// The meter was defined anew, in another unit, at another scale or by another name: nothing is set off against it any more.
+    LeftOver,
+}
+
 /// All of it.
 #[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 #[schema(as = BillingReport)]
@@ -158,6 +198,9 @@ pub struct Report {
     /// Paid grants that are not credits at the provider, oldest first. Empty where a meter is named.
     #[schema(max_items = 200)]
     pub credits: Vec<CreditLine>,
+    /// What is carried and no later use is sure to take up, as of now: first what is owed back, the oldest first.
+    #[schema(max_items = 200)]
+    pub carried: Vec<CarriedLine>,
     /// How many lines have a difference without a name.
     #[schema(minimum = 0, maximum = 4294967295u32)]
     pub unexplained: usize,

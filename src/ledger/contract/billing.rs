@@ -7,12 +7,11 @@ use crate::decision::billing::exact::Exact;
 use crate::decision::billing::{Batch, State, Terms};
 use crate::decision::id::{BatchId, Feature, MeterId, Tier, WorkspaceId};
 use crate::decision::meter::{FACTOR_BILLIONTHS, Factor, Meter, MeterFilter};
-use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use crate::ledger::audit::AuditQuery;
 use crate::ledger::billing::{
-    Answered, BatchChange, BatchQuery, Changed, Claim, Claiming, Claims, Collected, Collecting, Metered, MeteredQuery, PASS_LAG_SECONDS,
-    Place, Sealing, SumsQuery,
+    Answered, BatchChange, BatchQuery, Carried, CarriedQuery, Changed, Claim, Claiming, Claims, Collected, Collecting, Metered,
+    MeteredQuery, PASS_LAG_SECONDS, Place, Sealing,
 };
 use crate::ledger::told::Stretch;
 use proptest::collection::vec;
@@ -485,6 +484,75 @@ pub(in crate::ledger) async fn fractions_and_debts_are_carried(book: Book) {
     balances(&book).await;
 }
 
+async fn carried(book: &Book) -> Vec<Carried> {
+    let query = CarriedQuery {
+        limit: 100,
+        ..CarriedQuery::default()
+    };
+    book.ledger().carried(&query).await.expect("the ledger answers")
+}
+
+/// What is carried is in units of the definition: half a thousand is not half of one, and what is owed in tokens is not owed in cents.
+pub(in crate::ledger) async fn what_is_carried_of_one_definition_is_none_of_another(book: Book) {
+    let renamed = Meter {
+        event_name: "calls".to_owned(),
+        unit: Unit::Requests,
+        ..meter()
+    };
+    let steps: [(&Meter, i64, i64, &str); 5] = [
+        (&thousands(), 1_500, 1, "0.5"),
+        (&meter(), 40, 40, "0"),
+        (&renamed, 7, 1, "0"),
+        (&meter(), 3, 3, "0"),
+        (&thousands(), 700, 1, "0.2"),
+    ];
+    for (n, (defined, counted, value, carry)) in steps.into_iter().enumerate() {
+        let hour = NOW + n as i64 * HOUR;
+        begin(&book, std::slice::from_ref(defined), hour - 10).await;
+        book.done(used(&format!("r{n}"), counted).at(hour).recorded(hour + 1)).await;
+        collect(&book, defined, hour + 10).await;
+        assert_eq!(seal(&book, hour + 2 * HOUR).await, 1);
+        let last = batches(&book).await.pop().expect("a batch");
+        let sealed = last.sealed.as_ref().expect("it is sealed");
+        assert_eq!((sealed.value, sealed.carry.to_string().as_str()), (value, carry), "step {n}");
+        let left: Vec<(String, bool)> = carried(&book)
+            .await
+            .iter()
+            .map(|carried| (carried.carry.to_string(), carried.is_in_force))
+            .collect();
+        let expected = if (1..4).contains(&n) {
+            vec![("0.5".to_owned(), false)]
+        } else {
+            vec![]
+        };
+        assert_eq!(
+            left, expected,
+            "step {n}: what is left of a definition that the meter has no more is named"
+        );
+    }
+    balances(&book).await;
+}
+
+pub(in crate::ledger) async fn what_is_owed_back_is_named_until_it_is_set_off(book: Book) {
+    put(&book, "ws_a", 1, Some("cus_a")).await;
+    begin(&book, &[thousands()], NOW - 10).await;
+    let steps = [(2_000, None), (-2_500, Some((2, 1))), (-600, Some((3, 1))), (3_300, None)];
+    for (n, (counted, owed)) in steps.into_iter().enumerate() {
+        let hour = NOW + n as i64 * HOUR;
+        book.done(used(&format!("r{n}"), counted).at(hour).recorded(hour + 1)).await;
+        collect(&book, &thousands(), hour + 10).await;
+        assert_eq!(seal(&book, hour + 2 * HOUR).await, 1);
+        let named = carried(&book).await;
+        assert_eq!(book.ledger().owed().await.expect("the ledger answers"), named.len() as i64);
+        let named = named
+            .first()
+            .map(|carried| (carried.owed, carried.owed_since, carried.customer.as_deref()));
+        let expected = owed.map(|(owed, since)| (owed, Some(at(NOW + since * HOUR + 2 * HOUR)), Some("cus_a")));
+        assert_eq!(named, expected, "step {n}");
+    }
+    balances(&book).await;
+}
+
 pub(in crate::ledger) async fn usd_is_told_in_dollars(book: Book) {
     let cents = Meter {
         unit: Unit::Usd,
@@ -732,7 +800,7 @@ pub(in crate::ledger) async fn a_batch_is_sent_again_and_who_wants_it_is_noted(b
     assert_eq!(anew.batch.id, batch.id);
 }
 
-pub(in crate::ledger) async fn batches_are_listed_newest_first_and_added_up(book: Book) {
+pub(in crate::ledger) async fn batches_are_listed_newest_first_and_counted(book: Book) {
     for (n, workspace) in ["ws_a", "ws_b", "ws_a"].into_iter().enumerate() {
         let hour = NOW + n as i64 * HOUR;
         book.done(used(&format!("r{n}"), 10 + n as i64).of(workspace).at(hour).recorded(hour))
@@ -795,23 +863,6 @@ pub(in crate::ledger) async fn batches_are_listed_newest_first_and_added_up(book
         Some(&last)
     );
 
-    let query = SumsQuery {
-        workspace: None,
-        from: Timestamp::MIN,
-        to: Timestamp::MAX,
-        after: None,
-        limit: 1,
-    };
-    let page = book.ledger().batch_sums(&query).await.expect("the ledger answers");
-    assert_eq!((page.sums.len(), page.sums[0].value, page.carried.len()), (1, 10, 1));
-    assert_eq!(page.carried[0].2, Exact::ZERO);
-    let rest = SumsQuery {
-        after: page.next,
-        limit: 10,
-        ..query
-    };
-    let page = book.ledger().batch_sums(&rest).await.expect("the ledger answers");
-    assert_eq!((page.sums.len(), page.sums[0].value, page.next), (1, 11, None));
     let states = book.ledger().batch_states().await.expect("the ledger answers");
     let states: Vec<(State, i64)> = states.iter().map(|count| (count.state, count.batches)).collect();
     assert_eq!(states, [(State::Open, 1), (State::Sealed, 2)]);

@@ -11,8 +11,8 @@ use crate::decision::meter::Meter;
 use crate::decision::time::Timestamp;
 use crate::ledger::LedgerError;
 use crate::ledger::billing::{
-    AccountSums, Answered, BatchChange, BatchQuery, BatchesVerified, BillingLedger, COLLECT_AGAIN_MAX, Changed, Claiming, Claims,
-    Collected, Collecting, Metered, MeteredQuery, Sealing, StateCount, SumsQuery,
+    Answered, BatchChange, BatchQuery, BatchesVerified, BillingLedger, COLLECT_AGAIN_MAX, Carried, CarriedQuery, Changed, Claiming, Claims,
+    Collected, Collecting, Metered, MeteredQuery, Sealing, StateCount,
 };
 use async_trait::async_trait;
 
@@ -84,8 +84,12 @@ impl BillingLedger for PostgresLedger {
         read!(self, "count batches", batches_read::states())
     }
 
-    async fn batch_sums(&self, query: &SumsQuery) -> Result<AccountSums, LedgerError> {
-        read!(self, "add up batches", batches_read::sums(query))
+    async fn carried(&self, query: &CarriedQuery) -> Result<Vec<Carried>, LedgerError> {
+        read!(self, "read what batches carry", batches_read::carried(query))
+    }
+
+    async fn owed(&self) -> Result<i64, LedgerError> {
+        read!(self, "count who is owed", batches_read::owed())
     }
 
     async fn metered(&self, query: &MeteredQuery) -> Result<Vec<Metered>, LedgerError> {

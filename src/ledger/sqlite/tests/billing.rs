@@ -9,7 +9,11 @@ async fn batches_that_are_not_what_their_members_say_are_named() {
     for (tampering, expected) in [
         ("UPDATE billing_batch SET value = value + 1 WHERE sequence = 1", "is worth"),
         ("UPDATE billing_batch SET carry = '0.5' WHERE seal_number = 1", "is worth"),
-        ("UPDATE billing_account SET carry = '7'", "it carries 7, its last batch says 0"),
+        ("UPDATE billing_carry SET carry = '7'", "it carries 7, its last batch says 0"),
+        (
+            "UPDATE billing_carry SET event_name = 'other', carry = '7'",
+            "of other it carries 7, its last batch says 0",
+        ),
         (
             "UPDATE billing_batch SET counted = 99 WHERE seal_number = 1",
             "its members are 1 and count 100",
