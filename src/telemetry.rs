@@ -207,6 +207,10 @@ fn describe() {
         "weir_billing_set_aside_total",
         "Batches that were not billed and need an eye, by state."
     );
+    metrics::describe_counter!(
+        "weir_billing_adjustments_total",
+        "Batches that take back from what the provider was told what a correction owes."
+    );
     metrics::describe_counter!("weir_billing_sealed_total", "Batches whose value was fixed.");
     metrics::describe_counter!("weir_billing_entries_total", "Entries that became members of a batch.");
     metrics::describe_gauge!("weir_reservations_open", "Reservations that are held.");

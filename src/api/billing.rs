@@ -43,14 +43,18 @@ pub struct BatchOut<'a> {
     /// Counts the batches of one window, from 1: what is recorded after the first was sealed makes another one.
     #[schema(minimum = 1)]
     sequence: i64,
-    /// How many ledger entries it is made of.
-    #[schema(minimum = 1)]
+    /// How many ledger entries it is made of; none where it adjusts another batch.
+    #[schema(minimum = 0)]
     members: i64,
+    /// The batch of which something that was owed back and met no later use is taken back: the provider is told to cancel it, and what is left.
+    /// Null: this batch is of use.
+    #[schema(value_type = Option<String>)]
+    adjusts: Option<BatchId>,
     /// What the meter counts.
     unit: Unit,
     /// What its members counted in the meter's unit: an integer, for usd a decimal string.
     counted: Amount,
-    /// What the provider is told: `counted` × markup × scale and what was carried, whole. Null while it is open.
+    /// What the provider is told: `counted` × markup × scale and what was carried, whole; below zero: what is taken back. Null while it is open.
     value: Option<i64>,
     /// What is carried to the next batch of this workspace and meter: the fraction, or what is owed back. Null while it is open.
     #[schema(example = "0.25")]
@@ -150,6 +154,7 @@ fn out(batch: &Batch) -> BatchOut<'_> {
         window_end: batch.window.end,
         sequence: batch.sequence,
         members: batch.members,
+        adjusts: batch.adjusts,
         unit: batch.unit,
         counted: Amount(batch.unit, batch.counted),
         value: sealed.map(|sealed| sealed.value),

@@ -7,13 +7,13 @@
 use super::describe::Description;
 use super::fault::Fault;
 use super::reigns::reigns;
-use super::sending::{deliver, refresh};
+use super::sending::{deliver, lock, refresh};
 use super::{Connection, audited, many};
 use crate::decision::billing::delivery::{Delivery, Event};
 use crate::decision::billing::exact::Exact;
 use crate::decision::billing::window::{reign, seals_at, window};
 use crate::decision::billing::{Batch, Terms, batch_id, value};
-use crate::decision::id::{EntryId, MeterId, WorkspaceId};
+use crate::decision::id::{BatchId, EntryId};
 use crate::decision::meter::{Meter, Reign};
 use crate::decision::period::{Calendar, Period};
 use crate::decision::time::Timestamp;
@@ -277,48 +277,66 @@ impl Description<usize> for Sealing {
 }
 
 async fn seal(connection: &mut Connection, sealing: &Sealing, batch: &Batch) -> Result<(), Fault> {
-    let (workspace, meter): (&WorkspaceId, &MeterId) = (&batch.workspace, &batch.meter);
-    let number: i64 = sqlx::query_scalar(sql::COUNT_SEAL)
-        .bind(workspace.as_str())
-        .bind(meter.as_str())
-        .fetch_one(&mut *connection)
-        .await?;
-    let carried: Option<String> = sqlx::query_scalar(sql::CARRIED)
-        .bind(workspace.as_str())
-        .bind(meter.as_str())
-        .bind(&batch.event_name)
-        .bind(batch.unit.as_str())
-        .bind(batch.factor.numerator())
-        .bind(batch.factor.denominator())
-        .fetch_optional(&mut *connection)
-        .await?;
-    let carried = carried.map_or(Ok(Exact::ZERO), |carried| record::exact("carry", &carried))?;
+    let carried = carried(connection, batch).await?;
     let (value, carry) = value(batch.factor, batch.counted, carried, sealing.accepts_negative);
-    sqlx::query(sql::CARRY)
-        .bind(workspace.as_str())
-        .bind(meter.as_str())
-        .bind(&batch.event_name)
-        .bind(batch.unit.as_str())
-        .bind(batch.factor.numerator())
-        .bind(batch.factor.denominator())
-        .bind(carry.to_string())
-        .bind(carry.owed())
-        .bind(sealing.now.micros())
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(sql::SEAL)
-        .bind(batch.id.to_string())
-        .bind(sealing.now.micros())
-        .bind(number)
-        .bind(value)
-        .bind(carry.to_string())
-        .execute(&mut *connection)
-        .await?;
+    fix(connection, batch.id, batch, value, carry, sealing.now).await?;
     let event = Event::Sealed { is_zero: value == 0 };
     // An open batch can always be sealed, whatever a provider's terms are.
     let sealed = Delivery::open()
         .step(event, &Terms::NONE, sealing.now, 0)
         .unwrap_or_else(|_| batch.delivery.clone());
     deliver(connection, batch.id, &sealed).await?;
-    refresh(connection, workspace, meter).await
+    refresh(connection, &batch.workspace, &batch.meter).await
+}
+
+/// What is carried of the definition of a batch, by its workspace and meter; their row is locked.
+pub(super) async fn carried(connection: &mut Connection, batch: &Batch) -> Result<Exact, Fault> {
+    lock(connection, &batch.workspace, &batch.meter).await?;
+    let carried: Option<String> = sqlx::query_scalar(sql::CARRIED)
+        .bind(batch.workspace.as_str())
+        .bind(batch.meter.as_str())
+        .bind(&batch.event_name)
+        .bind(batch.unit.as_str())
+        .bind(batch.factor.numerator())
+        .bind(batch.factor.denominator())
+        .fetch_optional(connection)
+        .await?;
+    Ok(carried.map_or(Ok(Exact::ZERO), |carried| record::exact("carry", &carried))?)
+}
+
+/// Fixes the value of batch `id`, which is defined as `batch` is, and what is carried after it.
+pub(super) async fn fix(
+    connection: &mut Connection,
+    id: BatchId,
+    batch: &Batch,
+    value: i64,
+    carry: Exact,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let number: i64 = sqlx::query_scalar(sql::COUNT_SEAL)
+        .bind(batch.workspace.as_str())
+        .bind(batch.meter.as_str())
+        .fetch_one(&mut *connection)
+        .await?;
+    sqlx::query(sql::CARRY)
+        .bind(batch.workspace.as_str())
+        .bind(batch.meter.as_str())
+        .bind(&batch.event_name)
+        .bind(batch.unit.as_str())
+        .bind(batch.factor.numerator())
+        .bind(batch.factor.denominator())
+        .bind(carry.to_string())
+        .bind(carry.owed())
+        .bind(now.micros())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(sql::SEAL)
+        .bind(id.to_string())
+        .bind(now.micros())
+        .bind(number)
+        .bind(value)
+        .bind(carry.to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
 }

@@ -78,6 +78,14 @@ pub struct Sealing {
     pub audited: Option<Audited>,
 }
 
+/// What is owed back and is to be taken back from what the provider was told.
+#[derive(Clone, Debug)]
+pub struct Adjusting {
+    pub terms: Terms,
+    pub limit: usize,
+    pub now: Timestamp,
+}
+
 /// Batches to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Claiming {
@@ -92,6 +100,8 @@ pub struct Claiming {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Claim {
     pub batch: Batch,
+    /// What it adjusts.
+    pub adjusted: Option<Batch>,
     pub lease: i64,
 }
 
@@ -167,7 +177,7 @@ pub struct Carried {
     pub meter: MeterId,
     pub event_name: String,
     pub carry: Exact,
-    /// How many whole ones of it are owed back.
+    /// How many whole ones would have to be given back so that nothing is owed.
     pub owed: i64,
     pub owed_since: Option<Timestamp>,
     /// Whether the meter is still defined as it was then, so that its next use is set off against it.
@@ -260,6 +270,9 @@ pub trait BillingLedger: Send + Sync {
 
     /// Seals a page of open batches, and tells how many; fewer than the limit: that was all.
     async fn seal(&self, sealing: Sealing) -> Result<usize, LedgerError>;
+
+    /// Makes adjusting batches for what is owed back and may be taken back, and tells how many.
+    async fn adjust(&self, adjusting: Adjusting) -> Result<usize, LedgerError>;
 
     /// Takes batches that are due, one of each workspace and meter, so that nobody else sends them. What a sender left behind that did not
     /// come back is due again.

@@ -116,7 +116,7 @@ pub(super) const COUNT_SEAL: &str = "UPDATE billing_account SET seals = seals + 
 pub(super) const CARRIED: &str = "SELECT carry FROM billing_carry WHERE workspace_id = $1 AND meter_id = $2 AND event_name = $3 \
      AND unit = $4 AND factor_numerator = $5 AND factor_denominator = $6";
 
-/// It carries `$7` now, of which `$8` whole ones are owed back, as of `$9` if none were before.
+/// It carries `$7` now, which owes `$8` whole ones, as of `$9` if none were before.
 pub(super) const CARRY: &str = "INSERT INTO billing_carry (workspace_id, meter_id, event_name, unit, factor_numerator, factor_denominator, \
      carry, owed, owed_since) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $8 > 0 THEN $9 END) \
      ON CONFLICT (workspace_id, meter_id, event_name, unit, factor_numerator, factor_denominator) DO UPDATE \
@@ -144,6 +144,27 @@ pub(super) const CARRIED_ON: &str = "SELECT carried.workspace_id, carried.meter_
 pub(super) const OWED: &str = "SELECT CAST(COUNT(*) AS BIGINT) FROM billing_carry WHERE owed > 0";
 
 pub(super) const SEAL: &str = "UPDATE billing_batch SET sealed_at = $2, seal_number = $3, value = $4, carry = $5 WHERE batch_id = $1";
+
+// Adjusting.
+
+/// What is owed back since `$1` to `$2`; `$3` limit.
+pub(super) const DEBTS: &str = "SELECT workspace_id, meter_id, event_name, unit, factor_numerator, factor_denominator FROM billing_carry \
+     WHERE owed > 0 AND owed_since > $1 AND owed_since <= $2 ORDER BY owed_since LIMIT $3";
+
+/// Batches of workspace `$1` and meter `$2`, as it is defined by `$3` to `$6`, from which something may be taken back, the largest first;
+/// `$7` limit.
+pub(super) fn originals() -> String {
+    format!(
+        "SELECT {BATCH_COLUMNS} FROM billing_batch WHERE workspace_id = $1 AND meter_id = $2 AND event_name = $3 AND unit = $4 \
+         AND factor_numerator = $5 AND factor_denominator = $6 AND state = 'acknowledged' AND value > 0 AND adjusts IS NULL \
+         AND NOT EXISTS (SELECT 1 FROM billing_batch AS adjusting WHERE adjusting.adjusts = billing_batch.batch_id) \
+         ORDER BY value DESC, batch_number LIMIT $7"
+    )
+}
+
+pub(super) const OPEN_ADJUSTING: &str = "INSERT INTO billing_batch (batch_id, workspace_id, meter_id, window_start, window_end, sequence, \
+     event_name, unit, factor_numerator, factor_denominator, members, counted, last_used_at, opened_at, seals_at, state, generation, tries, \
+     adjusts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, $11, $12, $12, 'open', 1, 0, $13)";
 
 // Sending.
 

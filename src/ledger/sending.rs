@@ -5,9 +5,9 @@
 
 use super::describe::Description;
 use super::fault::Fault;
-use super::{Connection, audited, many};
-use crate::decision::billing::Batch;
+use super::{Connection, adjusting, audited, many};
 use crate::decision::billing::delivery::{Answer, Delivery, Event};
+use crate::decision::billing::{Batch, adjust};
 use crate::decision::billing::{State, Terms};
 use crate::decision::id::{BatchId, MeterId, WorkspaceId};
 use crate::decision::period::Calendar;
@@ -59,7 +59,7 @@ pub(super) async fn refresh(connection: &mut Connection, workspace: &WorkspaceId
 }
 
 /// Takes the lock of a workspace and meter, and tells its lease.
-async fn lock(connection: &mut Connection, workspace: &WorkspaceId, meter: &MeterId) -> Result<i64, Fault> {
+pub(super) async fn lock(connection: &mut Connection, workspace: &WorkspaceId, meter: &MeterId) -> Result<i64, Fault> {
     let statement = sqlx::query_scalar(sql::LOCK_ACCOUNT).bind(workspace.as_str()).bind(meter.as_str());
     Ok(statement.fetch_one(connection).await?)
 }
@@ -110,22 +110,25 @@ async fn claim_one(
             .await?;
         let Some(row) = row else { break };
         let mut batch = Batch::try_from(row)?;
-        let event = batch.when_due(
-            &claiming.terms,
-            &calendar,
-            customer.as_deref(),
-            claiming.late_after_seconds,
-            claiming.now,
-        );
+        let (terms, late, now) = (&claiming.terms, claiming.late_after_seconds, claiming.now);
+        let adjusted = match batch.adjusts {
+            Some(original) => self::batch(connection, original).await?,
+            None => None,
+        };
+        let event = match batch.adjusts {
+            Some(_) => adjust::when_due(&batch, adjusted.as_ref(), terms, &calendar, late, now),
+            None => batch.when_due(terms, &calendar, customer.as_deref(), late, now),
+        };
         let Ok(next) = batch.delivery.step(event, &claiming.terms, claiming.now, 0) else {
             break;
         };
         deliver(connection, batch.id, &next).await?;
         batch.delivery = next;
         if batch.delivery.state == State::Sending {
-            claimed = Some(batch);
+            claimed = Some((batch, adjusted));
             break;
         }
+        adjusting::put_back(connection, &mut batch, terms, now).await?;
         claims.set_aside.push(batch);
     }
     let until = match claimed {
@@ -138,7 +141,9 @@ async fn claim_one(
         .bind(until)
         .fetch_one(&mut *connection)
         .await?;
-    claims.claims.extend(claimed.map(|batch| Claim { batch, lease }));
+    claims
+        .claims
+        .extend(claimed.map(|(batch, adjusted)| Claim { batch, adjusted, lease }));
     refresh(connection, workspace, meter).await
 }
 
@@ -159,7 +164,7 @@ async fn take_over(connection: &mut Connection, claiming: &Claiming, workspace: 
 }
 
 /// A workspace's calendar and its customer at the provider.
-async fn about(connection: &mut Connection, workspace: &WorkspaceId) -> Result<(Calendar, Option<String>), Fault> {
+pub(super) async fn about(connection: &mut Connection, workspace: &WorkspaceId) -> Result<(Calendar, Option<String>), Fault> {
     let row: Option<(String, Option<String>)> = sqlx::query_as(sql::CALENDAR_AND_CUSTOMER)
         .bind(workspace.as_str())
         .fetch_optional(connection)
@@ -193,11 +198,10 @@ impl Description<Option<Batch>> for Answered {
             deliver(connection, batch.id, next).await?;
         }
         refresh(connection, &batch.workspace, &batch.meter).await?;
-        let told = stepped.ok().map(|next| {
-            batch.delivery = next;
-            batch
-        });
-        Ok((told, true))
+        let Ok(next) = stepped else { return Ok((None, true)) };
+        batch.delivery = next;
+        adjusting::put_back(connection, &mut batch, &self.terms, self.now).await?;
+        Ok((Some(batch), true))
     }
 }
 

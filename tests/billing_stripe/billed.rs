@@ -78,7 +78,8 @@ pub struct Billed {
     pub fake: FakeStripe,
     pub counted: Counted,
     settings: StripeSettings,
-    next: u64,
+    /// The last request id is `use-{next}`.
+    pub next: u64,
     _folder: TempDir,
 }
 
@@ -161,6 +162,30 @@ impl Billed {
             assert_eq!(result["status"], "recorded", "{result}");
             self.counted.add(customer, &result["entry"]);
         }
+    }
+
+    /// What was recorded under `request` (`use-1` is the first) came to so many input tokens and no output, as it turns out.
+    pub async fn correct(&mut self, workspace: &str, customer: &str, request: &str, tokens: i64) {
+        let entries = self.app().ledger(workspace).await;
+        let own = entries.iter().filter(|entry| entry["request_id"] == request);
+        let first = own.min_by_key(|entry| entry["corrects"].is_string()).expect("an entry");
+        let usage = json!({"input_tokens": tokens, "output_tokens": 0});
+        let body = json!({"entry_id": first["entry_id"], "usage": usage, "reason": "ticket 7"});
+        let reply = self.app().post("/v1/admin/ledger/corrections", body).await;
+        let corrected = reply.expect_one_of(&[200, 201]);
+        self.counted.add(customer, &corrected["entry"]);
+    }
+
+    /// Rounds as time passes, until nothing is owed back.
+    pub async fn until_settled(&self) {
+        for _ in 0..200 {
+            self.until_told().await;
+            if self.app().service.ledger.owed().await.expect("a count") == 0 {
+                return;
+            }
+            self.app().pass_seconds(300);
+        }
+        panic!("something is still owed");
     }
 
     /// One round on every node at once, and twice on each: whoever leads, several senders race for what is due.

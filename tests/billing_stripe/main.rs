@@ -12,6 +12,7 @@ mod support;
 #[path = "../chaos/node.rs"]
 mod node;
 
+mod adjustments;
 mod billed;
 mod credits;
 mod long_run;

@@ -27,19 +27,6 @@ async fn define(billed: &Billed, meters: Value) {
     billed.app().pass_seconds(1);
 }
 
-/// The first entry of the workspace comes to this many tokens as it turns out.
-async fn correct(billed: &Billed, tokens: i64) {
-    let entries = billed.app().ledger("ws_a").await;
-    let first = entries.iter().find(|entry| entry["request_id"] == "use-1").expect("an entry");
-    let usage = json!({"input_tokens": tokens, "output_tokens": 0});
-    let body = json!({"entry_id": first["entry_id"], "usage": usage, "reason": "ticket 7"});
-    billed
-        .app()
-        .post("/v1/admin/ledger/corrections", body)
-        .await
-        .expect_one_of(&[200, 201]);
-}
-
 fn told(billed: &Billed, event_name: &str) -> i64 {
     billed.fake.book().total("cus_a", event_name)
 }
@@ -76,7 +63,7 @@ async fn what_was_used_before_a_meter_went_away_is_told_however_long_nobody_look
     assert_eq!(told(&billed, "tokens"), 100);
     // Nothing that is used since is billed, and what is corrected of before is.
     billed.record("cus_a", &[("ws_a", "summary", 1_000, 60)]).await;
-    correct(&billed, 250).await;
+    billed.correct("ws_a", "cus_a", "use-1", 250).await;
     billed.app().pass_seconds(DAY);
     billed.until_told().await;
     assert_eq!(told(&billed, "tokens"), 250);
@@ -93,7 +80,7 @@ async fn what_is_owed_of_one_definition_is_not_set_off_against_another() {
     billed.record("cus_a", &[("ws_a", "summary", 93, 60)]).await;
     billed.until_told().await;
     billed.app().pass_seconds(2 * DAY);
-    correct(&billed, 70).await;
+    billed.correct("ws_a", "cus_a", "use-1", 70).await;
     billed.until_told().await;
     let report = billed.reconcile(json!({})).await;
     assert_eq!(carried(&report), [("tokens", "-30", "owed_back")], "{report:#}");

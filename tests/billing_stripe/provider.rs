@@ -39,6 +39,7 @@ fn batch(identifier: &str, value: i64) -> Outgoing {
             end: at("2025-11-21T10:00:00Z"),
         },
         members: 3,
+        adjusts: None,
     }
 }
 

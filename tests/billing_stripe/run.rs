@@ -13,6 +13,7 @@ const SEED: u64 = 20_251_121;
 const CUSTOMERS: usize = 20;
 const CHUNKS: usize = 10;
 const CHUNK_ENTRIES: usize = 200;
+const CHUNK_CORRECTIONS: usize = 10;
 /// Of 10,000 calls.
 const RATES: [(Fault, u32); 8] = [
     (Fault::RateLimited, 500),
@@ -42,6 +43,7 @@ async fn what_was_recorded_is_what_stripe_has_whatever_fails() {
         .fake
         .set_plan(Plan::seeded(SEED, &RATES).waiting(Duration::from_millis(1_500), Duration::from_millis(5)));
 
+    let mut requests: Vec<(usize, String)> = Vec::new();
     for chunk in 0..CHUNKS {
         let mut by_customer: BTreeMap<usize, Vec<(&str, &str, i64, i64)>> = BTreeMap::new();
         for _ in 0..CHUNK_ENTRIES {
@@ -56,7 +58,15 @@ async fn what_was_recorded_is_what_stripe_has_whatever_fails() {
             by_customer.entry(number).or_default().push(used);
         }
         for (number, uses) in by_customer {
+            let before = billed.next;
             billed.record(&names[number].1, &uses).await;
+            requests.extend((before + 1..=billed.next).map(|next| (number, format!("use-{next}"))));
+        }
+        // Some turn out to be less, or more.
+        for _ in 0..CHUNK_CORRECTIONS {
+            let (number, request) = requests.swap_remove(rng.random_range(0..requests.len()));
+            let (workspace, customer) = &names[number];
+            billed.correct(workspace, customer, &request, rng.random_range(0..1_000)).await;
         }
         billed.app().pass_seconds(600);
         billed.cut_round(Duration::from_millis(rng.random_range(5..150))).await;
@@ -66,11 +76,16 @@ async fn what_was_recorded_is_what_stripe_has_whatever_fails() {
             billed.restart().await;
         }
     }
+    // In the end all that some are worth is taken back, and nothing comes later to set it off against.
+    for (number, request) in requests.split_off(requests.len() - 3 * CHUNK_CORRECTIONS) {
+        let (workspace, customer) = &names[number];
+        billed.correct(workspace, customer, &request, 0).await;
+    }
     let expected = billed.counted.values();
     billed.record("cus_ghost", &[("ws_ghost", "chat", 40, 60)]).await;
     billed.record("ws_nobody", &[("ws_nobody", "chat", 50, 60)]).await;
     billed.app().pass_seconds(3_700);
-    billed.until_told().await;
+    billed.until_settled().await;
 
     assert_eq!(billed.fake.book().totals(), expected, "told: {:?}", billed.fake.told());
     let told = billed.fake.told();
@@ -80,6 +95,11 @@ async fn what_was_recorded_is_what_stripe_has_whatever_fails() {
             "{fault:?} never happened: {told:?}"
         );
     }
+    let adjustments = billed.batches("acknowledged").await;
+    assert!(
+        adjustments.iter().any(|batch| !batch["adjusts"].is_null()),
+        "something was taken back"
+    );
     let verified = billed.app().service.ledger.verify_batches(None, 1_000).await.expect("verified");
     assert_eq!(verified.differences, [], "of {} batches", verified.batches);
 

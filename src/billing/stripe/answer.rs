@@ -70,6 +70,8 @@ pub(super) fn cancelled(error: &StripeError) -> Answer {
     let says_so = |error: &ApiErrors| error.message.as_deref().is_some_and(|message| message.contains("already cancel"));
     match error {
         StripeError::Stripe(error, 400) if says_so(error) => Answer::Duplicate,
+        // That the event is there does not say that it is cancelled.
+        StripeError::Stripe(error, status) if is_duplicate(error) => unknown(&words(error, *status)),
         error => answer(error),
     }
 }

@@ -84,6 +84,23 @@ impl Stripe {
         self.meters.find(&self.client, event_name, self.clock.now()).await
     }
 
+    /// One meter event.
+    async fn tell(&self, batch: &Outgoing, meter: Known, customer: &str, value: i64) -> Answer {
+        let payload = HashMap::from([(meter.customer_key, customer.to_owned()), (meter.value_key, value.to_string())]);
+        let request = CreateBillingMeterEvent::new(batch.event_name.as_str(), payload)
+            .identifier(batch.identifier.as_str())
+            .timestamp(seconds(batch.at));
+        match request
+            .customize()
+            .request_strategy(self.once(&batch.identifier))
+            .send(&self.client)
+            .await
+        {
+            Ok(_) => Answer::Acknowledged,
+            Err(error) => answer::answer(&error),
+        }
+    }
+
     fn once(&self, identifier: &str) -> RequestStrategy {
         let key = format!("{identifier}.{}", self.clock.uuid().simple());
         IdempotencyKey::new(key).map_or(RequestStrategy::Once, RequestStrategy::Idempotent)
@@ -129,18 +146,23 @@ impl Provider for Stripe {
                 reason: "the workspace has no customer".to_owned(),
             };
         };
-        let payload = HashMap::from([(meter.customer_key, customer.clone()), (meter.value_key, batch.value.to_string())]);
-        let request = CreateBillingMeterEvent::new(batch.event_name.as_str(), payload)
-            .identifier(batch.identifier.as_str())
-            .timestamp(seconds(batch.at));
-        match request
-            .customize()
-            .request_strategy(self.once(&batch.identifier))
-            .send(&self.client)
-            .await
-        {
-            Ok(_) => Answer::Acknowledged,
-            Err(error) => answer::answer(&error),
+        let Some(replaced) = &batch.adjusts else {
+            return self.tell(batch, meter, customer, batch.value).await;
+        };
+        match self.cancel(&replaced.identifier, &batch.event_name).await {
+            Answer::Acknowledged | Answer::Duplicate => {}
+            not_cancelled => return not_cancelled,
+        }
+        let left = replaced.value.saturating_add(batch.value);
+        if left <= 0 {
+            return Answer::Acknowledged;
+        }
+        // The event is cancelled: only when the rest of it is told, too, is it done.
+        match self.tell(batch, meter, customer, left).await {
+            done @ (Answer::Acknowledged | Answer::Duplicate) => done,
+            Answer::Rejected { reason } | Answer::RetryAfter { reason, .. } | Answer::NoMeter { reason } | Answer::Unknown { reason } => {
+                Answer::Unknown { reason }
+            }
         }
     }
 

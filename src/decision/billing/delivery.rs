@@ -133,6 +133,8 @@ pub enum Event {
     },
     /// What it waited for has come.
     Resumed,
+    /// It would have taken something back, surely has not, and does not try again.
+    Vain,
 }
 
 /// What does not happen to a batch in its state; nothing changes then.
@@ -200,6 +202,8 @@ impl Delivery {
                 let code = ReasonCode::Reported;
                 next.ended(S::Rejected, Reason { code, detail: reason })
             }
+
+            (S::Rejected | S::Unbillable, E::Vain) => next.vain(now),
 
             (S::Sealed, E::Resend { .. }) => next.due(now),
             (S::Sending, E::Resend { .. }) => next,
@@ -305,6 +309,16 @@ impl Delivery {
             acknowledged_at: None,
             ..self
         }
+    }
+
+    /// Nobody was told of it, and nobody will be.
+    fn vain(self, now: Timestamp) -> Self {
+        let why = self.reason.as_ref().map_or_else(String::new, |reason| reason.detail.clone());
+        let (customer, told_at) = (None, None);
+        Self { customer, told_at, ..self }.acknowledged(now).because(
+            ReasonCode::NothingToTell,
+            format!("nothing was taken back, so it is owed again: {why}"),
+        )
     }
 
     fn due(self, at: Timestamp) -> Self {

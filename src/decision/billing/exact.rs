@@ -51,10 +51,9 @@ impl Exact {
         self.whole
     }
 
-    /// How many whole ones it is below zero.
+    /// How many whole ones are missing for it not to be below zero.
     pub fn owed(self) -> i64 {
-        let above = self.whole + i128::from(self.parts > 0);
-        i64::try_from(-above.min(0)).unwrap_or(i64::MAX)
+        i64::try_from(-self.whole.min(0)).unwrap_or(i64::MAX)
     }
 
     pub const fn is_negative(self) -> bool {
@@ -124,8 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_owed_are_whole_ones_below_zero() {
-        for (text, owed) in [("0", 0), ("3.5", 0), ("-0.5", 0), ("-1", 1), ("-1.5", 1), ("-30.999", 30)] {
+    fn what_is_owed_are_the_whole_ones_that_are_missing() {
+        for (text, owed) in [("0", 0), ("3.5", 0), ("-0.5", 1), ("-1", 1), ("-1.5", 2), ("-30.999", 31)] {
             assert_eq!(Exact::parse(text).expect(text).owed(), owed, "{text}");
         }
     }

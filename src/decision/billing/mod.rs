@@ -3,8 +3,10 @@
 //!
 //! Invariants: of one workspace and meter, the values of all sealed batches and what is carried add up to what their entries counted,
 //! exactly ([`exact`]). A batch whose fate is not known is told again only while the provider recognises its identifier ([`delivery`]). The
-//! credit of a grant that was paid for is looked for before it is given ([`credit`]).
+//! credit of a grant that was paid for is looked for before it is given ([`credit`]). What is owed back and meets no later use is taken back from
+//! what was told ([`adjust`]).
 
+pub mod adjust;
 pub mod credit;
 pub mod delivery;
 pub mod exact;
@@ -142,6 +144,8 @@ pub struct Batch {
     pub seals_at: Timestamp,
     /// `None` while it is open.
     pub sealed: Option<Sealed>,
+    /// The batch that its value is taken back from, or that it puts back into the carry; `None`: it is of use ([`adjust`]).
+    pub adjusts: Option<BatchId>,
     pub delivery: Delivery,
 }
 

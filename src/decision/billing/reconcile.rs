@@ -134,7 +134,12 @@ pub fn compare(batches: &[Batch], provider: i64, now: Timestamp) -> Option<Diffe
     for batch in batches {
         match place(batch, now) {
             Place::Perhaps(Code::Settling) => perhaps.push((Code::Settling, -batch.value(), batch.id)),
-            Place::Perhaps(code) => perhaps.push((code, batch.value(), batch.id)),
+            Place::Perhaps(code) => {
+                perhaps.push((code, batch.value(), batch.id));
+                // Of an adjustment, the original may be cancelled and what is left of it not be told yet.
+                let original = batches.iter().find(|original| batch.adjusts == Some(original.id));
+                perhaps.extend(original.map(|original| (code, -original.value() - batch.value(), batch.id)));
+            }
             Place::In | Place::Out => {}
         }
     }
@@ -150,11 +155,9 @@ pub fn compare(batches: &[Batch], provider: i64, now: Timestamp) -> Option<Diffe
     // The word for it is what most needs an eye of all that has the right sign.
     let fits = |(_, part, _): &&(Code, i64, BatchId)| (*part < 0) == (difference < 0);
     let code = perhaps.iter().filter(fits).map(|(code, ..)| *code).max().unwrap_or(Code::Settling);
-    Some(Difference {
-        code,
-        value,
-        batches: perhaps.iter().filter(|(of, ..)| *of == code).map(|(_, _, id)| *id).collect(),
-    })
+    let mut batches: Vec<BatchId> = perhaps.iter().filter(|(of, ..)| *of == code).map(|(_, _, id)| *id).collect();
+    batches.dedup();
+    Some(Difference { code, value, batches })
 }
 
 fn can_add_up(values: &[i64], sum: i128) -> bool {

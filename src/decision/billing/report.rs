@@ -160,7 +160,7 @@ pub struct CarriedLine {
     #[serde(serialize_with = "as_text")]
     #[schema(value_type = String, example = "-30")]
     pub value: Exact,
-    /// Since when whole ones are owed back. Null: none are.
+    /// Since when something is owed back. Null: nothing is.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub owed_since: Option<Timestamp>,
     /// What becomes of it.

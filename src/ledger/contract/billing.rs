@@ -10,7 +10,7 @@ use crate::decision::meter::{FACTOR_BILLIONTHS, Factor, Meter, MeterFilter};
 use crate::decision::workspace::Workspace;
 use crate::ledger::audit::AuditQuery;
 use crate::ledger::billing::{
-    Answered, BatchChange, BatchQuery, Carried, CarriedQuery, Changed, Claim, Claiming, Claims, Collected, Collecting, Metered,
+    Adjusting, Answered, BatchChange, BatchQuery, Carried, CarriedQuery, Changed, Claim, Claiming, Claims, Collected, Collecting, Metered,
     MeteredQuery, PASS_LAG_SECONDS, Place, Sealing,
 };
 use crate::ledger::told::Stretch;
@@ -33,7 +33,7 @@ const TERMS: Terms = Terms {
     oldest_seconds: Some(35 * 86_400),
     needs_customer: false,
     closes_periods: true,
-    cancel_seconds: None,
+    cancel_seconds: Some(86_400),
     calls_per_second: 100,
 };
 
@@ -536,7 +536,7 @@ pub(in crate::ledger) async fn what_is_carried_of_one_definition_is_none_of_anot
 pub(in crate::ledger) async fn what_is_owed_back_is_named_until_it_is_set_off(book: Book) {
     put(&book, "ws_a", 1, Some("cus_a")).await;
     begin(&book, &[thousands()], NOW - 10).await;
-    let steps = [(2_000, None), (-2_500, Some((2, 1))), (-600, Some((3, 1))), (3_300, None)];
+    let steps = [(2_000, None), (-2_500, Some((3, 1))), (-600, Some((4, 1))), (3_300, None)];
     for (n, (counted, owed)) in steps.into_iter().enumerate() {
         let hour = NOW + n as i64 * HOUR;
         book.done(used(&format!("r{n}"), counted).at(hour).recorded(hour + 1)).await;
@@ -550,6 +550,77 @@ pub(in crate::ledger) async fn what_is_owed_back_is_named_until_it_is_set_off(bo
         let expected = owed.map(|(owed, since)| (owed, Some(at(NOW + since * HOUR + 2 * HOUR)), Some("cus_a")));
         assert_eq!(named, expected, "step {n}");
     }
+    balances(&book).await;
+}
+
+/// Whether there was something to tell of it.
+fn is_told(batch: &Batch) -> bool {
+    let reason = batch.delivery.reason.as_ref().map(|reason| reason.code);
+    reason != Some(ReasonCode::NothingToTell)
+}
+
+async fn adjust(book: &Book, now: i64) -> usize {
+    let adjusting = Adjusting {
+        terms: TERMS,
+        limit: 100,
+        now: at(now),
+    };
+    book.ledger().adjust(adjusting).await.expect("the ledger answers")
+}
+
+pub(in crate::ledger) async fn what_is_owed_back_is_taken_back_once_or_is_owed_again(book: Book) {
+    put(&book, "ws_a", 1, Some("cus_a")).await;
+    begin(&book, &[meter()], NOW - 10).await;
+    let mut now = NOW + 2 * HOUR;
+    for (n, counted) in [100, 40, -130].into_iter().enumerate() {
+        let used_at = NOW + n as i64;
+        book.done(used(&format!("r{n}"), counted).at(used_at).recorded(now)).await;
+        collect(&book, &meter(), now + 10).await;
+        now += HOUR;
+        assert_eq!(seal(&book, now).await, 1);
+        for claim in claim(&book, now).await {
+            answer(&book, &claim, Answer::Acknowledged, now)
+                .await
+                .expect("its lease is not over");
+        }
+    }
+    assert_eq!(adjust(&book, now + 2 * HOUR - 1).await, 0, "it waits for use");
+    now += 2 * HOUR;
+    let mut racing = JoinSet::new();
+    for _ in 0..4 {
+        let ledger = book.ledger();
+        let adjusting = Adjusting {
+            terms: TERMS,
+            limit: 100,
+            now: at(now),
+        };
+        racing.spawn(async move { ledger.adjust(adjusting).await.expect("the ledger answers") });
+    }
+    // From each of two batches once, whoever looks: 100 of the larger, and 30 of the other.
+    let mut made = racing.join_all().await.iter().sum::<usize>();
+    made += adjust(&book, now).await;
+    assert_eq!(made, 2);
+    assert_eq!(carried(&book).await, []);
+    balances(&book).await;
+    for expected in [-100, -30] {
+        let claim = claim(&book, now).await.pop().expect("a claim");
+        let original = claim.adjusted.as_ref().expect("what it adjusts");
+        assert_eq!(Some(original.id), claim.batch.adjusts);
+        assert_eq!(
+            (claim.batch.value(), claim.batch.delivery.told_at),
+            (expected, original.delivery.told_at)
+        );
+        let said = match expected {
+            -100 => Answer::Acknowledged,
+            _ => Answer::Rejected { reason: "no".to_owned() },
+        };
+        answer(&book, &claim, said, now).await.expect("its lease is not over");
+    }
+    let owed: Vec<i64> = carried(&book).await.iter().map(|carried| carried.owed).collect();
+    assert_eq!(owed, [30], "what was refused is owed again");
+    assert_eq!(adjust(&book, now + 3 * HOUR).await, 0, "of each batch something is taken back once");
+    let told: i64 = batches(&book).await.iter().map(Batch::value).sum();
+    assert_eq!(told, 40);
     balances(&book).await;
 }
 
@@ -878,6 +949,8 @@ enum Step {
     Collect(usize),
     Ahead,
     Seal,
+    /// Takes back what is owed.
+    Adjust,
     /// Claims all, and the provider does this with each.
     Send(Fate),
     Later(i64),
@@ -910,6 +983,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..3usize).prop_map(Step::Collect),
         1 => Just(Step::Ahead),
         2 => Just(Step::Seal),
+        2 => Just(Step::Adjust),
         3 => fate.prop_map(Step::Send),
         3 => (1..3 * HOUR).prop_map(Step::Later),
     ];
@@ -924,6 +998,8 @@ struct Case {
     counted: [i64; 2],
     /// What the provider took, by identifier: it recognises what it has.
     taken: BTreeMap<String, (WorkspaceId, i64)>,
+    /// What it cancelled.
+    cancelled: BTreeSet<String>,
 }
 
 impl Case {
@@ -942,6 +1018,7 @@ impl Case {
             workspaces: [format!("{name}_a"), format!("{name}_b")],
             counted: [0, 0],
             taken: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
         }
     }
 
@@ -983,6 +1060,7 @@ impl Case {
                     self.collect(book, Place::Ahead(None), now, 500, now).await;
                 }
                 Step::Seal => drop(seal(book, now).await),
+                Step::Adjust => drop(adjust(book, now).await),
                 Step::Send(fate) => {
                     for claim in claim(book, now).await {
                         self.send(book, &claim, fate, now).await;
@@ -993,7 +1071,7 @@ impl Case {
             let batches = self.batches(book).await;
             let told = batches
                 .iter()
-                .filter(|batch| batch.delivery.state == State::Acknowledged && batch.value() != 0);
+                .filter(|batch| batch.delivery.state == State::Acknowledged && is_told(batch));
             let now_done: BTreeSet<String> = told.map(Batch::identifier).collect();
             assert!(done.is_subset(&now_done), "what is acknowledged stays so");
             assert!(
@@ -1015,6 +1093,7 @@ impl Case {
                 while self.collect(book, Place::Pass(pass), now - lag, 500, now).await.next.is_some() {}
             }
             seal(book, now).await;
+            adjust(book, now).await;
             loop {
                 let claims = claim_by(book, TERMS, now).await.claims;
                 if claims.is_empty() {
@@ -1031,6 +1110,17 @@ impl Case {
         let (identifier, told) = (claim.batch.identifier(), (claim.batch.workspace.clone(), claim.batch.value()));
         let is_known = self.taken.contains_key(&identifier);
         if matches!(fate, Fate::Acknowledged | Fate::TakenSilently | Fate::Crash { is_taken: true }) {
+            let mut told = told;
+            if let Some(original) = &claim.adjusted {
+                // Cases share a ledger: what an earlier one owed may be taken back now.
+                let is_own = original.meter == self.meter.id;
+                assert!(
+                    !is_own || self.taken.contains_key(&original.identifier()),
+                    "it has what is taken back"
+                );
+                told.1 += original.value();
+                self.cancelled.insert(original.identifier());
+            }
             self.taken.entry(identifier).or_insert(told);
         }
         let said = match fate {
@@ -1062,7 +1152,7 @@ impl Case {
             let told: i64 = own.iter().map(|batch| batch.value()).sum();
             assert_eq!(carried.minus(-told), Exact::of(self.meter.factor, counted), "{name}");
             let has = |batch: &&&Batch| self.taken.contains_key(&batch.identifier());
-            for batch in own.iter().filter(|batch| batch.value() != 0) {
+            for batch in own.iter().filter(|batch| is_told(batch)) {
                 match batch.delivery.state {
                     State::Acknowledged => assert!(has(&batch)),
                     State::Unknown => {}
@@ -1072,9 +1162,12 @@ impl Case {
             let acknowledged = own.iter().filter(|batch| batch.delivery.state == State::Acknowledged);
             let unknown = own.iter().filter(|batch| batch.delivery.state == State::Unknown).filter(has);
             let expected: i64 = acknowledged.chain(unknown).map(|batch| batch.value()).sum();
-            let provider = self.taken.values().filter(|(workspace, _)| workspace.as_str() == name);
+            let provider = self
+                .taken
+                .iter()
+                .filter(|(identifier, (workspace, _))| workspace.as_str() == name && !self.cancelled.contains(*identifier));
             assert_eq!(
-                provider.map(|(_, value)| value).sum::<i64>(),
+                provider.map(|(_, (_, value))| value).sum::<i64>(),
                 expected,
                 "{name}: nothing is told twice"
             );

@@ -194,6 +194,7 @@ macro_rules! ledger_contract {
             billing::batches_are_listed_newest_first_and_counted,
             billing::what_is_carried_of_one_definition_is_none_of_another,
             billing::what_is_owed_back_is_named_until_it_is_set_off,
+            billing::what_is_owed_back_is_taken_back_once_or_is_owed_again,
             billing::whatever_is_recorded_is_told_once_or_named,
             credits::a_paid_grant_has_a_credit_and_another_has_none,
             credits::of_racing_claims_one_has_a_credit,

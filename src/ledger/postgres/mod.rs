@@ -48,6 +48,9 @@ macro_rules! read {
     }};
 }
 
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
+#[path = "../adjusting.rs"]
+mod adjusting;
 mod admin;
 mod api_keys;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]

@@ -13,7 +13,8 @@ use crate::decision::time::Timestamp;
 /// The columns of a batch, in the order of [`BatchRow`].
 pub(in crate::ledger) const BATCH_COLUMNS: &str = "batch_number, batch_id, workspace_id, meter_id, window_start, window_end, sequence, \
      event_name, unit, factor_numerator, factor_denominator, members, counted, last_used_at, opened_at, seals_at, sealed_at, seal_number, \
-     value, carry, state, generation, customer, told_at, tries, claimed_at, unsure_since, next_try_at, reason_code, reason, acknowledged_at";
+     value, carry, state, generation, customer, told_at, tries, claimed_at, unsure_since, next_try_at, reason_code, reason, acknowledged_at, \
+     adjusts";
 
 record! {
     /// An entry of a batch.
@@ -59,6 +60,7 @@ pub(in crate::ledger) struct BatchRow {
     reason_code: Option<String>,
     reason: Option<String>,
     acknowledged_at: Option<i64>,
+    adjusts: Option<String>,
 }
 
 /// An entry as a collector sees it.
@@ -202,6 +204,7 @@ impl TryFrom<BatchRow> for Batch {
             opened_at: at(row.opened_at),
             seals_at: at(row.seals_at),
             sealed,
+            adjusts: parse_some("adjusts", row.adjusts.as_deref(), BatchId::parse)?,
             delivery: Delivery {
                 state: read_word("state", &row.state)?,
                 generation: row.generation,

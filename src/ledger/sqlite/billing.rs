@@ -10,8 +10,8 @@ use crate::decision::meter::Meter;
 use crate::decision::time::Timestamp;
 use crate::ledger::LedgerError;
 use crate::ledger::billing::{
-    Answered, BatchChange, BatchQuery, BatchesVerified, BillingLedger, COLLECT_AGAIN_MAX, Carried, CarriedQuery, Changed, Claiming, Claims,
-    Collected, Collecting, Metered, MeteredQuery, Sealing, StateCount,
+    Adjusting, Answered, BatchChange, BatchQuery, BatchesVerified, BillingLedger, COLLECT_AGAIN_MAX, Carried, CarriedQuery, Changed,
+    Claiming, Claims, Collected, Collecting, Metered, MeteredQuery, Sealing, StateCount,
 };
 use async_trait::async_trait;
 
@@ -53,6 +53,10 @@ impl BillingLedger for SqliteLedger {
 
     async fn seal(&self, sealing: Sealing) -> Result<usize, LedgerError> {
         self.describe("seal batches", sealing).await
+    }
+
+    async fn adjust(&self, adjusting: Adjusting) -> Result<usize, LedgerError> {
+        self.describe("take back what is owed", adjusting).await
     }
 
     async fn claim(&self, claiming: Claiming) -> Result<Claims, LedgerError> {

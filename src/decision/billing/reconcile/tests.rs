@@ -36,6 +36,7 @@ fn batch(state: State, value: i64, seconds_ago: i64) -> Batch {
         last_used_at: at,
         opened_at: at,
         seals_at: at,
+        adjusts: None,
         sealed: Some(Sealed {
             at,
             number: sequence,
@@ -182,6 +183,28 @@ fn an_unknown_batch_is_there_or_not_only_where_one_choice_adds_up() {
             other => Err(other),
         };
         assert_eq!(found, expected.clone().map(<[bool]>::to_vec), "{why}");
+    }
+}
+
+#[test]
+fn an_adjustment_on_its_way_is_three_sums() {
+    let original = batch(State::Acknowledged, 100, 2 * 3_600);
+    let adjusting = |state| Batch {
+        adjusts: Some(original.id),
+        ..batch(state, -30, 60)
+    };
+    for (state, provider, code) in [
+        (State::Sending, 100, None),
+        (State::Sending, 0, Some(Code::InFlight)),
+        (State::Sending, 70, Some(Code::InFlight)),
+        (State::Sending, 30, Some(Code::Unexplained)),
+        (State::Unknown, 0, Some(Code::Unknown)),
+        (State::Acknowledged, 70, None),
+        (State::Acknowledged, 100, Some(Code::Settling)),
+    ] {
+        let batches = [original.clone(), adjusting(state)];
+        let found = compare(&batches, provider, now());
+        assert_eq!(found.map(|difference| difference.code), code, "{state:?} {provider}");
     }
 }
 

@@ -1,0 +1,5 @@
+-- A batch whose value is taken back from another one that the provider has, or put back into what is carried.
+ALTER TABLE billing_batch ADD COLUMN adjusts TEXT;
+
+-- Of one batch something is taken back once.
+CREATE UNIQUE INDEX billing_batch_by_adjusted ON billing_batch (adjusts) WHERE adjusts IS NOT NULL;
