@@ -7,6 +7,7 @@ use crate::decision::amount::Unit;
 use crate::decision::id::ReservationId;
 use crate::decision::period::PeriodKind;
 use crate::decision::standing::End;
+use std::collections::BTreeSet;
 
 async fn charged(desk: &Desk, key: &str, limits: &[(&crate::decision::counter::Counter, i64)]) -> ReservationId {
     let request = HoldRequest {
@@ -36,6 +37,32 @@ pub(crate) async fn a_claim_that_stays_open_is_due_after_a_minute(store: Store) 
     desk.claim(id, Claim::Final).await;
     desk.later(CLAIM_OPEN_SECONDS);
     assert_eq!(desk.due(10).await, [id]);
+}
+
+/// Nobody resolves anything, as if nothing of it could be; all the same each is named, and no call names one twice.
+pub(crate) async fn what_is_due_is_named_in_turn(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store.clone(), &[&day]).await;
+    let other = Desk::bare(store, "ws_b");
+    other.rebuild(&[row(&day, 0, 1)]).await;
+    let mut ids = BTreeSet::new();
+    for number in 0..45 {
+        let owner = if number % 9 == 0 { &other } else { &desk };
+        let id = owner.held(&format!("r{number}"), 1, &[(&day, 1_000)]).await;
+        owner.claim(id, Claim::Final).await;
+        ids.insert(id);
+    }
+    desk.later(CLAIM_OPEN_SECONDS);
+    for limit in [7, 45, 100] {
+        let mut named = BTreeSet::new();
+        for _ in 0..20 {
+            let due = desk.due(limit).await;
+            assert!(due.len() <= limit, "{} of {limit}", due.len());
+            assert_eq!(due.iter().collect::<BTreeSet<_>>().len(), due.len(), "one is named twice");
+            named.extend(due);
+        }
+        assert_eq!(named.len(), ids.len(), "at most {limit} at once");
+    }
 }
 
 pub(crate) async fn a_charged_hold_is_due_at_its_expiry(store: Store) {

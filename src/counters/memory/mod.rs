@@ -21,7 +21,7 @@ use crate::decision::id::{ReservationId, WorkspaceId, slot};
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
 use shard::Shard;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use upkeep::TombstoneBudget;
 
@@ -35,6 +35,8 @@ pub struct MemoryCounters {
     shards: Vec<Mutex<Shard>>,
     /// No token is ever given out twice, so one from before a loss matches nothing after it.
     tokens: AtomicU64,
+    /// The shard that named the last of what is due, when it was too much for one call.
+    asked_last: AtomicUsize,
     tombstones: Arc<TombstoneBudget>,
 }
 
@@ -54,6 +56,7 @@ impl MemoryCounters {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(tombstones.clone()))).collect(),
             tokens: AtomicU64::new(1),
+            asked_last: AtomicUsize::new(0),
             tombstones,
         }
     }
@@ -165,9 +168,21 @@ impl Counters for MemoryCounters {
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError> {
-        let mut due: Vec<_> = self.shards.iter().flat_map(|shard| self.lock(shard).due(now, limit)).collect();
+        // Each call goes on after the one before, and once round: what cannot be ended keeps nobody waiting.
+        let mut due = Vec::new();
+        let first = self.asked_last.load(Ordering::Relaxed);
+        let mut stopped_at = None;
+        for number in (first..SHARDS).chain(0..first) {
+            let mut shard = self.lock(&self.shards[number]);
+            shard.upkeep(now);
+            due.extend(shard.due(now, limit - due.len(), false));
+            if due.len() == limit {
+                stopped_at.get_or_insert(number);
+            }
+        }
+        due.extend(self.lock(&self.shards[first]).due(now, limit - due.len(), true));
+        self.asked_last.store(stopped_at.unwrap_or(first), Ordering::Relaxed);
         due.sort_unstable_by_key(|(since, record)| (*since, record.reservation));
-        due.truncate(limit);
         Ok(due.into_iter().map(|(_, record)| record).collect())
     }
 

@@ -16,6 +16,7 @@ use crate::decision::rung::{Taken, first_fit};
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use foldhash::{HashMap, HashMapExt};
+use std::ops::Bound;
 use std::sync::Arc;
 
 pub(super) struct Shard {
@@ -23,6 +24,9 @@ pub(super) struct Shard {
     pub(super) records: HashMap<ReservationId, Remembered>,
     /// Live holds that only the ledger ends, by when it is asked, and what ends by itself and is to be told.
     due: Index,
+    /// Where the last call that asked what is due began, and where it stopped because that was all it could take.
+    named_from: Option<(Timestamp, ReservationId)>,
+    named_last: Option<(Timestamp, ReservationId)>,
     /// How many holds are live, as far as anybody looked.
     pub(super) open: u64,
     pub(super) upkeep: Upkeep,
@@ -47,6 +51,8 @@ impl Shard {
             workspaces: HashMap::new(),
             records: HashMap::new(),
             due: Index::new(),
+            named_from: None,
+            named_last: None,
             open: 0,
             upkeep: Upkeep::new(budget),
         }
@@ -255,11 +261,23 @@ impl Shard {
         finished
     }
 
-    /// At most `limit` holds for which the ledger is to be asked, with the moment since when.
-    pub(super) fn due(&mut self, now: Timestamp, limit: usize) -> Vec<(Timestamp, Record)> {
-        self.upkeep(now);
-        let waiting = self.due.iter().take_while(|(at, _)| *at <= now).take(limit);
+    /// At most `limit` holds for which the ledger is to be asked, with the moment since when: those after the one that was named last, or
+    /// again those up to there from which the call before went on.
+    pub(super) fn due(&mut self, now: Timestamp, limit: usize, is_again: bool) -> Vec<(Timestamp, Record)> {
+        if limit == 0 {
+            return Vec::new();
+        }
+        let bounds = match (is_again, self.named_from) {
+            (false, _) => {
+                self.named_from = self.named_last;
+                (self.named_last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+            }
+            (true, Some(from)) => (Bound::Unbounded, Bound::Included(from)),
+            (true, None) => return Vec::new(),
+        };
+        let waiting = self.due.range(bounds).take_while(|(at, _)| *at <= now).take(limit);
         let waiting: Vec<_> = waiting.copied().collect();
+        self.named_last = waiting.last().copied().filter(|_| waiting.len() == limit);
         waiting.iter().for_each(|(_, id)| self.refresh(*id, now));
         let waiting = waiting.into_iter();
         waiting

@@ -31,6 +31,12 @@ fn spent_and_held_never_pass_a_ceiling_while_applies_come_in_order() {
     histories_agree(Mode::Orderly, store);
 }
 
+/// The naive store names the oldest first, whatever it named before; Redis has cases of its own, with more than a page.
+#[tokio::test]
+async fn what_cannot_be_ended_keeps_nobody_waiting() {
+    crate::counters::contract::what_is_due_is_named_in_turn(std::sync::Arc::new(store().await)).await;
+}
+
 const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 const HOLD_SECONDS: i64 = 30;
 
