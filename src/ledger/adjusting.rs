@@ -38,14 +38,14 @@ impl Description<usize> for Adjusting {
         debts.sort();
         let mut made = 0;
         for debt in debts {
-            made += usize::from(take_back(connection, self, &debt).await?);
+            made += usize::from(take_back(connection, self, &debt, from).await?);
         }
         Ok((made, made > 0))
     }
 }
 
 /// Makes an adjusting batch for a debt, if there is a batch to take it back from.
-async fn take_back(connection: &mut Connection, adjusting: &Adjusting, debt: &Debt) -> Result<bool, Fault> {
+async fn take_back(connection: &mut Connection, adjusting: &Adjusting, debt: &Debt, since: Timestamp) -> Result<bool, Fault> {
     let (workspace, meter) = (record::workspace_id(&debt.0)?, record::meter_id(&debt.1)?);
     lock(connection, &workspace, &meter).await?;
     let (calendar, _) = about(connection, &workspace).await?;
@@ -57,6 +57,7 @@ async fn take_back(connection: &mut Connection, adjusting: &Adjusting, debt: &De
         .bind(debt.4)
         .bind(debt.5)
         .bind(ORIGINALS_MAX)
+        .bind(since.micros())
         .fetch_all(&mut *connection)
         .await?;
     for row in rows {

@@ -151,13 +151,13 @@ pub(super) const SEAL: &str = "UPDATE billing_batch SET sealed_at = $2, seal_num
 pub(super) const DEBTS: &str = "SELECT workspace_id, meter_id, event_name, unit, factor_numerator, factor_denominator FROM billing_carry \
      WHERE owed > 0 AND owed_since > $1 AND owed_since <= $2 ORDER BY owed_since LIMIT $3";
 
-/// Batches of workspace `$1` and meter `$2`, as it is defined by `$3` to `$6`, from which something may be taken back, the largest first;
-/// `$7` limit.
+/// Batches of workspace `$1` and meter `$2`, as it is defined by `$3` to `$6`, from which something may be taken back, the largest first,
+/// last tried after `$8`; `$7` limit.
 pub(super) fn originals() -> String {
     format!(
         "SELECT {BATCH_COLUMNS} FROM billing_batch WHERE workspace_id = $1 AND meter_id = $2 AND event_name = $3 AND unit = $4 \
          AND factor_numerator = $5 AND factor_denominator = $6 AND state = 'acknowledged' AND value > 0 AND adjusts IS NULL \
-         AND NOT EXISTS (SELECT 1 FROM billing_batch AS adjusting WHERE adjusting.adjusts = billing_batch.batch_id) \
+         AND claimed_at > $8 AND NOT EXISTS (SELECT 1 FROM billing_batch AS adjusting WHERE adjusting.adjusts = billing_batch.batch_id) \
          ORDER BY value DESC, batch_number LIMIT $7"
     )
 }

@@ -17,6 +17,8 @@ pub const SETTLED_SECONDS: i64 = 3_600;
 pub const MINUTE_SECONDS: i64 = 60;
 /// The most batches of which every choice is tried; above it only the bounds of their sum are looked at.
 const CHOICES_MAX: usize = 14;
+/// Of how many batches that may change a sum in two ways each is tried.
+const TWO_WAYS_MAX: usize = 3;
 
 /// Why two sums differ.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, utoipa::ToSchema)]
@@ -130,22 +132,23 @@ pub fn compare(batches: &[Batch], provider: i64, now: Timestamp) -> Option<Diffe
         return None;
     }
     // What may be there adds to the sum, what may not be there yet takes from it.
-    let mut perhaps: Vec<(Code, i64, BatchId)> = Vec::new();
+    let mut perhaps: Vec<(Code, Parts, BatchId)> = Vec::new();
     for batch in batches {
+        // Of an adjustment, the original may be cancelled and what is left of it not be there yet.
+        let original = batches.iter().find(|original| batch.adjusts == Some(original.id));
+        let value = i128::from(batch.value());
+        let between = original.map(|original| -i128::from(original.value()));
         match place(batch, now) {
-            Place::Perhaps(Code::Settling) => perhaps.push((Code::Settling, -batch.value(), batch.id)),
-            Place::Perhaps(code) => {
-                perhaps.push((code, batch.value(), batch.id));
-                // Of an adjustment, the original may be cancelled and what is left of it not be told yet.
-                let original = batches.iter().find(|original| batch.adjusts == Some(original.id));
-                perhaps.extend(original.map(|original| (code, -original.value() - batch.value(), batch.id)));
+            Place::Perhaps(Code::Settling) => {
+                perhaps.push((Code::Settling, (-value, between.map(|between| between - value)), batch.id));
             }
+            Place::Perhaps(code) => perhaps.push((code, (value, between), batch.id)),
             Place::In | Place::Out => {}
         }
     }
-    let values: Vec<i64> = perhaps.iter().map(|(_, value, _)| *value).collect();
+    let parts: Vec<Parts> = perhaps.iter().map(|(_, parts, _)| *parts).collect();
     let value = i64::try_from(difference).unwrap_or(if difference < 0 { i64::MIN } else { i64::MAX });
-    if !can_add_up(&values, difference) {
+    if !can_add_up(&parts, difference) {
         return Some(Difference {
             code: Code::Unexplained,
             value,
@@ -153,37 +156,50 @@ pub fn compare(batches: &[Batch], provider: i64, now: Timestamp) -> Option<Diffe
         });
     }
     // The word for it is what most needs an eye of all that has the right sign.
-    let fits = |(_, part, _): &&(Code, i64, BatchId)| (*part < 0) == (difference < 0);
+    let has_sign = |part: i128| (part < 0) == (difference < 0);
+    let fits = |(_, (part, other), _): &&(Code, Parts, BatchId)| has_sign(*part) || other.is_some_and(has_sign);
     let code = perhaps.iter().filter(fits).map(|(code, ..)| *code).max().unwrap_or(Code::Settling);
-    let mut batches: Vec<BatchId> = perhaps.iter().filter(|(of, ..)| *of == code).map(|(_, _, id)| *id).collect();
-    batches.dedup();
-    Some(Difference { code, value, batches })
+    Some(Difference {
+        code,
+        value,
+        batches: perhaps.iter().filter(|(of, ..)| *of == code).map(|(_, _, id)| *id).collect(),
+    })
 }
 
-fn can_add_up(values: &[i64], sum: i128) -> bool {
+/// By what a batch may change a sum, if at all; there may be a second way, besides.
+type Parts = (i128, Option<i128>);
+
+/// Whether some of the parts add up to the sum, each in one of its ways.
+fn can_add_up(parts: &[Parts], sum: i128) -> bool {
+    let (two_ways, one_way): (Vec<Parts>, Vec<Parts>) = parts.iter().partition(|(_, other)| other.is_some());
+    // One customer and meter has one or two on their way at once; of more, each may do both.
+    let (two_ways, both) = two_ways.split_at(two_ways.len().min(TWO_WAYS_MAX));
+    let both = both.iter().flat_map(|(part, other)| [Some(*part), *other]).flatten();
+    let values: Vec<i128> = one_way.iter().map(|(part, _)| *part).chain(both).collect();
+    let mut sums = vec![sum];
+    for (part, other) in two_ways {
+        sums = sums
+            .iter()
+            .flat_map(|sum| [Some(*sum), Some(sum - part), other.map(|other| sum - other)])
+            .flatten()
+            .collect();
+    }
+    sums.iter().any(|sum| some_add_up(&values, *sum))
+}
+
+fn some_add_up(values: &[i128], sum: i128) -> bool {
     if values.len() <= CHOICES_MAX {
         return choices(values).any(|(_, added)| added == sum);
     }
-    let of = |is_negative: bool| {
-        values
-            .iter()
-            .filter(|value| (**value < 0) == is_negative)
-            .map(|value| i128::from(*value))
-            .sum::<i128>()
-    };
+    let of = |is_negative: bool| values.iter().filter(|value| (**value < 0) == is_negative).sum::<i128>();
     (of(true)..=of(false)).contains(&sum)
 }
 
 /// Every choice of some of the values, as bits, and what it adds up to.
-fn choices(values: &[i64]) -> impl Iterator<Item = (u32, i128)> {
+fn choices(values: &[i128]) -> impl Iterator<Item = (u32, i128)> {
     let added = |chosen: u32| {
-        let is_chosen = |(place, _): &(usize, &i64)| chosen & (1 << place) != 0;
-        values
-            .iter()
-            .enumerate()
-            .filter(is_chosen)
-            .map(|(_, value)| i128::from(*value))
-            .sum()
+        let is_chosen = |(place, _): &(usize, &i128)| chosen & (1 << place) != 0;
+        values.iter().enumerate().filter(is_chosen).map(|(_, value)| *value).sum()
     };
     (0..1u32 << values.len()).map(move |chosen| (chosen, added(chosen)))
 }
@@ -211,10 +227,10 @@ pub fn presence(batches: &[Batch], elsewhere: &[Batch], provider: i64, now: Time
             Place::In | Place::Out => {}
         }
     }
-    let values: Vec<i64> = unknown
+    let values: Vec<i128> = unknown
         .iter()
         .chain(&elsewhere.iter().collect::<Vec<_>>())
-        .map(|batch| batch.value())
+        .map(|batch| i128::from(batch.value()))
         .collect();
     if unknown.is_empty() || values.len() > CHOICES_MAX {
         return Presence::Unclear;

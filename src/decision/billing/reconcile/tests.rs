@@ -201,6 +201,8 @@ fn an_adjustment_on_its_way_is_three_sums() {
         (State::Unknown, 0, Some(Code::Unknown)),
         (State::Acknowledged, 70, None),
         (State::Acknowledged, 100, Some(Code::Settling)),
+        (State::Acknowledged, 0, Some(Code::Settling)),
+        (State::Acknowledged, 30, Some(Code::Unexplained)),
     ] {
         let batches = [original.clone(), adjusting(state)];
         let found = compare(&batches, provider, now());
