@@ -136,6 +136,7 @@ pub struct FlushAnswer {
 #[schema(example = json!({"force": false}))]
 pub struct ResendBody {
     /// Send a batch of state `unknown` although the provider may have it: if it does and has forgotten the identifier, it bills it twice.
+    /// Or one of state `acknowledged`, where you know that the provider took it and never counted it: it is told under another identifier.
     #[serde(default)]
     #[schema(default = false)]
     force: bool,
@@ -209,7 +210,8 @@ pub async fn get(call: Call) -> Answer {
     ok(&out(&batch))
 }
 
-/// Has a batch sent again that was rejected or could not be told, or sooner one that waits. It is sent in the background.
+/// Has a batch sent again that was rejected or could not be told, or sooner one that waits; forced, one that is `unknown` or `acknowledged`,
+/// too. It is sent in the background. Say why in `X-Weir-Reason`: it stands in the audit log.
 #[utoipa::path(post, path = "/v1/admin/billing/batches/{id}/resend", tag = "admin", params(("id" = String, Path)), request_body = ResendBody,
     responses((status = 200, body = BatchOut)))]
 pub async fn resend(call: Call) -> Answer {

@@ -243,6 +243,7 @@ pub async fn resend(service: &Service, id: BatchId, is_forced: bool, by: &By) ->
 fn told(batch: &Batch) -> Value {
     json!({
         "state": batch.delivery.state,
+        "identifier": batch.identifier(),
         "tries": batch.delivery.tries,
         "reason": batch.delivery.reason.as_ref().map(|reason| reason.code),
     })

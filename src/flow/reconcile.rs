@@ -5,7 +5,7 @@
 
 use super::{FlowError, Service};
 use crate::decision::billing::reconcile::Code;
-use crate::decision::billing::report::{Line, Outcome, Report};
+use crate::decision::billing::report::{Line, Named, Outcome, Report};
 use crate::decision::event::{Audience, Event, EventType};
 use crate::decision::id::{EventId, MeterId, WorkspaceId};
 use crate::decision::time::Timestamp;
@@ -51,7 +51,7 @@ pub async fn reconcile(service: &Service, wanted: Wanted, by: &By) -> Result<Rep
     let found: Vec<Event> = report
         .lines
         .iter()
-        .filter(|line| !line.is_explained)
+        .filter(|line| line.needs_an_eye())
         .map(|line| event(service, line))
         .collect();
     if !found.is_empty() {
@@ -77,8 +77,13 @@ pub async fn round(service: &Service, number: u32) -> Result<Report, FlowError> 
 
 /// Told once a month for each customer, or workspace without one, event name and difference, however often it is found.
 fn event(service: &Service, line: &Line) -> Event {
-    let unexplained = line.differences.iter().filter(|named| named.code == Code::Unexplained);
-    let values: Vec<String> = unexplained.map(|named| named.value.to_string()).collect();
+    let told = line.differences.iter().filter(|named| named.needs_an_eye());
+    let word = |named: &Named| match named.code {
+        // It grows each hour, and is one matter.
+        Code::CustomerUnknown => named.code.as_str().to_owned(),
+        _ => named.value.to_string(),
+    };
+    let values: Vec<String> = told.map(word).collect();
     let who = match &line.customer {
         Some(customer) => customer.clone(),
         None => format!("of {}", line.workspaces.first().map_or("nobody", |workspace| workspace.as_str())),
@@ -131,12 +136,19 @@ pub fn scope(wanted: Wanted, now: Timestamp, by: &By) -> Result<Scope, FlowError
 fn tell(report: &Report, is_whole: bool) {
     if is_whole {
         metrics::gauge!("weir_billing_unexplained").set(report.unexplained as f64);
+        for (name, code) in [
+            ("weir_billing_customer_unknown", Code::CustomerUnknown),
+            ("weir_billing_sent_again", Code::SentAgain),
+        ] {
+            let has = |line: &&Line| line.differences.iter().any(|named| named.code == code && named.needs_an_eye());
+            metrics::gauge!(name).set(report.lines.iter().filter(has).count() as f64);
+        }
     }
     let count = |outcome| report.repairs.iter().filter(|repair| repair.outcome == outcome).count();
     let (acknowledged, sent_again, left) = (count(Outcome::Acknowledged), count(Outcome::SentAgain), count(Outcome::Left));
     metrics::counter!("weir_billing_reconciled_total", "outcome" => "acknowledged").increment(acknowledged as u64);
     metrics::counter!("weir_billing_reconciled_total", "outcome" => "sent_again").increment(sent_again as u64);
-    for line in report.lines.iter().filter(|line| !line.is_explained) {
+    for line in report.lines.iter().filter(|line| line.needs_an_eye()) {
         let (customer, event_name) = (line.customer.as_deref().unwrap_or("none"), &line.event_name);
         let differences: Vec<String> = line
             .differences

@@ -199,12 +199,17 @@ impl Reconciler {
                     None => return Ok(()),
                 };
                 line.told = i64::try_from(rules::acknowledged(&again)).unwrap_or(i64::MAX);
-                if let Some(difference) = rules::compare(&again, provider, self.clock.now()) {
+                // What was sent again may have been told as of this stretch before.
+                let elsewhere = self.ledger.told_elsewhere(account, stretch.from, stretch.to).await?;
+                if let Some(difference) = rules::compare_beside(&again, &elsewhere, provider, self.clock.now()) {
                     let count = i64::try_from(difference.batches.len()).unwrap_or(i64::MAX);
                     let detail = match difference.code {
                         Code::Settling => "acknowledged within the hour; the provider may not have summed it up yet",
                         Code::InFlight => "on its way, and there already",
                         Code::Unknown => "of unknown fate, and there: it is acknowledged as soon as the sum says which one it is",
+                        Code::SentAgain => {
+                            "sent again as another event, and the provider counts the first one too: cancel one of them there"
+                        }
                         _ => "the provider's sum is not what it acknowledged, and no batch accounts for it",
                     };
                     tell(line, between, difference.code, whole(difference.value), count, detail);

@@ -127,7 +127,7 @@ pub enum Event {
     Reported {
         reason: String,
     },
-    /// An operator wants it sent again. Forced: although it may have been taken.
+    /// An operator wants it sent again. Forced: although it may have been taken, or was taken and, as the operator knows, never counted.
     Resend {
         is_forced: bool,
     },
@@ -142,8 +142,10 @@ pub enum Event {
 pub enum Impossible {
     #[error("it is open: use is still added to it; POST /v1/admin/billing/flush seals it")]
     Open,
-    #[error("the provider has it: sent again, it would be billed twice")]
+    #[error("the provider has it: sent again, it is billed twice, unless it never counted it; force it only if you know that")]
     Acknowledged,
+    #[error("its value is zero: there is nothing to tell")]
+    NothingToTell,
     #[error("the provider may have it: let reconcile find out, or force it and risk that it is billed twice")]
     Unknown,
     #[error("it is {} and not what this would happen to", .0.as_str())]
@@ -210,7 +212,9 @@ impl Delivery {
             (S::Rejected | S::Unbillable, E::Resend { .. }) | (S::Unbillable, E::Resumed) => next.anew(now),
             (S::Unknown, E::Resend { is_forced: true }) => next.anew(now),
             (S::Unknown, E::Resend { is_forced: false }) => return Err(Impossible::Unknown),
-            (S::Acknowledged, E::Resend { .. }) => return Err(Impossible::Acknowledged),
+            (S::Acknowledged, E::Resend { .. }) if self.is_of_nothing() => return Err(Impossible::NothingToTell),
+            (S::Acknowledged, E::Resend { is_forced: true }) => next.told_anew(now),
+            (S::Acknowledged, E::Resend { is_forced: false }) => return Err(Impossible::Acknowledged),
 
             (state, _) => return Err(Impossible::Other(state)),
         })
@@ -345,6 +349,23 @@ impl Delivery {
             reason: None,
             acknowledged_at: None,
         }
+    }
+
+    /// What the provider has is told once more, as another event: under its identifier it would be recognised. Whom it was told of, and as of
+    /// when, stays known until then, for the first event may count after all.
+    fn told_anew(self, now: Timestamp) -> Self {
+        let (customer, told_at) = (self.customer.clone(), self.told_at);
+        let generation = self.generation + 1;
+        Self {
+            generation,
+            customer,
+            told_at,
+            ..self.anew(now)
+        }
+    }
+
+    fn is_of_nothing(&self) -> bool {
+        self.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::NothingToTell)
     }
 
     fn because(self, code: ReasonCode, detail: impl Into<String>) -> Self {

@@ -39,6 +39,8 @@ pub enum Code {
     TooOld,
     /// Nobody knows whether the provider has it.
     Unknown,
+    /// It was sent again as another event, and the provider counts the first one too: cancel one of them there.
+    SentAgain,
     /// Less than one, carried to the next batch; or owed back until there is enough to set it off against.
     CarriedFraction,
     /// The provider has no such customer.
@@ -71,6 +73,7 @@ impl Code {
             Code::Unbillable => "unbillable",
             Code::TooOld => "too_old",
             Code::Unknown => "unknown",
+            Code::SentAgain => "sent_again",
             Code::CarriedFraction => "carried_fraction",
             Code::CustomerUnknown => "customer_unknown",
             Code::MeterUnknown => "meter_unknown",
@@ -118,6 +121,13 @@ fn is_settled(at: Option<Timestamp>, now: Timestamp) -> bool {
     at.is_none_or(|at| at.seconds_until(now) >= SETTLED_SECONDS)
 }
 
+/// What the provider has of a batch besides the event that it knows it by now: those that it was told before are not counted, or so it was
+/// said, and may be after all.
+fn earlier(batch: &Batch) -> impl Iterator<Item = i128> {
+    let times = usize::try_from(batch.delivery.generation - 1).unwrap_or(0).min(CHOICES_MAX);
+    std::iter::repeat_n(i128::from(batch.value()), times)
+}
+
 /// What was acknowledged of these batches.
 pub fn acknowledged(batches: &[Batch]) -> i128 {
     let is_there = |batch: &&Batch| batch.delivery.state == State::Acknowledged;
@@ -127,6 +137,11 @@ pub fn acknowledged(batches: &[Batch]) -> i128 {
 /// Why the provider's sum is not what was acknowledged of these batches, all of which it was told for the time that was summed up; `None`:
 /// it is.
 pub fn compare(batches: &[Batch], provider: i64, now: Timestamp) -> Option<Difference> {
+    compare_beside(batches, &[], provider, now)
+}
+
+/// The same where batches that were told as of another time, `elsewhere`, may have been told as of this one before they were sent again.
+pub fn compare_beside(batches: &[Batch], elsewhere: &[Batch], provider: i64, now: Timestamp) -> Option<Difference> {
     let difference = i128::from(provider) - acknowledged(batches);
     if difference == 0 {
         return None;
@@ -146,9 +161,17 @@ pub fn compare(batches: &[Batch], provider: i64, now: Timestamp) -> Option<Diffe
             Place::In | Place::Out => {}
         }
     }
-    let parts: Vec<Parts> = perhaps.iter().map(|(_, parts, _)| *parts).collect();
+    let add_up = |perhaps: &[(Code, Parts, BatchId)]| {
+        let parts: Vec<Parts> = perhaps.iter().map(|(_, parts, _)| *parts).collect();
+        can_add_up(&parts, difference)
+    };
+    let is_explained = add_up(&perhaps);
+    if !is_explained {
+        let twice = batches.iter().chain(elsewhere);
+        perhaps.extend(twice.flat_map(|batch| earlier(batch).map(|value| (Code::SentAgain, (value, None), batch.id))));
+    }
     let value = i64::try_from(difference).unwrap_or(if difference < 0 { i64::MIN } else { i64::MAX });
-    if !can_add_up(&parts, difference) {
+    if !is_explained && !add_up(&perhaps) {
         return Some(Difference {
             code: Code::Unexplained,
             value,
@@ -159,11 +182,9 @@ pub fn compare(batches: &[Batch], provider: i64, now: Timestamp) -> Option<Diffe
     let has_sign = |part: i128| (part < 0) == (difference < 0);
     let fits = |(_, (part, other), _): &&(Code, Parts, BatchId)| has_sign(*part) || other.is_some_and(has_sign);
     let code = perhaps.iter().filter(fits).map(|(code, ..)| *code).max().unwrap_or(Code::Settling);
-    Some(Difference {
-        code,
-        value,
-        batches: perhaps.iter().filter(|(of, ..)| *of == code).map(|(_, _, id)| *id).collect(),
-    })
+    let mut batches: Vec<BatchId> = perhaps.iter().filter(|(of, ..)| *of == code).map(|(_, _, id)| *id).collect();
+    batches.dedup();
+    Some(Difference { code, value, batches })
 }
 
 /// By what a batch may change a sum, if at all; there may be a second way, besides.
@@ -227,11 +248,10 @@ pub fn presence(batches: &[Batch], elsewhere: &[Batch], provider: i64, now: Time
             Place::In | Place::Out => {}
         }
     }
-    let values: Vec<i128> = unknown
-        .iter()
-        .chain(&elsewhere.iter().collect::<Vec<_>>())
-        .map(|batch| i128::from(batch.value()))
-        .collect();
+    let of_this = unknown.iter().map(|batch| i128::from(batch.value()));
+    let of_others = elsewhere.iter().map(|batch| i128::from(batch.value()));
+    let told_before = batches.iter().chain(elsewhere).flat_map(earlier);
+    let values: Vec<i128> = of_this.chain(of_others).chain(told_before).collect();
     if unknown.is_empty() || values.len() > CHOICES_MAX {
         return Presence::Unclear;
     }

@@ -79,6 +79,21 @@ pub struct Line {
     pub is_explained: bool,
 }
 
+impl Line {
+    /// Whether somebody has to act: a difference has no name, or a name that nothing mends by itself: what was acknowledged and bills
+    /// nobody, because the provider does not know the customer, and what is billed twice.
+    pub fn needs_an_eye(&self) -> bool {
+        self.differences.iter().any(Named::needs_an_eye)
+    }
+}
+
+impl Named {
+    pub fn needs_an_eye(&self) -> bool {
+        let is_such = matches!(self.code, Code::Unexplained | Code::CustomerUnknown | Code::SentAgain);
+        is_such && self.value != Exact::ZERO
+    }
+}
+
 /// What became of a batch whose fate was unknown.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[schema(as = BillingRepair)]

@@ -833,8 +833,19 @@ pub(in crate::ledger) async fn a_batch_is_sent_again_and_who_wants_it_is_noted(b
     ));
     let again = claim(&book, now + 1).await.remove(0);
     answer(&book, &again, Answer::Acknowledged, now + 2).await.expect("it counts");
-    let done = change(&book, batch.id, Event::Resend { is_forced: true }, now + 3).await;
+    let done = change(&book, batch.id, Event::Resend { is_forced: false }, now + 3).await;
     assert!(matches!(done, Changed::Refused(_, Impossible::Acknowledged)));
+    let Changed::Done(forced) = change(&book, batch.id, Event::Resend { is_forced: true }, now + 4).await else {
+        panic!("whoever forces it knows why");
+    };
+    let again = claim(&book, now + 5).await.remove(0);
+    assert_eq!(
+        (again.batch.id, again.batch.delivery.generation),
+        (batch.id, forced.delivery.generation)
+    );
+    let late = answer(&book, &sent, Answer::Acknowledged, now + 5).await;
+    assert_eq!(late, None, "what is said of the event before is not about this one");
+    answer(&book, &again, Answer::Acknowledged, now + 6).await.expect("it counts");
     assert_eq!(
         change(
             &book,

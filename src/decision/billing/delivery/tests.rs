@@ -68,16 +68,48 @@ fn what_is_acknowledged_or_a_duplicate_is_done() {
             (State::Acknowledged, 1, Some(at(2)))
         );
         assert_eq!(
-            done.step(Event::Resend { is_forced: true }, &STRIPE, at(3), 0),
+            done.step(Event::Resend { is_forced: false }, &STRIPE, at(3), 0),
             Err(Impossible::Acknowledged)
         );
     }
 }
 
 #[test]
+fn what_is_acknowledged_is_another_event_when_it_is_forced() {
+    let unsure = step(&step(&sealed(), claim(1), 1), silence(), 2);
+    let done = step(&step(&unsure, claim(3), 3), Event::Answered(Answer::Duplicate), 4);
+    let again = step(&done, Event::Resend { is_forced: true }, 5);
+    assert_eq!(
+        (again.state, again.generation, again.tries, again.next_try_at),
+        (State::Sealed, 2, 0, Some(at(5)))
+    );
+    assert_eq!(
+        (again.unsure_since, again.acknowledged_at),
+        (None, None),
+        "nobody doubts the new one"
+    );
+    assert_eq!(
+        (again.customer.as_deref(), again.told_at),
+        (Some("cus_1"), Some(at(3))),
+        "the first may be there"
+    );
+    let twice = step(&step(&again, claim(6), 6), Event::Answered(Answer::Acknowledged), 7);
+    assert_eq!(step(&twice, Event::Resend { is_forced: true }, 8).generation, 3);
+    // What is refused after it was reported is the same event again; what is reported after it was forced is another one.
+    let reported = step(&twice, Event::Reported { reason: String::new() }, 9);
+    assert_eq!(step(&reported, Event::Resend { is_forced: true }, 10).generation, 3);
+}
+
+#[test]
 fn nothing_is_told_of_a_value_of_zero() {
     let done = step(&Delivery::open(), Event::Sealed { is_zero: true }, 0);
     assert_eq!((done.state, code(&done)), (State::Acknowledged, Some(ReasonCode::NothingToTell)));
+    for is_forced in [false, true] {
+        assert_eq!(
+            done.step(Event::Resend { is_forced }, &STRIPE, at(1), 0),
+            Err(Impossible::NothingToTell)
+        );
+    }
 }
 
 #[test]
@@ -248,7 +280,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Event::SenderLost),
         any::<bool>().prop_map(|is_there| Event::Found { is_there }),
         Just(Event::Reported { reason: String::new() }),
-        Just(Event::Resend { is_forced: false }),
+        any::<bool>().prop_map(|is_forced| Event::Resend { is_forced }),
         Just(Event::Resumed),
     ]
 }

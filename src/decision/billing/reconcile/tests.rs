@@ -258,3 +258,42 @@ proptest::proptest! {
         }
     }
 }
+
+/// A batch that was sent again by force, so that it is another event for the provider.
+fn again(state: State, value: i64) -> Batch {
+    let mut batch = batch(state, value, DAY);
+    batch.delivery.generation = 2;
+    batch
+}
+
+#[test]
+fn what_was_sent_again_is_one_event_or_two() {
+    use State::{Acknowledged as A, Sealed};
+    let code = |batches: &[Batch], elsewhere: &[Batch], sum: i64| {
+        compare_beside(batches, elsewhere, sum, now()).map(|difference| (difference.code, difference.value))
+    };
+    let pair = [batch(A, 5, DAY), again(A, 7)];
+    assert_eq!(code(&pair, &[], 12), None, "the first was never counted");
+    assert_eq!(code(&pair, &[], 19), Some((Code::SentAgain, 7)), "both are counted");
+    let found = compare(&pair, 19, now()).expect("a difference");
+    assert_eq!(found.batches, [pair[1].id]);
+    assert_eq!(
+        code(&pair, &[], 24),
+        Some((Code::Unexplained, 12)),
+        "the one that was not sent again"
+    );
+    assert_eq!(
+        code(&[again(Sealed, 7)], &[], 7),
+        Some((Code::SentAgain, 7)),
+        "it is on its way once more"
+    );
+    assert_eq!(code(&[batch(A, 5, DAY)], &[], 12), Some((Code::Unexplained, 7)));
+    let told_now = [again(A, 7)];
+    assert_eq!(code(&[batch(A, 5, DAY)], &told_now, 12), Some((Code::SentAgain, 7)));
+    // What nobody knows of is the nearer reason, and no guess is made beside what may be there twice.
+    let unknown = batch(State::Unknown, 7, DAY);
+    assert_eq!(code(&[again(A, 7), unknown.clone()], &[], 14), Some((Code::Unknown, 7)));
+    assert_eq!(presence(&[again(A, 7), unknown.clone()], &[], 14, now()), Presence::Unclear);
+    let known = Presence::Known(vec![(unknown.id, false)]);
+    assert_eq!(presence(&[again(A, 7), unknown], &[], 7, now()), known);
+}
