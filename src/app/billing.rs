@@ -4,12 +4,16 @@ use crate::billing::Provider;
 use crate::billing::desk::{Desk, Rules};
 use crate::billing::reconcile::Reconciler;
 use crate::decision::billing::Terms;
+use crate::decision::billing::reconcile::Uncounted;
 use crate::decision::billing::report::Report;
+use crate::decision::inbound::Fetched;
 use crate::decision::meter::Meter;
+use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
 use crate::flow::billing::{self as flow_billing, Done};
+use crate::flow::reports as flow_reports;
 use crate::flow::{FlowError, Service};
-use crate::ledger::audit::Audited;
+use crate::ledger::audit::{Audited, By};
 use crate::ledger::told::Scope;
 use crate::ledger::{Lead, LedgerError};
 use async_trait::async_trait;
@@ -62,14 +66,15 @@ impl flow_billing::Desk for AtDesk {
     }
 
     async fn reconcile(&self, meters: &[Meter], scope: Scope) -> Result<Report, LedgerError> {
-        let reconciler = Reconciler {
-            ledger: self.desk.ledger().clone(),
-            provider: self.desk.provider().clone(),
-            clock: self.desk.clock().clone(),
-            meters: meters.to_vec(),
-            window_seconds: self.window_seconds,
-        };
-        reconciler.reconcile(&scope).await
+        self.reconciler(meters).reconcile(&scope).await
+    }
+
+    async fn event(&self, id: &str) -> Fetched {
+        self.desk.provider().event(id).await
+    }
+
+    async fn uncounted(&self, meter: Option<&str>, told: Period, by: &By) -> Result<Uncounted, LedgerError> {
+        self.reconciler(&[]).uncounted(meter, told, by).await
     }
 
     async fn measure(&self) -> Result<(), LedgerError> {
@@ -78,6 +83,18 @@ impl flow_billing::Desk for AtDesk {
 
     async fn close(&self) {
         self.desk.close().await;
+    }
+}
+
+impl AtDesk {
+    fn reconciler(&self, meters: &[Meter]) -> Reconciler {
+        Reconciler {
+            ledger: self.desk.ledger().clone(),
+            provider: self.desk.provider().clone(),
+            clock: self.desk.clock().clone(),
+            meters: meters.to_vec(),
+            window_seconds: self.window_seconds,
+        }
     }
 }
 
@@ -108,6 +125,7 @@ pub fn employ(service: &Service, provider: Arc<dyn Provider>) {
 pub(super) async fn run(service: Arc<Service>) {
     let mut lead = None;
     let mut credits = tokio::spawn(std::future::ready(()));
+    let mut reports = tokio::spawn(std::future::ready(()));
     loop {
         tokio::time::sleep(ROUND_EVERY).await;
         if let Err(error) = round(&service, &mut lead).await {
@@ -118,6 +136,9 @@ pub(super) async fn run(service: Arc<Service>) {
         if lead.is_some() && credits.is_finished() {
             credits = tokio::spawn(round_of_credits(service.clone()));
         }
+        if lead.is_some() && reports.is_finished() {
+            reports = tokio::spawn(round_of_reports(service.clone()));
+        }
     }
 }
 
@@ -125,6 +146,13 @@ async fn round_of_credits(service: Arc<Service>) {
     if let Err(error) = flow_billing::round_of_credits(&service).await {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(error, "what was paid for waits for the next round");
+    }
+}
+
+async fn round_of_reports(service: Arc<Service>) {
+    if let Err(error) = flow_reports::round(&service).await {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "what a billing provider reported waits for the next round");
     }
 }
 

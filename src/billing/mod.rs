@@ -16,6 +16,7 @@ pub use crate::decision::billing::Terms;
 pub use crate::decision::billing::credit::{Credit, CreditAnswer};
 pub use crate::decision::billing::delivery::Answer;
 use crate::decision::id::{MeterId, WorkspaceId};
+pub use crate::decision::inbound::Fetched;
 use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
@@ -92,6 +93,16 @@ pub trait Provider: Send + Sync {
     /// What is wrong with the account for these event names; empty: nothing.
     async fn check(&self, _event_names: &[String]) -> Result<Vec<String>, Untold> {
         Ok(Vec::new())
+    }
+
+    /// The event name of a meter, by the provider's id of it; `None`: it has no such meter.
+    async fn event_name(&self, _meter: &str) -> Result<Option<String>, Untold> {
+        Ok(None)
+    }
+
+    /// An event that the provider told of without its data. One try.
+    async fn event(&self, _id: &str) -> Fetched {
+        Fetched::Missing("the provider keeps no events".to_owned())
     }
 
     /// Whether it keeps credits. If not, grants that were paid for wait, and nobody is told of them.

@@ -10,6 +10,7 @@
 
 mod credits;
 mod lines;
+mod reported;
 
 use super::{Provider, SummaryQuery, Untold};
 use crate::clock::Clock;
@@ -40,6 +41,9 @@ pub struct Reconciler {
     pub meters: Vec<Meter>,
     pub window_seconds: i64,
 }
+
+/// What was told as of some minutes, what may have been, and the provider's sum.
+type Sums = (Vec<Batch>, Vec<Batch>, i64);
 
 /// Batches of one customer and event name that may have been told in the same minutes.
 struct Together {
@@ -118,20 +122,13 @@ impl Reconciler {
     }
 
     async fn look(&self, scope: &Scope, account: &ToldAccount, together: Together) -> Result<Vec<Repair>, LedgerError> {
-        let Together { minutes, unknown } = together;
-        let (mut batches, mut elsewhere, mut sum): (Vec<Batch>, Vec<Batch>, i64) = (Vec::new(), Vec::new(), 0);
-        for minute in minutes {
-            let (from, to) = rules::minute(minute);
-            batches.extend(self.ledger.told_batches(account, from, to).await?);
-            let is_other = |batch: &Batch| unknown.iter().all(|one| one.id != batch.id);
-            let told_later = self.ledger.told_elsewhere(account, from, to).await?;
-            elsewhere.extend(told_later.into_iter().filter(is_other));
-            match self.summed(&unknown[0].workspace, account, from, to).await {
-                Ok(Some(value)) => sum = sum.saturating_add(value),
-                Ok(None) => return Ok(all_left(&unknown, "the provider has no sums: resend it by force, or let it be")),
-                Err(untold) => return Ok(all_left(&unknown, &untold.to_string())),
-            }
-        }
+        let sums = self.sums(account, &together).await?;
+        let unknown = together.unknown;
+        let (batches, elsewhere, sum) = match sums {
+            Ok(Some(sums)) => sums,
+            Ok(None) => return Ok(all_left(&unknown, "the provider has no sums: resend it by force, or let it be")),
+            Err(untold) => return Ok(all_left(&unknown, &untold.to_string())),
+        };
         match rules::presence(&batches, &elsewhere, sum, self.clock.now()) {
             Presence::Early => Ok(all_left(
                 &unknown,
@@ -151,6 +148,26 @@ impl Reconciler {
                 Ok(repairs)
             }
         }
+    }
+
+    /// Of the minutes of some batches: all that was told as of them, what may have been told as of them and was as of another time last,
+    /// and the provider's sum.
+    async fn sums(&self, account: &ToldAccount, together: &Together) -> Result<Result<Option<Sums>, Untold>, LedgerError> {
+        let Together { minutes, unknown } = together;
+        let (mut batches, mut elsewhere, mut sum): Sums = (Vec::new(), Vec::new(), 0);
+        for minute in minutes {
+            let (from, to) = rules::minute(*minute);
+            batches.extend(self.ledger.told_batches(account, from, to).await?);
+            let is_other = |batch: &Batch| unknown.iter().all(|one| one.id != batch.id);
+            let told_later = self.ledger.told_elsewhere(account, from, to).await?;
+            elsewhere.extend(told_later.into_iter().filter(is_other));
+            match self.summed(&unknown[0].workspace, account, from, to).await {
+                Ok(Some(value)) => sum = sum.saturating_add(value),
+                Ok(None) => return Ok(Ok(None)),
+                Err(untold) => return Ok(Err(untold)),
+            }
+        }
+        Ok(Ok(Some((batches, elsewhere, sum))))
     }
 
     async fn summed(&self, workspace: &WorkspaceId, account: &ToldAccount, from: Timestamp, to: Timestamp) -> Result<Option<i64>, Untold> {

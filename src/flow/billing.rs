@@ -6,10 +6,13 @@
 use super::audit::{self, By, Subject};
 use super::{FlowError, Service, policy};
 use crate::decision::billing::delivery::Event;
+use crate::decision::billing::reconcile::Uncounted;
 use crate::decision::billing::report::Report;
 use crate::decision::billing::{Batch, Terms};
 use crate::decision::id::BatchId;
+use crate::decision::inbound::Fetched;
 use crate::decision::meter::Meter;
+use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
 use crate::ledger::LedgerError;
 use crate::ledger::audit::Audited;
@@ -84,6 +87,12 @@ pub trait Desk: Send + Sync {
 
     /// Holds the ledger, its batches and the provider's sums against each other, and mends what needs no guess.
     async fn reconcile(&self, meters: &[Meter], scope: Scope) -> Result<Report, LedgerError>;
+
+    /// Asks the provider for an event that it told of without its data.
+    async fn event(&self, id: &str) -> Fetched;
+
+    /// Of what was told meanwhile to a meter of the provider's, or to any: rejects what the provider surely does not have.
+    async fn uncounted(&self, meter: Option<&str>, told: Period, by: &By) -> Result<Uncounted, LedgerError>;
 
     /// Shows how many batches are where.
     async fn measure(&self) -> Result<(), LedgerError>;

@@ -13,7 +13,7 @@ use super::workspace::told_of;
 use super::{DECIDE_AGAIN_MAX, FlowError, Service};
 use crate::decision::billing::{Terms, delivery, of_identifier};
 use crate::decision::id::{PlanId, WorkspaceId};
-use crate::decision::inbound::{self, About, Event, MeterError, Outcome, Revenue, Subscription};
+use crate::decision::inbound::{self, About, Event, MeterError, Outcome, Progress, Report, Revenue, Subscription};
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use crate::ledger::billing::{BatchChange, Changed};
@@ -65,11 +65,11 @@ pub async fn receive(service: &Service, body: &Value, request_id: Option<String>
         match service.ledger.receive(received).await? {
             Receipt::Known(outcome) => {
                 // Whoever handled it may have died before the batches heard of it.
-                reject_batches(service, &event, &by).await?;
+                reject(service, &event, &by).await?;
                 return Ok(told(outcome, "known"));
             }
             Receipt::Done => {
-                reject_batches(service, &event, &by).await?;
+                reject(service, &event, &by).await?;
                 for id in &changed {
                     super::workspace::refresh(service, id).await?;
                     super::renew::raised(service, id).await;
@@ -91,17 +91,26 @@ fn told(outcome: Outcome, word: &'static str) -> Outcome {
     outcome
 }
 
+/// What a report that came whole names is rejected at once; the rounds do the rest, and all of it where its data is to be had first.
+async fn reject(service: &Service, event: &Event, by: &By) -> Result<(), FlowError> {
+    match &event.about {
+        About::MeterErrors(Report {
+            findings: Some(findings), ..
+        }) => reject_batches(service, &event.id, &findings.errors, by).await,
+        _ => Ok(()),
+    }
+}
+
 /// Rejects the batches that a report of refused usage names: what the provider took and could not bill. They can be sent again. A batch that
 /// was rejected already, or was sent again since under another identifier, stays as it is.
-async fn reject_batches(service: &Service, event: &Event, by: &By) -> Result<(), FlowError> {
-    let About::MeterErrors(errors) = &event.about else { return Ok(()) };
+pub(super) async fn reject_batches(service: &Service, event: &str, errors: &[MeterError], by: &By) -> Result<(), FlowError> {
     let terms = service.billing.desk().map_or(Terms::NONE, |desk| desk.terms());
     for error in errors {
         let named = error.identifier.as_deref().and_then(of_identifier);
         let Some((batch, generation)) = named else { continue };
         let Some(known) = service.ledger.batch(batch).await? else {
             tracing::warn!(
-                event = event.id,
+                event,
                 identifier = error.identifier,
                 "Stripe reports usage of a batch that is not known here"
             );
@@ -128,8 +137,10 @@ async fn reject_batches(service: &Service, event: &Event, by: &By) -> Result<(),
                 Some(is),
             )),
         };
-        if let Changed::Refused(batch, why) = service.ledger.change_batch(change).await? {
-            tracing::info!(event = event.id, batch = %batch.id, %why, "a report of refused usage changes nothing");
+        match service.ledger.change_batch(change).await? {
+            Changed::Done(_) => metrics::counter!("weir_billing_reported_total").increment(1),
+            Changed::Refused(batch, why) => tracing::debug!(event, batch = %batch.id, %why, "a report of refused usage changes nothing"),
+            Changed::Gone => {}
         }
     }
     Ok(())
@@ -156,14 +167,18 @@ fn tell(event: &Event, outcome: Outcome) {
                 "no price of this subscription is in plans_by_price of billing.yaml: add it, then let Stripe send the event again"
             );
         }
-        (_, About::MeterErrors(errors)) => {
-            let MeterError { meter, code, message, .. } = &errors[0];
+        (_, About::MeterErrors(Report { meter, findings })) => {
+            let (code, message) = match findings.as_ref().and_then(|findings| findings.errors.first()) {
+                Some(MeterError { code, message, .. }) => (code.as_str(), message.as_str()),
+                None => ("", "its data is asked for"),
+            };
+            let count = findings.as_ref().map(|findings| findings.error_count);
             tracing::warn!(
                 event = id,
                 ?meter,
                 code,
                 message,
-                examples = errors.len(),
+                count,
                 "Stripe could not count usage that it had taken"
             );
         }
@@ -188,12 +203,14 @@ async fn decide(service: &Service, event: &Event, by: &By, document: Document<'_
         revenue: Vec::new(),
         revenue_of: None,
         meter_errors: Vec::new(),
+        report: None,
     };
     match &event.about {
         About::Nothing => {}
-        About::MeterErrors(errors) => {
+        About::MeterErrors(report) => {
             received.event.outcome = Outcome::Applied;
-            received.meter_errors.clone_from(errors);
+            received.meter_errors = report.findings.as_ref().map(|findings| findings.errors.clone()).unwrap_or_default();
+            received.report = Some(Progress::heard(event, report, service.clock.now()));
         }
         About::Revenue { customer, parts } => revenue(service, customer, parts, &mut received).await?,
         About::Subscription(subscription) => {

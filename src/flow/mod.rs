@@ -63,6 +63,7 @@ pub mod record;
 pub mod release;
 pub mod renew;
 mod replay;
+pub mod reports;
 pub mod reprice;
 pub mod route;
 mod run;

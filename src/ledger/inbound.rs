@@ -10,7 +10,7 @@ use super::LedgerError;
 use super::audit::Audited;
 use crate::decision::event::Event;
 use crate::decision::id::WorkspaceId;
-use crate::decision::inbound::{MeterError, Outcome, Revenue, Subscription};
+use crate::decision::inbound::{MeterError, Outcome, Progress, ReportState, Revenue, Subscription};
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use async_trait::async_trait;
@@ -42,6 +42,27 @@ pub struct Received {
     pub revenue: Vec<Revenue>,
     pub revenue_of: Option<WorkspaceId>,
     pub meter_errors: Vec<MeterError>,
+    /// Of an event that reports refused usage: what is to be done about it. It is kept with the event, and begins anew when it was given up
+    /// and the event comes again.
+    pub report: Option<Progress>,
+}
+
+/// A step of a report.
+#[derive(Clone, Debug)]
+pub struct ReportMove {
+    /// The state and tries that this was decided on.
+    pub from: (ReportState, i64),
+    pub to: Progress,
+    /// What it says, where that was learned just now.
+    pub errors: Vec<MeterError>,
+    pub now: Timestamp,
+}
+
+/// How many reports wait for something, and how many were given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReportCounts {
+    pub waiting: i64,
+    pub given_up: i64,
 }
 
 /// What became of it.
@@ -90,6 +111,17 @@ pub trait InboundLedger: Send + Sync {
 
     /// Reports of refused usage from `from` on, oldest first, at most `limit`.
     async fn meter_errors(&self, from: Timestamp, limit: usize) -> Result<Vec<ReportedError>, LedgerError>;
+
+    /// What one event reported, in its order.
+    async fn reported_by(&self, event: &str) -> Result<Vec<MeterError>, LedgerError>;
+
+    /// Reports about which something is to be done by now, those first that wait longest.
+    async fn reports_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Progress>, LedgerError>;
+
+    /// Takes a step of a report. False: somebody else did before, and nothing was written.
+    async fn move_report(&self, moved: ReportMove) -> Result<bool, LedgerError>;
+
+    async fn report_counts(&self) -> Result<ReportCounts, LedgerError>;
 }
 
 pub(super) const HEARD: &str =
@@ -124,6 +156,35 @@ pub(super) const REVENUE: &str = "SELECT source_id, document_id, amount, currenc
 
 pub(super) const ADD_METER_ERROR: &str = "INSERT INTO meter_error (event_id, place, reported_at, meter, identifier, code, message) \
      VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (event_id, place) DO NOTHING";
+
+const PROGRESS: &str = "SELECT event_id, event_type, meter, received_at, state, tries, next_try_at, validated_from, validated_until, \
+     error_count, reason FROM meter_report";
+
+pub(super) fn reports_due() -> String {
+    format!("{PROGRESS} WHERE next_try_at <= $1 ORDER BY next_try_at, event_id LIMIT $2")
+}
+
+/// One that was given up is as it was heard now, but for what it was known to say.
+pub(super) const KEEP_REPORT: &str = "INSERT INTO meter_report (event_id, event_type, meter, received_at, state, tries, next_try_at, \
+     validated_from, validated_until, error_count, reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+     ON CONFLICT (event_id) DO UPDATE SET received_at = excluded.received_at, tries = excluded.tries, next_try_at = excluded.next_try_at, \
+     reason = NULL, state = CASE WHEN meter_report.error_count IS NULL THEN excluded.state ELSE 'check' END, \
+     validated_from = COALESCE(meter_report.validated_from, excluded.validated_from), \
+     validated_until = COALESCE(meter_report.validated_until, excluded.validated_until), \
+     error_count = COALESCE(meter_report.error_count, excluded.error_count) WHERE meter_report.state = 'given_up'";
+
+pub(super) const MOVE_REPORT: &str = "UPDATE meter_report SET meter = $4, state = $5, tries = $6, next_try_at = $7, validated_from = $8, \
+     validated_until = $9, error_count = $10, reason = $11 WHERE event_id = $1 AND state = $2 AND tries = $3";
+
+pub(super) const REPORT_COUNTS: &str = "SELECT CAST(COALESCE(SUM(CASE WHEN next_try_at IS NULL THEN 0 ELSE 1 END), 0) AS BIGINT), \
+     CAST(COALESCE(SUM(CASE WHEN state = 'given_up' THEN 1 ELSE 0 END), 0) AS BIGINT) FROM meter_report WHERE state <> 'done'";
+
+/// Reports that nobody works on any more are forgotten with their events.
+pub(super) const PRUNE_REPORTS: &str = "DELETE FROM meter_report WHERE event_id IN (SELECT event_id FROM meter_report \
+     WHERE next_try_at IS NULL AND received_at < $1 ORDER BY received_at LIMIT $2)";
+
+pub(super) const REPORTED_BY: &str = "SELECT event_id, reported_at, meter, identifier, code, message FROM meter_error \
+     WHERE event_id = $1 ORDER BY place";
 
 pub(super) const METER_ERRORS: &str = "SELECT event_id, reported_at, meter, identifier, code, message FROM meter_error \
      WHERE reported_at >= $1 ORDER BY reported_at, event_id, place LIMIT $2";

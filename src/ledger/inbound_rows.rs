@@ -7,11 +7,11 @@ use super::Connection;
 use super::describe::{Description, WorkspacePut};
 use super::fault::Fault;
 use crate::decision::id::WorkspaceId;
-use crate::decision::inbound::{Revenue, Subscription};
+use crate::decision::inbound::{MeterError, Progress, Revenue, Subscription};
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
-use crate::ledger::inbound::{self as sql, Heard, Receipt, Received, ReportedError, WORKSPACES_OF_CUSTOMER_MAX};
-use crate::ledger::record::{HeardRow, MeterErrorRow, RevenueRow, SubscriptionRow, WorkspaceRecord, json};
+use crate::ledger::inbound::{self as sql, Heard, Receipt, Received, ReportCounts, ReportMove, ReportedError, WORKSPACES_OF_CUSTOMER_MAX};
+use crate::ledger::record::{HeardRow, MeterErrorRow, ProgressRow, RevenueRow, SubscriptionRow, WorkspaceRecord, json};
 use crate::ledger::sql as shared;
 use async_trait::async_trait;
 use sqlx::AssertSqlSafe;
@@ -49,7 +49,10 @@ pub(super) async fn receive(connection: &mut Connection, received: &Received) ->
     if let Some(known) = heard(connection, &event.id).await?
         && !known.outcome.may_come_again()
     {
-        return Ok((Receipt::Known(known.outcome), false));
+        // A report that was given up begins anew.
+        let is_report = received.report.is_some();
+        keep_report(connection, received).await?;
+        return Ok((Receipt::Known(known.outcome), is_report));
     }
     if let Some(customer) = &event.customer {
         let revision: i64 = sqlx::query_scalar(sql::REVISION).bind(customer).fetch_one(&mut *connection).await?;
@@ -81,12 +84,14 @@ pub(super) async fn receive(connection: &mut Connection, received: &Received) ->
         }
     }
     add_revenue(connection, received).await?;
-    for (place, error) in (0..).zip(&received.meter_errors) {
-        let place: i64 = place;
-        let add = sqlx::query(sql::ADD_METER_ERROR)
-            .bind(&event.id)
-            .bind(place)
-            .bind(event.received_at.micros());
+    add_errors(connection, &event.id, event.received_at, &received.meter_errors).await?;
+    keep_report(connection, received).await?;
+    Ok((Receipt::Done, true))
+}
+
+async fn add_errors(connection: &mut Connection, event: &str, now: Timestamp, errors: &[MeterError]) -> Result<(), Fault> {
+    for (place, error) in (0i64..).zip(errors) {
+        let add = sqlx::query(sql::ADD_METER_ERROR).bind(event).bind(place).bind(now.micros());
         let add = add
             .bind(&error.meter)
             .bind(&error.identifier)
@@ -94,7 +99,64 @@ pub(super) async fn receive(connection: &mut Connection, received: &Received) ->
             .bind(&error.message);
         add.execute(&mut *connection).await?;
     }
-    Ok((Receipt::Done, true))
+    Ok(())
+}
+
+async fn keep_report(connection: &mut Connection, received: &Received) -> Result<(), Fault> {
+    let Some(report) = &received.report else { return Ok(()) };
+    let keep = sqlx::query(sql::KEEP_REPORT)
+        .bind(&report.event)
+        .bind(&report.kind)
+        .bind(&report.meter);
+    let keep = keep
+        .bind(report.received_at.micros())
+        .bind(report.state.as_str())
+        .bind(report.tries);
+    let keep = keep.bind(report.next_try_at.map(Timestamp::micros));
+    let keep = keep
+        .bind(report.validated.map(|validated| validated.start.micros()))
+        .bind(report.validated.map(|validated| validated.end.micros()));
+    keep.bind(report.error_count).bind(&report.reason).execute(connection).await?;
+    Ok(())
+}
+
+#[async_trait]
+impl Description<bool> for ReportMove {
+    async fn write(&self, connection: &mut Connection) -> Result<(bool, bool), Fault> {
+        let ((state, tries), to) = (self.from, &self.to);
+        let moved = sqlx::query(sql::MOVE_REPORT).bind(&to.event).bind(state.as_str()).bind(tries);
+        let moved = moved.bind(&to.meter).bind(to.state.as_str()).bind(to.tries);
+        let moved = moved.bind(to.next_try_at.map(Timestamp::micros));
+        let moved = moved
+            .bind(to.validated.map(|validated| validated.start.micros()))
+            .bind(to.validated.map(|validated| validated.end.micros()));
+        let moved = moved.bind(to.error_count).bind(&to.reason);
+        if moved.execute(&mut *connection).await?.rows_affected() == 0 {
+            return Ok((false, false));
+        }
+        add_errors(connection, &to.event, self.now, &self.errors).await?;
+        Ok((true, true))
+    }
+}
+
+pub(super) async fn reports_due(connection: &mut Connection, now: Timestamp, limit: usize) -> Result<Vec<Progress>, Fault> {
+    let statement = sqlx::query_as::<_, ProgressRow>(AssertSqlSafe(sql::reports_due())).bind(now.micros());
+    let rows = statement
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(connection)
+        .await?;
+    rows.into_iter().map(|row| Ok(row.read()?)).collect()
+}
+
+pub(super) async fn report_counts(connection: &mut Connection) -> Result<ReportCounts, Fault> {
+    let (waiting, given_up) = sqlx::query_as(sql::REPORT_COUNTS).fetch_one(connection).await?;
+    Ok(ReportCounts { waiting, given_up })
+}
+
+pub(super) async fn reported_by(connection: &mut Connection, event: &str) -> Result<Vec<MeterError>, Fault> {
+    let statement = sqlx::query_as::<_, MeterErrorRow>(sql::REPORTED_BY).bind(event);
+    let rows = statement.fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| row.read().error).collect())
 }
 
 /// Events that are too old to be told again.
@@ -109,7 +171,11 @@ impl Description<usize> for PruningInbound {
         let statement = sqlx::query(sql::PRUNE)
             .bind(self.before.micros())
             .bind(i64::try_from(self.limit).unwrap_or(i64::MAX));
-        let done = statement.execute(connection).await?;
+        let done = statement.execute(&mut *connection).await?;
+        let reports = sqlx::query(sql::PRUNE_REPORTS)
+            .bind(self.before.micros())
+            .bind(i64::try_from(self.limit).unwrap_or(i64::MAX));
+        reports.execute(connection).await?;
         Ok((usize::try_from(done.rows_affected()).unwrap_or(usize::MAX), true))
     }
 }

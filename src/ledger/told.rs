@@ -84,6 +84,10 @@ pub trait ToldLedger: Send + Sync {
     /// were closed they may have been told as of their own time.
     async fn told_elsewhere(&self, account: &ToldAccount, from: Timestamp, to: Timestamp) -> Result<Vec<Batch>, LedgerError>;
 
+    /// The batches that a provider may have been told of while this stretch passed, whatever time it was told, and may still be thought to
+    /// have.
+    async fn told_while(&self, from: Timestamp, to: Timestamp) -> Result<Vec<Batch>, LedgerError>;
+
     /// What batches of windows that begin in a stretch add up to, open ones too.
     async fn window_sums(&self, stretch: &Stretch) -> Result<Vec<WindowSum>, LedgerError>;
 
@@ -110,6 +114,15 @@ pub(super) fn elsewhere() -> String {
     format!(
         "SELECT {BATCH_COLUMNS} FROM billing_batch WHERE customer = $1 AND event_name = $2 AND last_used_at >= $3 AND last_used_at < $4 \
          AND (told_at < $3 OR told_at >= $4) AND value <> 0 ORDER BY told_at, batch_number"
+    )
+}
+
+/// From `$1` to `$2`; no batch is tried again later than `$3` that was first tried before `$2`.
+pub(super) fn told_while() -> String {
+    format!(
+        "SELECT {BATCH_COLUMNS} FROM billing_batch WHERE claimed_at >= $1 AND claimed_at < $3 AND COALESCE(unsure_since, claimed_at) < $2 \
+         AND customer IS NOT NULL AND value <> 0 AND (state IN ('acknowledged', 'unknown', 'sending') \
+         OR (state = 'sealed' AND unsure_since IS NOT NULL)) ORDER BY batch_number"
     )
 }
 

@@ -52,6 +52,20 @@ pub(super) async fn elsewhere(
     of_account(connection, told::elsewhere(), account, from, to).await
 }
 
+/// How long one call may take, and how long a batch without an answer is tried again: no provider recognises it for longer.
+const CALL_SECONDS_MAX: i64 = 120;
+const AGAIN_SECONDS_MAX: i64 = 86_400;
+
+pub(super) async fn told_while(connection: &mut Connection, from: Timestamp, to: Timestamp) -> Result<Vec<Batch>, Fault> {
+    let rows: Vec<BatchRow> = sqlx::query_as(AssertSqlSafe(told::told_while()))
+        .bind(from.plus_seconds(-CALL_SECONDS_MAX).micros())
+        .bind(to.micros())
+        .bind(to.plus_seconds(AGAIN_SECONDS_MAX).micros())
+        .fetch_all(connection)
+        .await?;
+    rows.into_iter().map(|row| Ok(Batch::try_from(row)?)).collect()
+}
+
 async fn of_account(
     connection: &mut Connection,
     text: String,

@@ -8,19 +8,22 @@
 
 mod answer;
 mod credits;
+mod events;
 mod meters;
 
-use super::{Answer, Credit, CreditAnswer, Outgoing, Provider, SummaryQuery, Terms, Untold};
+use super::{Answer, Credit, CreditAnswer, Fetched, Outgoing, Provider, SummaryQuery, Terms, Untold};
 use crate::clock::Clock;
 use crate::config::Secret;
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
+use events::Events;
 use meters::{Known, Meters};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use stripe::{Client, ClientBuilder, IdempotencyKey, RequestStrategy, StripeError, StripeRequest};
 use stripe_billing::BillingMeterEventAdjustmentType;
+use stripe_billing::billing_meter::RetrieveBillingMeter;
 use stripe_billing::billing_meter_event::CreateBillingMeterEvent;
 use stripe_billing::billing_meter_event_adjustment::{CreateBillingMeterEventAdjustment, CreateBillingMeterEventAdjustmentCancel};
 use stripe_billing::billing_meter_event_summary::ListIdBillingMeterEventSummary;
@@ -62,6 +65,7 @@ pub struct Unusable(String);
 pub struct Stripe {
     client: Client,
     meters: Meters,
+    events: Events,
     clock: Arc<dyn Clock>,
 }
 
@@ -76,6 +80,7 @@ impl Stripe {
         Ok(Self {
             client: client.map_err(|error| Unusable(answer::told(&error)))?,
             meters: Meters::default(),
+            events: Events::new(settings).ok_or_else(|| Unusable("it is no key".to_owned()))?,
             clock,
         })
     }
@@ -216,6 +221,19 @@ impl Provider for Stripe {
             }
         }
         Ok(wrong)
+    }
+
+    async fn event_name(&self, meter: &str) -> Result<Option<String>, Untold> {
+        let request = RetrieveBillingMeter::new(meter).customize();
+        match request.request_strategy(RequestStrategy::Once).send(&self.client).await {
+            Ok(meter) => Ok(Some(meter.event_name)),
+            Err(error) if answer::is_missing(&error) => Ok(None),
+            Err(error) => Err(Untold::NoAnswer(answer::told(&error))),
+        }
+    }
+
+    async fn event(&self, id: &str) -> Fetched {
+        self.events.fetch(id).await
     }
 
     fn keeps_credits(&self) -> bool {

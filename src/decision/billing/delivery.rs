@@ -378,7 +378,7 @@ impl Delivery {
 }
 
 /// Seconds until the next try after so many: doubled each time, and half of it by chance; never sooner than the provider asks.
-pub(super) fn pause(tries: i64, asked_seconds: Option<i64>, chance: u32) -> i64 {
+pub(in crate::decision) fn pause(tries: i64, asked_seconds: Option<i64>, chance: u32) -> i64 {
     let doublings = u32::try_from(tries.clamp(1, 20) - 1).unwrap_or(0);
     let whole = (PAUSE_SECONDS_MIN << doublings).min(PAUSE_SECONDS_MAX);
     let half = whole / 2;

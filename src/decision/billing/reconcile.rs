@@ -236,6 +236,71 @@ pub enum Presence {
     Known(Vec<(BatchId, bool)>),
 }
 
+/// What was found out about batches that a report of the provider's may be about and does not name.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Uncounted {
+    /// The provider does not have them, and they were rejected.
+    pub rejected: Vec<Batch>,
+    /// Its sums do not say.
+    pub unclear: Vec<Batch>,
+    /// Some of it cannot be said yet: when it can, where that is known, and why.
+    pub wait: Option<(Option<Timestamp>, String)>,
+}
+
+impl Uncounted {
+    /// The latest of all times is the one that all can be said at.
+    pub fn wait(&mut self, at: Option<Timestamp>, reason: &str) {
+        let before = self.wait.take().and_then(|(before, _)| before);
+        self.wait = Some((before.max(at), reason.to_owned()));
+    }
+}
+
+/// Which of the `suspects`, acknowledged batches among these, the provider counts, by its sum of the minutes in which all of these were told.
+/// The rest is as with [`presence`]; what is unknown besides may be there or not.
+pub fn counted(batches: &[Batch], elsewhere: &[Batch], suspects: &[Batch], provider: i64, now: Timestamp) -> Presence {
+    let is_suspect = |batch: &&Batch| suspects.iter().any(|suspect| suspect.id == batch.id);
+    let mut certain = 0i128;
+    let mut perhaps: Vec<&Batch> = Vec::new();
+    for batch in batches {
+        match place(batch, now) {
+            Place::In if is_suspect(&batch) => {}
+            Place::In => certain += i128::from(batch.value()),
+            Place::Perhaps(Code::Unknown) => perhaps.push(batch),
+            Place::Perhaps(_) => return Presence::Early,
+            Place::Out => {}
+        }
+    }
+    let of_suspects = suspects.iter().map(|batch| i128::from(batch.value()));
+    let others = perhaps.into_iter().chain(elsewhere.iter().filter(|batch| !is_suspect(batch)));
+    let told_before = batches.iter().chain(elsewhere).flat_map(earlier);
+    let of_others = others.map(|batch| i128::from(batch.value()));
+    let values: Vec<i128> = of_suspects.chain(of_others).chain(told_before).collect();
+    let beyond = i128::from(provider) - certain;
+    match chosen(&values, suspects.len(), beyond) {
+        Some(is_there) => Presence::Known(suspects.iter().map(|batch| batch.id).zip(is_there).collect()),
+        None => Presence::Unclear,
+    }
+}
+
+/// Which of the first `count` values are in a sum of some of them all; `None`: there is not one answer.
+fn chosen(values: &[i128], count: usize, sum: i128) -> Option<Vec<bool>> {
+    // All or none needs no choice, however many they are.
+    if values.iter().all(|value| *value > 0) {
+        let all: i128 = values.iter().sum();
+        if sum == 0 || sum == all {
+            return Some(vec![sum != 0; count]);
+        }
+    }
+    if count == 0 || values.len() > CHOICES_MAX {
+        return None;
+    }
+    let mask = (1u32 << count) - 1;
+    let mut fitting = choices(values).filter(|(_, added)| *added == sum).map(|(chosen, _)| chosen & mask);
+    let first = fitting.next()?;
+    let is_clear = fitting.all(|other| other == first);
+    is_clear.then(|| (0..count).map(|place| first & (1 << place) != 0).collect())
+}
+
 /// Which of the unknown batches the provider has, by its sum of the minute in which all of these batches were told. `elsewhere` are batches
 /// that were used in that minute and told as of another one last: before the books were closed they may have been told as of this one, so
 /// each may be in the sum or not.
@@ -252,21 +317,14 @@ pub fn presence(batches: &[Batch], elsewhere: &[Batch], provider: i64, now: Time
     let of_others = elsewhere.iter().map(|batch| i128::from(batch.value()));
     let told_before = batches.iter().chain(elsewhere).flat_map(earlier);
     let values: Vec<i128> = of_this.chain(of_others).chain(told_before).collect();
-    if unknown.is_empty() || values.len() > CHOICES_MAX {
+    if unknown.is_empty() {
         return Presence::Unclear;
     }
-    let beyond = i128::from(provider) - acknowledged(batches);
     // What is chosen of the unknown ones, which come first, is all that matters.
-    let of_unknown = (1 << unknown.len()) - 1;
-    let mut fitting = choices(&values)
-        .filter(|(_, added)| *added == beyond)
-        .map(|(chosen, _)| chosen & of_unknown);
-    let Some(chosen) = fitting.next() else { return Presence::Unclear };
-    if fitting.any(|other| other != chosen) {
-        return Presence::Unclear;
+    match chosen(&values, unknown.len(), i128::from(provider) - acknowledged(batches)) {
+        Some(is_there) => Presence::Known(unknown.iter().map(|batch| batch.id).zip(is_there).collect()),
+        None => Presence::Unclear,
     }
-    let is_there = |(place, batch): (usize, &&Batch)| (batch.id, chosen & (1 << place) != 0);
-    Presence::Known(unknown.iter().enumerate().map(is_there).collect())
 }
 
 /// The minute of a moment, as the provider sums it.

@@ -2,15 +2,18 @@
 //! checked before anything here is asked.
 //!
 //! Invariants: an event says what it says whatever version of Stripe's API its account is on ([`read`]), and a subscription is what its
-//! newest event says, in whatever order they come ([`Subscription::is_older_than`]).
+//! newest event says, in whatever order they come ([`Subscription::is_older_than`]). A report of refused usage is worked on until it is done
+//! or given up ([`report`]).
 
 mod apply;
 mod read;
+mod report;
 #[cfg(test)]
 mod tests;
 
 pub use apply::{apply, effective};
 pub use read::{Unreadable, read};
+pub use report::{Checked, Fetched, Findings, Progress, REPORT_SECONDS_MAX, Report, ReportState};
 
 use super::id::{PlanId, PriceId};
 use super::money::Usd;
@@ -42,7 +45,7 @@ pub enum About {
         customer: String,
         parts: Vec<Revenue>,
     },
-    MeterErrors(Vec<MeterError>),
+    MeterErrors(Report),
     /// A kind that means nothing here.
     Nothing,
 }

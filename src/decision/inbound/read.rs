@@ -5,7 +5,7 @@
 //! sent for. In between members have moved (`current_period_end` from subscriptions to their items, an invoice's `subscription` below its
 //! `parent`), taxes were named anew, and prices were once plans.
 
-use super::{About, Event, ID_CHARS_MAX, Item, MeterError, Revenue, Subscription};
+use super::{About, Event, ID_CHARS_MAX, Item, Revenue, Subscription, report};
 use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
 use crate::decision::value;
@@ -13,10 +13,6 @@ use serde_json::Value;
 
 /// The most items and lines of one event that are looked at.
 const ITEMS_MAX: usize = 200;
-/// The most examples of one report of refused usage.
-const EXAMPLES_MAX: usize = 500;
-/// How much of Stripe's own words is kept.
-const MESSAGE_CHARS_MAX: usize = 500;
 /// The last moment that is taken for one, so that no sum of it leaves its range: the year 9999.
 const SECONDS_MAX: i64 = 253_370_678_400;
 
@@ -51,7 +47,7 @@ pub fn read(body: &Value) -> Result<Event, Unreadable> {
         "invoice.paid" => invoice(body, created)?,
         "credit_note.created" => credit_note(body, created, -1)?,
         "credit_note.voided" => credit_note(body, created, 1)?,
-        "v1.billing.meter.error_report_triggered" | "v1.billing.meter.no_meter_found" => About::MeterErrors(meter_errors(body)),
+        "v1.billing.meter.error_report_triggered" | "v1.billing.meter.no_meter_found" => About::MeterErrors(report::report(body)),
         _ => About::Nothing,
     };
     Ok(Event {
@@ -76,14 +72,14 @@ fn text<'a>(body: &'a Value, pointer: &str) -> Result<&'a str, Unreadable> {
 }
 
 /// An id, or an object that has one: what Stripe was asked to expand.
-fn id(value: Option<&Value>, pointer: &str) -> Result<String, Unreadable> {
+pub(super) fn id(value: Option<&Value>, pointer: &str) -> Result<String, Unreadable> {
     let found = value.map(|value| value.get("id").unwrap_or(value)).and_then(Value::as_str);
     let is_id = |text: &&str| !text.is_empty() && text.len() <= ID_CHARS_MAX && text.bytes().all(|b| b.is_ascii_graphic());
     found.filter(is_id).map(str::to_owned).ok_or_else(|| wrong(pointer, "is no id"))
 }
 
 /// Seconds since 1970, or, in events of the newer kind, RFC 3339.
-fn moment(value: Option<&Value>) -> Option<Timestamp> {
+pub(super) fn moment(value: Option<&Value>) -> Option<Timestamp> {
     match value? {
         Value::String(text) => Timestamp::parse(text).ok(),
         seconds => {
@@ -94,11 +90,11 @@ fn moment(value: Option<&Value>) -> Option<Timestamp> {
 }
 
 /// An integer, however it is written: to JSON `5.0` is one.
-fn whole(value: Option<&Value>) -> Option<i64> {
+pub(super) fn whole(value: Option<&Value>) -> Option<i64> {
     value::integer(value?, "a count", i64::MIN, i64::MAX).ok()
 }
 
-fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+pub(super) fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
     let found = object
         .pointer(pointer)
         .and_then(Value::as_array)
@@ -241,36 +237,4 @@ fn period(start: Option<&Value>, end: Option<&Value>, otherwise: Timestamp) -> P
     let start = moment(start).or(moment(end)).unwrap_or(otherwise);
     let end = moment(end).filter(|end| *end > start).unwrap_or(start.plus_micros(1));
     Period { start, end }
-}
-
-/// The report comes whole or as a notice of it: in the second it has no data, and names the meter alone.
-fn meter_errors(body: &Value) -> Vec<MeterError> {
-    let meter = id(body.get("related_object"), "").ok();
-    let data = body.get("data").unwrap_or(&Value::Null);
-    let words = |value: Option<&Value>| -> String {
-        let text = value.and_then(Value::as_str).unwrap_or_default();
-        text.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect()
-    };
-    let mut found = Vec::new();
-    for kind in list(data, "/reason/error_types") {
-        for example in list(kind, "/sample_errors") {
-            let identifier = example.pointer("/request/identifier");
-            found.push(MeterError {
-                meter: meter.clone(),
-                identifier: id(identifier, "").ok(),
-                code: words(kind.get("code")),
-                message: words(example.get("error_message")),
-            });
-        }
-    }
-    found.truncate(EXAMPLES_MAX);
-    if found.is_empty() {
-        found.push(MeterError {
-            meter,
-            identifier: None,
-            code: words(data.pointer("/reason/error_types/0/code")),
-            message: words(data.get("developer_message_summary")),
-        });
-    }
-    found
 }

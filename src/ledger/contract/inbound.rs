@@ -45,6 +45,7 @@ fn told(event: &str, revision: i64, status: &str) -> Received {
         revenue: Vec::new(),
         revenue_of: None,
         meter_errors: Vec::new(),
+        report: None,
     }
 }
 

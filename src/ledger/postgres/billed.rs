@@ -5,12 +5,12 @@ use super::fault::Fault;
 use super::inbound_rows::PruningInbound;
 use super::{Connection, PostgresLedger, inbound_rows, invoice_read, sql};
 use crate::decision::id::WorkspaceId;
-use crate::decision::inbound::{Revenue, Subscription};
+use crate::decision::inbound::{MeterError, Progress, Revenue, Subscription};
 use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 use crate::ledger::LedgerError;
-use crate::ledger::inbound::{Heard, InboundLedger, Receipt, Received, ReportedError};
+use crate::ledger::inbound::{Heard, InboundLedger, Receipt, Received, ReportCounts, ReportMove, ReportedError};
 use crate::ledger::invoices::{GrantPaid, InvoiceLedger, Passed, PassedQuery, Used};
 use async_trait::async_trait;
 
@@ -75,5 +75,21 @@ impl InboundLedger for PostgresLedger {
 
     async fn meter_errors(&self, from: Timestamp, limit: usize) -> Result<Vec<ReportedError>, LedgerError> {
         read!(self, "read reports of refused usage", inbound_rows::meter_errors(from, limit))
+    }
+
+    async fn reported_by(&self, event: &str) -> Result<Vec<MeterError>, LedgerError> {
+        read!(self, "read what an event reported", inbound_rows::reported_by(event))
+    }
+
+    async fn reports_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Progress>, LedgerError> {
+        read!(self, "look for reports that wait", inbound_rows::reports_due(now, limit))
+    }
+
+    async fn move_report(&self, moved: ReportMove) -> Result<bool, LedgerError> {
+        self.describe("note what became of a report", moved).await
+    }
+
+    async fn report_counts(&self) -> Result<ReportCounts, LedgerError> {
+        read!(self, "count reports", inbound_rows::report_counts())
     }
 }

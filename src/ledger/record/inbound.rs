@@ -1,7 +1,7 @@
 //! What a billing provider told, as rows.
 
 use super::{Unreadable, narrow, read_json, unreadable};
-use crate::decision::inbound::{MeterError, Outcome, Revenue, Subscription};
+use crate::decision::inbound::{MeterError, Outcome, Progress, ReportState, Revenue, Subscription};
 use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
 use crate::ledger::inbound::{Heard, ReportedError};
@@ -85,6 +85,43 @@ impl RevenueRow {
             },
             paid_at: Timestamp::from_micros(self.paid_at),
         }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(in crate::ledger) struct ProgressRow {
+    event_id: String,
+    event_type: String,
+    meter: Option<String>,
+    received_at: i64,
+    state: String,
+    tries: i64,
+    next_try_at: Option<i64>,
+    validated_from: Option<i64>,
+    validated_until: Option<i64>,
+    error_count: Option<i64>,
+    reason: Option<String>,
+}
+
+impl ProgressRow {
+    pub(in crate::ledger) fn read(self) -> Result<Progress, Unreadable> {
+        let state = ReportState::parse(&self.state).ok_or_else(|| unreadable("state", &self.state, "is no state of a report"))?;
+        let validated = self.validated_from.zip(self.validated_until);
+        Ok(Progress {
+            event: self.event_id,
+            kind: self.event_type,
+            meter: self.meter,
+            received_at: Timestamp::from_micros(self.received_at),
+            state,
+            tries: self.tries,
+            next_try_at: self.next_try_at.map(Timestamp::from_micros),
+            validated: validated.map(|(start, end)| Period {
+                start: Timestamp::from_micros(start),
+                end: Timestamp::from_micros(end),
+            }),
+            error_count: self.error_count,
+            reason: self.reason,
+        })
     }
 }
 

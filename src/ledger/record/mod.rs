@@ -68,7 +68,7 @@ pub(super) use escalation::{BandRow, LinkRow, OfferedRow, links};
 pub(super) use event::{EventRecord, workspace_column};
 pub(super) use fair_use::{ActionRow, UsedRow, action_feature};
 pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
-pub(super) use inbound::{HeardRow, MeterErrorRow, RevenueRow, SubscriptionRow};
+pub(super) use inbound::{HeardRow, MeterErrorRow, ProgressRow, RevenueRow, SubscriptionRow};
 pub(super) use invoice::{CountedRow, GrantPaidRow};
 pub(super) use provider::ProviderRow;
 pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};

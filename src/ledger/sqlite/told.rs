@@ -26,6 +26,10 @@ impl ToldLedger for SqliteLedger {
         )
     }
 
+    async fn told_while(&self, from: Timestamp, to: Timestamp) -> Result<Vec<Batch>, LedgerError> {
+        read!(self, "read what a provider was told meanwhile", told_read::told_while(from, to))
+    }
+
     async fn window_sums(&self, stretch: &Stretch) -> Result<Vec<WindowSum>, LedgerError> {
         read!(self, "add up batches of windows", told_read::window_sums(stretch))
     }
