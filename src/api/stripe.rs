@@ -17,15 +17,15 @@ const SIGNATURE_HEADER: &str = "stripe-signature";
 pub struct EventReceived {
     /// Always true.
     received: bool,
-    /// `applied`; `unchanged`: it said what was known; `stale`: a newer one was there before; `unmatched`: no workspace has its customer;
+    /// `applied`, of a report: kept; `unchanged`: it said what was known; `stale`: a newer one was there before; `unmatched`: no workspace has its customer;
     /// `unmapped`: no price of it stands for a plan; `ignored`: it means nothing here. Of one that comes again: what became of it first.
     #[schema(example = "applied")]
     outcome: &'static str,
 }
 
 /// Takes an event of Stripe's, signed with `WEIR_STRIPE_WEBHOOK_SECRET`. Subscriptions set plan, seats, billing anchor and status of the
-/// workspace with their customer, paid invoices and credit notes are kept as revenue, reports of refused usage are kept beside their batch. Each
-/// event is handled once.
+/// workspace with their customer, paid invoices and credit notes are kept as revenue, reports of refused usage reject what they name: one that comes
+/// without its data, as Stripe sends them, is kept, and its data asked for in the background. Each event is handled once.
 #[utoipa::path(post, path = "/webhooks/stripe", tag = "operations", request_body(content = Value, description = "An event, as Stripe signed it."),
     params(("Stripe-Signature" = String, Header, description = "`t=SECONDS,v1=SIGNATURE`; several `v1` may be there, one must fit.")),
     responses((status = 200, body = EventReceived),

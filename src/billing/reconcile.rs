@@ -3,6 +3,7 @@
 //! First the batches whose fate is unknown: where the provider's sum of the minute in which they were told has one reading, they are
 //! acknowledged, or sent once more. Then every customer and meter: whatever differs is named. Then paid grants that are no credits there,
 //! and what is owed back or left over and no use takes up.
+//! After a report of usage that could not be counted, what it does not name is looked for in the same way, and rejected.
 //! Nothing else is changed, and nothing is ever sent from here.
 //!
 //! What a crash costs: nothing; a batch that was found is a batch that is not unknown any more, whoever looks next. Two of these at once ask

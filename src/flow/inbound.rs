@@ -4,6 +4,9 @@
 //! nothing of that has changed since: two nodes that get the same event at once write it once. A crash before the commit leaves nothing, and
 //! Stripe sends the event again; one after it leaves a handled event, and other nodes follow the workspace as they follow any change.
 //!
+//! A report of refused usage comes without its data, which is not asked for here: Stripe waits for an answer, and the report is kept with its
+//! event, so rounds ask for it ([`super::reports`]).
+//!
 //! An answer that is no error ends it for Stripe. So whatever cannot become better by being sent again (a stale event, a customer that no
 //! workspace has, a kind that means nothing here) is recorded, counted and, where an operator should look, told in the log. A workspace that
 //! is given the customer later becomes what that bought; once a price has a plan, Stripe's button "resend" makes good what had no effect.

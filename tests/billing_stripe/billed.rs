@@ -195,8 +195,12 @@ impl Billed {
             .into_iter()
             .flat_map(|service| [service.clone(), service])
             .map(|service| async move {
-                let (batches, credits) = tokio::join!(flow::billing::round(&service), flow::billing::round_of_credits(&service));
-                batches.and(credits)
+                let (batches, credits, reports) = tokio::join!(
+                    flow::billing::round(&service),
+                    flow::billing::round_of_credits(&service),
+                    flow::reports::round(&service)
+                );
+                reports.and(batches).and(credits)
             });
         for done in futures_util::future::join_all(rounds).await {
             done.expect("a round");

@@ -18,6 +18,7 @@ mod credits;
 mod long_run;
 mod meters;
 mod provider;
+mod reports;
 mod rules;
 mod run;
 mod scenes;

@@ -65,6 +65,7 @@ impl World {
 
     async fn get(&self, path: &str) -> (u16, Value) {
         let request = self.client.get(format!("{}{path}", self.fake.url)).bearer_auth(KEY);
+        let request = request.header("Stripe-Version", "2025-10-29.clover");
         let response = request.send().await.expect("an answer");
         (response.status().as_u16(), response.json().await.expect("JSON"))
     }
@@ -184,13 +185,18 @@ async fn events_of_unknown_customers_are_taken_and_reported_later() {
     let reports = world.fake.book().report(now);
     assert_eq!(reports.len(), 1);
     assert_eq!(reports[0]["type"], "v1.billing.meter.error_report_triggered");
-    let kinds = &reports[0]["data"]["reason"]["error_types"][0];
+    assert_eq!(reports[0].get("data"), None, "it is told of without its data");
+    let id = reports[0]["id"].as_str().expect("an id");
+    let path = format!("/v2/core/events/{id}");
+    let unversioned = world.client.get(format!("{}{path}", world.fake.url)).bearer_auth(KEY).send().await;
+    assert_eq!(unversioned.expect("an answer").status(), 400);
+    let (status, report) = world.get(&path).await;
+    assert_eq!((status, &report["id"]), (200, &reports[0]["id"]));
+    let kinds = &report["data"]["reason"]["error_types"][0];
     assert_eq!(
         (&kinds["code"], &kinds["sample_errors"][0]["request"]["identifier"]),
         (&json!("meter_event_customer_not_found"), &json!("lost"))
     );
-    let id = reports[0]["id"].as_str().expect("an id");
-    assert_eq!(world.get(&format!("/v2/core/events/{id}")).await, (200, reports[0].clone()));
     assert!(world.fake.book().report(now).is_empty(), "it is told once");
     assert_eq!((world.total(), world.fake.book().total("cus_9", "tokens")), (4, 0));
 }
@@ -224,8 +230,14 @@ async fn stripes_own_client_agrees() {
     fake.book().add_customer("cus_1");
     fake.book().add_meter("tokens");
     fake.book().add_meter("requests");
-    let body = json!({"id": "evt_1", "object": "event"}).to_string();
-    let signature = webhooks::signature(SECRET, &body, SystemClock.now().micros() / 1_000_000);
+    let now = SystemClock.now().micros() / 1_000_000;
+    for number in 0..7 {
+        let text = format!("event_name=tokens&identifier=ghost-{number}&payload[stripe_customer_id]=cus_9&payload[value]=3");
+        let form = crate::stripe::form::Form::parse(&text).expect("a form");
+        fake.book().meter_event(now, &form).expect("it is taken");
+    }
+    let body = fake.book().report(now)[0].to_string();
+    let signature = webhooks::signature(SECRET, &body, now);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stripe_client");
     let ran = tokio::process::Command::new(script)
         .args([&fake.url, KEY, &body, &signature, SECRET])

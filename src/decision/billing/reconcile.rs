@@ -276,6 +276,11 @@ pub fn counted(batches: &[Batch], elsewhere: &[Batch], suspects: &[Batch], provi
     let of_others = others.map(|batch| i128::from(batch.value()));
     let values: Vec<i128> = of_suspects.chain(of_others).chain(told_before).collect();
     let beyond = i128::from(provider) - certain;
+    // All or none needs no choice, however many they are.
+    let all: i128 = values.iter().sum();
+    if values.iter().all(|value| *value > 0) && (beyond == 0 || beyond == all) {
+        return Presence::Known(suspects.iter().map(|batch| (batch.id, beyond != 0)).collect());
+    }
     match chosen(&values, suspects.len(), beyond) {
         Some(is_there) => Presence::Known(suspects.iter().map(|batch| batch.id).zip(is_there).collect()),
         None => Presence::Unclear,
@@ -284,13 +289,6 @@ pub fn counted(batches: &[Batch], elsewhere: &[Batch], suspects: &[Batch], provi
 
 /// Which of the first `count` values are in a sum of some of them all; `None`: there is not one answer.
 fn chosen(values: &[i128], count: usize, sum: i128) -> Option<Vec<bool>> {
-    // All or none needs no choice, however many they are.
-    if values.iter().all(|value| *value > 0) {
-        let all: i128 = values.iter().sum();
-        if sum == 0 || sum == all {
-            return Some(vec![sum != 0; count]);
-        }
-    }
     if count == 0 || values.len() > CHOICES_MAX {
         return None;
     }

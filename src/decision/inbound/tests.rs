@@ -187,11 +187,11 @@ fn a_report_of_refused_usage_names_its_examples_or_at_least_its_meter() {
             {"code": "meter_event_customer_not_found", "sample_errors": [{"error_message": "no \u{0}cus_1", "request": {"identifier": "bat_1"}},
                 {"error_message": "no cus_2", "request": {"identifier": "bat_2"}}]},
             {"code": "meter_event_invalid_value", "sample_errors": [{"error_message": "x", "request": {}}]}]}}});
-    let errors = |body: &Value| match read(body).expect("an event").about {
-        About::MeterErrors(errors) => errors,
+    let read = |body: &Value| match read(body).expect("an event").about {
+        About::MeterErrors(report) => report,
         other => panic!("{other:?}"),
     };
-    let whole = errors(&report);
+    let whole = read(&report).findings.expect("its data").errors;
     let told: Vec<(Option<&str>, &str, &str)> = whole
         .iter()
         .map(|error| (error.identifier.as_deref(), error.code.as_str(), error.message.as_str()))
@@ -207,10 +207,91 @@ fn a_report_of_refused_usage_names_its_examples_or_at_least_its_meter() {
     assert!(whole.iter().all(|error| error.meter.as_deref() == Some("mtr_1")));
     let mut notice = report.clone();
     notice.as_object_mut().expect("an object").remove("data");
-    let [error] = &errors(&notice)[..] else { panic!("one") };
-    assert_eq!((error.meter.as_deref(), error.identifier.as_deref()), (Some("mtr_1"), None));
-    let unknown = json!({"id": "evt_2", "type": "v1.billing.meter.no_meter_found", "created": "2025-11-24T16:00:00Z", "data": {}});
-    assert_eq!(errors(&unknown).len(), 1);
+    let of_meter = Report {
+        meter: Some("mtr_1".to_owned()),
+        findings: None,
+    };
+    for data in [None, Some(Value::Null), Some(json!({}))] {
+        notice["data"] = data.unwrap_or_default();
+        assert_eq!(read(&notice), of_meter);
+    }
+    let unknown = json!({"id": "evt_2", "type": "v1.billing.meter.no_meter_found", "created": "2025-11-24T16:00:00Z",
+        "data": {"developer_message_summary": "none", "reason": {"error_count": 7, "error_types": []}}});
+    let none = read(&unknown);
+    let findings = none.findings.expect("its data");
+    let [error] = &findings.errors[..] else { panic!("one") };
+    assert_eq!(
+        (none.meter, error.identifier.as_deref(), error.message.as_str()),
+        (None, None, "none")
+    );
+    assert_eq!((findings.error_count, findings.validated), (7, None));
+}
+
+#[test]
+fn a_report_counts_more_than_it_names_and_says_when_it_looked() {
+    let event = |data: Value| {
+        let body =
+            json!({"id": "evt_1", "type": "v1.billing.meter.error_report_triggered", "created": "2025-11-24T16:00:00Z", "data": data});
+        let event = read(&body).expect("an event");
+        let About::MeterErrors(report) = event.about.clone() else {
+            panic!("a report")
+        };
+        (Progress::heard(&event, &report, seconds(CREATED)), report.findings)
+    };
+    let sample = json!({"error_message": "x", "request": {"identifier": "bat_1"}});
+    for (error_count, of_code, samples, is_all, counted) in [
+        (json!(1), json!(1), 1, true, 1),
+        (json!(2), json!(2), 1, false, 2),
+        (json!(null), json!(12), 5, false, 12),
+        (json!(null), json!(null), 2, true, 2),
+        (json!("3"), json!(null), 1, true, 1),
+    ] {
+        let samples = vec![sample.clone(); samples];
+        let (progress, findings) = event(
+            json!({"validation_start": "2025-11-24T15:59:40Z", "validation_end": "2025-11-24T15:59:50Z",
+            "reason": {"error_count": error_count, "error_types": [{"code": "c", "error_count": of_code, "sample_errors": samples}]}}),
+        );
+        let errors = findings.expect("its data").errors;
+        assert_eq!((!progress.names_not_all(&errors), progress.error_count), (is_all, Some(counted)));
+        let at = |text: &str| Timestamp::parse(text).expect("a moment");
+        let told = progress.told();
+        assert_eq!((told.start, told.end), (at("2025-11-24T14:59:40Z"), at("2025-11-24T16:04:50Z")));
+    }
+    let (progress, _) = event(json!({"validation_start": "later", "validation_end": "2025-11-24T15:59:50Z", "reason": {}}));
+    assert_eq!((progress.validated, progress.told().end), (None, seconds(CREATED + 300)));
+}
+
+/// Tries end, and each ends nearer to it.
+#[test]
+fn a_report_that_cannot_be_had_is_given_up_after_three_days() {
+    let body = json!({"id": "evt_1", "type": "v1.billing.meter.error_report_triggered", "created": "2025-11-24T16:00:00Z"});
+    let event = read(&body).expect("an event");
+    let About::MeterErrors(report) = &event.about else {
+        panic!("a report")
+    };
+    let begun = || Progress::heard(&event, report, seconds(0));
+    for (is_missing, seconds_max, tries_min) in [(false, REPORT_SECONDS_MAX + 900, 200), (true, 600, 8)] {
+        let mut progress = begun();
+        let mut now = 0;
+        while let Some(at) = progress.next_try_at {
+            assert_eq!(progress.state, ReportState::Fetch);
+            now = at.micros() / 1_000_000;
+            progress = progress.not_found(is_missing, None, "away".to_owned(), seconds(now), 7);
+        }
+        assert_eq!(progress.state, ReportState::GivenUp);
+        assert!(now <= seconds_max && progress.tries >= tries_min, "{now} {}", progress.tries);
+    }
+    let asked = begun().not_found(false, Some(40), "busy".to_owned(), seconds(0), 0);
+    assert_eq!(asked.next_try_at, Some(seconds(40)));
+    let again = |at: Option<i64>| Checked::Again {
+        at: at.map(seconds),
+        reason: "early".to_owned(),
+    };
+    let waits = begun().checked(again(Some(3_000)), seconds(9), 0);
+    assert_eq!((waits.next_try_at, waits.tries), (Some(seconds(3_000)), 1));
+    assert!(begun().checked(again(None), seconds(9), 0).next_try_at > Some(seconds(9)));
+    let done = waits.checked(Checked::Done, seconds(3_000), 0);
+    assert_eq!((done.state, done.next_try_at, done.reason), (ReportState::Done, None, None));
 }
 
 fn workspace() -> Workspace {

@@ -882,6 +882,50 @@ pub(in crate::ledger) async fn a_batch_is_sent_again_and_who_wants_it_is_noted(b
     assert_eq!(anew.batch.id, batch.id);
 }
 
+pub(in crate::ledger) async fn what_was_told_meanwhile_is_found_by_when_it_was_sent(book: Book) {
+    let terms = Terms {
+        needs_customer: true,
+        ..TERMS
+    };
+    put(&book, "ws_a", 1, Some("cus_a")).await;
+    sealed_twice(&book).await;
+    let sent = NOW + 3 * HOUR;
+    let first = claim_by(&book, terms, sent).await.claims.remove(0);
+    let found = async |from: i64, to: i64| {
+        let found = book.ledger().told_while(at(from), at(to)).await.expect("the ledger answers");
+        found.iter().map(|batch| (batch.counted, batch.delivery.state)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(sent, sent + 1).await, [(100, State::Sending)]);
+    answer(&book, &first, Answer::Acknowledged, sent + 2).await.expect("it counts");
+    let second = claim_by(&book, terms, sent + HOUR).await.claims.remove(0);
+    let silence = Answer::Unknown {
+        reason: "timed out".to_owned(),
+    };
+    answer(&book, &second, silence, sent + HOUR + 30).await.expect("it counts");
+    // Tried again hours later, and known since.
+    let again = claim_by(&book, terms, sent + 9 * HOUR).await.claims.remove(0);
+    let unsure = [(100, State::Acknowledged), (50, State::Sending)];
+    assert_eq!(found(sent - HOUR, sent + 2 * HOUR).await, unsure);
+    answer(&book, &again, Answer::Duplicate, sent + 9 * HOUR + 1)
+        .await
+        .expect("it counts");
+    // A call takes two minutes at most, and whatever time was told is another matter.
+    for (from, to, expected) in [
+        (sent - HOUR, sent, &[][..]),
+        (sent + 119, sent + HOUR, &[100]),
+        (sent + 121, sent + HOUR, &[]),
+        (sent + 121, sent + HOUR + 1, &[50]),
+        (sent + 8 * HOUR, sent + 9 * HOUR, &[50]),
+        (sent + 10 * HOUR, sent + 20 * HOUR, &[]),
+        (NOW, NOW + HOUR, &[]),
+    ] {
+        let counted: Vec<i64> = found(from, to).await.into_iter().map(|(counted, _)| counted).collect();
+        assert_eq!(counted, expected, "{} to {}", from - sent, to - sent);
+    }
+    change(&book, first.batch.id, Event::Reported { reason: "no".to_owned() }, sent + 10 * HOUR).await;
+    assert_eq!(found(sent, sent + 1).await, [], "what was rejected is not thought to be there");
+}
+
 pub(in crate::ledger) async fn batches_are_listed_newest_first_and_counted(book: Book) {
     for (n, workspace) in ["ws_a", "ws_b", "ws_a"].into_iter().enumerate() {
         let hour = NOW + n as i64 * HOUR;

@@ -3,11 +3,11 @@
 use super::book::{Book, at, audited, settle, workspace};
 use crate::decision::event::Event;
 use crate::decision::id::PlanId;
-use crate::decision::inbound::{Item, MeterError, Outcome, Revenue, Subscription};
+use crate::decision::inbound::{Item, MeterError, Outcome, Progress, ReportState, Revenue, Subscription};
 use crate::decision::period::Period;
 use crate::decision::workspace::Workspace;
 use crate::ledger::audit::AuditQuery;
-use crate::ledger::inbound::{Heard, Receipt, Received, ReportedError};
+use crate::ledger::inbound::{Heard, Receipt, Received, ReportMove, ReportedError};
 use tokio::task::JoinSet;
 
 fn subscription(status: &str) -> Subscription {
@@ -310,4 +310,100 @@ pub(in crate::ledger) async fn an_event_is_kept_for_as_long_as_it_may_come_again
     assert_eq!((prune(10).await, prune(10).await), (1, 0));
     assert!(book.ledger().heard("evt_new").await.expect("the ledger answers").is_some());
     assert_eq!(known(&book).await.1.len(), 1, "what it told of stays");
+}
+
+fn reported(event: &str, second: i64) -> Received {
+    let progress = Progress {
+        event: event.to_owned(),
+        kind: "v1.billing.meter.error_report_triggered".to_owned(),
+        meter: Some("mtr_1".to_owned()),
+        received_at: at(second),
+        state: ReportState::Fetch,
+        tries: 0,
+        next_try_at: Some(at(second)),
+        validated: None,
+        error_count: None,
+        reason: None,
+    };
+    let mut received = told(event, 0, "");
+    received.subscription = None;
+    received.event.customer = None;
+    received.event.received_at = at(second);
+    received.report = Some(progress);
+    received
+}
+
+pub(in crate::ledger) async fn a_report_is_worked_on_once_until_it_is_done_or_given_up(mut book: Book) {
+    let error = MeterError {
+        meter: Some("mtr_1".to_owned()),
+        identifier: Some("bat_1".to_owned()),
+        code: "code".to_owned(),
+        message: "a'b".to_owned(),
+    };
+    for (event, second) in [("evt_2", 7), ("evt_1", 5), ("evt_3", 9)] {
+        assert_eq!(receive(&book, reported(event, second)).await, Receipt::Done);
+        let again = receive(&book, reported(event, second + 1)).await;
+        assert_eq!(again, Receipt::Known(Outcome::Applied), "and it goes on as it is");
+    }
+    book.reopen().await;
+    let due = async |second, limit| book.ledger().reports_due(at(second), limit).await.expect("the ledger answers");
+    let counts = async || {
+        let counts = book.ledger().report_counts().await.expect("the ledger answers");
+        (counts.waiting, counts.given_up)
+    };
+    let first = reported("evt_1", 5).report.expect("a report");
+    assert_eq!(due(8, 1).await, [first.clone()], "what waits longest comes first");
+    assert_eq!((due(8, 9).await.len(), due(4, 9).await.len(), counts().await), (2, 0, (3, 0)));
+    let step = async |from: &Progress, to: &Progress, errors: &[MeterError]| {
+        let moved = ReportMove {
+            from: (from.state, from.tries),
+            to: to.clone(),
+            errors: errors.to_vec(),
+            now: at(20),
+        };
+        book.ledger().move_report(moved).await.expect("the ledger answers")
+    };
+    let found = Progress {
+        state: ReportState::Check,
+        next_try_at: Some(at(30)),
+        validated: Some(Period { start: at(1), end: at(2) }),
+        error_count: Some(12),
+        ..first.clone()
+    };
+    assert!(step(&first, &found, std::slice::from_ref(&error)).await);
+    let other = MeterError {
+        code: "other".to_owned(),
+        ..error.clone()
+    };
+    assert!(!step(&first, &found, &[other]).await, "another node was faster");
+    let said = book.ledger().reported_by("evt_1").await.expect("the ledger answers");
+    assert_eq!(said, [error]);
+    assert_eq!(due(30, 9).await.last(), Some(&found));
+    let ended = |state, from: &Progress| Progress {
+        state,
+        tries: from.tries + 1,
+        next_try_at: None,
+        reason: Some("it's away".to_owned()),
+        ..from.clone()
+    };
+    assert!(step(&found, &ended(ReportState::GivenUp, &found), &[]).await);
+    let second = reported("evt_2", 7).report.expect("a report");
+    assert!(step(&second, &ended(ReportState::Done, &second), &[]).await);
+    assert_eq!((counts().await, due(99, 9).await.len()), ((1, 1), 1));
+    // Stripe sends all of them again: what was given up begins anew where it was, what is done is done.
+    for event in ["evt_1", "evt_2", "evt_3"] {
+        assert_eq!(receive(&book, reported(event, 40)).await, Receipt::Known(Outcome::Applied));
+    }
+    let anew = Progress {
+        received_at: at(40),
+        next_try_at: Some(at(40)),
+        ..found
+    };
+    let third = reported("evt_3", 9).report.expect("a report");
+    assert_eq!((due(99, 9).await, counts().await), (vec![third, anew.clone()], (2, 0)));
+    // With its event, and not before it is done, it is forgotten.
+    book.ledger().prune_inbound(at(100), 10).await.expect("the ledger answers");
+    assert_eq!(counts().await, (2, 0));
+    assert_eq!(receive(&book, reported("evt_2", 120)).await, Receipt::Done);
+    assert_eq!(counts().await, (3, 0));
 }

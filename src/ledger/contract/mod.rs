@@ -211,6 +211,8 @@ macro_rules! ledger_contract {
             inbound::of_racing_receivers_of_an_event_one_handles_it,
             inbound::what_was_paid_is_kept_once_and_read_by_period,
             inbound::reports_of_refused_usage_are_kept_in_their_order,
+            inbound::a_report_is_worked_on_once_until_it_is_done_or_given_up,
+            billing::what_was_told_meanwhile_is_found_by_when_it_was_sent,
             inbound::workspaces_are_found_by_their_customer,
             invoices::what_was_used_adds_up_by_what_prices_it,
             invoices::sums_that_passed_a_limit_are_told_by_the_end_of_their_period,

@@ -11,6 +11,8 @@ const AHEAD_SECONDS_MAX: i64 = 300;
 /// How long an identifier is unique, and how long an event may be cancelled after it was received.
 const DEDUPE_SECONDS: i64 = 86_400;
 const IDENTIFIER_CHARS_MAX: usize = 100;
+/// How many samples of each code a report names.
+const SAMPLES_MAX: usize = 5;
 const LIST_DEFAULT: usize = 10;
 const LIST_MAX: usize = 100;
 
@@ -127,7 +129,7 @@ impl Grant {
 }
 
 /// The account of the fake.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Book {
     pub customers: BTreeSet<String>,
     pub meters: Vec<Meter>,
@@ -135,10 +137,31 @@ pub struct Book {
     pub grants: Vec<Grant>,
     /// How long after it was received an event is in the summaries.
     pub summary_lag_seconds: i64,
+    /// How many samples of each code a report names.
+    pub samples_max: usize,
+    /// Reports are pushed whole, as older endpoints have them; otherwise without their data.
+    pub pushes_whole: bool,
     /// Where an identifier was used last.
     latest: HashMap<String, usize>,
     reports: BTreeMap<String, Value>,
     next: u64,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self {
+            customers: BTreeSet::new(),
+            meters: Vec::new(),
+            events: Vec::new(),
+            grants: Vec::new(),
+            summary_lag_seconds: 0,
+            samples_max: SAMPLES_MAX,
+            pushes_whole: false,
+            latest: HashMap::new(),
+            reports: BTreeMap::new(),
+            next: 0,
+        }
+    }
 }
 
 impl Book {
@@ -518,19 +541,28 @@ impl Book {
         )
     }
 
-    /// The reports, one for each meter, of what was accepted and turned out to be wrong since the last ones.
+    /// The reports, one for each meter, of what was accepted and turned out to be wrong since the last ones, as they are pushed.
     pub fn report(&mut self, now: i64) -> Vec<Value> {
-        let mut by_meter: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut by_meter: BTreeMap<String, Faults> = BTreeMap::new();
         for event in self.events.iter_mut().filter(|event| event.fault.is_some() && !event.is_reported) {
             event.is_reported = true;
-            by_meter.entry(event.meter.clone()).or_default().push(event.identifier.clone());
+            let faults = by_meter.entry(event.meter.clone()).or_default();
+            let code = event.fault.unwrap_or_default();
+            faults.by_code.entry(code).or_default().push(event.identifier.clone());
+            let received = (event.received_at, event.received_at);
+            let (first, last) = faults.received.unwrap_or(received);
+            faults.received = Some((first.min(event.received_at), last.max(event.received_at)));
         }
         let mut reports = Vec::new();
-        for (meter, identifiers) in by_meter {
+        for (meter, faults) in by_meter {
             let id = self.id("evt");
-            let report = error_report(&id, &meter, &identifiers, now);
-            self.reports.insert(id, report.clone());
-            reports.push(report);
+            let report = error_report(&id, &meter, &faults, self.samples_max, now);
+            let mut pushed = report.clone();
+            if !self.pushes_whole {
+                pushed.as_object_mut().expect("an object").remove("data");
+            }
+            self.reports.insert(id, report);
+            reports.push(pushed);
         }
         reports
     }
@@ -587,19 +619,38 @@ fn list(url: &str, all: Vec<Value>, form: &Form) -> Result<Value, Refusal> {
     Ok(json!({"object": "list", "url": url, "has_more": skipped + data.len() < all.len(), "data": data}))
 }
 
-/// An event of Stripe's second kind, as its documentation shows one.
-fn error_report(id: &str, meter: &str, identifiers: &[String], now: i64) -> Value {
+/// What went wrong with the events of one meter.
+#[derive(Default)]
+struct Faults {
+    by_code: BTreeMap<&'static str, Vec<String>>,
+    received: Option<(i64, i64)>,
+}
+
+/// An event of Stripe's second kind, as its documentation shows one, with its data.
+fn error_report(id: &str, meter: &str, faults: &Faults, samples_max: usize, now: i64) -> Value {
     let moment = |seconds: i64| weir::decision::time::Timestamp::from_micros(seconds * 1_000_000).to_string();
-    let sample = |identifier: &String| json!({"error_message": format!("Customer not found for event {identifier}"), "request": {"identifier": identifier}});
-    let samples: Vec<Value> = identifiers.iter().map(sample).collect();
+    let sample = |code: &str, identifier: &String| {
+        let said = match code {
+            "meter_event_customer_not_found" => format!("Customer not found for event {identifier}"),
+            _ => format!("The event {identifier} is not valid"),
+        };
+        json!({"error_message": said, "request": {"identifier": identifier}})
+    };
+    let kind = |(code, identifiers): (&&'static str, &Vec<String>)| {
+        let samples: Vec<Value> = identifiers.iter().take(samples_max).map(|one| sample(code, one)).collect();
+        json!({"code": code, "error_count": identifiers.len(), "sample_errors": samples})
+    };
+    let count: usize = faults.by_code.values().map(Vec::len).sum();
+    let (first, last) = faults.received.unwrap_or((now, now));
     json!({
         "id": id, "object": "v2.core.event", "type": "v1.billing.meter.error_report_triggered", "created": moment(now), "livemode": false,
-        "reason": null, "related_object": {"id": meter, "type": "billing.meter", "url": format!("/v1/billing/meters/{meter}")},
+        "context": null, "reason": null,
+        "related_object": {"id": meter, "type": "billing.meter", "url": format!("/v1/billing/meters/{meter}")},
         "data": {
-            "developer_message_summary": format!("There are {} invalid events", identifiers.len()),
-            "reason": {"error_count": identifiers.len(), "error_types": [
-                {"code": "meter_event_customer_not_found", "error_count": identifiers.len(), "sample_errors": samples}]},
-            "validation_start": moment(now - 10), "validation_end": moment(now),
+            "developer_message_summary": format!("There are {count} invalid events"),
+            "reason": {"error_count": count, "error_types": faults.by_code.iter().map(kind).collect::<Vec<Value>>()},
+            // Looked at some seconds after they came, in steps of ten seconds.
+            "validation_start": moment(first / 10 * 10 + 10), "validation_end": moment(last / 10 * 10 + 20),
         },
     })
 }

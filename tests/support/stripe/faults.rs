@@ -45,6 +45,8 @@ pub struct Plan {
     rates: Vec<(Fault, u32)>,
     /// These come first, one for each call.
     next: Vec<Fault>,
+    /// The same for calls that ask for an event.
+    next_events: Vec<Fault>,
     /// Everything is away: no call is answered but by a closed connection.
     pub is_down: bool,
     pub hang: Duration,
@@ -62,6 +64,7 @@ impl Plan {
             rng: StdRng::seed_from_u64(seed),
             rates: rates.to_vec(),
             next: Vec::new(),
+            next_events: Vec::new(),
             is_down: false,
             hang: Duration::from_secs(30),
             slow: Duration::from_millis(40),
@@ -76,6 +79,19 @@ impl Plan {
     /// The next calls that change something meet these, in this order.
     pub fn queue(&mut self, faults: &[Fault]) {
         self.next.extend(faults);
+    }
+
+    /// The next calls that ask for an event meet these, in this order.
+    pub fn queue_events(&mut self, faults: &[Fault]) {
+        self.next_events.extend(faults);
+    }
+
+    /// What a call that asks for an event meets.
+    pub fn draw_event(&mut self) -> Option<Fault> {
+        if self.is_down || self.next_events.is_empty() {
+            return self.draw(false);
+        }
+        Some(self.next_events.remove(0))
     }
 
     pub fn draw(&mut self, writes: bool) -> Option<Fault> {

@@ -43,7 +43,18 @@ pub async fn answer(shared: Data<Shared>, request: HttpRequest, body: Bytes) -> 
         let refusal = Refusal::invalid(None, None, "Invalid request: the body must be a form.");
         return told(&shared, refusal.status, &refusal.body(), false);
     };
-    let fault = locked(&shared.plan).draw(writes);
+    let is_second_version = request.path().starts_with("/v2/");
+    if is_second_version && header("stripe-version").is_none() {
+        let refusal = Refusal::invalid(None, None, "Please provide a valid API version in the Stripe-Version header.");
+        return told(&shared, refusal.status, &refusal.body(), false);
+    }
+    let fault = match is_second_version {
+        true => locked(&shared.plan).draw_event(),
+        false => locked(&shared.plan).draw(writes),
+    };
+    if is_second_version {
+        shared.count("event");
+    }
     if let Some(fault) = fault {
         shared.count(format!("{fault:?}"));
     }

@@ -135,15 +135,19 @@ impl FakeStripe {
         });
     }
 
-    /// Tells the hook what was accepted and turned out to be wrong; the statuses of its answers.
-    pub async fn report_errors(&self) -> Vec<u16> {
+    /// Tells the hook what was accepted and turned out to be wrong; what was pushed.
+    pub async fn push_reports(&self) -> Vec<serde_json::Value> {
         let now = self.shared.now();
         let reports = self.book().report(now);
-        let mut answers = Vec::new();
-        for report in reports {
-            answers.push(self.tell(&report).await);
+        for report in &reports {
+            assert_eq!(self.tell(report).await, 200, "{report}");
         }
-        answers
+        reports
+    }
+
+    /// How often an event was asked for.
+    pub fn events_asked(&self) -> u64 {
+        self.told().get("event").copied().unwrap_or(0)
     }
 
     /// Sends an event to the hook, signed; the status of its answer.

@@ -297,3 +297,78 @@ fn what_was_sent_again_is_one_event_or_two() {
     let known = Presence::Known(vec![(unknown.id, false)]);
     assert_eq!(presence(&[again(A, 7), unknown], &[], 7, now()), known);
 }
+
+#[test]
+fn which_of_the_acknowledged_are_counted_is_said_where_the_sum_has_one_reading() {
+    use State::{Acknowledged as A, Sending, Unknown};
+    // The first so many are suspected; what the sum is; whether each is there.
+    type Row = (
+        &'static str,
+        &'static [(State, i64, i64)],
+        usize,
+        i64,
+        Result<&'static [bool], Presence>,
+    );
+    let rows: &[Row] = &[
+        ("all of it", &[(A, 5, DAY), (A, 7, DAY)], 2, 12, Ok(&[true, true])),
+        ("none of it", &[(A, 5, DAY), (A, 7, DAY)], 2, 0, Ok(&[false, false])),
+        ("one of two", &[(A, 5, DAY), (A, 7, DAY)], 2, 7, Ok(&[false, true])),
+        (
+            "beside one that is certain",
+            &[(A, 5, DAY), (A, 7, DAY), (A, 7, DAY)],
+            2,
+            7,
+            Ok(&[false, false]),
+        ),
+        ("two readings", &[(A, 5, DAY), (A, 5, DAY)], 2, 5, Err(Presence::Unclear)),
+        (
+            "two readings of another kind",
+            &[(A, 5, DAY), (A, 7, DAY), (A, 12, DAY)],
+            3,
+            12,
+            Err(Presence::Unclear),
+        ),
+        ("nothing adds up to it", &[(A, 5, DAY), (A, 7, DAY)], 2, 6, Err(Presence::Unclear)),
+        ("acknowledged just now", &[(A, 5, DAY), (A, 7, 60)], 2, 12, Err(Presence::Early)),
+        ("another is just now", &[(A, 5, DAY), (A, 7, 60)], 1, 7, Err(Presence::Early)),
+        ("one is on its way", &[(A, 5, DAY), (Sending, 7, DAY)], 1, 0, Err(Presence::Early)),
+        (
+            "one is unknown, and one of them is there",
+            &[(A, 5, DAY), (Unknown, 5, DAY)],
+            1,
+            5,
+            Err(Presence::Unclear),
+        ),
+        (
+            "one is unknown, and makes no difference",
+            &[(A, 5, DAY), (Unknown, 7, DAY)],
+            1,
+            7,
+            Ok(&[false]),
+        ),
+        ("nobody is suspected", &[(A, 5, DAY)], 0, 5, Ok(&[])),
+    ];
+    for (what, batches, count, sum, expected) in rows {
+        let batches: Vec<Batch> = batches.iter().map(|(state, value, ago)| batch(*state, *value, *ago)).collect();
+        let suspects = &batches[..*count];
+        let expected = match expected {
+            Ok(is_there) => Presence::Known(suspects.iter().map(|batch| batch.id).zip(is_there.iter().copied()).collect()),
+            Err(other) => other.clone(),
+        };
+        assert_eq!(counted(&batches, &[], suspects, *sum, now()), expected, "{what}");
+    }
+    // However many they are, all of it or nothing needs no choice; anything between does.
+    let many: Vec<Batch> = (0..40).map(|_| batch(A, 3, DAY)).collect();
+    let known = |is_there| Presence::Known(many.iter().map(|batch| (batch.id, is_there)).collect());
+    assert_eq!(counted(&many, &[], &many, 120, now()), known(true));
+    assert_eq!(counted(&many, &[], &many, 0, now()), known(false));
+    assert_eq!(counted(&many, &[], &many, 117, now()), Presence::Unclear);
+    // What was sent again may be there twice.
+    let twice = again(A, 7);
+    let suspects = [twice.clone()];
+    assert_eq!(counted(&suspects, &[], &suspects, 7, now()), Presence::Unclear);
+    assert_eq!(
+        counted(&suspects, &[], &suspects, 14, now()),
+        Presence::Known(vec![(twice.id, true)])
+    );
+}
