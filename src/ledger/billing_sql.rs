@@ -101,6 +101,11 @@ pub(super) const OPEN_BATCH: &str = "INSERT INTO billing_batch (batch_id, worksp
 
 // Sealing.
 
+/// The batch that takes something back from batch `$1`.
+pub(super) fn adjusting() -> String {
+    format!("SELECT {BATCH_COLUMNS} FROM billing_batch WHERE adjusts = $1")
+}
+
 /// Open batches that were to be sealed by `$1`; `$2` limit. `$locked` is how a store passes over rows that others have.
 pub(super) fn to_seal(locked: &str) -> String {
     format!(

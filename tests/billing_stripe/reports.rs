@@ -387,3 +387,44 @@ async fn what_was_acknowledged_at_a_customer_that_stripe_does_not_know_is_told()
     let report = billed.reconcile(json!({})).await;
     assert_eq!(named(&report), Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_what_was_adjusted_nothing_is_told_anew() {
+    let mut billed = start().await;
+    billed.fake.book().add_customer("cus_one");
+    billed.workspace("ws_one", Some("cus_one")).await;
+    billed.app().pass_seconds(2 * HOUR);
+    billed.record("cus_one", &[("ws_one", "summary", 93, HOUR)]).await;
+    billed.until_told().await;
+    billed.correct("ws_one", "cus_one", "use-1", 70).await;
+    billed.until_told().await;
+    billed.app().pass_seconds(2 * HOUR);
+    billed.until_told().await;
+    assert_eq!(billed.fake.book().total("cus_one", "tokens"), 70);
+    let batches = billed.batches("acknowledged").await;
+    let of_tokens = batches.iter().filter(|batch| batch["meter"] == "tokens" && batch["value"] != 0);
+    let pair: Vec<&Value> = of_tokens.collect();
+    assert_eq!(pair.len(), 2, "{pair:#?}");
+    for batch in pair {
+        resend(&billed, batch, json!({"force": true})).await.problem(409, "batch_conflict");
+    }
+    billed.until_told().await;
+    assert_eq!(billed.fake.book().total("cus_one", "tokens"), 70);
+    // What took its place was taken and is not counted, and no sample names it: of two events nobody guesses.
+    {
+        let mut book = billed.fake.book();
+        book.samples_max = 0;
+        let event = book.events.iter_mut().find(|event| event.value == 70);
+        event.expect("it was told").fault = Some("meter_event_invalid_value");
+    }
+    billed.app().pass_seconds(HOUR + 60);
+    billed.fake.push_reports().await;
+    for _ in 0..3 {
+        billed.round().await;
+    }
+    assert_eq!(reports(&billed).await, ReportCounts::default());
+    assert_eq!(tokens(&billed, "rejected").await, []);
+    let events = told(&billed).await;
+    let [event] = &events[..] else { panic!("one: {events:?}") };
+    assert_eq!(event.data["differences"][0]["value"], "-70", "{event:?}");
+}

@@ -77,6 +77,18 @@ pub fn when_due(
     }
 }
 
+/// Whether a batch may be told anew, as another event. Not if it takes something back, or if `adjusting` took its place and was not in vain:
+/// beside that it would count twice.
+pub fn stands_for_itself(batch: &Batch, adjusting: Option<&Batch>) -> bool {
+    let is_done = |batch: &Batch| batch.delivery.state == State::Acknowledged;
+    let is_vain = |batch: &Batch| {
+        let reason = batch.delivery.reason.as_ref().map(|reason| reason.code);
+        is_done(batch) && reason == Some(ReasonCode::NothingToTell)
+    };
+    let takes_back = batch.adjusts.is_some() && is_done(batch) && !is_vain(batch);
+    !takes_back && adjusting.is_none_or(is_vain)
+}
+
 /// Whether it was surely not taken back, and will not be: then it is owed again. What the provider took and could not count is not that.
 pub fn is_vain(batch: &Batch) -> bool {
     let reason = batch.delivery.reason.as_ref().map(|reason| reason.code);
