@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use weir::billing::cloudevents::CloudEvents;
 use weir::billing::stripe::{Stripe, StripeSettings};
-use weir::billing::{Answer, Credit, CreditAnswer, Outgoing, Provider, SummaryQuery, Untold};
+use weir::billing::{Answer, Credit, CreditAnswer, Fetched, Outgoing, Provider, SummaryQuery, Untold};
 use weir::clock::{Clock, MovableClock};
 use weir::config::Secret;
 use weir::decision::billing::credit::CreditDelivery;
@@ -329,4 +329,38 @@ async fn a_collector_is_sent_one_cloudevent_for_each_batch() {
     };
     assert_eq!(collector.summary(&query).await, Ok(None));
     server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_is_had_whole_or_it_is_said_whether_to_ask_again() {
+    let world = World::new();
+    let form = "event_name=tokens&identifier=lost&payload[stripe_customer_id]=cus_9&payload[value]=3";
+    let form = crate::stripe::form::Form::parse(form).expect("a form");
+    let now = world.clock.now().micros() / 1_000_000;
+    world.fake.book().meter_event(now, &form).expect("it is taken");
+    let pushed = world.fake.book().report(now).remove(0);
+    let id = pushed["id"].as_str().expect("an id");
+    let meter = pushed["related_object"]["id"].as_str().expect("an id");
+    assert_eq!(world.stripe.event_name(meter).await, Ok(Some("tokens".to_owned())));
+    assert_eq!(world.stripe.event_name("mtr_none").await, Ok(None));
+    let Fetched::Found(event) = world.stripe.event(id).await else {
+        panic!("it is there");
+    };
+    assert_eq!(event["data"]["reason"]["error_count"], 1);
+    // Of another account, or never an id of Stripe's.
+    for id in ["evt_none", "", "evt/../../v1/customers", "evt?x", "evt\n", &"e".repeat(300)] {
+        assert!(matches!(world.stripe.event(id).await, Fetched::Missing(_)), "{id}");
+    }
+    world.fake.plan().hang = Duration::from_secs(3);
+    for fault in [Fault::RateLimited, Fault::Fails, Fault::Drops, Fault::DropsBefore, Fault::Hangs] {
+        world.fake.plan().queue_events(&[fault]);
+        let answer = world.stripe.event(id).await;
+        assert!(matches!(answer, Fetched::NotNow { .. }), "{fault:?}: {answer:?}");
+    }
+    let wrong = StripeSettings::new(Secret::new("sk_test_planted_wrong".to_owned()), &world.fake.url);
+    let wrong = Stripe::new(&wrong, world.clock.clone()).expect("a client");
+    let Fetched::NotNow { seconds: Some(60), reason } = wrong.event(id).await else {
+        panic!("somebody mends the key");
+    };
+    assert!(!reason.contains("planted"), "{reason}");
 }

@@ -5,6 +5,7 @@ use crate::stripe::faults::Fault;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use weir::decision::event::{Audience, Event, EventType};
 use weir::ledger::events::EventQuery;
 use weir::ledger::inbound::ReportCounts;
@@ -427,4 +428,19 @@ async fn of_what_was_adjusted_nothing_is_told_anew() {
     let events = told(&billed).await;
     let [event] = &events[..] else { panic!("one: {events:?}") };
     assert_eq!(event.data["differences"][0]["value"], "-70", "{event:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_service_asks_for_a_report_by_itself() {
+    let billed = ghosts().await;
+    billed.fake.push_reports().await;
+    weir::app::background(&billed.app().service, Duration::from_secs(1));
+    // By the machine's clock: rounds begin each second.
+    for _ in 0..300 {
+        if tokens(&billed, "rejected").await.len() == GHOSTS {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{:?}", reports(&billed).await);
 }
