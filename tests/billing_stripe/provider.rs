@@ -348,7 +348,14 @@ async fn an_event_is_had_whole_or_it_is_said_whether_to_ask_again() {
     };
     assert_eq!(event["data"]["reason"]["error_count"], 1);
     // Of another account, or never an id of Stripe's.
-    for id in ["evt_none", "", "evt/../../v1/customers", "evt?x", "evt\n", &"e".repeat(300)] {
+    for id in [
+        "evt_none",
+        "",
+        "x/../../../../v1/billing/meters",
+        "evt?x",
+        "evt\n",
+        &"e".repeat(300),
+    ] {
         assert!(matches!(world.stripe.event(id).await, Fetched::Missing(_)), "{id}");
     }
     world.fake.plan().hang = Duration::from_secs(3);

@@ -352,7 +352,8 @@ pub(in crate::ledger) async fn a_report_is_worked_on_once_until_it_is_done_or_gi
         (counts.waiting, counts.given_up)
     };
     let first = reported("evt_1", 5).report.expect("a report");
-    assert_eq!(due(8, 1).await, [first.clone()], "what waits longest comes first");
+    assert_eq!(due(8, 1).await.first(), Some(&first), "what waits longest comes first");
+    assert_eq!(due(8, 1).await.len(), 1);
     assert_eq!((due(8, 9).await.len(), due(4, 9).await.len(), counts().await), (2, 0, (3, 0)));
     let step = async |from: &Progress, to: &Progress, errors: &[MeterError]| {
         let moved = ReportMove {
