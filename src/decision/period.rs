@@ -8,12 +8,14 @@
 
 mod calendar;
 mod day;
+mod months;
 mod setting;
 #[cfg(test)]
 mod tests;
 mod zone;
 
 pub use calendar::{CALENDAR_CHANGES_MAX, CALENDAR_REMEMBERED_DAYS, Calendar};
+pub use months::{months_between, months_from};
 pub use setting::{AnchorDay, Setting};
 pub use zone::{ZONE_CHARS_MAX, Zone};
 

@@ -48,7 +48,7 @@ impl Description<usize> for Adjusting {
 async fn take_back(connection: &mut Connection, adjusting: &Adjusting, debt: &Debt, since: Timestamp) -> Result<bool, Fault> {
     let (workspace, meter) = (record::workspace_id(&debt.0)?, record::meter_id(&debt.1)?);
     lock(connection, &workspace, &meter).await?;
-    let (calendar, _) = about(connection, &workspace).await?;
+    let (periods, _) = about(connection, &workspace).await?;
     let rows: Vec<BatchRow> = sqlx::query_as(AssertSqlSafe(sql::originals()))
         .bind(&debt.0)
         .bind(&debt.1)
@@ -62,7 +62,7 @@ async fn take_back(connection: &mut Connection, adjusting: &Adjusting, debt: &De
         .await?;
     for row in rows {
         let original = Batch::try_from(row)?;
-        if !adjust::can_give(&original, &adjusting.terms, &calendar, adjusting.now) {
+        if !adjust::can_give(&original, &adjusting.terms, &periods, adjusting.now) {
             continue;
         }
         // Read again under the lock: what is owed may have been set off meanwhile.

@@ -7,15 +7,16 @@
 use super::describe::Description;
 use super::fault::Fault;
 use super::reigns::reigns;
-use super::sending::{deliver, lock, refresh};
+use super::sending::{deliver, lock, periods, refresh};
 use super::{Connection, audited, many};
 use crate::decision::billing::delivery::{Delivery, Event};
 use crate::decision::billing::exact::Exact;
+use crate::decision::billing::periods::Periods;
 use crate::decision::billing::window::{reign, seals_at, window};
 use crate::decision::billing::{Batch, Terms, batch_id, value};
 use crate::decision::id::{BatchId, EntryId};
 use crate::decision::meter::{Meter, Reign};
-use crate::decision::period::{Calendar, Period};
+use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
 use crate::ledger::billing::{BEFORE_SECONDS, Collected, Collecting, PASS_LAG_SECONDS, Place, Sealing};
 use crate::ledger::billing_sql as sql;
@@ -83,11 +84,18 @@ pub(super) async fn page(connection: &mut Connection, collecting: &Collecting) -
         Some(last) => Some((Timestamp::from_micros(last.recorded_at), record::entry_id(&last.entry_id)?)),
         None => None,
     };
+    let mut of_workspaces: HashMap<String, Periods> = HashMap::new();
+    for row in rows.iter().filter(|row| row.is_member == 0) {
+        if !of_workspaces.contains_key(&row.workspace_id) {
+            let found = periods(connection, record::calendar(&row.calendar)?, row.stripe_customer_id.as_deref()).await?;
+            of_workspaces.insert(row.workspace_id.clone(), found);
+        }
+    }
     Ok(Some(Page {
         meter_number,
         rounds,
         is_full: rows.len() >= collecting.limit,
-        shares: shares(collecting, rows, &reigns)?,
+        shares: shares(collecting, rows, &reigns, &of_workspaces),
         reigns,
         last,
         collecting: collecting.clone(),
@@ -145,34 +153,37 @@ async fn cursor(connection: &mut Connection, place: &Place, meter_number: i64, s
 }
 
 /// What the meter counts of a page and has not got.
-fn shares(collecting: &Collecting, rows: Vec<UncollectedRow>, reigns: &[Reign]) -> Result<BTreeMap<Where, Share>, Fault> {
-    let mut calendars: HashMap<String, Calendar> = HashMap::new();
+fn shares(
+    collecting: &Collecting,
+    rows: Vec<UncollectedRow>,
+    reigns: &[Reign],
+    of_workspaces: &HashMap<String, Periods>,
+) -> BTreeMap<Where, Share> {
     let mut shares: BTreeMap<Where, Share> = BTreeMap::new();
     for row in rows.into_iter().filter(|row| row.is_member == 0) {
-        if !calendars.contains_key(&row.calendar) {
-            calendars.insert(row.calendar.clone(), record::calendar(&row.calendar)?);
-        }
-        let calendar = &calendars[&row.calendar];
+        let Some(periods) = of_workspaces.get(&row.workspace_id) else {
+            continue;
+        };
         let used_at = Timestamp::from_micros(row.occurred_at);
-        let Some(place) = counting(&row, used_at, reigns, calendar) else {
+        let Some(place) = counting(&row, used_at, reigns, periods) else {
             continue;
         };
         let counted = row.counted(reigns[place].meter.unit);
         if counted == 0 {
             continue;
         }
-        let window = window(used_at, collecting.window_seconds, calendar);
+        let window = window(used_at, collecting.window_seconds, periods);
         let share = shares.entry((place, row.workspace_id, window)).or_default();
         share.last_used_at = share.last_used_at.max(row.occurred_at);
         share.members.push((row.entry_id, counted));
     }
-    Ok(shares)
+    shares
 }
 
 /// The place of the reign under which an entry counts, if it does. A correction counts as its original does: it is of the same use.
-fn counting(row: &UncollectedRow, used_at: Timestamp, reigns: &[Reign], calendar: &Calendar) -> Option<usize> {
+fn counting(row: &UncollectedRow, used_at: Timestamp, reigns: &[Reign], periods: &Periods) -> Option<usize> {
     let recorded_at = Timestamp::from_micros(row.original_recorded_at.unwrap_or(row.recorded_at));
-    let found = reign(reigns, used_at, recorded_at, calendar);
+    let found = reign(reigns, used_at, recorded_at, periods);
     let admits = |reign: &&Reign| {
         let only = &reign.meter.only;
         only.admits(&row.feature, &row.model, row.tier.as_deref().unwrap_or_default())

@@ -59,13 +59,13 @@ pub(super) const MOVE_PASS: &str = "INSERT INTO billing_pass (meter_number, pass
      ON CONFLICT (meter_number, pass) DO UPDATE SET recorded_at = excluded.recorded_at, entry_id = excluded.entry_id";
 
 /// Entries after the place (`$1`, `$2`) in the order of recording, until `$3`, each with whether it, or what it corrects, is a member of
-/// meter `$4`, with when what it corrects was recorded, and with the calendar of its workspace; `$5` limit.
+/// meter `$4`, with when what it corrects was recorded, and with calendar and customer of its workspace; `$5` limit.
 pub(super) const UNCOLLECTED: &str = "SELECT page.recorded_at, page.entry_id, page.workspace_id, page.feature, page.model, page.tier, \
      page.occurred_at, page.counted_tokens, page.counted_usd, page.counted_requests, page.counted_credits, \
      CAST(CASE WHEN EXISTS (SELECT 1 FROM billing_member AS member WHERE member.meter_number = $4 AND member.entry_id = page.entry_id) \
      THEN 1 ELSE 0 END AS BIGINT) AS is_member, CAST(CASE WHEN EXISTS (SELECT 1 FROM billing_member AS member \
      WHERE member.meter_number = $4 AND member.entry_id = page.corrects) THEN 1 ELSE 0 END AS BIGINT) AS corrects_member, \
-     original.recorded_at AS original_recorded_at, workspace.calendar FROM (SELECT recorded_at, entry_id, corrects, workspace_id, feature, \
+     original.recorded_at AS original_recorded_at, workspace.calendar, workspace.stripe_customer_id FROM (SELECT recorded_at, entry_id, corrects, workspace_id, feature, \
      model, tier, occurred_at, counted_tokens, counted_usd, counted_requests, counted_credits FROM entry \
      WHERE (recorded_at, entry_id) > ($1, $2) AND recorded_at <= $3 ORDER BY recorded_at, entry_id LIMIT $5) AS page \
      JOIN workspace ON workspace.workspace_id = page.workspace_id LEFT JOIN entry AS original ON original.entry_id = page.corrects \

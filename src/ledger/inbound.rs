@@ -133,16 +133,16 @@ pub(super) const HEAR: &str = "INSERT INTO inbound_event (event_id, event_type, 
 pub(super) const PRUNE: &str = "DELETE FROM inbound_event WHERE event_id IN (SELECT event_id FROM inbound_event WHERE received_at < $1 \
      ORDER BY received_at LIMIT $2)";
 
-pub(super) const SUBSCRIPTIONS: &str = "SELECT subscription_id, customer_id, status, items, anchor_day, anchor_at, started_at, told_at, \
+pub(super) const SUBSCRIPTIONS: &str = "SELECT subscription_id, customer_id, status, items, anchor_day, anchor_at, cycle, started_at, told_at, \
      rank, revision FROM stripe_subscription WHERE customer_id = $1 ORDER BY started_at, subscription_id";
 
 pub(super) const REVISION: &str = "SELECT CAST(COALESCE(SUM(revision), 0) AS BIGINT) FROM stripe_subscription WHERE customer_id = $1";
 
 pub(super) const PUT_SUBSCRIPTION: &str = "INSERT INTO stripe_subscription (subscription_id, customer_id, status, items, anchor_day, anchor_at, \
-     started_at, told_at, rank, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1) ON CONFLICT (subscription_id) DO UPDATE SET \
+     started_at, told_at, rank, cycle, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1) ON CONFLICT (subscription_id) DO UPDATE SET \
      customer_id = excluded.customer_id, status = excluded.status, items = excluded.items, anchor_day = excluded.anchor_day, \
      anchor_at = excluded.anchor_at, started_at = excluded.started_at, told_at = excluded.told_at, rank = excluded.rank, \
-     revision = stripe_subscription.revision + 1";
+     cycle = excluded.cycle, revision = stripe_subscription.revision + 1";
 
 pub(super) const ADD_REVENUE: &str = "INSERT INTO revenue (source_id, document_id, customer_id, workspace_id, amount, currency, usd, \
      period_start, period_end, paid_at, event_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (source_id) DO UPDATE \

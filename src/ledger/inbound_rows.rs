@@ -191,7 +191,8 @@ async fn put_subscription(connection: &mut Connection, subscription: &Subscripti
     let put = put
         .bind(subscription.started_at.micros())
         .bind(subscription.told_at.micros())
-        .bind(subscription.rank);
+        .bind(subscription.rank)
+        .bind(json(&subscription.cycle));
     put.execute(connection).await?;
     Ok(())
 }

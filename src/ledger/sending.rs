@@ -5,8 +5,9 @@
 
 use super::describe::Description;
 use super::fault::Fault;
-use super::{Connection, adjusting, audited, many};
+use super::{Connection, adjusting, audited, inbound_rows, many};
 use crate::decision::billing::delivery::{Answer, Delivery, Event, Impossible};
+use crate::decision::billing::periods::Periods;
 use crate::decision::billing::{Batch, adjust};
 use crate::decision::billing::{State, Terms};
 use crate::decision::id::{BatchId, MeterId, WorkspaceId};
@@ -99,7 +100,7 @@ async fn claim_one(
     claims: &mut Claims,
 ) -> Result<(), Fault> {
     take_over(connection, claiming, workspace, meter).await?;
-    let (calendar, customer) = about(connection, workspace).await?;
+    let (periods, customer) = about(connection, workspace).await?;
     let mut claimed = None;
     for _ in 0..SET_ASIDE_MAX {
         let row: Option<BatchRow> = sqlx::query_as(AssertSqlSafe(sql::due()))
@@ -116,8 +117,8 @@ async fn claim_one(
             None => None,
         };
         let event = match batch.adjusts {
-            Some(_) => adjust::when_due(&batch, adjusted.as_ref(), terms, &calendar, late, now),
-            None => batch.when_due(terms, &calendar, customer.as_deref(), late, now),
+            Some(_) => adjust::when_due(&batch, adjusted.as_ref(), terms, &periods, late, now),
+            None => batch.when_due(terms, &periods, customer.as_deref(), late, now),
         };
         let Ok(next) = batch.delivery.step(event, &claiming.terms, claiming.now, 0) else {
             break;
@@ -163,16 +164,28 @@ async fn take_over(connection: &mut Connection, claiming: &Claiming, workspace: 
     Ok(())
 }
 
-/// A workspace's calendar and its customer at the provider.
-pub(super) async fn about(connection: &mut Connection, workspace: &WorkspaceId) -> Result<(Calendar, Option<String>), Fault> {
+/// The periods of a workspace's invoices, and its customer at the provider.
+pub(super) async fn about(connection: &mut Connection, workspace: &WorkspaceId) -> Result<(Periods, Option<String>), Fault> {
     let row: Option<(String, Option<String>)> = sqlx::query_as(sql::CALENDAR_AND_CUSTOMER)
         .bind(workspace.as_str())
-        .fetch_optional(connection)
+        .fetch_optional(&mut *connection)
         .await?;
     match row {
-        Some((calendar, customer)) => Ok((record::calendar(&calendar)?, customer)),
-        None => Ok((Calendar::default(), None)),
+        Some((calendar, customer)) => Ok((
+            periods(connection, record::calendar(&calendar)?, customer.as_deref()).await?,
+            customer,
+        )),
+        None => Ok((Periods::default(), None)),
     }
+}
+
+/// The periods of the invoices of whoever has this calendar and this customer.
+pub(super) async fn periods(connection: &mut Connection, calendar: Calendar, customer: Option<&str>) -> Result<Periods, Fault> {
+    let subscriptions = match customer {
+        Some(customer) => inbound_rows::subscriptions(connection, customer).await?.1,
+        None => Vec::new(),
+    };
+    Ok(Periods::new(calendar, subscriptions))
 }
 
 #[async_trait]

@@ -19,7 +19,7 @@ pub const METERS: &str = "meters:
   - {id: tokens, event_name: tokens, unit: tokens}
   - {id: calls, event_name: calls, unit: requests, where: {feature: chat}}
   - {id: cents, event_name: cents, unit: usd, scale: 100, markup: \"1.25\"}
-plans_by_price: {}
+plans_by_price: {price_month: unlimited, price_other: unlimited}
 ";
 /// What the fake signs its events with.
 pub const WEBHOOK_SECRET: &str = "whsec_fake_planted_secret";

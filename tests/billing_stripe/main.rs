@@ -17,6 +17,7 @@ mod billed;
 mod credits;
 mod long_run;
 mod meters;
+mod periods;
 mod provider;
 mod reports;
 mod rules;

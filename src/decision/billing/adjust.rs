@@ -6,8 +6,8 @@
 //! back is owed again: a batch of the opposite value puts it back into the carry, so that all values and the carry still add up.
 
 use super::delivery::{Event, Reason, ReasonCode};
+use super::periods::Periods;
 use super::{Batch, State, Terms, window};
-use crate::decision::period::{Calendar, PeriodKind};
 use crate::decision::time::Timestamp;
 
 /// How long what is owed back waits for use that it can be set off against: an hour of use and its seal. By then the provider has summed up
@@ -27,7 +27,7 @@ const fn begin_seconds(cancel_seconds: i64) -> i64 {
 }
 
 /// Whether something may be taken back from this batch.
-pub fn can_give(original: &Batch, terms: &Terms, calendar: &Calendar, now: Timestamp) -> bool {
+pub fn can_give(original: &Batch, terms: &Terms, periods: &Periods, now: Timestamp) -> bool {
     let delivery = &original.delivery;
     let (Some(seconds), Some(claimed_at), Some(told_at)) = (terms.cancel_seconds, delivery.claimed_at, delivery.told_at) else {
         return false;
@@ -36,7 +36,7 @@ pub fn can_give(original: &Batch, terms: &Terms, calendar: &Calendar, now: Times
         && original.adjusts.is_none()
         && original.value() > 0
         && claimed_at > now.plus_seconds(-begin_seconds(seconds))
-        && calendar.period(PeriodKind::Billing, told_at).end > now
+        && !periods.is_closed(told_at, 0, now)
 }
 
 /// How much is taken back from an original, as a value.
@@ -49,7 +49,7 @@ pub fn when_due(
     adjusting: &Batch,
     original: Option<&Batch>,
     terms: &Terms,
-    calendar: &Calendar,
+    periods: &Periods,
     late_after_seconds: i64,
     now: Timestamp,
 ) -> Event {
@@ -68,7 +68,7 @@ pub fn when_due(
         Some(until) if now < until => {}
         _ => return too_late("the provider takes nothing back of what it was told so long ago"),
     }
-    if window::told_at(told_at, calendar, terms.closes_periods, late_after_seconds, now) != told_at {
+    if window::told_at(told_at, periods, terms.closes_periods, late_after_seconds, now) != told_at {
         return too_late("the period that it was told of is invoiced already");
     }
     Event::Claimed {

@@ -10,6 +10,7 @@ pub mod adjust;
 pub mod credit;
 pub mod delivery;
 pub mod exact;
+pub mod periods;
 pub mod reconcile;
 pub mod report;
 pub mod window;
@@ -17,10 +18,11 @@ pub mod window;
 use super::amount::Unit;
 use super::id::{BatchId, MeterId, WorkspaceId};
 use super::meter::Factor;
-use super::period::{Calendar, Period};
+use super::period::Period;
 use super::time::Timestamp;
 use delivery::{Delivery, Event, Reason, ReasonCode};
 use exact::Exact;
+use periods::Periods;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -160,7 +162,7 @@ impl Batch {
     }
 
     /// What happens to it when it is due: it is sent, as of a time, or cannot be told.
-    pub fn when_due(&self, terms: &Terms, calendar: &Calendar, customer: Option<&str>, late_after_seconds: i64, now: Timestamp) -> Event {
+    pub fn when_due(&self, terms: &Terms, periods: &Periods, customer: Option<&str>, late_after_seconds: i64, now: Timestamp) -> Event {
         // Whom it may have been told of once, it is told of again.
         let told_before = self.delivery.customer.as_deref().filter(|_| self.delivery.unsure_since.is_some());
         let customer = told_before.or(customer);
@@ -176,7 +178,7 @@ impl Batch {
             .told_at
             .filter(|_| self.delivery.unsure_since.is_some())
             .unwrap_or(self.last_used_at);
-        let told_at = window::told_at(told_as_of, calendar, terms.closes_periods, late_after_seconds, now);
+        let told_at = window::told_at(told_as_of, periods, terms.closes_periods, late_after_seconds, now);
         // What is told as of now may be told however old the use is, a correction of long ago too; but not for as long as one likes: nobody
         // expects a bill for half a year because a workspace has a customer at last.
         let since = if told_at > told_as_of { self.opened_at } else { told_at };

@@ -1,17 +1,18 @@
 //! Which window a use falls into, and which time the provider is told of it.
 
+use super::periods::Periods;
 use crate::decision::meter::Reign;
-use crate::decision::period::{Calendar, Period, PeriodKind};
+use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
 
 const SECOND_MICROS: i64 = 1_000_000;
 
-/// The window of a use: one of those of equal length that are counted from the epoch, cut where the workspace's billing period begins or
+/// The window of a use: one of those of equal length that are counted from the epoch, cut where a period of its invoices begins or
 /// ends, so that nothing of a batch belongs on another invoice than the rest.
-pub fn window(used_at: Timestamp, seconds: i64, calendar: &Calendar) -> Period {
+pub fn window(used_at: Timestamp, seconds: i64, periods: &Periods) -> Period {
     let length = seconds.max(1) * SECOND_MICROS;
     let start = used_at.plus_micros(-used_at.micros().rem_euclid(length));
-    let period = calendar.period(PeriodKind::Billing, used_at);
+    let period = periods.at(used_at);
     Period {
         start: start.max(period.start),
         end: start.plus_micros(length).min(period.end),
@@ -26,9 +27,8 @@ pub fn seals_at(window: Period, now: Timestamp, seal_after_seconds: i64) -> Time
 
 /// The time that the provider is told of a use: its own, as long as the billing period that it fell into is still being invoiced, and
 /// now afterwards. An older time would be taken, and never invoiced.
-pub fn told_at(used_at: Timestamp, calendar: &Calendar, closes_periods: bool, late_after_seconds: i64, now: Timestamp) -> Timestamp {
-    let end = calendar.period(PeriodKind::Billing, used_at).end;
-    match closes_periods && now >= end.plus_seconds(late_after_seconds) {
+pub fn told_at(used_at: Timestamp, periods: &Periods, closes_periods: bool, late_after_seconds: i64, now: Timestamp) -> Timestamp {
+    match closes_periods && periods.is_closed(used_at, late_after_seconds, now) {
         true => now,
         // Use may be recorded a little ahead of time.
         false => used_at.min(now),
@@ -39,10 +39,10 @@ pub fn told_at(used_at: Timestamp, calendar: &Calendar, closes_periods: bool, la
 /// recorded before the meter first came is counted under its first reign, if it belongs to the billing period in which it came; earlier
 /// periods were invoiced without it. Whoever takes a meter away wants what is used in the meantime not to be billed, so of a later reign
 /// nothing earlier is counted.
-pub fn reign<'a>(reigns: &'a [Reign], used_at: Timestamp, recorded_at: Timestamp, calendar: &Calendar) -> Option<&'a Reign> {
+pub fn reign<'a>(reigns: &'a [Reign], used_at: Timestamp, recorded_at: Timestamp, periods: &Periods) -> Option<&'a Reign> {
     let first = reigns.first()?;
     if recorded_at < first.from {
-        return (used_at >= calendar.period(PeriodKind::Billing, first.from).start).then_some(first);
+        return (used_at >= periods.at(first.from).start).then_some(first);
     }
     let holds = |reign: &&Reign| reign.from <= recorded_at && reign.until.is_none_or(|until| recorded_at < until);
     reigns.iter().find(holds)
@@ -54,17 +54,17 @@ mod tests {
     use crate::decision::amount::Unit;
     use crate::decision::id::MeterId;
     use crate::decision::meter::{Factor, Meter, MeterFilter};
-    use crate::decision::period::{AnchorDay, Setting, Zone};
+    use crate::decision::period::{AnchorDay, Calendar, Setting, Zone};
 
     fn at(text: &str) -> Timestamp {
         Timestamp::parse(text).expect(text)
     }
 
-    fn calendar(zone: &str) -> Calendar {
-        Calendar::new(Setting {
+    fn periods(zone: &str) -> Periods {
+        Periods::of_calendar(Calendar::new(Setting {
             timezone: Zone::parse(zone).expect(zone),
             billing_anchor_day: AnchorDay::new(1).expect("a day"),
-        })
+        }))
     }
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
                 "2026-11-30T19:00:00Z",
             ),
         ] {
-            let window = window(at(used_at), 3_600, &calendar(zone));
+            let window = window(at(used_at), 3_600, &periods(zone));
             assert_eq!((window.start, window.end), (at(start), at(end)), "{zone} {used_at}");
         }
     }
@@ -99,7 +99,7 @@ mod tests {
             ("2026-12-09T00:00:00Z", false, "2026-11-30T23:10:00Z"),
             ("2026-11-30T23:09:00Z", true, "2026-11-30T23:09:00Z"),
         ] {
-            assert_eq!(told_at(used, &calendar("UTC"), closes, 3_000, at(now)), at(expected), "{now}");
+            assert_eq!(told_at(used, &periods("UTC"), closes, 3_000, at(now)), at(expected), "{now}");
         }
     }
 
@@ -131,7 +131,7 @@ mod tests {
             ("2026-11-24T00:00:00Z", "2026-11-24T23:59:59Z", None),
             ("2026-11-24T00:00:00Z", "2026-11-25T00:00:00Z", Some("back")),
         ] {
-            let found = reign(&reigns, at(used_at), at(recorded_at), &calendar("UTC"));
+            let found = reign(&reigns, at(used_at), at(recorded_at), &periods("UTC"));
             assert_eq!(
                 found.map(|found| found.meter.event_name.as_str()),
                 expected,
@@ -139,7 +139,7 @@ mod tests {
             );
         }
         assert_eq!(
-            reign(&[], at("2026-11-24T00:00:00Z"), at("2026-11-24T00:00:00Z"), &calendar("UTC")),
+            reign(&[], at("2026-11-24T00:00:00Z"), at("2026-11-24T00:00:00Z"), &periods("UTC")),
             None
         );
     }

@@ -6,12 +6,14 @@
 //! or given up ([`report`]).
 
 mod apply;
+mod cycle;
 mod read;
 mod report;
 #[cfg(test)]
 mod tests;
 
 pub use apply::{apply, effective};
+pub use cycle::{COUNT_MAX, Cycle, Every, Interval, PERIODS_MAX, Told};
 pub use read::{Unreadable, read};
 pub use report::{Checked, Fetched, Findings, Progress, REPORT_SECONDS_MAX, Report, ReportState};
 
@@ -63,6 +65,8 @@ pub struct Subscription {
     pub anchor_day: Option<u8>,
     /// A moment at which a period begins.
     pub anchor_at: Option<Timestamp>,
+    /// Its periods, as far as they were told.
+    pub cycle: Cycle,
     pub started_at: Timestamp,
     /// When the event came to be, and what it is among those of one second.
     pub told_at: Timestamp,
@@ -114,13 +118,16 @@ impl Subscription {
     }
 
     /// Writes down which plans its prices stand for, and keeps what was written of those that stand for none any more. A plan that is gone is
-    /// nobody's.
+    /// nobody's. Of its periods it keeps what was told before.
     pub fn remember(&mut self, plans: &BTreeMap<PriceId, PlanId>, before: Option<&Subscription>, is_there: impl Fn(&PlanId) -> bool) {
         for item in &mut self.items {
             let known = before.and_then(|before| before.items.iter().find(|known| known.price == item.price));
             let kept = known.and_then(|known| known.plan.as_ref());
             let plan = plans.get(item.price.as_str()).or(kept).or(item.plan.as_ref());
             item.plan = plan.filter(|plan| is_there(plan)).cloned();
+        }
+        if let Some(before) = before {
+            self.follow(before);
         }
     }
 }

@@ -5,7 +5,7 @@
 //! sent for. In between members have moved (`current_period_end` from subscriptions to their items, an invoice's `subscription` below its
 //! `parent`), taxes were named anew, and prices were once plans.
 
-use super::{About, Event, ID_CHARS_MAX, Item, Revenue, Subscription, report};
+use super::{About, COUNT_MAX, Cycle, Event, Every, ID_CHARS_MAX, Interval, Item, Revenue, Subscription, report};
 use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
 use crate::decision::value;
@@ -109,15 +109,17 @@ fn subscription(body: &Value, created: Timestamp, rank: i64) -> Result<Subscript
     let customer = id(object.get("customer"), "/data/object/customer")?;
     let items = list(object, "/items/data").iter().filter_map(item).collect();
     let day = object.pointer("/billing_cycle_anchor_config/day_of_month").and_then(Value::as_u64);
+    // One that is gone is gone, whatever state it was in.
+    let status = match rank {
+        2 => "canceled",
+        _ => text(body, "/data/object/status")?,
+    };
     Ok(Subscription {
         id: id(object.get("id"), "/data/object/id")?,
         customer,
-        // One that is gone is gone, whatever state it was in.
-        status: match rank {
-            2 => "canceled".to_owned(),
-            _ => text(body, "/data/object/status")?.to_owned(),
-        },
+        status: status.to_owned(),
         items,
+        cycle: cycle(object, status == "canceled", created),
         anchor_day: day.and_then(|day| u8::try_from(day).ok()).filter(|day| (1..=31).contains(day)),
         anchor_at: moment(object.get("billing_cycle_anchor")),
         started_at: moment(object.get("start_date"))
@@ -126,6 +128,37 @@ fn subscription(body: &Value, created: Timestamp, rank: i64) -> Result<Subscript
         told_at: created,
         rank,
     })
+}
+
+/// The period of now, which newer versions tell of each item and older ones of the subscription. Of several the one counts that use is
+/// billed by, and of those the one that ends first.
+fn cycle(object: &Value, is_over: bool, created: Timestamp) -> Cycle {
+    let items = list(object, "/items/data");
+    let recurring = |item: &Value, newer: &str, older: &str| item.pointer(newer).or(item.pointer(older)).cloned();
+    let is_metered =
+        |item: &Value| recurring(item, "/price/recurring/usage_type", "/plan/usage_type").is_some_and(|kind| kind == "metered");
+    let bounds = |of: &Value| {
+        let (start, end) = (moment(of.get("current_period_start"))?, moment(of.get("current_period_end"))?);
+        (start < end).then_some(Period { start, end })
+    };
+    let every = |item: &Value| {
+        let interval = match recurring(item, "/price/recurring/interval", "/plan/interval")?.as_str()? {
+            "day" => Interval::Day,
+            "week" => Interval::Week,
+            "month" => Interval::Month,
+            "year" => Interval::Year,
+            _ => return None,
+        };
+        let count = recurring(item, "/price/recurring/interval_count", "/plan/interval_count");
+        let count = whole(count.as_ref()).filter(|count| (1..=COUNT_MAX).contains(count)).unwrap_or(1);
+        Some(Every { interval, count })
+    };
+    let known = items.iter().map(|item| (item, bounds(item).or_else(|| bounds(object))));
+    let first = known.min_by_key(|(item, period)| (period.is_none(), !is_metered(item), period.map(|period| period.end)));
+    let (every, period) = first.map_or((None, bounds(object)), |(item, period)| (every(item), period));
+    // Where Stripe does not say when it ended, it did when it was told to have.
+    let ended_at = is_over.then(|| moment(object.get("ended_at")).unwrap_or(created));
+    Cycle::now(every.unwrap_or_default(), period, ended_at)
 }
 
 /// Older accounts name a plan where newer ones name a price; where both are there they are the same.

@@ -1,5 +1,7 @@
 //! Events as Stripe writes them, of more than one version of its API; and what they make of a workspace.
 
+mod cycle;
+
 use super::*;
 use crate::decision::id::WorkspaceId;
 use crate::decision::period::{AnchorDay, Calendar, Setting, Zone};

@@ -3,7 +3,7 @@
 use super::book::{Book, at, audited, settle, workspace};
 use crate::decision::event::Event;
 use crate::decision::id::PlanId;
-use crate::decision::inbound::{Item, MeterError, Outcome, Progress, ReportState, Revenue, Subscription};
+use crate::decision::inbound::{Cycle, Every, Interval, Item, MeterError, Outcome, Progress, ReportState, Revenue, Subscription, Told};
 use crate::decision::period::Period;
 use crate::decision::workspace::Workspace;
 use crate::ledger::audit::AuditQuery;
@@ -22,6 +22,17 @@ fn subscription(status: &str) -> Subscription {
         }],
         anchor_day: Some(31),
         anchor_at: Some(at(7)),
+        cycle: Cycle {
+            every: Every {
+                interval: Interval::Year,
+                count: 2,
+            },
+            told: vec![Told {
+                period: Period { start: at(5), end: at(6) },
+                is_cut: true,
+            }],
+            ended_at: Some(at(6)),
+        },
         started_at: at(1),
         told_at: at(2),
         rank: 1,

@@ -81,6 +81,7 @@ pub(in crate::ledger) struct UncollectedRow {
     pub(in crate::ledger) corrects_member: i64,
     pub(in crate::ledger) original_recorded_at: Option<i64>,
     pub(in crate::ledger) calendar: String,
+    pub(in crate::ledger) stripe_customer_id: Option<String>,
 }
 
 impl UncollectedRow {

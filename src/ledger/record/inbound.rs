@@ -1,7 +1,7 @@
 //! What a billing provider told, as rows.
 
 use super::{Unreadable, narrow, read_json, unreadable};
-use crate::decision::inbound::{MeterError, Outcome, Progress, ReportState, Revenue, Subscription};
+use crate::decision::inbound::{Cycle, MeterError, Outcome, Progress, ReportState, Revenue, Subscription};
 use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
 use crate::ledger::inbound::{Heard, ReportedError};
@@ -38,6 +38,8 @@ pub(in crate::ledger) struct SubscriptionRow {
     items: String,
     anchor_day: Option<i64>,
     anchor_at: Option<i64>,
+    /// None: nothing was told of it when it was written.
+    cycle: Option<String>,
     started_at: i64,
     told_at: i64,
     rank: i64,
@@ -54,6 +56,10 @@ impl SubscriptionRow {
             items: read_json("items", &self.items)?,
             anchor_day: day.and_then(|day| u8::try_from(day).ok()),
             anchor_at: self.anchor_at.map(Timestamp::from_micros),
+            cycle: match &self.cycle {
+                Some(cycle) => read_json("cycle", cycle)?,
+                None => Cycle::default(),
+            },
             started_at: Timestamp::from_micros(self.started_at),
             told_at: Timestamp::from_micros(self.told_at),
             rank: self.rank,

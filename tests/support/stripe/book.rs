@@ -2,6 +2,7 @@
 //! were taken and turned out to be wrong. Pure: now is an argument, and a refusal is a value.
 
 use super::form::Form;
+use super::subscriptions::{Subscription, is_never_invoiced, period_of};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -85,6 +86,8 @@ pub struct Event {
     pub timestamp: i64,
     pub received_at: i64,
     pub is_cancelled: bool,
+    /// Its period was finalized when it was received.
+    pub is_never_invoiced: bool,
     /// Why it does not count although it was accepted; told later, in a report.
     pub fault: Option<&'static str>,
     is_reported: bool,
@@ -135,6 +138,7 @@ pub struct Book {
     pub meters: Vec<Meter>,
     pub events: Vec<Event>,
     pub grants: Vec<Grant>,
+    pub subscriptions: Vec<Subscription>,
     /// How long after it was received an event is in the summaries.
     pub summary_lag_seconds: i64,
     /// How many samples of each code a report names.
@@ -187,6 +191,39 @@ impl Book {
             created: 1_700_000_000,
         });
         id
+    }
+
+    /// A customer subscribes, as of then; the id.
+    pub fn subscribe(&mut self, customer: &str, price: &str, started_at: i64) -> String {
+        let id = self.id("sub");
+        self.subscriptions.push(Subscription::new(id.clone(), customer, price, started_at));
+        id
+    }
+
+    pub fn subscription(&mut self, id: &str) -> &mut Subscription {
+        self.subscriptions.iter_mut().find(|one| one.id == id).expect("a subscription")
+    }
+
+    pub fn subscription_event(&mut self, now: i64, id: &str, kind: &str) -> Value {
+        let event = self.id("evt");
+        self.subscription(id).told(event, kind, now)
+    }
+
+    /// What was accepted as of a period that was finalized.
+    pub fn never_invoiced(&self) -> Vec<&Event> {
+        self.events
+            .iter()
+            .filter(|event| event.counts() && event.is_never_invoiced)
+            .collect()
+    }
+
+    /// What a customer is billed for on a meter in the period of its subscription that `timestamp` lies in.
+    pub fn invoiced(&self, customer: &str, event_name: &str, timestamp: i64) -> i64 {
+        let period = period_of(&self.subscriptions, customer, timestamp);
+        let theirs = |event: &&Event| event.customer == customer && event.event_name == event_name && event.counts();
+        let events = self.events.iter().filter(theirs).filter(|event| !event.is_never_invoiced);
+        let of_period = events.filter(|event| period_of(&self.subscriptions, customer, event.timestamp) == period);
+        of_period.map(|event| event.value).sum()
     }
 
     /// What a customer is billed for on a meter, by all that was received.
@@ -270,6 +307,7 @@ impl Book {
         {
             return Err(duplicate(&identifier));
         }
+        let is_never_invoiced = is_never_invoiced(&mut self.subscriptions, &customer, timestamp, now);
         let fault = (!self.customers.contains(&customer)).then_some("meter_event_customer_not_found");
         let event = Event {
             identifier: identifier.clone(),
@@ -280,6 +318,7 @@ impl Book {
             timestamp,
             received_at: now,
             is_cancelled: false,
+            is_never_invoiced,
             fault,
             is_reported: false,
         };

@@ -7,6 +7,7 @@ pub mod book;
 pub mod faults;
 pub mod form;
 mod http;
+pub mod subscriptions;
 pub mod webhooks;
 
 use actix_web::web::{self, Data, PayloadConfig};
@@ -148,6 +149,12 @@ impl FakeStripe {
     /// How often an event was asked for.
     pub fn events_asked(&self) -> u64 {
         self.told().get("event").copied().unwrap_or(0)
+    }
+
+    /// Tells the hook of a subscription, as it is now: that it was `created`, `updated` or `deleted`.
+    pub async fn tell_subscription(&self, id: &str, kind: &str) {
+        let event = self.book().subscription_event(self.shared.now(), id, kind);
+        assert_eq!(self.tell(&event).await, 200, "{event:#}");
     }
 
     /// Sends an event to the hook, signed; the status of its answer.
