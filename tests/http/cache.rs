@@ -425,7 +425,11 @@ async fn a_ledger_that_is_slow_before_an_answer_is_given_makes_a_miss() {
     let allowed = faq(&app, "p").id("slow").allowed().await;
     assert_eq!(allowed["cache"], json!({"status": "error"}));
     let took = begun.elapsed();
-    assert!(took.as_millis() >= 250, "it waited for the ledger: {took:?}");
+    // Far less than a store waits for a lock.
+    assert!(
+        (250..3_000).contains(&took.as_millis()),
+        "it waited for the ledger a little: {took:?}"
+    );
     assert_eq!(app.ledger("ws").await.len(), 1, "no hit was written, only what made the answer");
     drop(waiting);
     assert_eq!(faq(&app, "p").id("quick").cached().await["cache"]["response"], json!({"n": 1}));
