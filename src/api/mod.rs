@@ -13,6 +13,7 @@ pub mod by;
 pub mod cache;
 pub mod call;
 pub mod corrections;
+pub mod economics;
 pub mod events;
 pub mod explain;
 pub mod failure;

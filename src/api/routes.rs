@@ -5,9 +5,9 @@ use super::call::{Answer, Call};
 use super::idempotency::{self, Running};
 use super::problem::Problem;
 use super::{
-    api_keys, audit_log, authorize, batch, billing, cache, corrections, events, explain, fair_use, grant_billing, grants, invoices, json,
-    ledger, operations, policies, portal_tokens, providers, reconcile, reservations, stream, stripe, usage, webhook_deliveries,
-    webhook_endpoints, workspace_list, workspace_usage, workspaces,
+    api_keys, audit_log, authorize, batch, billing, cache, corrections, economics, events, explain, fair_use, grant_billing, grants,
+    invoices, json, ledger, operations, policies, portal_tokens, providers, reconcile, reservations, stream, stripe, usage,
+    webhook_deliveries, webhook_endpoints, workspace_list, workspace_usage, workspaces,
 };
 use crate::flow::Service;
 use actix_web::http::Method;
@@ -97,6 +97,7 @@ pub fn routes() -> Vec<Route> {
         GET "/v1/workspaces/{id}/events", stream::access(), SMALL, stream::events;
         GET "/v1/workspaces/{id}/ledger", reading, SMALL, ledger::ledger;
         GET "/v1/workspaces/{id}/invoice-preview", reading, SMALL, invoices::preview;
+        GET "/v1/reports/unit-economics", reading, SMALL, economics::unit_economics;
         GET "/v1/admin/plans", unbound, SMALL, policies::list_plans;
         GET "/v1/admin/plans/{id}", unbound, SMALL, policies::get_plan;
         PUT "/v1/admin/plans/{id}", unbound, SMALL, policies::put_plan;

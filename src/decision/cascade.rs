@@ -55,7 +55,7 @@ pub struct Band {
     /// How many were tried again on the better model, and settled.
     pub escalated: i64,
     pub escalated_cost: Usd,
-    /// How many of these were judged, and the sums of both scores over them in ten-thousandths.
+    /// How many of these the offered model answered and somebody judged, and the sums of both scores over them in ten-thousandths.
     pub judged: i64,
     pub score_before: i64,
     pub score_after: i64,

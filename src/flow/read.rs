@@ -2,12 +2,24 @@
 
 use super::{FlowError, Service, workspace};
 use crate::decision::entry::Entry;
+use crate::decision::id::WorkspaceId;
+use crate::decision::time::Timestamp;
+
+pub use crate::ledger::cached::CacheUse;
 pub use crate::ledger::{EntryQuery, LedgerError, PAGE_ENTRIES_MAX};
 
 /// Entries of a workspace that exists, newest first.
 pub async fn entries(service: &Service, query: &EntryQuery) -> Result<Vec<Entry>, FlowError> {
     workspace::find(service, &query.workspace).await?.ok_or(FlowError::NotFound)?;
     Ok(service.ledger.entries(query).await?)
+}
+
+/// What the features of a workspace that exists came to in a time, or those of all together.
+pub async fn features(service: &Service, of: Option<&WorkspaceId>, from: Timestamp, to: Timestamp) -> Result<Vec<CacheUse>, FlowError> {
+    if let Some(of) = of {
+        workspace::find(service, of).await?.ok_or(FlowError::NotFound)?;
+    }
+    Ok(service.ledger.cache_use(of, from, to).await?)
 }
 
 /// Whether the stores answer, and how many reservations are open.

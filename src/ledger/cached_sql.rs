@@ -45,11 +45,23 @@ const PRUNE: &str = "DELETE FROM cache_entry WHERE cache_entry_id IN (SELECT cac
 /// When the newest row that is too much was stored; `$1` how many are not. Ids begin with the time at which they were made.
 const TOO_MANY: &str = "SELECT stored_at FROM cache_entry ORDER BY cache_entry_id DESC LIMIT 1 OFFSET $1";
 
-/// From `$1` on and before `$2`; `$3` a workspace, or empty for all.
-const USE: &str = "SELECT feature, CAST(SUM(CASE WHEN kind = 'usage' THEN requests ELSE 0 END) AS BIGINT) AS requests, \
-     CAST(SUM(CASE WHEN kind = 'cache_hit' THEN 1 ELSE 0 END) AS BIGINT) AS hits, CAST(COALESCE(SUM(cost_usd), 0) AS BIGINT) AS cost, \
-     CAST(COALESCE(SUM(CASE WHEN kind = 'cache_hit' THEN list_cost_usd ELSE 0 END), 0) AS BIGINT) AS avoided \
-     FROM entry WHERE occurred_at >= $1 AND occurred_at < $2 AND ($3 = '' OR workspace_id = $3) GROUP BY feature ORDER BY hits DESC, feature";
+/// From `$1` on and before `$2`.
+macro_rules! used {
+    ($whose:literal) => {
+        concat!(
+            "SELECT feature, CAST(SUM(CASE WHEN kind = 'usage' THEN requests ELSE 0 END) AS BIGINT) AS requests, \
+             CAST(SUM(CASE WHEN kind = 'cache_hit' THEN 1 ELSE 0 END) AS BIGINT) AS hits, CAST(COALESCE(SUM(cost_usd), 0) AS BIGINT) AS cost, \
+             CAST(COALESCE(SUM(CASE WHEN kind = 'cache_hit' THEN list_cost_usd ELSE 0 END), 0) AS BIGINT) AS avoided \
+             FROM entry WHERE occurred_at >= $1 AND occurred_at < $2 AND ",
+            $whose,
+            " GROUP BY feature ORDER BY hits DESC, feature"
+        )
+    };
+}
+
+const USED: &str = used!("$3 = ''");
+/// The workspace stands alone, so that its entries are found by the index.
+const USED_BY: &str = used!("workspace_id = $3");
 
 /// Nothing, where bytes are wanted.
 const NOTHING: &[u8] = &[];
@@ -66,7 +78,7 @@ pub(in crate::ledger) async fn cache_use(
     from: Timestamp,
     to: Timestamp,
 ) -> Result<Vec<CacheUse>, Fault> {
-    let statement = sqlx::query_as::<_, (String, i64, i64, i64, i64)>(USE)
+    let statement = sqlx::query_as::<_, (String, i64, i64, i64, i64)>(if workspace.is_some() { USED_BY } else { USED })
         .bind(from.micros())
         .bind(to.micros())
         .bind(workspace.map_or("", |workspace| workspace.as_str()).to_owned());

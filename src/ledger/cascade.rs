@@ -40,6 +40,14 @@ pub(super) const GIVE_BACK: &str = "UPDATE escalation SET taken_by = NULL WHERE 
 
 pub(super) const LINKS: &str = "SELECT reservation_id, taken_by FROM escalation WHERE reservation_id = $1 OR taken_by = $1";
 
+/// What another model answered (a fallback, or one that a budget led to) costs what it costs, and says nothing of how good the offered one is.
+macro_rules! is_judged {
+    () => {
+        "second_entry.quality_score IS NOT NULL AND second_entry.model = escalation.model"
+    };
+}
+pub(super) use is_judged;
+
 /// `$first` and `$second` join an entry to the end that names it; the stores keep entries by different keys.
 macro_rules! bands {
     ($first:literal, $second:literal) => {
@@ -50,9 +58,13 @@ macro_rules! bands {
             "MAX(escalation.min_quality_score) AS min_quality_score, COUNT(*) AS answers, ",
             "CAST(COALESCE(SUM(first_entry.cost_usd), 0) AS BIGINT) AS cost, COUNT(second_entry.entry_id) AS escalated, ",
             "CAST(COALESCE(SUM(second_entry.cost_usd), 0) AS BIGINT) AS escalated_cost, ",
-            "COUNT(second_entry.quality_score) AS judged, ",
-            "CAST(COALESCE(SUM(CASE WHEN second_entry.quality_score IS NULL THEN 0 ELSE first_entry.quality_score END), 0) AS BIGINT) ",
-            "AS score_before, CAST(COALESCE(SUM(second_entry.quality_score), 0) AS BIGINT) AS score_after ",
+            "CAST(COALESCE(SUM(CASE WHEN ",
+            $crate::ledger::cascade::is_judged!(),
+            " THEN 1 ELSE 0 END), 0) AS BIGINT) AS judged, CAST(COALESCE(SUM(CASE WHEN ",
+            $crate::ledger::cascade::is_judged!(),
+            " THEN first_entry.quality_score ELSE 0 END), 0) AS BIGINT) AS score_before, CAST(COALESCE(SUM(CASE WHEN ",
+            $crate::ledger::cascade::is_judged!(),
+            " THEN second_entry.quality_score ELSE 0 END), 0) AS BIGINT) AS score_after ",
             "FROM escalation ",
             "JOIN reservation_end AS first ON first.reservation_id = escalation.reservation_id AND first.\"end\" = 'settled' ",
             "JOIN entry AS first_entry ON ",

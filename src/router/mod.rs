@@ -226,7 +226,7 @@ impl Asker {
         let latency = begun.elapsed();
         match asked {
             Ok(answer) => {
-                self.note(&asking, &answer, latency);
+                self.note(&asking, answer.usage, latency);
                 if let Some(tier) = &answer.tier {
                     self.kept().put(asking.key, tier.clone(), now);
                 }
@@ -237,6 +237,9 @@ impl Asker {
                 answer.tier
             }
             Err(error) => {
+                if let wire::AskError::Status { used: Some(used), .. } = &error {
+                    self.note(&asking, Some(*used), latency);
+                }
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
                     "the language model that routes gave no answer"
@@ -247,8 +250,8 @@ impl Asker {
         }
     }
 
-    fn note(&self, asking: &Asking, answer: &wire::Answered, latency: Duration) {
-        let Some(usage) = answer.usage else {
+    fn note(&self, asking: &Asking, used: Option<Usage>, latency: Duration) {
+        let Some(usage) = used else {
             metrics::counter!("weir_router_unrecorded_total").increment(1);
             return;
         };
@@ -304,6 +307,7 @@ fn key(workspace: &WorkspaceId, tiers: &[String], text: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::usage::Named;
 
     #[test]
     fn a_key_tells_workspaces_tiers_and_texts_apart() {
@@ -329,8 +333,8 @@ mod tests {
         assert_eq!(excerpt("short"), "short");
     }
 
-    /// Answers each of its connections late, with 500.
-    async fn a_slow_endpoint(after: Duration) -> String {
+    /// Answers each of its connections with an error, after a while.
+    async fn a_failing_endpoint(after: Duration, body: &'static str) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -339,7 +343,9 @@ mod tests {
                 tokio::spawn(async move {
                     let _ = stream.read(&mut [0; 4_096]).await;
                     tokio::time::sleep(after).await;
-                    let answer = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                    let length = body.len();
+                    let answer =
+                        format!("HTTP/1.1 500 Internal Server Error\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
                     let _ = stream.write_all(answer.as_bytes()).await;
                 });
             }
@@ -350,7 +356,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_is_late_and_fails_counts_once() {
         let settings = RouterSettings {
-            url: a_slow_endpoint(Duration::from_millis(60)).await,
+            url: a_failing_endpoint(Duration::from_millis(60), "").await,
             model: ModelId::parse("m").expect("a name"),
             api_key: None,
             timeout: Duration::from_millis(20),
@@ -376,5 +382,25 @@ mod tests {
             i64::MIN,
             "one more may fail before it rests"
         );
+    }
+
+    #[tokio::test]
+    async fn what_an_error_says_that_it_used_is_spent_and_what_it_does_not_say_is_not() {
+        let used = r#"{"error": {"code": "content_filter"}, "usage": {"prompt_tokens": 60, "completion_tokens": 3, "total_tokens": 63}}"#;
+        let workspace = WorkspaceId::parse("ws").expect("a name");
+        for (body, expected) in [(used, Some((60, 3))), (r#"{"error": {}}"#, None), ("<html>", None), ("", None)] {
+            let router = Router::new(Some(RouterSettings {
+                url: a_failing_endpoint(Duration::ZERO, body).await,
+                model: ModelId::parse("m").expect("a name"),
+                api_key: None,
+                timeout: Duration::from_secs(CALL_SECONDS_MAX),
+            }));
+            let (tiers, now) = (vec!["fast".to_owned()], Timestamp::from_micros(0));
+            assert_eq!(router.tier(&workspace, "text", tiers, || "id".to_owned(), now).await, None);
+            let pools = router.next_spent().map(|spent| spent.usage.pools(Named::default()));
+            assert_eq!(pools.map(|pools| (pools.input_tokens, pools.output_tokens)), expected, "{body}");
+            let asker = router.0.as_ref().expect("it is configured");
+            assert_eq!(asker.failures.load(Ordering::Relaxed), 1, "an error fails, whatever it cost");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::RouterSettings;
 use crate::decision::tokens::{self, Input};
 use crate::decision::usage::{self, Usage};
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 const CHAT_PATH: &str = "/chat/completions";
@@ -24,8 +24,9 @@ pub(super) struct Answered {
 pub(super) enum AskError {
     #[error("the endpoint could not be reached")]
     Unreachable(#[source] reqwest::Error),
-    #[error("the endpoint answered {0}")]
-    Status(StatusCode),
+    /// `used`: what the call cost all the same, where the endpoint says so.
+    #[error("the endpoint answered {status}")]
+    Status { status: StatusCode, used: Option<Usage> },
     #[error("the answer is longer than {ANSWER_BYTES_MAX} bytes, or not JSON")]
     Unreadable,
 }
@@ -43,19 +44,32 @@ pub(super) async fn ask(client: &Client, settings: &RouterSettings, text: &str, 
     if let Some(key) = &settings.api_key {
         request = request.bearer_auth(key.expose());
     }
-    let mut response = request.send().await.map_err(unreachable)?;
-    if response.status() != StatusCode::OK {
-        return Err(AskError::Status(response.status()));
+    let response = request.send().await.map_err(unreachable)?;
+    let status = response.status();
+    let answer = object(response).await;
+    if status != StatusCode::OK {
+        // A refusal is no answer, and is paid for only where it tells of tokens: nothing is estimated.
+        let used = answer.ok().and_then(|answer| told(&answer));
+        return Err(AskError::Status { status, used });
     }
+    Ok(read(&answer?, text, tiers))
+}
+
+async fn object(mut response: Response) -> Result<Map<String, Value>, AskError> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| AskError::Unreachable(error.without_url()))? {
         if body.len() + chunk.len() > ANSWER_BYTES_MAX {
             return Err(AskError::Unreadable);
         }
         body.extend_from_slice(&chunk);
     }
-    let answer: Map<String, Value> = serde_json::from_slice(&body).map_err(|_| AskError::Unreadable)?;
-    Ok(read(&answer, text, tiers))
+    serde_json::from_slice(&body).map_err(|_| AskError::Unreadable)
+}
+
+/// What the endpoint says that the call used.
+fn told(answer: &Map<String, Value>) -> Option<Usage> {
+    let used = answer.get("usage").and_then(Value::as_object)?;
+    usage::read(used, None).ok()
 }
 
 fn instruction(tiers: &[String]) -> String {
@@ -92,12 +106,9 @@ fn read(answer: &Map<String, Value>, text: &str, tiers: &[String]) -> Answered {
     let tier = words
         .filter(|word| !word.is_empty())
         .find_map(|word| tiers.iter().find(|tier| tier.eq_ignore_ascii_case(word)));
-    let used = answer.get("usage").and_then(Value::as_object);
     Answered {
         tier: tier.cloned(),
-        usage: used
-            .and_then(|used| usage::read(used, None).ok())
-            .or_else(|| estimated(text, tiers, content.unwrap_or_default())),
+        usage: told(answer).or_else(|| estimated(text, tiers, content.unwrap_or_default())),
     }
 }
 

@@ -417,6 +417,28 @@ async fn a_similar_prompt_finds_its_answer_unless_a_detail_differs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_is_slow_before_an_answer_is_given_makes_a_miss() {
+    let app = with_cache(json!({"faq": {"cache": {}}})).await;
+    kept(&app, faq(&app, "p"), json!({"n": 1})).await;
+    let waiting = app.keep_answers_waiting().await;
+    let begun = std::time::Instant::now();
+    let allowed = faq(&app, "p").id("slow").allowed().await;
+    assert_eq!(allowed["cache"], json!({"status": "error"}));
+    let took = begun.elapsed();
+    // Far less than a store waits for a lock.
+    assert!(
+        (250..3_000).contains(&took.as_millis()),
+        "it waited for the ledger a little: {took:?}"
+    );
+    assert_eq!(app.ledger("ws").await.len(), 1, "no hit was written, only what made the answer");
+    drop(waiting);
+    assert_eq!(faq(&app, "p").id("quick").cached().await["cache"]["response"], json!({"n": 1}));
+    // Whoever holds is told so again, whatever was noted meanwhile.
+    let again = faq(&app, "p").id("slow").allowed().await;
+    assert_eq!(again["reservation_id"], allowed["reservation_id"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_is_slow_or_fails_delays_nobody_and_many_texts_share_a_request() {
     let embeddings = Embeddings::start();
     let app = TestApp::start_with(embeddings.options_within(400)).await;

@@ -230,3 +230,49 @@ async fn an_answer_of_no_use_has_one_leader_too() {
         "it is still there for whom it is enough"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_tells_how_many_requests_of_each_feature_the_cache_answered() {
+    let app = with_cache(json!({})).await;
+    app.workspace_on("other", json!({"unlimited": true})).await;
+    let report = async |query: &str| app.get(&format!("/v1/reports/unit-economics?{query}")).await;
+    assert_eq!(report("workspace_id=ws").await.expect(200)["data"], json!([]));
+    let ask = || faq(&app, json!({"prompt": "p"})).tokens(100, 50);
+    assert!(answered(&app, ask(), usage(40), 1).await);
+    for _ in 0..2 {
+        ask().cached().await;
+    }
+    let chat = app.authorize("other").feature("chat").tokens(100, 50).allowed().await;
+    let path = format!("/v1/reservations/{}/settle", chat["reservation_id"].as_str().expect("an id"));
+    app.post(&path, json!({"usage": usage(40)["usage"]})).await.expect(200);
+    let faq = json!({"feature": "faq", "requests": 3, "cache_hits": 2, "cache_hit_rate": 0.6666, "cost_usd": "0.002200000",
+        "cache_avoided_usd": "0.004400000"});
+    let chat = json!({"feature": "chat", "requests": 1, "cache_hits": 0, "cache_hit_rate": 0, "cost_usd": "0.002200000",
+        "cache_avoided_usd": "0.000000000"});
+    let told = report("group_by=feature&from=2025-11-21T00:00:00Z&to=2025-11-22T00:00:00Z")
+        .await
+        .expect(200);
+    assert_eq!(
+        told,
+        json!({"from": "2025-11-21T00:00:00Z", "to": "2025-11-22T00:00:00Z", "group_by": "feature", "data": [faq, chat]})
+    );
+    assert_eq!(
+        report("").await.expect(200)["data"],
+        json!([faq, chat]),
+        "by default the last thirty days"
+    );
+    assert_eq!(report("workspace_id=ws").await.expect(200)["data"], json!([faq]));
+    assert_eq!(
+        report("workspace_id=ws&to=2025-11-21T00:00:00Z").await.expect(200)["data"],
+        json!([])
+    );
+    report("workspace_id=nobody").await.expect(404);
+    for (query, status) in [
+        ("from=2025-11-21T00:00:00Z&to=2025-11-21T00:00:00Z", 422),
+        ("from=2024-11-01T00:00:00Z&to=2025-11-21T00:00:00Z", 422),
+        ("group_by=shoe_size", 422),
+        ("compare=previous", 400),
+    ] {
+        report(query).await.expect(status);
+    }
+}

@@ -20,6 +20,8 @@ const NO_ENDPOINT: &str = "whe_00000000000070008000000000000000";
 const NO_DELIVERY: &str = "whd_00000000000070008000000000000000";
 const NO_DECISION: &str = "dec_01931f0c7a5b7c3e8f2a1b0c9d8e7f6a";
 
+/// Routes that name a workspace in their query.
+const IN_QUERY: [&str; 2] = ["/v1/cache", "/v1/reports/unit-economics"];
 const WEBHOOKS: &str = "/v1/admin/webhook-endpoints";
 
 /// How a route names the workspace that it is about.
@@ -177,7 +179,7 @@ fn names(route: &Route) -> Names {
         });
     }
     // In its query.
-    if route.path == "/v1/cache" {
+    if IN_QUERY.contains(&route.path) {
         return Names::Path(|_, workspace| workspace.to_owned());
     }
     if route.path.contains("/decisions/{id}") {
@@ -233,9 +235,9 @@ fn filled(route: &Route, id: &str) -> String {
         rest = after;
     }
     path += rest;
-    match route.path {
-        "/v1/cache" => format!("{path}?workspace_id={id}"),
-        _ => path,
+    match IN_QUERY.contains(&route.path) {
+        true => format!("{path}?workspace_id={id}"),
+        false => path,
     }
 }
 

@@ -254,6 +254,11 @@ impl TestApp {
         }
     }
 
+    /// Lets nobody write an answer to a request into the ledger, until what is returned is dropped.
+    pub async fn keep_answers_waiting(&self) -> Box<dyn Send> {
+        self.stores.keep_answers_waiting().await
+    }
+
     pub fn pass_seconds(&self, seconds: i64) {
         self.clock.advance_seconds(seconds);
     }

@@ -2,7 +2,8 @@
 //! all tests of the process share, each with a database of one and a schema of the other for itself.
 
 use super::{postgres, redis};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -97,6 +98,24 @@ impl Stores {
         if let Self::Production { redis, .. } = self {
             let number = redis.rsplit('/').next().expect("a database");
             shared_redis().cli(&["-n", number, "FLUSHDB"]);
+        }
+    }
+
+    /// Lets nobody write an answer to a request into the ledger, until what is returned is dropped.
+    pub async fn keep_answers_waiting(&self) -> Box<dyn Send> {
+        match self {
+            Self::Embedded(directory) => {
+                let file = SqliteConnectOptions::new().filename(directory.path().join("weir.db"));
+                let mut connection = SqliteConnection::connect_with(&file).await.expect("the ledger");
+                sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await.expect("alone");
+                Box::new(connection)
+            }
+            Self::Production { database, .. } => {
+                let mut connection = PgConnection::connect(database).await.expect("the ledger");
+                let alone = sqlx::raw_sql("BEGIN; LOCK TABLE answer IN ACCESS EXCLUSIVE MODE");
+                alone.execute(&mut connection).await.expect("alone");
+                Box::new(connection)
+            }
         }
     }
 

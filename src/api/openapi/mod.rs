@@ -30,7 +30,7 @@ use utoipa::OpenApi;
     modifiers(&Credentials, &Reasons, &Preconditions),
     paths(
         super::authorize::authorize, super::batch::batch, super::explain::decision, super::explain::reservation, super::reservations::settle, super::reservations::release, super::reservations::extend,
-        super::reservations::get, super::cache::purge, super::cache::feedback, super::usage::usage, super::events::events, super::workspace_usage::usage, super::stream::events, super::ledger::ledger,
+        super::reservations::get, super::cache::purge, super::cache::feedback, super::usage::usage, super::events::events, super::workspace_usage::usage, super::stream::events, super::ledger::ledger, super::economics::unit_economics,
         super::policies::list_plans, super::policies::get_plan, super::policies::put_plan, super::policies::delete_plan,
         super::policies::list_models, super::policies::get_model, super::policies::put_model, super::policies::get_routing,
         super::policies::put_routing, super::policies::get_billing, super::policies::put_billing, super::policies::get_messages, super::policies::put_messages, super::workspaces::get, super::workspaces::put, super::workspaces::patch,

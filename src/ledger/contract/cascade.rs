@@ -76,8 +76,10 @@ pub(in crate::ledger) async fn of_racing_second_tries_one_takes_the_offer(book: 
 pub(in crate::ledger) async fn what_came_of_second_tries_is_summed_up_by_models_and_score(book: Book) {
     // The first answers with their scores, and what became of their second tries.
     for (request, score, second) in [
-        ("a", Some(3_100), Some((9_000, 50))),
-        ("b", Some(3_900), Some((5_000, 70))),
+        ("a", Some(3_100), Some(("big", 9_000, 50))),
+        ("b", Some(3_900), Some(("big", 5_000, 70))),
+        // Answered by another model than was offered.
+        ("g", Some(3_200), Some(("mid", 9_900, 30))),
         ("c", Some(6_500), None),
         ("d", Some(10_000), None),
         ("e", None, None),
@@ -87,9 +89,9 @@ pub(in crate::ledger) async fn what_came_of_second_tries_is_summed_up_by_models_
         draft.entry.quality_score = score.map(ratio);
         draft.entry.cost_usd = Some(Usd::from_nanos(10));
         book.done(draft).await;
-        if let Some((score, cost)) = second {
+        if let Some((by, score, cost)) = second {
             let again = format!("{request}-again");
-            let mut draft = settle(&again).model("big");
+            let mut draft = settle(&again).model(by);
             draft.entry.quality_score = Some(ratio(score));
             draft.entry.cost_usd = Some(Usd::from_nanos(cost));
             let taker = reservation("ws_a", &again);
@@ -118,12 +120,12 @@ pub(in crate::ledger) async fn what_came_of_second_tries_is_summed_up_by_models_
         score_after: 0,
     };
     let escalated = Band {
-        escalated: 2,
-        escalated_cost: Usd::from_nanos(120),
+        escalated: 3,
+        escalated_cost: Usd::from_nanos(150),
         judged: 2,
         score_before: 7_000,
         score_after: 14_000,
-        ..band(Some(3), 2)
+        ..band(Some(3), 3)
     };
     let bands = book.ledger().escalations(at(NOON), at(NOON + 1)).await.expect("an answer");
     assert_eq!(bands, [band(None, 1), escalated, band(Some(6), 1), band(Some(9), 1)]);
