@@ -158,6 +158,7 @@ impl Default for Book {
             meters: Vec::new(),
             events: Vec::new(),
             grants: Vec::new(),
+            subscriptions: Vec::new(),
             summary_lag_seconds: 0,
             samples_max: SAMPLES_MAX,
             pushes_whole: false,
