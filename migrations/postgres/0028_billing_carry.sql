@@ -1,9 +1,9 @@
 -- What is carried from batch to batch, of each definition of a meter by itself: a fraction or a debt of one unit is none of another.
 CREATE TABLE billing_carry (
-    workspace_id       TEXT   NOT NULL,
-    meter_id           TEXT   NOT NULL,
-    event_name         TEXT   NOT NULL,
-    unit               TEXT   NOT NULL,
+    workspace_id       TEXT COLLATE "C" NOT NULL,
+    meter_id           TEXT COLLATE "C" NOT NULL,
+    event_name         TEXT COLLATE "C" NOT NULL,
+    unit               TEXT COLLATE "C" NOT NULL,
     factor_numerator   BIGINT NOT NULL,
     factor_denominator BIGINT NOT NULL,
     carry              TEXT   NOT NULL, -- A decimal, exact.

@@ -3,3 +3,7 @@ ALTER TABLE billing_batch ADD COLUMN adjusts TEXT;
 
 -- Of one batch something is taken back once.
 CREATE UNIQUE INDEX billing_batch_by_adjusted ON billing_batch (adjusts) WHERE adjusts IS NOT NULL;
+
+-- Those from which something may be taken back.
+CREATE INDEX billing_batch_giving ON billing_batch (workspace_id, meter_id, told_at)
+    WHERE state = 'acknowledged' AND value > 0 AND adjusts IS NULL;

@@ -46,8 +46,8 @@ pub struct BatchOut<'a> {
     /// How many ledger entries it is made of; none where it adjusts another batch.
     #[schema(minimum = 0)]
     members: i64,
-    /// The batch of which something that was owed back and met no later use is taken back: the provider is told to cancel it, and what is left.
-    /// Null: this batch is of use.
+    /// The batch of which something is taken back that was owed and met no later use; or, where `value` is above zero, the one that was in
+    /// vain. Null: this batch is of use.
     #[schema(value_type = Option<String>)]
     adjusts: Option<BatchId>,
     /// What the meter counts.

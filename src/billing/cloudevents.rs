@@ -107,7 +107,7 @@ impl Provider for CloudEvents {
             oldest_seconds: None,
             needs_customer: false,
             closes_periods: false,
-            cancel_seconds: None,
+            takes_back: false,
             calls_per_second: CALLS_PER_SECOND,
         }
     }
@@ -146,12 +146,6 @@ impl Provider for CloudEvents {
             },
             Err(error) if error.is_timeout() => unknown("no answer in time"),
             Err(_) => unknown("the connection broke"),
-        }
-    }
-
-    async fn cancel(&self, _: &str, _: &str) -> Answer {
-        Answer::Rejected {
-            reason: "events cannot be taken back".to_owned(),
         }
     }
 

@@ -4,16 +4,17 @@
 //! What a crash costs: before a claim nothing; between claim and answer the lease, after which the batch counts as sent without an answer
 //! and goes out again under the same identifier; after the answer was written nothing.
 
+mod adjusting;
 mod credits;
 
 use super::gate::Gate;
-use super::{Answer, Outgoing, Provider, Replaced, Terms};
+use super::{Answer, Outgoing, Provider, Terms};
 use crate::clock::Clock;
 use crate::decision::billing::{Batch, State};
 use crate::decision::meter::Meter;
 use crate::decision::time::Timestamp;
 use crate::ledger::audit::Audited;
-use crate::ledger::billing::{Adjusting, Answered, BEFORE_SECONDS, Claim, Claiming, Collecting, PASS_LAG_SECONDS, Place, Sealing};
+use crate::ledger::billing::{Answered, BEFORE_SECONDS, Claim, Claiming, Collecting, PASS_LAG_SECONDS, Place, Sealing};
 use crate::ledger::{Ledger, LedgerError};
 use futures_util::{StreamExt, stream};
 use std::collections::BTreeMap;
@@ -44,9 +45,6 @@ pub const LEASE_SECONDS: i64 = 120;
 /// How often it is looked whether those without a customer have one by now.
 const RESUME_EVERY_SECONDS: i64 = 60;
 const RESUME_BATCHES: usize = 500;
-/// How often it is looked for what is owed back and may be taken back, and how much of it at once.
-const ADJUST_EVERY_SECONDS: i64 = 60;
-const ADJUST_DEBTS: usize = 500;
 
 /// How batches are cut, and when they go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -177,23 +175,9 @@ impl Desk {
         if self.terms().sends && self.resumed.is_due(RESUME_EVERY_SECONDS, now) {
             self.ledger.resume_batches(self.terms(), RESUME_BATCHES, now).await?;
         }
-        if self.adjusted.is_due(ADJUST_EVERY_SECONDS, now) {
-            self.adjust(now).await?;
-        }
+        self.adjust_now_and_then().await;
         self.send(&mut done).await?;
         Ok(done)
-    }
-
-    /// Makes batches that take back what is owed and met no later use.
-    async fn adjust(&self, now: Timestamp) -> Result<(), LedgerError> {
-        let adjusting = Adjusting {
-            terms: self.terms(),
-            limit: ADJUST_DEBTS,
-            now,
-        };
-        let made = self.ledger.adjust(adjusting).await?;
-        metrics::counter!("weir_billing_adjustments_total").increment(made as u64);
-        Ok(())
     }
 
     /// Seals what is open now, windows that are not over too, and sends what the provider takes now; the rest goes out in rounds.
@@ -326,11 +310,11 @@ impl Desk {
 
     /// One call, and what became of it; whether the provider has the batch.
     async fn send_one(&self, claim: Claim) -> Result<bool, LedgerError> {
-        let Claim { batch, adjusted, lease } = claim;
+        let Claim { batch, lease } = claim;
         let answer = match self.is_in_time(&batch) {
             true => {
                 self.gate.spend();
-                let answer = self.provider.send(&outgoing(&batch, adjusted.as_ref())).await;
+                let answer = self.provider.send(&outgoing(&batch)).await;
                 self.gate.note(&answer, self.clock.now());
                 answer
             }
@@ -393,7 +377,7 @@ impl Desk {
     }
 }
 
-fn outgoing(batch: &Batch, adjusted: Option<&Batch>) -> Outgoing {
+fn outgoing(batch: &Batch) -> Outgoing {
     Outgoing {
         identifier: batch.identifier(),
         workspace: batch.workspace.clone(),
@@ -404,10 +388,6 @@ fn outgoing(batch: &Batch, adjusted: Option<&Batch>) -> Outgoing {
         at: batch.delivery.told_at.unwrap_or(batch.last_used_at),
         window: batch.window,
         members: batch.members,
-        adjusts: adjusted.map(|original| Replaced {
-            identifier: original.identifier(),
-            value: original.value(),
-        }),
     }
 }
 

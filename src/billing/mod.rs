@@ -39,15 +39,6 @@ pub struct Outgoing {
     pub window: Period,
     /// How many entries it is made of.
     pub members: i64,
-    /// The event that this one takes the place of; only where the provider takes back what it was told.
-    pub adjusts: Option<Replaced>,
-}
-
-/// An event that is to be cancelled: a later one takes its place, of its value and the (negative) value of the batch.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Replaced {
-    pub identifier: String,
-    pub value: i64,
 }
 
 /// Which of the provider's own totals to read.
@@ -80,12 +71,8 @@ pub trait Provider: Send + Sync {
 
     fn terms(&self) -> Terms;
 
-    /// One call about one batch, or two where it takes something back: first the event that it takes the place of is cancelled, and once it is,
-    /// whatever is not acknowledged is unknown. Never tries again by itself, and gives up by itself in about a minute: then nothing is known.
+    /// One call about one batch. Never tries again by itself, and gives up by itself in well under a minute: then nothing is known.
     async fn send(&self, batch: &Outgoing) -> Answer;
-
-    /// Takes back what was told under an identifier; that it was taken back before is a [`Answer::Duplicate`].
-    async fn cancel(&self, identifier: &str, event_name: &str) -> Answer;
 
     /// What the provider has for one customer, meter and stretch of time; `None`: it keeps no totals.
     async fn summary(&self, query: &SummaryQuery) -> Result<Option<i64>, Untold>;

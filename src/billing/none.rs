@@ -28,10 +28,6 @@ impl Provider for NoProvider {
         nobody()
     }
 
-    async fn cancel(&self, _: &str, _: &str) -> Answer {
-        nobody()
-    }
-
     async fn summary(&self, _: &SummaryQuery) -> Result<Option<i64>, Untold> {
         Ok(None)
     }

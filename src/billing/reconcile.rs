@@ -218,11 +218,13 @@ fn carried(carried: Carried) -> CarriedLine {
     let (code, detail) = match (carried.is_in_force, carried.owed > 0) {
         (true, _) => (
             CarriedCode::OwedBack,
-            "a correction owes it back: the next use is set off against it; where there will be none, give it back at the provider",
+            "a correction owes it back: it is set off against the next use, or after two hours without any taken back from what was told in this \
+             billing period",
         ),
         (false, true) => (
             CarriedCode::LeftOver,
-            "it is owed back of what the meter was before: no use is set off against it any more, so give it back at the provider",
+            "it is owed back of what the meter was before: it is taken back from what was told in this billing period, and what is left after \
+             that is yours to give back at the provider",
         ),
         (false, false) => (
             CarriedCode::LeftOver,

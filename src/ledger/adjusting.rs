@@ -13,74 +13,43 @@ use crate::decision::id::BatchId;
 use crate::decision::time::Timestamp;
 use crate::ledger::billing::Adjusting;
 use crate::ledger::billing_sql as sql;
-use crate::ledger::record::{self, BatchRow};
+use crate::ledger::record::BatchRow;
 use async_trait::async_trait;
 use sqlx::AssertSqlSafe;
 
 /// How many of the largest batches are looked at for one from which something may be taken back.
 const ORIGINALS_MAX: i64 = 50;
 
-type Debt = (String, String, String, String, i64, i64);
-
 #[async_trait]
-impl Description<usize> for Adjusting {
-    async fn write(&self, connection: &mut Connection) -> Result<(usize, bool), Fault> {
-        let Some((from, to)) = adjust::owed_between(&self.terms, self.now) else {
-            return Ok((0, false));
-        };
-        let mut debts: Vec<Debt> = sqlx::query_as(sql::DEBTS)
-            .bind(from.micros())
-            .bind(to.micros())
-            .bind(i64::try_from(self.limit).unwrap_or(i64::MAX))
+impl Description<bool> for Adjusting {
+    async fn write(&self, connection: &mut Connection) -> Result<(bool, bool), Fault> {
+        let (debt, now) = (&self.debt, self.now);
+        lock(connection, &debt.workspace, &debt.meter).await?;
+        let (periods, _) = about(connection, &debt.workspace).await?;
+        let rows: Vec<BatchRow> = sqlx::query_as(AssertSqlSafe(sql::originals()))
+            .bind(debt.workspace.as_str())
+            .bind(debt.meter.as_str())
+            .bind(&debt.event_name)
+            .bind(debt.unit.as_str())
+            .bind(debt.factor.numerator())
+            .bind(debt.factor.denominator())
+            .bind(periods.at(now).start.micros())
+            .bind(ORIGINALS_MAX)
             .fetch_all(&mut *connection)
             .await?;
-        // In one order, so that two who adjust do not stand crosswise.
-        debts.sort();
-        let mut made = 0;
-        for debt in debts {
-            made += usize::from(take_back(connection, self, &debt, from).await?);
-        }
-        Ok((made, made > 0))
-    }
-}
-
-/// Makes an adjusting batch for a debt, if there is a batch to take it back from.
-async fn take_back(connection: &mut Connection, adjusting: &Adjusting, debt: &Debt, since: Timestamp) -> Result<bool, Fault> {
-    let (workspace, meter) = (record::workspace_id(&debt.0)?, record::meter_id(&debt.1)?);
-    lock(connection, &workspace, &meter).await?;
-    let (periods, _) = about(connection, &workspace).await?;
-    let rows: Vec<BatchRow> = sqlx::query_as(AssertSqlSafe(sql::originals()))
-        .bind(&debt.0)
-        .bind(&debt.1)
-        .bind(&debt.2)
-        .bind(&debt.3)
-        .bind(debt.4)
-        .bind(debt.5)
-        .bind(ORIGINALS_MAX)
-        .bind(since.micros())
-        .fetch_all(&mut *connection)
-        .await?;
-    for row in rows {
-        let original = Batch::try_from(row)?;
-        if !adjust::can_give(&original, &adjusting.terms, &periods, adjusting.now) {
-            continue;
-        }
+        let originals = rows.into_iter().map(Batch::try_from).collect::<Result<Vec<_>, _>>()?;
+        let Some(original) = originals.iter().find(|original| adjust::can_give(original, &periods, now)) else {
+            return Ok((false, false));
+        };
         // Read again under the lock: what is owed may have been set off meanwhile.
-        let value = adjust::value(carried(connection, &original).await?.owed(), &original);
-        if value < 0 {
-            let sealed = Delivery::open().step(Event::Sealed { is_zero: false }, &adjusting.terms, adjusting.now, 0);
-            put(
-                connection,
-                &original,
-                value,
-                sealed.unwrap_or_else(|_| Delivery::open()),
-                adjusting.now,
-            )
-            .await?;
+        let value = adjust::value(carried(connection, original).await?.owed(), original);
+        if value == 0 {
+            return Ok((false, false));
         }
-        return Ok(value < 0);
+        let sealed = Delivery::open().step(Event::Sealed { is_zero: false }, &Terms::NONE, now, 0);
+        put(connection, original, value, sealed.unwrap_or_else(|_| Delivery::open()), now).await?;
+        Ok((true, true))
     }
-    Ok(false)
 }
 
 /// A batch without members that is worth `value`, and adjusts another one.

@@ -7,10 +7,12 @@ use super::fault::Fault;
 use crate::decision::billing::exact::Exact;
 use crate::decision::billing::{Batch, Sealed};
 use crate::decision::id::{MeterId, WorkspaceId};
+use crate::decision::meter::Factor;
 use crate::decision::time::Timestamp;
 use crate::ledger::PAGE_ENTRIES_MAX;
 use crate::ledger::billing::{
-    BatchDifference, BatchFault, BatchQuery, BatchesVerified, Carried, CarriedQuery, Metered, MeteredQuery, StateCount,
+    BEFORE_SECONDS, BatchDifference, BatchFault, BatchQuery, BatchesVerified, Carried, CarriedQuery, Debt, DebtQuery, Metered,
+    MeteredQuery, StateCount,
 };
 use crate::ledger::billing_sql as sql;
 use crate::ledger::record::{self, BatchRow};
@@ -94,6 +96,39 @@ pub(super) async fn carried(connection: &mut Connection, query: &CarriedQuery) -
             owed,
             owed_since: owed_since.filter(|_| owed > 0).map(Timestamp::from_micros),
             is_in_force: is_in_force != 0,
+        })
+    };
+    rows.into_iter().map(read).collect()
+}
+
+type DebtRow = (String, String, String, String, i64, i64, i64);
+
+pub(super) async fn debts(connection: &mut Connection, query: &DebtQuery) -> Result<Vec<Debt>, Fault> {
+    let after = query.after.as_ref();
+    let text = |text: fn(&Debt) -> &str| after.map_or("", text);
+    // Nothing is told of a time before.
+    let told_after = query.until.plus_seconds(-BEFORE_SECONDS);
+    let rows: Vec<DebtRow> = sqlx::query_as(AssertSqlSafe(sql::debts()))
+        .bind(query.until.micros())
+        .bind(after.map_or(i64::MIN, |debt| debt.since.micros()))
+        .bind(text(|debt| debt.workspace.as_str()))
+        .bind(text(|debt| debt.meter.as_str()))
+        .bind(text(|debt| &debt.event_name))
+        .bind(text(|debt| debt.unit.as_str()))
+        .bind(after.map_or(0, |debt| debt.factor.numerator()))
+        .bind(after.map_or(0, |debt| debt.factor.denominator()))
+        .bind(told_after.micros())
+        .bind(i64::try_from(query.limit).unwrap_or(i64::MAX))
+        .fetch_all(connection)
+        .await?;
+    let read = |(workspace, meter, event_name, unit, numerator, denominator, since): DebtRow| {
+        Ok(Debt {
+            workspace: record::workspace_id(&workspace)?,
+            meter: record::meter_id(&meter)?,
+            event_name,
+            unit: record::unit(&unit)?,
+            factor: Factor::of(numerator, denominator).ok_or_else(|| record::no_factor(denominator))?,
+            since: Timestamp::from_micros(since),
         })
     };
     rows.into_iter().map(read).collect()

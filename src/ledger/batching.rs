@@ -231,6 +231,8 @@ async fn add(
         .bind(meter.id.as_str())
         .execute(&mut *connection)
         .await?;
+    // Who adjusts a batch of the same window counts on from it, too.
+    lock(connection, &record::workspace_id(workspace)?, &meter.id).await?;
     let sequence: i64 = sqlx::query_scalar(sql::NEXT_SEQUENCE)
         .bind(workspace)
         .bind(meter.id.as_str())

@@ -15,11 +15,12 @@ use crate::decision::billing::delivery::Delivery;
 
 use super::LedgerError;
 use super::audit::Audited;
+use crate::decision::amount::Unit;
 use crate::decision::billing::delivery::{Answer, Event, Impossible};
 use crate::decision::billing::exact::Exact;
 use crate::decision::billing::{Batch, State, Terms};
 use crate::decision::id::{BatchId, EntryId, MeterId, WorkspaceId};
-use crate::decision::meter::Meter;
+use crate::decision::meter::{Factor, Meter};
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
 
@@ -78,11 +79,29 @@ pub struct Sealing {
     pub audited: Option<Audited>,
 }
 
+/// What one workspace is owed back of a meter, by one definition of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Debt {
+    pub workspace: WorkspaceId,
+    pub meter: MeterId,
+    pub event_name: String,
+    pub unit: Unit,
+    pub factor: Factor,
+    pub since: Timestamp,
+}
+
+/// Debts since `until` at the latest for which there may be a batch to take something back from, in the order in which they came.
+#[derive(Clone, Debug)]
+pub struct DebtQuery {
+    pub until: Timestamp,
+    pub after: Option<Debt>,
+    pub limit: usize,
+}
+
 /// What is owed back and is to be taken back from what the provider was told.
 #[derive(Clone, Debug)]
 pub struct Adjusting {
-    pub terms: Terms,
-    pub limit: usize,
+    pub debt: Debt,
     pub now: Timestamp,
 }
 
@@ -100,8 +119,6 @@ pub struct Claiming {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Claim {
     pub batch: Batch,
-    /// What it adjusts.
-    pub adjusted: Option<Batch>,
     pub lease: i64,
 }
 
@@ -271,8 +288,10 @@ pub trait BillingLedger: Send + Sync {
     /// Seals a page of open batches, and tells how many; fewer than the limit: that was all.
     async fn seal(&self, sealing: Sealing) -> Result<usize, LedgerError>;
 
-    /// Makes adjusting batches for what is owed back and may be taken back, and tells how many.
-    async fn adjust(&self, adjusting: Adjusting) -> Result<usize, LedgerError>;
+    async fn debts(&self, query: &DebtQuery) -> Result<Vec<Debt>, LedgerError>;
+
+    /// Makes an adjusting batch for a debt, if it is still there and there is a batch to take it back from; whether there was.
+    async fn adjust(&self, adjusting: Adjusting) -> Result<bool, LedgerError>;
 
     /// Takes batches that are due, one of each workspace and meter, so that nobody else sends them. What a sender left behind that did not
     /// come back is due again.

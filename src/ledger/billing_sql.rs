@@ -101,11 +101,6 @@ pub(super) const OPEN_BATCH: &str = "INSERT INTO billing_batch (batch_id, worksp
 
 // Sealing.
 
-/// The batch that takes something back from batch `$1`.
-pub(super) fn adjusting() -> String {
-    format!("SELECT {BATCH_COLUMNS} FROM billing_batch WHERE adjusts = $1")
-}
-
 /// Open batches that were to be sealed by `$1`; `$2` limit. `$locked` is how a store passes over rows that others have.
 pub(super) fn to_seal(locked: &str) -> String {
     format!(
@@ -152,18 +147,33 @@ pub(super) const SEAL: &str = "UPDATE billing_batch SET sealed_at = $2, seal_num
 
 // Adjusting.
 
-/// What is owed back since `$1` to `$2`; `$3` limit.
-pub(super) const DEBTS: &str = "SELECT workspace_id, meter_id, event_name, unit, factor_numerator, factor_denominator FROM billing_carry \
-     WHERE owed > 0 AND owed_since > $1 AND owed_since <= $2 ORDER BY owed_since LIMIT $3";
+/// What batch `original` must be so that something may be taken back from it; nothing was before.
+const IS_ORIGINAL: &str = "original.state = 'acknowledged' AND original.value > 0 AND original.adjusts IS NULL \
+     AND NOT EXISTS (SELECT 1 FROM billing_batch AS adjusting WHERE adjusting.adjusts = original.batch_id)";
 
-/// Batches of workspace `$1` and meter `$2`, as it is defined by `$3` to `$6`, from which something may be taken back, the largest first,
-/// last tried after `$8`; `$7` limit.
+/// What is owed back since `$1` at the latest, after the debt of `$2` to `$8`, where something was told after `$9` that may be taken back;
+/// `$10` limit.
+pub(super) fn debts() -> String {
+    format!(
+        "SELECT owed.workspace_id, owed.meter_id, owed.event_name, owed.unit, owed.factor_numerator, owed.factor_denominator, owed.owed_since \
+         FROM billing_carry AS owed WHERE owed.owed > 0 AND owed.owed_since <= $1 AND (owed.owed_since, owed.workspace_id, owed.meter_id, \
+         owed.event_name, owed.unit, owed.factor_numerator, owed.factor_denominator) > ($2, $3, $4, $5, $6, $7, $8) \
+         AND EXISTS (SELECT 1 FROM billing_batch AS original WHERE original.workspace_id = owed.workspace_id \
+         AND original.meter_id = owed.meter_id AND original.told_at > $9 AND original.event_name = owed.event_name \
+         AND original.unit = owed.unit AND original.factor_numerator = owed.factor_numerator \
+         AND original.factor_denominator = owed.factor_denominator AND {IS_ORIGINAL}) \
+         ORDER BY owed.owed_since, owed.workspace_id, owed.meter_id, owed.event_name, owed.unit, owed.factor_numerator, \
+         owed.factor_denominator LIMIT $10"
+    )
+}
+
+/// Batches of workspace `$1` and meter `$2`, as it is defined by `$3` to `$6`, that were told as of `$7` or later and from which something may
+/// be taken back, the largest first; `$8` limit.
 pub(super) fn originals() -> String {
     format!(
-        "SELECT {BATCH_COLUMNS} FROM billing_batch WHERE workspace_id = $1 AND meter_id = $2 AND event_name = $3 AND unit = $4 \
-         AND factor_numerator = $5 AND factor_denominator = $6 AND state = 'acknowledged' AND value > 0 AND adjusts IS NULL \
-         AND claimed_at > $8 AND NOT EXISTS (SELECT 1 FROM billing_batch AS adjusting WHERE adjusting.adjusts = billing_batch.batch_id) \
-         ORDER BY value DESC, batch_number LIMIT $7"
+        "SELECT {BATCH_COLUMNS} FROM billing_batch AS original WHERE workspace_id = $1 AND meter_id = $2 AND event_name = $3 AND unit = $4 \
+         AND factor_numerator = $5 AND factor_denominator = $6 AND told_at >= $7 AND {IS_ORIGINAL} \
+         ORDER BY value DESC, batch_number LIMIT $8"
     )
 }
 

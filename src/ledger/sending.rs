@@ -6,7 +6,7 @@
 use super::describe::Description;
 use super::fault::Fault;
 use super::{Connection, adjusting, audited, inbound_rows, many};
-use crate::decision::billing::delivery::{Answer, Delivery, Event, Impossible};
+use crate::decision::billing::delivery::{Answer, Delivery, Event};
 use crate::decision::billing::periods::Periods;
 use crate::decision::billing::{Batch, adjust};
 use crate::decision::billing::{State, Terms};
@@ -126,7 +126,7 @@ async fn claim_one(
         deliver(connection, batch.id, &next).await?;
         batch.delivery = next;
         if batch.delivery.state == State::Sending {
-            claimed = Some((batch, adjusted));
+            claimed = Some(batch);
             break;
         }
         adjusting::put_back(connection, &mut batch, terms, now).await?;
@@ -142,9 +142,7 @@ async fn claim_one(
         .bind(until)
         .fetch_one(&mut *connection)
         .await?;
-    claims
-        .claims
-        .extend(claimed.map(|(batch, adjusted)| Claim { batch, adjusted, lease }));
+    claims.claims.extend(claimed.map(|batch| Claim { batch, lease }));
     refresh(connection, workspace, meter).await
 }
 
@@ -226,16 +224,6 @@ impl Description<Changed> for BatchChange {
         };
         if self.generation.is_some_and(|generation| generation != batch.delivery.generation) {
             return Ok((Changed::Gone, false));
-        }
-        if matches!(self.event, Event::Resend { .. }) {
-            let adjusting: Option<BatchRow> = sqlx::query_as(AssertSqlSafe(sql::adjusting()))
-                .bind(batch.id.to_string())
-                .fetch_optional(&mut *connection)
-                .await?;
-            let adjusting = adjusting.map(Batch::try_from).transpose()?;
-            if !adjust::stands_for_itself(&batch, adjusting.as_ref()) {
-                return Ok((Changed::Refused(Box::new(batch), Impossible::Adjusted), false));
-            }
         }
         match batch.delivery.step(self.event.clone(), &self.terms, self.now, 0) {
             Err(why) => Ok((Changed::Refused(Box::new(batch), why), false)),

@@ -55,7 +55,7 @@ impl Fake {
                 oldest_seconds: Some(35 * 86_400),
                 needs_customer,
                 closes_periods: true,
-                cancel_seconds: None,
+                takes_back: false,
                 calls_per_second: 500,
             },
             book: Mutex::default(),
@@ -112,12 +112,6 @@ impl Provider for Fake {
                 reason,
             },
             Fate::TakesAndHangs | Fate::Hangs => std::future::pending().await,
-        }
-    }
-
-    async fn cancel(&self, _: &str, _: &str) -> Answer {
-        Answer::Rejected {
-            reason: "it takes nothing back".to_owned(),
         }
     }
 

@@ -19,6 +19,9 @@ use std::collections::{BTreeMap, HashMap};
 /// How long after its recording an entry is in a batch for sure: every pass has been over it by then.
 const COLLECTED_SECONDS: i64 = 90_000;
 
+/// What a carried fraction is.
+const CARRIED: &str = "carried from batch to batch: fractions, and what is owed back";
+
 /// A line's place: the customer, or the workspace that has none; and the event name.
 type Place = (Option<String>, Option<WorkspaceId>, String);
 type Lines = BTreeMap<Place, Line>;
@@ -52,7 +55,8 @@ impl Reconciler {
         }
         // Those that have ended meanwhile, too: what was used before is theirs.
         let ended = self.ledger.meters_ended(stretch.from).await?;
-        let meters = self.meters.iter().chain(&ended);
+        let is_gone = |meter: &&Meter| self.meters.iter().all(|there| there.id != meter.id);
+        let meters = self.meters.iter().chain(ended.iter().filter(is_gone));
         for meter in meters.filter(|meter| scope.meter.as_ref().is_none_or(|wanted| *wanted == meter.id)) {
             self.add_ledger(&mut lines, &mut customers, meter, &stretch).await?;
         }
@@ -284,10 +288,7 @@ fn add_batches(line: &mut Line, sum: WindowSum) {
     let (code, detail) = match (sum.state, sum.reason) {
         (State::Acknowledged, _) => {
             line.acknowledged = line.acknowledged.saturating_add(sum.value);
-            (
-                Code::CarriedFraction,
-                "carried from batch to batch: fractions, and what is owed back",
-            )
+            (Code::CarriedFraction, CARRIED)
         }
         (State::Open, _) => (Code::NotYetSealed, "in a batch that is still open"),
         (State::Sealed | State::Sending, _) => (Code::InFlight, "sealed, or on its way"),
@@ -299,18 +300,17 @@ fn add_batches(line: &mut Line, sum: WindowSum) {
         (State::Unbillable, Some(ReasonCode::TooOld)) => (Code::TooOld, "used longer ago than the provider takes"),
         (State::Unbillable, _) => (Code::Unbillable, "it cannot be told: see the batches' reasons"),
     };
-    let value = match sum.state {
-        State::Acknowledged => counted.minus(sum.value),
-        _ => counted,
+    let carried = match sum.state {
+        State::Open => Exact::ZERO,
+        _ => counted.minus(sum.value),
     };
-    tell(
-        line,
-        between,
-        code,
-        value,
-        if code == Code::CarriedFraction { 0 } else { sum.batches },
-        detail,
-    );
+    tell(line, between, Code::CarriedFraction, carried, 0, CARRIED);
+    match sum.state {
+        State::Acknowledged => {}
+        State::Open => tell(line, between, code, counted, sum.batches, detail),
+        // What takes something back counts nothing, and is worth something all the same.
+        _ => tell(line, between, code, whole(sum.value), sum.batches, detail),
+    }
 }
 
 /// Adds to the difference of this name, or begins it.

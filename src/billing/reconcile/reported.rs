@@ -71,12 +71,6 @@ impl Reconciler {
                 Presence::Unclear => found.unclear.extend(suspects),
                 Presence::Known(known) => {
                     let is_gone = |batch: &&Batch| known.iter().any(|(id, is_there)| *id == batch.id && !is_there);
-                    // Of two events of which one took the other's place, the sum does not say which one is meant.
-                    let is_adjusted = batches.iter().any(|batch| batch.adjusts.is_some());
-                    if is_adjusted && suspects.iter().any(|batch| is_gone(&batch)) {
-                        found.unclear.extend(suspects);
-                        return Ok(());
-                    }
                     for batch in suspects.iter().filter(is_gone) {
                         self.reject(batch, "the provider's sum does not have it", by, found).await?;
                     }

@@ -65,17 +65,6 @@ fn is_duplicate(error: &ApiErrors) -> bool {
     is_code || (error.type_ == ApiErrorsType::InvalidRequestError && says_so())
 }
 
-/// What a failed call says of a cancellation: one that was cancelled before is.
-pub(super) fn cancelled(error: &StripeError) -> Answer {
-    let says_so = |error: &ApiErrors| error.message.as_deref().is_some_and(|message| message.contains("already cancel"));
-    match error {
-        StripeError::Stripe(error, 400) if says_so(error) => Answer::Duplicate,
-        // That the event is there does not say that it is cancelled.
-        StripeError::Stripe(error, status) if is_duplicate(error) => unknown(&words(error, *status)),
-        error => answer(error),
-    }
-}
-
 /// Whether what was asked about does not exist there.
 pub(super) fn is_missing(error: &StripeError) -> bool {
     matches!(error, StripeError::Stripe(error, 400 | 404) if error.code == Some(ApiErrorsCode::ResourceMissing))

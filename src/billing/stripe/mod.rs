@@ -1,4 +1,4 @@
-//! Stripe: meter events under identifiers that it takes once, their cancellation, what it has summed up, and credit grants.
+//! Stripe: meter events under identifiers that it takes once, what it has summed up, and credit grants.
 //!
 //! One call is one try. The identifier is what makes a repetition harmless; the idempotency key is another one for each try, because Stripe
 //! replays what it once answered under a key, a fault of its own too; credits, which have no identifier, keep theirs until an answer came.
@@ -22,10 +22,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use stripe::{Client, ClientBuilder, IdempotencyKey, RequestStrategy, StripeError, StripeRequest};
-use stripe_billing::BillingMeterEventAdjustmentType;
 use stripe_billing::billing_meter::RetrieveBillingMeter;
 use stripe_billing::billing_meter_event::CreateBillingMeterEvent;
-use stripe_billing::billing_meter_event_adjustment::{CreateBillingMeterEventAdjustment, CreateBillingMeterEventAdjustmentCancel};
 use stripe_billing::billing_meter_event_summary::ListIdBillingMeterEventSummary;
 
 /// How long one call may take in all. Stripe says that its own limit is below that.
@@ -89,23 +87,6 @@ impl Stripe {
         self.meters.find(&self.client, event_name, self.clock.now()).await
     }
 
-    /// One meter event.
-    async fn tell(&self, batch: &Outgoing, meter: Known, customer: &str, value: i64) -> Answer {
-        let payload = HashMap::from([(meter.customer_key, customer.to_owned()), (meter.value_key, value.to_string())]);
-        let request = CreateBillingMeterEvent::new(batch.event_name.as_str(), payload)
-            .identifier(batch.identifier.as_str())
-            .timestamp(seconds(batch.at));
-        match request
-            .customize()
-            .request_strategy(self.once(&batch.identifier))
-            .send(&self.client)
-            .await
-        {
-            Ok(_) => Answer::Acknowledged,
-            Err(error) => answer::answer(&error),
-        }
-    }
-
     fn once(&self, identifier: &str) -> RequestStrategy {
         let key = format!("{identifier}.{}", self.clock.uuid().simple());
         IdempotencyKey::new(key).map_or(RequestStrategy::Once, RequestStrategy::Idempotent)
@@ -122,12 +103,13 @@ impl Provider for Stripe {
         Terms {
             sends: true,
             dedupe_seconds: Some(24 * 3_600),
-            // A sum below zero is invoiced as nothing, and what was owed back would be lost: it is set off against later use instead.
+            // A sum below zero is invoiced as nothing, and what was owed back would be lost: it is set off against later use, or taken back
+            // from what was told before.
             accepts_negative: false,
             oldest_seconds: Some(35 * 86_400),
             needs_customer: true,
             closes_periods: true,
-            cancel_seconds: Some(24 * 3_600),
+            takes_back: true,
             calls_per_second: CALLS_PER_SECOND,
         }
     }
@@ -151,34 +133,18 @@ impl Provider for Stripe {
                 reason: "the workspace has no customer".to_owned(),
             };
         };
-        let Some(replaced) = &batch.adjusts else {
-            return self.tell(batch, meter, customer, batch.value).await;
-        };
-        match self.cancel(&replaced.identifier, &batch.event_name).await {
-            Answer::Acknowledged | Answer::Duplicate => {}
-            not_cancelled => return not_cancelled,
-        }
-        let left = replaced.value.saturating_add(batch.value);
-        if left <= 0 {
-            return Answer::Acknowledged;
-        }
-        // The event is cancelled: only when the rest of it is told, too, is it done.
-        match self.tell(batch, meter, customer, left).await {
-            done @ (Answer::Acknowledged | Answer::Duplicate) => done,
-            Answer::Rejected { reason } | Answer::RetryAfter { reason, .. } | Answer::NoMeter { reason } | Answer::Unknown { reason } => {
-                Answer::Unknown { reason }
-            }
-        }
-    }
-
-    async fn cancel(&self, identifier: &str, event_name: &str) -> Answer {
-        let cancel = CreateBillingMeterEventAdjustmentCancel {
-            identifier: Some(identifier.to_owned()),
-        };
-        let request = CreateBillingMeterEventAdjustment::new(event_name, BillingMeterEventAdjustmentType::Cancel).cancel(cancel);
-        match request.customize().request_strategy(self.once(identifier)).send(&self.client).await {
+        let payload = HashMap::from([(meter.customer_key, customer.clone()), (meter.value_key, batch.value.to_string())]);
+        let request = CreateBillingMeterEvent::new(batch.event_name.as_str(), payload)
+            .identifier(batch.identifier.as_str())
+            .timestamp(seconds(batch.at));
+        match request
+            .customize()
+            .request_strategy(self.once(&batch.identifier))
+            .send(&self.client)
+            .await
+        {
             Ok(_) => Answer::Acknowledged,
-            Err(error) => answer::cancelled(&error),
+            Err(error) => answer::answer(&error),
         }
     }
 

@@ -1,42 +1,38 @@
-//! Adjustments: what a correction owes back and no later use was set off against is taken back from what the provider was told already,
-//! while it lets itself be told so, and its period is not invoiced.
+//! Adjustments: what a correction owes back and no later use was set off against is taken back from what the provider was told already, while
+//! its period lasts.
 //!
-//! An adjusting batch has no members. Its value is below zero: so much is taken back from its original. It is told by cancelling the event of
-//! the original and telling what is left of that as an event of its own, as of the same time; both can be repeated. What surely was not taken
-//! back is owed again: a batch of the opposite value puts it back into the carry, so that all values and the carry still add up.
+//! An adjusting batch has no members, and a value below zero: so much is taken back from its original, as of the same time. It is told like any
+//! other batch. Of an original something is taken back once, and never more than it is worth, so a period's sum does not fall below zero by it:
+//! a provider that invoices such a sum as nothing would keep the rest. What surely was not taken back is owed again: a batch of the opposite
+//! value puts it back into the carry, so that all values and the carry still add up.
 
 use super::delivery::{Event, Reason, ReasonCode};
 use super::periods::Periods;
-use super::{Batch, State, Terms, window};
+use super::reconcile::SETTLED_SECONDS;
+use super::{Batch, State, Terms};
 use crate::decision::time::Timestamp;
 
-/// How long what is owed back waits for use that it can be set off against: an hour of use and its seal. By then the provider has summed up
-/// what it was told, too.
+/// How long what is owed back waits for use that it can be set off against: an hour of use and its seal.
 const WAIT_SECONDS: i64 = 2 * 3_600;
+/// How long before the end of a period nothing of it is taken back any more, so that there is time for tries.
+const SPARE_SECONDS: i64 = 4 * 3_600;
 
-/// Which debts are to be taken back now: those that came in a stretch of time. What came earlier waits for use, or for whoever gives it back.
-pub fn owed_between(terms: &Terms, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
-    let seconds = terms.cancel_seconds.filter(|_| terms.sends && !terms.accepts_negative)?;
-    let (from, to) = (now.plus_seconds(-begin_seconds(seconds)), now.plus_seconds(-WAIT_SECONDS));
-    (from < to).then_some((from, to))
-}
-
-/// For how long after an original was told an adjustment of it may begin: half of what the provider gives, and the rest is for tries.
-const fn begin_seconds(cancel_seconds: i64) -> i64 {
-    cancel_seconds / 2
+/// Since when a debt is to have been there for it to be taken back now; `None`: the provider takes nothing back.
+pub fn owed_until(terms: &Terms, now: Timestamp) -> Option<Timestamp> {
+    (terms.sends && terms.takes_back).then(|| now.plus_seconds(-WAIT_SECONDS))
 }
 
 /// Whether something may be taken back from this batch.
-pub fn can_give(original: &Batch, terms: &Terms, periods: &Periods, now: Timestamp) -> bool {
+pub fn can_give(original: &Batch, periods: &Periods, now: Timestamp) -> bool {
     let delivery = &original.delivery;
-    let (Some(seconds), Some(claimed_at), Some(told_at)) = (terms.cancel_seconds, delivery.claimed_at, delivery.told_at) else {
-        return false;
-    };
+    let is_settled = |at: Timestamp| at.seconds_until(now) >= SETTLED_SECONDS;
     delivery.state == State::Acknowledged
+        && delivery.acknowledged_at.is_some_and(is_settled)
         && original.adjusts.is_none()
         && original.value() > 0
-        && claimed_at > now.plus_seconds(-begin_seconds(seconds))
-        && !periods.is_closed(told_at, 0, now)
+        && delivery
+            .told_at
+            .is_some_and(|told_at| !periods.is_closed(told_at, -SPARE_SECONDS, now))
 }
 
 /// How much is taken back from an original, as a value.
@@ -53,23 +49,18 @@ pub fn when_due(
     late_after_seconds: i64,
     now: Timestamp,
 ) -> Event {
-    let too_late = |detail: &str| {
+    let in_vain = |detail: &str| {
         Event::Unbillable(Reason {
             code: ReasonCode::TooOld,
             detail: detail.to_owned(),
         })
     };
     let Some(original) = original.filter(|original| original.delivery.state == State::Acknowledged) else {
-        return too_late("what it is taken back from is not acknowledged any more");
+        return in_vain("what it is taken back from is not acknowledged any more");
     };
     let told_at = adjusting.last_used_at;
-    let until = |from: Timestamp| terms.cancel_seconds.map(|seconds| from.plus_seconds(seconds));
-    match original.delivery.claimed_at.and_then(until) {
-        Some(until) if now < until => {}
-        _ => return too_late("the provider takes nothing back of what it was told so long ago"),
-    }
-    if window::told_at(told_at, periods, terms.closes_periods, late_after_seconds, now) != told_at {
-        return too_late("the period that it was told of is invoiced already");
+    if terms.closes_periods && periods.is_closed(told_at, late_after_seconds, now) {
+        return in_vain("the period that it was told of is invoiced already");
     }
     Event::Claimed {
         customer: original.delivery.customer.clone(),
@@ -77,19 +68,7 @@ pub fn when_due(
     }
 }
 
-/// Whether a batch may be told anew, as another event. Not if it takes something back, or if `adjusting` took its place and was not in vain:
-/// beside that it would count twice.
-pub fn stands_for_itself(batch: &Batch, adjusting: Option<&Batch>) -> bool {
-    let is_done = |batch: &Batch| batch.delivery.state == State::Acknowledged;
-    let is_vain = |batch: &Batch| {
-        let reason = batch.delivery.reason.as_ref().map(|reason| reason.code);
-        is_done(batch) && reason == Some(ReasonCode::NothingToTell)
-    };
-    let takes_back = batch.adjusts.is_some() && is_done(batch) && !is_vain(batch);
-    !takes_back && adjusting.is_none_or(is_vain)
-}
-
-/// Whether it was surely not taken back, and will not be: then it is owed again. What the provider took and could not count is not that.
+/// Whether it surely was not taken back, and will not be: then it is owed again. What the provider took and could not count may still be.
 pub fn is_vain(batch: &Batch) -> bool {
     let reason = batch.delivery.reason.as_ref().map(|reason| reason.code);
     batch.adjusts.is_some()

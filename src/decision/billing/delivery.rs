@@ -148,8 +148,6 @@ pub enum Impossible {
     NothingToTell,
     #[error("the provider may have it: let reconcile find out, or force it and risk that it is billed twice")]
     Unknown,
-    #[error("what it is worth was adjusted at the provider, by another event that took its place: set it right there")]
-    Adjusted,
     #[error("it is {} and not what this would happen to", .0.as_str())]
     Other(State),
 }

@@ -41,8 +41,8 @@ pub struct Terms {
     pub needs_customer: bool,
     /// Whether it closes the books of a period, so that use of then is to be told as of now.
     pub closes_periods: bool,
-    /// For how long it takes back what it was told.
-    pub cancel_seconds: Option<i64>,
+    /// Whether a value below zero takes back what it was told in the same period, as long as their sum does not fall below zero.
+    pub takes_back: bool,
     /// How many calls a second it takes from one account.
     pub calls_per_second: u32,
 }
@@ -56,7 +56,7 @@ impl Terms {
         oldest_seconds: None,
         needs_customer: false,
         closes_periods: false,
-        cancel_seconds: None,
+        takes_back: false,
         calls_per_second: 1,
     };
 }

@@ -17,8 +17,6 @@ pub const SETTLED_SECONDS: i64 = 3_600;
 pub const MINUTE_SECONDS: i64 = 60;
 /// The most batches of which every choice is tried; above it only the bounds of their sum are looked at.
 const CHOICES_MAX: usize = 14;
-/// Of how many batches that may change a sum in two ways each is tried.
-const TWO_WAYS_MAX: usize = 3;
 
 /// Why two sums differ.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, utoipa::ToSchema)]
@@ -147,28 +145,23 @@ pub fn compare_beside(batches: &[Batch], elsewhere: &[Batch], provider: i64, now
         return None;
     }
     // What may be there adds to the sum, what may not be there yet takes from it.
-    let mut perhaps: Vec<(Code, Parts, BatchId)> = Vec::new();
+    let mut perhaps: Vec<(Code, i128, BatchId)> = Vec::new();
     for batch in batches {
-        // Of an adjustment, the original may be cancelled and what is left of it not be there yet.
-        let original = batches.iter().find(|original| batch.adjusts == Some(original.id));
         let value = i128::from(batch.value());
-        let between = original.map(|original| -i128::from(original.value()));
         match place(batch, now) {
-            Place::Perhaps(Code::Settling) => {
-                perhaps.push((Code::Settling, (-value, between.map(|between| between - value)), batch.id));
-            }
-            Place::Perhaps(code) => perhaps.push((code, (value, between), batch.id)),
+            Place::Perhaps(Code::Settling) => perhaps.push((Code::Settling, -value, batch.id)),
+            Place::Perhaps(code) => perhaps.push((code, value, batch.id)),
             Place::In | Place::Out => {}
         }
     }
-    let add_up = |perhaps: &[(Code, Parts, BatchId)]| {
-        let parts: Vec<Parts> = perhaps.iter().map(|(_, parts, _)| *parts).collect();
-        can_add_up(&parts, difference)
+    let add_up = |perhaps: &[(Code, i128, BatchId)]| {
+        let values: Vec<i128> = perhaps.iter().map(|(_, value, _)| *value).collect();
+        can_add_up(&values, difference)
     };
     let is_explained = add_up(&perhaps);
     if !is_explained {
         let twice = batches.iter().chain(elsewhere);
-        perhaps.extend(twice.flat_map(|batch| earlier(batch).map(|value| (Code::SentAgain, (value, None), batch.id))));
+        perhaps.extend(twice.flat_map(|batch| earlier(batch).map(|value| (Code::SentAgain, value, batch.id))));
     }
     let value = i64::try_from(difference).unwrap_or(if difference < 0 { i64::MIN } else { i64::MAX });
     if !is_explained && !add_up(&perhaps) {
@@ -179,36 +172,14 @@ pub fn compare_beside(batches: &[Batch], elsewhere: &[Batch], provider: i64, now
         });
     }
     // The word for it is what most needs an eye of all that has the right sign.
-    let has_sign = |part: i128| (part < 0) == (difference < 0);
-    let fits = |(_, (part, other), _): &&(Code, Parts, BatchId)| has_sign(*part) || other.is_some_and(has_sign);
+    let fits = |(_, part, _): &&(Code, i128, BatchId)| (*part < 0) == (difference < 0);
     let code = perhaps.iter().filter(fits).map(|(code, ..)| *code).max().unwrap_or(Code::Settling);
     let mut batches: Vec<BatchId> = perhaps.iter().filter(|(of, ..)| *of == code).map(|(_, _, id)| *id).collect();
     batches.dedup();
     Some(Difference { code, value, batches })
 }
 
-/// By what a batch may change a sum, if at all; there may be a second way, besides.
-type Parts = (i128, Option<i128>);
-
-/// Whether some of the parts add up to the sum, each in one of its ways.
-fn can_add_up(parts: &[Parts], sum: i128) -> bool {
-    let (two_ways, one_way): (Vec<Parts>, Vec<Parts>) = parts.iter().partition(|(_, other)| other.is_some());
-    // One customer and meter has one or two on their way at once; of more, each may do both.
-    let (two_ways, both) = two_ways.split_at(two_ways.len().min(TWO_WAYS_MAX));
-    let both = both.iter().flat_map(|(part, other)| [Some(*part), *other]).flatten();
-    let values: Vec<i128> = one_way.iter().map(|(part, _)| *part).chain(both).collect();
-    let mut sums = vec![sum];
-    for (part, other) in two_ways {
-        sums = sums
-            .iter()
-            .flat_map(|sum| [Some(*sum), Some(sum - part), other.map(|other| sum - other)])
-            .flatten()
-            .collect();
-    }
-    sums.iter().any(|sum| some_add_up(&values, *sum))
-}
-
-fn some_add_up(values: &[i128], sum: i128) -> bool {
+fn can_add_up(values: &[i128], sum: i128) -> bool {
     if values.len() <= CHOICES_MAX {
         return choices(values).any(|(_, added)| added == sum);
     }

@@ -4,14 +4,14 @@ use super::book::{Book, Draft, at, audited, settle, workspace};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::billing::delivery::{Answer, Event, Impossible, PAUSE_SECONDS_MAX, ReasonCode};
 use crate::decision::billing::exact::Exact;
-use crate::decision::billing::{Batch, State, Terms};
+use crate::decision::billing::{Batch, State, Terms, adjust};
 use crate::decision::id::{BatchId, Feature, MeterId, Tier, WorkspaceId};
 use crate::decision::meter::{FACTOR_BILLIONTHS, Factor, Meter, MeterFilter};
 use crate::decision::workspace::Workspace;
 use crate::ledger::audit::AuditQuery;
 use crate::ledger::billing::{
-    Adjusting, Answered, BatchChange, BatchQuery, Carried, CarriedQuery, Changed, Claim, Claiming, Claims, Collected, Collecting, Metered,
-    MeteredQuery, PASS_LAG_SECONDS, Place, Sealing,
+    Adjusting, Answered, BatchChange, BatchQuery, Carried, CarriedQuery, Changed, Claim, Claiming, Claims, Collected, Collecting, Debt,
+    DebtQuery, Metered, MeteredQuery, PASS_LAG_SECONDS, Place, Sealing,
 };
 use crate::ledger::told::Stretch;
 use proptest::collection::vec;
@@ -33,7 +33,7 @@ const TERMS: Terms = Terms {
     oldest_seconds: Some(35 * 86_400),
     needs_customer: false,
     closes_periods: true,
-    cancel_seconds: Some(86_400),
+    takes_back: true,
     calls_per_second: 100,
 };
 
@@ -559,13 +559,32 @@ fn is_told(batch: &Batch) -> bool {
     reason != Some(ReasonCode::NothingToTell)
 }
 
-async fn adjust(book: &Book, now: i64) -> usize {
-    let adjusting = Adjusting {
-        terms: TERMS,
-        limit: 100,
-        now: at(now),
+/// The debts that are old enough, page by page.
+async fn debts(book: &Book, now: i64, limit: usize) -> Vec<Debt> {
+    let mut query = DebtQuery {
+        until: adjust::owed_until(&TERMS, at(now)).expect("it takes back"),
+        after: None,
+        limit,
     };
-    book.ledger().adjust(adjusting).await.expect("the ledger answers")
+    let mut all = Vec::new();
+    loop {
+        let page = book.ledger().debts(&query).await.expect("the ledger answers");
+        query.after = page.last().cloned();
+        let is_last = page.len() < limit;
+        all.extend(page);
+        if is_last {
+            return all;
+        }
+    }
+}
+
+async fn take_back(book: &Book, now: i64) -> usize {
+    let mut made = 0;
+    for debt in debts(book, now, 2).await {
+        let adjusting = Adjusting { debt, now: at(now) };
+        made += usize::from(book.ledger().adjust(adjusting).await.expect("the ledger answers"));
+    }
+    made
 }
 
 pub(in crate::ledger) async fn what_is_owed_back_is_taken_back_once_or_is_owed_again(book: Book) {
@@ -584,28 +603,23 @@ pub(in crate::ledger) async fn what_is_owed_back_is_taken_back_once_or_is_owed_a
                 .expect("its lease is not over");
         }
     }
-    assert_eq!(adjust(&book, now + 2 * HOUR - 1).await, 0, "it waits for use");
+    assert_eq!(take_back(&book, now + 2 * HOUR - 1).await, 0, "it waits for use");
     now += 2 * HOUR;
     let mut racing = JoinSet::new();
+    let debt = debts(&book, now, 1).await.pop().expect("a debt");
     for _ in 0..4 {
-        let ledger = book.ledger();
-        let adjusting = Adjusting {
-            terms: TERMS,
-            limit: 100,
-            now: at(now),
-        };
-        racing.spawn(async move { ledger.adjust(adjusting).await.expect("the ledger answers") });
+        let (ledger, debt, now) = (book.ledger(), debt.clone(), at(now));
+        racing.spawn(async move { ledger.adjust(Adjusting { debt, now }).await.expect("the ledger answers") });
     }
     // From each of two batches once, whoever looks: 100 of the larger, and 30 of the other.
-    let mut made = racing.join_all().await.iter().sum::<usize>();
-    made += adjust(&book, now).await;
+    let made = racing.join_all().await.into_iter().filter(|is_made| *is_made).count();
     assert_eq!(made, 2);
     assert_eq!(carried(&book).await, []);
     balances(&book).await;
     for expected in [-100, -30] {
         let claim = claim(&book, now).await.pop().expect("a claim");
-        let original = claim.adjusted.as_ref().expect("what it adjusts");
-        assert_eq!(Some(original.id), claim.batch.adjusts);
+        let adjusted = claim.batch.adjusts.expect("what it adjusts");
+        let original = book.ledger().batch(adjusted).await.expect("the ledger answers").expect("a batch");
         assert_eq!(
             (claim.batch.value(), claim.batch.delivery.told_at),
             (expected, original.delivery.told_at)
@@ -618,7 +632,11 @@ pub(in crate::ledger) async fn what_is_owed_back_is_taken_back_once_or_is_owed_a
     }
     let owed: Vec<i64> = carried(&book).await.iter().map(|carried| carried.owed).collect();
     assert_eq!(owed, [30], "what was refused is owed again");
-    assert_eq!(adjust(&book, now + 3 * HOUR).await, 0, "of each batch something is taken back once");
+    assert_eq!(
+        take_back(&book, now + 3 * HOUR).await,
+        0,
+        "of each batch something is taken back once"
+    );
     let told: i64 = batches(&book).await.iter().map(Batch::value).sum();
     assert_eq!(told, 40);
     balances(&book).await;
@@ -1053,8 +1071,6 @@ struct Case {
     counted: [i64; 2],
     /// What the provider took, by identifier: it recognises what it has.
     taken: BTreeMap<String, (WorkspaceId, i64)>,
-    /// What it cancelled.
-    cancelled: BTreeSet<String>,
 }
 
 impl Case {
@@ -1073,7 +1089,6 @@ impl Case {
             workspaces: [format!("{name}_a"), format!("{name}_b")],
             counted: [0, 0],
             taken: BTreeMap::new(),
-            cancelled: BTreeSet::new(),
         }
     }
 
@@ -1115,7 +1130,7 @@ impl Case {
                     self.collect(book, Place::Ahead(None), now, 500, now).await;
                 }
                 Step::Seal => drop(seal(book, now).await),
-                Step::Adjust => drop(adjust(book, now).await),
+                Step::Adjust => drop(take_back(book, now).await),
                 Step::Send(fate) => {
                     for claim in claim(book, now).await {
                         self.send(book, &claim, fate, now).await;
@@ -1148,7 +1163,7 @@ impl Case {
                 while self.collect(book, Place::Pass(pass), now - lag, 500, now).await.next.is_some() {}
             }
             seal(book, now).await;
-            adjust(book, now).await;
+            take_back(book, now).await;
             loop {
                 let claims = claim_by(book, TERMS, now).await.claims;
                 if claims.is_empty() {
@@ -1165,17 +1180,6 @@ impl Case {
         let (identifier, told) = (claim.batch.identifier(), (claim.batch.workspace.clone(), claim.batch.value()));
         let is_known = self.taken.contains_key(&identifier);
         if matches!(fate, Fate::Acknowledged | Fate::TakenSilently | Fate::Crash { is_taken: true }) {
-            let mut told = told;
-            if let Some(original) = &claim.adjusted {
-                // Cases share a ledger: what an earlier one owed may be taken back now.
-                let is_own = original.meter == self.meter.id;
-                assert!(
-                    !is_own || self.taken.contains_key(&original.identifier()),
-                    "it has what is taken back"
-                );
-                told.1 += original.value();
-                self.cancelled.insert(original.identifier());
-            }
             self.taken.entry(identifier).or_insert(told);
         }
         let said = match fate {
@@ -1217,12 +1221,9 @@ impl Case {
             let acknowledged = own.iter().filter(|batch| batch.delivery.state == State::Acknowledged);
             let unknown = own.iter().filter(|batch| batch.delivery.state == State::Unknown).filter(has);
             let expected: i64 = acknowledged.chain(unknown).map(|batch| batch.value()).sum();
-            let provider = self
-                .taken
-                .iter()
-                .filter(|(identifier, (workspace, _))| workspace.as_str() == name && !self.cancelled.contains(*identifier));
+            let provider = self.taken.values().filter(|(workspace, _)| workspace.as_str() == name);
             assert_eq!(
-                provider.map(|(_, (_, value))| value).sum::<i64>(),
+                provider.map(|(_, value)| value).sum::<i64>(),
                 expected,
                 "{name}: nothing is told twice"
             );

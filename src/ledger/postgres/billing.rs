@@ -12,7 +12,7 @@ use crate::decision::time::Timestamp;
 use crate::ledger::LedgerError;
 use crate::ledger::billing::{
     Adjusting, Answered, BatchChange, BatchQuery, BatchesVerified, BillingLedger, COLLECT_AGAIN_MAX, Carried, CarriedQuery, Changed,
-    Claiming, Claims, Collected, Collecting, Metered, MeteredQuery, Sealing, StateCount,
+    Claiming, Claims, Collected, Collecting, Debt, DebtQuery, Metered, MeteredQuery, Sealing, StateCount,
 };
 use async_trait::async_trait;
 
@@ -56,7 +56,11 @@ impl BillingLedger for PostgresLedger {
         self.describe("seal batches", sealing).await
     }
 
-    async fn adjust(&self, adjusting: Adjusting) -> Result<usize, LedgerError> {
+    async fn debts(&self, query: &DebtQuery) -> Result<Vec<Debt>, LedgerError> {
+        read!(self, "read what is owed", batches_read::debts(query))
+    }
+
+    async fn adjust(&self, adjusting: Adjusting) -> Result<bool, LedgerError> {
         self.describe("take back what is owed", adjusting).await
     }
 

@@ -166,7 +166,7 @@ impl ReignRecord {
     }
 }
 
-fn unit(text: &str) -> Result<Unit, Unreadable> {
+pub(in crate::ledger) fn unit(text: &str) -> Result<Unit, Unreadable> {
     Unit::parse(text).ok_or_else(|| unreadable("unit", text, "is no unit"))
 }
 

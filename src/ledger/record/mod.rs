@@ -59,7 +59,7 @@ pub(super) use api_key::{ApiKeyRecord, ChangedApiKeyRow};
 pub(super) use audit::AuditRecord;
 pub(super) use batch::{
     BATCH_COLUMNS, BatchRow, MemberRecord, ReignRecord, ReignRow, UncollectedRow, batch_id, batch_state, calendar, exact, meter_id,
-    no_factor, reason_code, reason_word,
+    no_factor, reason_code, reason_word, unit,
 };
 pub(super) use credit::{CreditRow, credit_state};
 pub(super) use decision::DecisionRecord;

@@ -10,7 +10,7 @@ const STRIPE: Terms = Terms {
     oldest_seconds: Some(35 * 86_400),
     needs_customer: true,
     closes_periods: true,
-    cancel_seconds: None,
+    takes_back: true,
     calls_per_second: 10,
 };
 

@@ -187,30 +187,6 @@ fn an_unknown_batch_is_there_or_not_only_where_one_choice_adds_up() {
 }
 
 #[test]
-fn an_adjustment_on_its_way_is_three_sums() {
-    let original = batch(State::Acknowledged, 100, 2 * 3_600);
-    let adjusting = |state| Batch {
-        adjusts: Some(original.id),
-        ..batch(state, -30, 60)
-    };
-    for (state, provider, code) in [
-        (State::Sending, 100, None),
-        (State::Sending, 0, Some(Code::InFlight)),
-        (State::Sending, 70, Some(Code::InFlight)),
-        (State::Sending, 30, Some(Code::Unexplained)),
-        (State::Unknown, 0, Some(Code::Unknown)),
-        (State::Acknowledged, 70, None),
-        (State::Acknowledged, 100, Some(Code::Settling)),
-        (State::Acknowledged, 0, Some(Code::Settling)),
-        (State::Acknowledged, 30, Some(Code::Unexplained)),
-    ] {
-        let batches = [original.clone(), adjusting(state)];
-        let found = compare(&batches, provider, now());
-        assert_eq!(found.map(|difference| difference.code), code, "{state:?} {provider}");
-    }
-}
-
-#[test]
 fn of_many_batches_only_the_bounds_are_looked_at() {
     let batches: Vec<Batch> = (0..20).map(|_| batch(State::Unknown, 10, DAY)).collect();
     assert_eq!(compare(&batches, 15, now()).map(|difference| difference.code), Some(Code::Unknown));
