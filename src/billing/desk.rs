@@ -14,12 +14,12 @@ use crate::decision::billing::{Batch, State};
 use crate::decision::meter::Meter;
 use crate::decision::time::Timestamp;
 use crate::ledger::audit::Audited;
-use crate::ledger::billing::{Answered, BEFORE_SECONDS, Claim, Claiming, Collecting, PASS_LAG_SECONDS, Place, Sealing};
+use crate::ledger::billing::{Answered, BEFORE_SECONDS, Claim, Claiming, Collecting, Debt, PASS_LAG_SECONDS, Place, Sealing};
 use crate::ledger::{Ledger, LedgerError};
 use futures_util::{StreamExt, stream};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio::sync::RwLock;
 
 /// How many entries are looked at in one transaction.
@@ -99,6 +99,8 @@ pub struct Desk {
     resumed: Rhythm,
     resumed_credits: Rhythm,
     adjusted: Rhythm,
+    /// The last debt that was looked at, while there are more.
+    adjusted_last: Mutex<Option<Debt>>,
     looked_back: Rhythm,
     measured: Rhythm,
     is_closing: AtomicBool,
@@ -117,6 +119,7 @@ impl Desk {
             resumed: Rhythm::default(),
             resumed_credits: Rhythm::default(),
             adjusted: Rhythm::default(),
+            adjusted_last: Mutex::default(),
             looked_back: Rhythm::default(),
             measured: Rhythm::default(),
             is_closing: AtomicBool::new(false),
@@ -175,8 +178,8 @@ impl Desk {
         if self.terms().sends && self.resumed.is_due(RESUME_EVERY_SECONDS, now) {
             self.ledger.resume_batches(self.terms(), RESUME_BATCHES, now).await?;
         }
-        self.adjust_now_and_then().await;
         self.send(&mut done).await?;
+        self.adjust_now_and_then().await;
         Ok(done)
     }
 
@@ -406,6 +409,10 @@ const fn outcome(answer: &Answer) -> &'static str {
 /// A line for the log about a batch that an operator has to look at.
 fn told_aside(batch: &Batch) {
     let state = batch.delivery.state;
+    if batch.value() < 0 && state == State::Acknowledged && batch.delivery.customer.is_none() {
+        let reason = batch.delivery.reason.as_ref().map_or("", |reason| reason.detail.as_str());
+        tracing::warn!(batch = %batch.id, workspace = batch.workspace.as_str(), value = batch.value(), reason, "what is owed was not taken back");
+    }
     if !matches!(state, State::Rejected | State::Unknown | State::Unbillable) {
         return;
     }

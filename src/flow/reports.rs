@@ -30,7 +30,20 @@ pub async fn round(service: &Service) -> Result<usize, FlowError> {
         let from = (report.state, report.tries);
         let (to, errors) = match report.state {
             ReportState::Fetch => fetch(service, report).await,
-            ReportState::Check => (check(service, report).await?, Vec::new()),
+            ReportState::Check => {
+                // What cannot be checked keeps no other report waiting, and is given up in the end.
+                let checked = match check(service, report.clone()).await {
+                    Ok(checked) => checked,
+                    Err(error) => {
+                        let again = Checked::Again {
+                            at: None,
+                            reason: error.to_string(),
+                        };
+                        report.checked(again, service.clock.now(), chance(service))
+                    }
+                };
+                (checked, Vec::new())
+            }
             ReportState::Done | ReportState::GivenUp => continue,
         };
         told(&to);

@@ -3,7 +3,7 @@
 //! Written once and compiled into each store (`#[path]`), like `read.rs`. Whoever writes here has the row of the workspace and meter.
 
 use super::Connection;
-use super::batching::{carried, fix};
+use super::batching::{carried, carried_of, fix};
 use super::describe::Description;
 use super::fault::Fault;
 use super::sending::{about, deliver, lock, refresh};
@@ -11,21 +11,28 @@ use crate::decision::billing::delivery::{Delivery, Event};
 use crate::decision::billing::{Batch, Terms, adjust, batch_id};
 use crate::decision::id::BatchId;
 use crate::decision::time::Timestamp;
-use crate::ledger::billing::Adjusting;
+use crate::ledger::billing::{Adjusting, BEFORE_SECONDS};
 use crate::ledger::billing_sql as sql;
 use crate::ledger::record::BatchRow;
 use async_trait::async_trait;
 use sqlx::AssertSqlSafe;
 
-/// How many of the largest batches are looked at for one from which something may be taken back.
+/// How many batches are looked at for one from which something may be taken back.
 const ORIGINALS_MAX: i64 = 50;
+/// Nothing is taken back as of a time before, which the provider may not take when it is told.
+const OLDEST_SECONDS: i64 = BEFORE_SECONDS - 86_400;
 
 #[async_trait]
 impl Description<bool> for Adjusting {
     async fn write(&self, connection: &mut Connection) -> Result<(bool, bool), Fault> {
         let (debt, now) = (&self.debt, self.now);
         lock(connection, &debt.workspace, &debt.meter).await?;
-        let (periods, _) = about(connection, &debt.workspace).await?;
+        let (periods, customer) = about(connection, &debt.workspace).await?;
+        // Read again under the lock: it may have been set off meanwhile.
+        let owed = carried_of(connection, debt).await?.owed();
+        if owed == 0 {
+            return Ok((false, false));
+        }
         let rows: Vec<BatchRow> = sqlx::query_as(AssertSqlSafe(sql::originals()))
             .bind(debt.workspace.as_str())
             .bind(debt.meter.as_str())
@@ -33,19 +40,17 @@ impl Description<bool> for Adjusting {
             .bind(debt.unit.as_str())
             .bind(debt.factor.numerator())
             .bind(debt.factor.denominator())
-            .bind(periods.at(now).start.micros())
+            .bind(periods.at(now).start.max(now.plus_seconds(-OLDEST_SECONDS)).micros())
             .bind(ORIGINALS_MAX)
+            .bind(customer)
+            .bind(owed)
             .fetch_all(&mut *connection)
             .await?;
         let originals = rows.into_iter().map(Batch::try_from).collect::<Result<Vec<_>, _>>()?;
         let Some(original) = originals.iter().find(|original| adjust::can_give(original, &periods, now)) else {
             return Ok((false, false));
         };
-        // Read again under the lock: what is owed may have been set off meanwhile.
-        let value = adjust::value(carried(connection, original).await?.owed(), original);
-        if value == 0 {
-            return Ok((false, false));
-        }
+        let value = adjust::value(owed, original);
         let sealed = Delivery::open().step(Event::Sealed { is_zero: false }, &Terms::NONE, now, 0);
         put(connection, original, value, sealed.unwrap_or_else(|_| Delivery::open()), now).await?;
         Ok((true, true))

@@ -18,7 +18,7 @@ use crate::decision::id::{BatchId, EntryId};
 use crate::decision::meter::{Meter, Reign};
 use crate::decision::period::Period;
 use crate::decision::time::Timestamp;
-use crate::ledger::billing::{BEFORE_SECONDS, Collected, Collecting, PASS_LAG_SECONDS, Place, Sealing};
+use crate::ledger::billing::{BEFORE_SECONDS, Collected, Collecting, Debt, PASS_LAG_SECONDS, Place, Sealing};
 use crate::ledger::billing_sql as sql;
 use crate::ledger::record::{self, BatchRow, MemberRecord, UncollectedRow};
 use async_trait::async_trait;
@@ -304,14 +304,26 @@ async fn seal(connection: &mut Connection, sealing: &Sealing, batch: &Batch) -> 
 
 /// What is carried of the definition of a batch, by its workspace and meter; their row is locked.
 pub(super) async fn carried(connection: &mut Connection, batch: &Batch) -> Result<Exact, Fault> {
-    lock(connection, &batch.workspace, &batch.meter).await?;
+    let definition = Debt {
+        workspace: batch.workspace.clone(),
+        meter: batch.meter.clone(),
+        event_name: batch.event_name.clone(),
+        unit: batch.unit,
+        factor: batch.factor,
+        since: batch.opened_at,
+    };
+    carried_of(connection, &definition).await
+}
+
+pub(super) async fn carried_of(connection: &mut Connection, of: &Debt) -> Result<Exact, Fault> {
+    lock(connection, &of.workspace, &of.meter).await?;
     let carried: Option<String> = sqlx::query_scalar(sql::CARRIED)
-        .bind(batch.workspace.as_str())
-        .bind(batch.meter.as_str())
-        .bind(&batch.event_name)
-        .bind(batch.unit.as_str())
-        .bind(batch.factor.numerator())
-        .bind(batch.factor.denominator())
+        .bind(of.workspace.as_str())
+        .bind(of.meter.as_str())
+        .bind(&of.event_name)
+        .bind(of.unit.as_str())
+        .bind(of.factor.numerator())
+        .bind(of.factor.denominator())
         .fetch_optional(connection)
         .await?;
     Ok(carried.map_or(Ok(Exact::ZERO), |carried| record::exact("carry", &carried))?)

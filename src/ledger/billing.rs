@@ -6,7 +6,7 @@
 //!    is found. A collector goes on where the last one stopped, page by page.
 //! 3. The value of a batch is fixed when it is sealed, with what its workspace and meter carry, in one transaction; from then on it is to
 //!    be sent. A meter that is defined anew (another event name, unit or factor) begins with nothing: what is carried is of the old one.
-//! 4. Of one workspace and meter one batch is under way at a time, and one node has it. Its answer counts under its own claim only, but for
+//! 4. Of one workspace and meter one batch is under way at a time, and one node has it; of one customer and event name those of one claim. Its answer counts under its own claim only, but for
 //!    the knowledge that the provider has it.
 //! 5. How a batch stands changes by [`Delivery::step`] alone.
 

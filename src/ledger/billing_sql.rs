@@ -149,7 +149,15 @@ pub(super) const SEAL: &str = "UPDATE billing_batch SET sealed_at = $2, seal_num
 
 /// What batch `original` must be so that something may be taken back from it; nothing was before.
 const IS_ORIGINAL: &str = "original.state = 'acknowledged' AND original.value > 0 AND original.adjusts IS NULL \
-     AND NOT EXISTS (SELECT 1 FROM billing_batch AS adjusting WHERE adjusting.adjusts = original.batch_id)";
+     AND NOT EXISTS (SELECT 1 FROM billing_batch AS adjusting WHERE adjusting.adjusts = original.batch_id \
+     AND (adjusting.reason_code IS NULL OR adjusting.reason_code <> 'nothing_to_tell'))";
+
+/// The batch that takes something back from batch `$1`, not in vain.
+pub(super) fn adjusting() -> String {
+    format!(
+        "SELECT {BATCH_COLUMNS} FROM billing_batch WHERE adjusts = $1 AND (reason_code IS NULL OR reason_code <> 'nothing_to_tell') LIMIT 1"
+    )
+}
 
 /// What is owed back since `$1` at the latest, after the debt of `$2` to `$8`, where something was told after `$9` that may be taken back;
 /// `$10` limit.
@@ -168,12 +176,12 @@ pub(super) fn debts() -> String {
 }
 
 /// Batches of workspace `$1` and meter `$2`, as it is defined by `$3` to `$6`, that were told as of `$7` or later and from which something may
-/// be taken back, the largest first; `$8` limit.
+/// be taken back, told of customer `$9` if of any: the smallest that is worth `$10` or more, then the largest others; `$8` limit.
 pub(super) fn originals() -> String {
     format!(
         "SELECT {BATCH_COLUMNS} FROM billing_batch AS original WHERE workspace_id = $1 AND meter_id = $2 AND event_name = $3 AND unit = $4 \
-         AND factor_numerator = $5 AND factor_denominator = $6 AND told_at >= $7 AND {IS_ORIGINAL} \
-         ORDER BY value DESC, batch_number LIMIT $8"
+         AND factor_numerator = $5 AND factor_denominator = $6 AND told_at >= $7 AND (customer IS NULL OR customer = $9) AND {IS_ORIGINAL} \
+         ORDER BY CASE WHEN value >= $10 THEN 0 ELSE 1 END, CASE WHEN value >= $10 THEN value ELSE -value END, batch_number LIMIT $8"
     )
 }
 
@@ -217,6 +225,16 @@ pub(super) const END_LEASE: &str = "UPDATE billing_account SET lease_until = 0 W
 pub(super) const REFRESH_DUE: &str = "UPDATE billing_account SET due_at = CASE WHEN lease_until > 0 THEN lease_until ELSE \
      (SELECT MIN(next_try_at) FROM billing_batch WHERE billing_batch.workspace_id = $1 AND billing_batch.meter_id = $2 \
      AND next_try_at >= -9223372036854775807) END WHERE workspace_id = $1 AND meter_id = $2";
+
+/// Whoever claims has this row, so that no two look at once who is being sent to.
+pub(super) const CLAIM_TURN: &str = "UPDATE billing_turn SET turns = turns + 1 WHERE turn_number = 1";
+
+/// The batches that somebody is telling customer `$1` of event name `$2` by a lease that goes on after `$3`.
+pub(super) const BEING_TOLD: &str = "SELECT batch.batch_id FROM billing_batch AS batch JOIN billing_account AS account \
+     ON account.workspace_id = batch.workspace_id AND account.meter_id = batch.meter_id WHERE batch.state = 'sending' \
+     AND batch.customer = $1 AND batch.event_name = $2 AND account.lease_until > $3";
+
+pub(super) const PUT_OFF: &str = "UPDATE billing_account SET due_at = $3 WHERE workspace_id = $1 AND meter_id = $2";
 
 pub(super) const DELIVER: &str = "UPDATE billing_batch SET state = $2, generation = $3, customer = $4, told_at = $5, tries = $6, \
      claimed_at = $7, unsure_since = $8, next_try_at = $9, reason_code = $10, reason = $11, acknowledged_at = $12 WHERE batch_id = $1";

@@ -6,7 +6,7 @@
 use super::describe::Description;
 use super::fault::Fault;
 use super::{Connection, adjusting, audited, inbound_rows, many};
-use crate::decision::billing::delivery::{Answer, Delivery, Event};
+use crate::decision::billing::delivery::{Answer, Delivery, Event, Impossible};
 use crate::decision::billing::periods::Periods;
 use crate::decision::billing::{Batch, adjust};
 use crate::decision::billing::{State, Terms};
@@ -21,6 +21,8 @@ use sqlx::AssertSqlSafe;
 
 /// How many batches of one workspace and meter are set aside in one claim, before another one gets its turn.
 const SET_ASIDE_MAX: usize = 100;
+/// How soon it is looked again whether nobody else tells a customer any more.
+const BUSY_SECONDS: i64 = 2;
 
 pub(super) async fn batch(connection: &mut Connection, id: BatchId) -> Result<Option<Batch>, Fault> {
     let row: Option<BatchRow> = sqlx::query_as(AssertSqlSafe(sql::batch()))
@@ -83,6 +85,9 @@ impl Description<Claims> for Claiming {
             .bind(i64::try_from(self.limit).unwrap_or(i64::MAX))
             .fetch_all(&mut *connection)
             .await?;
+        if !accounts.is_empty() {
+            sqlx::query(sql::CLAIM_TURN).execute(&mut *connection).await?;
+        }
         let mut claims = Claims::default();
         for (workspace, meter) in accounts {
             let (workspace, meter) = (record::workspace_id(&workspace)?, record::meter_id(&meter)?);
@@ -101,7 +106,7 @@ async fn claim_one(
 ) -> Result<(), Fault> {
     take_over(connection, claiming, workspace, meter).await?;
     let (periods, customer) = about(connection, workspace).await?;
-    let mut claimed = None;
+    let (mut claimed, mut is_busy) = (None, false);
     for _ in 0..SET_ASIDE_MAX {
         let row: Option<BatchRow> = sqlx::query_as(AssertSqlSafe(sql::due()))
             .bind(workspace.as_str())
@@ -117,9 +122,17 @@ async fn claim_one(
             None => None,
         };
         let event = match batch.adjusts {
-            Some(_) => adjust::when_due(&batch, adjusted.as_ref(), terms, &periods, late, now),
+            Some(_) => adjust::when_due(&batch, adjusted.as_ref(), customer.as_deref(), terms, &periods, late, now),
             None => batch.when_due(terms, &periods, customer.as_deref(), late, now),
         };
+        let customer = match &event {
+            Event::Claimed { customer, .. } => customer.as_deref(),
+            _ => None,
+        };
+        is_busy = is_being_told(connection, customer, &batch.event_name, claiming.now, claims).await?;
+        if is_busy {
+            break;
+        }
         let Ok(next) = batch.delivery.step(event, &claiming.terms, claiming.now, 0) else {
             break;
         };
@@ -143,7 +156,34 @@ async fn claim_one(
         .fetch_one(&mut *connection)
         .await?;
     claims.claims.extend(claimed.map(|batch| Claim { batch, lease }));
-    refresh(connection, workspace, meter).await
+    refresh(connection, workspace, meter).await?;
+    if is_busy {
+        // So that those behind it get their turn.
+        let statement = sqlx::query(sql::PUT_OFF).bind(workspace.as_str()).bind(meter.as_str());
+        let at = claiming.now.plus_seconds(BUSY_SECONDS);
+        statement.bind(at.micros()).execute(connection).await?;
+    }
+    Ok(())
+}
+
+/// Whether somebody else tells a customer of the same event name: of another workspace, by another claim. What is claimed together is told one
+/// after the other.
+async fn is_being_told(
+    connection: &mut Connection,
+    customer: Option<&str>,
+    event_name: &str,
+    now: Timestamp,
+    claims: &Claims,
+) -> Result<bool, Fault> {
+    let Some(customer) = customer else { return Ok(false) };
+    let told: Vec<String> = sqlx::query_scalar(sql::BEING_TOLD)
+        .bind(customer)
+        .bind(event_name)
+        .bind(now.micros())
+        .fetch_all(connection)
+        .await?;
+    let is_ours = |id: &String| claims.claims.iter().any(|claim| claim.batch.id.to_string() == *id);
+    Ok(!told.iter().all(is_ours))
 }
 
 /// What a sender left behind that did not come back.
@@ -225,6 +265,9 @@ impl Description<Changed> for BatchChange {
         if self.generation.is_some_and(|generation| generation != batch.delivery.generation) {
             return Ok((Changed::Gone, false));
         }
+        if matches!(self.event, Event::Resend { .. }) && is_apart(connection, &batch, self.now).await? {
+            return Ok((Changed::Refused(Box::new(batch), Impossible::Adjusted), false));
+        }
         match batch.delivery.step(self.event.clone(), &self.terms, self.now, 0) {
             Err(why) => Ok((Changed::Refused(Box::new(batch), why), false)),
             Ok(next) => {
@@ -236,6 +279,25 @@ impl Description<Changed> for BatchChange {
             }
         }
     }
+}
+
+/// Whether a batch may not be sent again because something of it was taken back, or by it, in a period that is over.
+async fn is_apart(connection: &mut Connection, batch: &Batch, now: Timestamp) -> Result<bool, Fault> {
+    let may_be_there = matches!(batch.delivery.state, State::Unknown | State::Acknowledged);
+    let adjusting = match batch.adjusts {
+        Some(_) if may_be_there => Some(batch.clone()),
+        Some(_) => None,
+        None => {
+            let row: Option<BatchRow> = sqlx::query_as(AssertSqlSafe(sql::adjusting()))
+                .bind(batch.id.to_string())
+                .fetch_optional(&mut *connection)
+                .await?;
+            row.map(Batch::try_from).transpose()?
+        }
+    };
+    let Some(adjusting) = adjusting else { return Ok(false) };
+    let (periods, _) = about(connection, &batch.workspace).await?;
+    Ok(adjust::is_over(&adjusting, &periods, now))
 }
 
 /// Batches that wait for a customer.

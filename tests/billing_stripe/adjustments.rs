@@ -2,6 +2,7 @@
 
 use crate::billed::{Billed, named};
 use crate::stripe::faults::Fault;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 const BEGIN: &str = "2025-11-21T10:00:00Z";
@@ -77,6 +78,15 @@ async fn what_is_owed_is_taken_back_from_what_was_told() {
         };
         assert_eq!(events, [100, tokens - 100]);
         agrees(&billed, tokens).await;
+        // Once the period is over neither side of it is sent again: the other would be alone in it.
+        billed.app().pass_seconds(20 * 24 * HOUR);
+        for id in [&adjusted["batch_id"], &adjusted["adjusts"]] {
+            let path = format!("/v1/admin/billing/batches/{}/resend", id.as_str().expect("an id"));
+            let why = [("x-weir-reason", "ticket 8")];
+            let reply = billed.app().send(Method::POST, &path, &why, json!({"force": true})).await;
+            reply.problem(409, "batch_conflict");
+        }
+        assert_eq!(tokens_of(&billed), tokens);
     }
 }
 
@@ -143,6 +153,22 @@ async fn within_its_period_it_is_taken_back_days_later_and_not_afterwards() {
         assert_eq!(tokens_of(&billed), 120);
         verifies(&billed).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_taken_back_from_another_customer() {
+    let mut billed = corrected(BEGIN, 70).await;
+    billed.fake.book().add_customer("cus_b");
+    let path = "/v1/admin/workspaces/ws_a";
+    let mut workspace = billed.app().get(path).await.expect(200);
+    workspace = json!({"plan_id": workspace["plan_id"], "stripe_customer_id": "cus_b"});
+    billed.app().put(path, workspace).await.expect_one_of(&[200, 201]);
+    billed.app().pass_seconds(3 * HOUR);
+    billed.until_told().await;
+    assert_eq!((tokens_of(&billed), adjusting(&billed).await.len()), (100, 0));
+    billed.record("cus_b", &[("ws_a", "summary", 43, 60)]).await;
+    billed.until_told().await;
+    assert_eq!(billed.fake.book().total("cus_b", "tokens"), 20, "it is set off instead");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

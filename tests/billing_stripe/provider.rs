@@ -129,6 +129,17 @@ async fn what_stripe_refuses_is_rejected_in_its_own_words_and_without_the_key() 
         ..batch("counting", 1)
     };
     assert!(waiting(counting).await.contains("no meter that sums"));
+    world.fake.book().add_meter("hourly");
+    world.fake.book().meters.last_mut().expect("a meter").time_window = Some("hour");
+    world.clock.advance_seconds(16);
+    let hourly = Outgoing {
+        event_name: "hourly".to_owned(),
+        ..batch("hourly", 1)
+    };
+    assert!(
+        waiting(hourly).await.contains("no meter that sums"),
+        "its events replace each other"
+    );
     assert_eq!(
         world
             .stripe

@@ -77,9 +77,11 @@ fn described(meter: BillingMeter) -> Known {
         event_name: meter.event_name,
         customer_key: meter.customer_mapping.event_payload_key,
         value_key: meter.value_settings.event_payload_key,
-        sums: matches!(
-            meter.default_aggregation.formula,
-            BillingMeterResourceAggregationSettingsFormula::Sum
-        ),
+        // One that takes the last event of an hour or a day for all of it does not.
+        sums: meter.event_time_window.is_none()
+            && matches!(
+                meter.default_aggregation.formula,
+                BillingMeterResourceAggregationSettingsFormula::Sum
+            ),
     }
 }

@@ -44,6 +44,7 @@ pub fn value(owed: i64, original: &Batch) -> i64 {
 pub fn when_due(
     adjusting: &Batch,
     original: Option<&Batch>,
+    customer: Option<&str>,
     terms: &Terms,
     periods: &Periods,
     late_after_seconds: i64,
@@ -58,7 +59,16 @@ pub fn when_due(
     let Some(original) = original.filter(|original| original.delivery.state == State::Acknowledged) else {
         return in_vain("what it is taken back from is not acknowledged any more");
     };
+    if !terms.takes_back {
+        return in_vain("the provider takes nothing back");
+    }
+    if original.delivery.customer.is_some() && original.delivery.customer.as_deref() != customer {
+        return in_vain("it was told of another customer");
+    }
     let told_at = adjusting.last_used_at;
+    if terms.is_too_old(told_at, now) {
+        return in_vain("the provider takes nothing of that time any more");
+    }
     if terms.closes_periods && periods.is_closed(told_at, late_after_seconds, now) {
         return in_vain("the period that it was told of is invoiced already");
     }
@@ -66,6 +76,13 @@ pub fn when_due(
         customer: original.delivery.customer.clone(),
         told_at,
     }
+}
+
+/// Whether something that may happen to a batch would leave the sums of a period that is over apart: of what was taken back in it one side would
+/// count there and the other elsewhere, or twice. `adjusting` is what takes back from the batch, or the batch itself.
+pub fn is_over(adjusting: &Batch, periods: &Periods, now: Timestamp) -> bool {
+    let reason = adjusting.delivery.reason.as_ref().map(|reason| reason.code);
+    reason != Some(ReasonCode::NothingToTell) && adjusting.value() < 0 && periods.is_closed(adjusting.last_used_at, 0, now)
 }
 
 /// Whether it surely was not taken back, and will not be: then it is owed again. What the provider took and could not count may still be.

@@ -148,6 +148,8 @@ pub enum Impossible {
     NothingToTell,
     #[error("the provider may have it: let reconcile find out, or force it and risk that it is billed twice")]
     Unknown,
+    #[error("of what it is about something was taken back in a billing period that is over: set that right at the provider")]
+    Adjusted,
     #[error("it is {} and not what this would happen to", .0.as_str())]
     Other(State),
 }

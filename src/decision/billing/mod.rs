@@ -59,7 +59,15 @@ impl Terms {
         takes_back: false,
         calls_per_second: 1,
     };
+
+    /// Whether it takes nothing of that time any more.
+    pub fn is_too_old(&self, at: Timestamp, now: Timestamp) -> bool {
+        self.oldest_seconds.is_some_and(|seconds| at <= now.plus_seconds(-seconds))
+    }
 }
+
+/// So long before the provider takes something no more it is told as of now: clocks differ, and tries take time.
+const HOUR_SECONDS: i64 = 3_600;
 
 /// Whether a batch grows, waits, is under way, or where it ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -178,12 +186,16 @@ impl Batch {
             .told_at
             .filter(|_| self.delivery.unsure_since.is_some())
             .unwrap_or(self.last_used_at);
-        let told_at = window::told_at(told_as_of, periods, terms.closes_periods, late_after_seconds, now);
+        let told_at = match window::told_at(told_as_of, periods, terms.closes_periods, late_after_seconds, now) {
+            // Its period goes on, as that of a year does, and the provider takes nothing so old any more.
+            old if terms.closes_periods && terms.is_too_old(old, now.plus_seconds(HOUR_SECONDS)) => now,
+            told_at => told_at,
+        };
         // What is told as of now may be told however old the use is, a correction of long ago too; but not for as long as one likes: nobody
         // expects a bill for half a year because a workspace has a customer at last.
         let since = if told_at > told_as_of { self.opened_at } else { told_at };
-        if let Some(seconds) = terms.oldest_seconds.filter(|seconds| since <= now.plus_seconds(-seconds)) {
-            let (used_at, days) = (self.last_used_at, seconds / 86_400);
+        if terms.is_too_old(since, now) {
+            let (used_at, days) = (self.last_used_at, terms.oldest_seconds.unwrap_or_default() / 86_400);
             return Event::Unbillable(Reason {
                 code: ReasonCode::TooOld,
                 detail: format!("it was used at {used_at}, and would be told {days} days too late or more: since {since}"),

@@ -1,7 +1,8 @@
 //! In which period a use lies, and whether that is invoiced, in the life of subscriptions as Stripe tells of it.
 
 use super::*;
-use crate::decision::billing::window;
+use crate::decision::billing::delivery::Event;
+use crate::decision::billing::{Terms, window};
 use crate::decision::id::PlanId;
 use crate::decision::inbound::{About, Subscription, read};
 use crate::decision::time::Timestamp;
@@ -286,27 +287,33 @@ fn a_subscription_that_ends_ends_its_period_and_the_next_one_begins_its_own() {
 }
 
 #[test]
-fn of_several_the_one_counts_that_began_last_and_stands_for_a_plan() {
-    let of = |id: &str, began: &str, plan: Option<&str>| {
+fn of_several_all_count_and_the_first_that_closes_closes() {
+    let of = |id: &str, began: &str, interval: &str| {
         let mut one = told("created", id, began, began, None);
         one.started_at = at(began);
-        one.items[0].plan = plan.map(|plan| PlanId::parse(plan).expect("a plan"));
+        let object = json!({"id": id, "customer": "cus", "status": "active", "start_date": unix(began), "billing_cycle_anchor": unix(began),
+            "current_period_start": unix(began), "current_period_end": unix(began) + 1,
+            "items": {"data": [{"plan": {"id": "price", "interval": interval, "interval_count": 1}}]}});
+        one.cycle.every = self::of("created", began, object).cycle.every;
         one
     };
-    let first = of("sub_1", "2025-10-01T01:01:01Z", Some("pro"));
-    let second = of("sub_2", "2025-10-10T02:02:02Z", Some("max"));
-    let other = of("sub_3", "2025-10-20T03:03:03Z", None);
-    let mut never = of("sub_4", "2025-10-21T03:03:03Z", Some("pro"));
+    let seats = of("sub_1", "2025-02-01T01:01:01Z", "year");
+    let calls = of("sub_2", "2025-02-10T02:02:02Z", "month");
+    let mut never = of("sub_4", "2025-10-21T03:03:03Z", "month");
     never.status = "incomplete_expired".to_owned();
     let used_at = at("2025-10-25T00:00:00Z");
+    let monthly = period("2025-10-10T02:02:02Z", "2025-11-10T02:02:02Z");
     for (subscriptions, expected) in [
-        (vec![&first], "2025-10-01T01:01:01Z"),
-        (vec![&first, &second, &other, &never], "2025-10-10T02:02:02Z"),
-        (vec![&other], "2025-10-20T03:03:03Z"),
-        (vec![&never], "2025-10-01T00:00:00Z"),
+        (vec![&calls], monthly),
+        (vec![&seats], period("2025-02-01T01:01:01Z", "2026-02-01T01:01:01Z")),
+        (vec![&seats, &calls, &never], monthly),
+        (vec![&never], period("2025-10-01T00:00:00Z", "2025-11-01T00:00:00Z")),
     ] {
         let known = periods(subscriptions.into_iter().cloned().collect());
-        assert_eq!(known.at(used_at).start, at(expected));
+        assert_eq!(known.at(used_at), expected);
+        let closes_at = expected.end.plus_seconds(LATE);
+        assert!(known.is_closed(used_at, LATE, closes_at), "{expected:?}");
+        assert!(!known.is_closed(used_at, LATE, closes_at.plus_micros(-1)), "{expected:?}");
     }
 }
 
@@ -374,4 +381,41 @@ fn only_so_many_periods_are_remembered_and_the_last_ones() {
     let known = history(events);
     assert_eq!(known.cycle.told.len(), crate::decision::inbound::PERIODS_MAX);
     assert_eq!(known.cycle.told.last().map(|last| last.period.end), Some(begins));
+}
+
+#[test]
+fn use_that_grows_too_old_in_a_long_period_is_told_as_of_now() {
+    let used_at = at("2025-06-01T00:00:00Z");
+    let mut batch = crate::decision::billing::reconcile::tests::batch_used_at(used_at);
+    let terms = Terms {
+        sends: true,
+        oldest_seconds: Some(35 * 86_400),
+        closes_periods: true,
+        ..Terms::NONE
+    };
+    let mut yearly = monthly();
+    yearly.cycle = of(
+        "updated",
+        "2025-01-01T00:00:00Z",
+        json!({"id": "sub_1", "customer": "cus", "status": "active", "start_date": unix(ANCHOR), "billing_cycle_anchor": unix("2025-01-01T00:00:00Z"),
+            "current_period_start": unix("2025-01-01T00:00:00Z"), "current_period_end": unix("2026-01-01T00:00:00Z"),
+            "items": {"data": [{"plan": {"id": "price", "interval": "year", "interval_count": 1}}]}}),
+    )
+    .cycle;
+    yearly.started_at = at("2025-01-01T00:00:00Z");
+    let known = periods(vec![yearly]);
+    for (now, told_at) in [
+        ("2025-07-05T22:59:59Z", Some("2025-06-01T00:00:00Z")),
+        ("2025-07-05T23:00:00Z", Some("2025-07-05T23:00:00Z")),
+        ("2025-07-20T00:00:00Z", Some("2025-07-20T00:00:00Z")),
+        // It was opened on the first of July.
+        ("2025-08-05T00:00:00Z", None),
+    ] {
+        batch.opened_at = at("2025-07-01T00:00:00Z");
+        let found = match batch.when_due(&terms, &known, None, LATE, at(now)) {
+            Event::Claimed { told_at, .. } => Some(told_at),
+            _ => None,
+        };
+        assert_eq!(found, told_at.map(at), "{now}");
+    }
 }

@@ -305,4 +305,4 @@ pub fn minute(at: Timestamp) -> (Timestamp, Timestamp) {
 
 #[cfg(test)]
 #[path = "reconcile/tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -186,6 +186,7 @@ macro_rules! ledger_contract {
             billing::a_meter_that_is_defined_anew_begins_another_batch,
             billing::of_racing_claims_one_has_a_batch,
             billing::one_batch_of_a_workspace_and_meter_is_under_way,
+            billing::one_claim_has_what_a_customer_is_told,
             billing::what_a_lost_sender_left_goes_to_another,
             billing::silence_of_thirty_hours_is_nobodys_to_send,
             billing::who_has_no_customer_keeps_nobody_waiting,

@@ -71,6 +71,8 @@ pub struct Meter {
     pub customer_key: String,
     pub value_key: String,
     pub formula: String,
+    /// Of a meter that takes the last event of an `hour` or a `day` for all of it.
+    pub time_window: Option<&'static str>,
     pub is_active: bool,
     created: i64,
 }
@@ -188,6 +190,7 @@ impl Book {
             customer_key: "stripe_customer_id".to_owned(),
             value_key: "value".to_owned(),
             formula: "sum".to_owned(),
+            time_window: None,
             is_active: true,
             created: 1_700_000_000,
         });
@@ -635,7 +638,7 @@ fn shown_meter(meter: &Meter) -> Value {
     json!({
         "object": "billing.meter", "id": meter.id, "created": meter.created, "updated": meter.created, "livemode": false,
         "customer_mapping": {"event_payload_key": meter.customer_key, "type": "by_id"}, "default_aggregation": {"formula": meter.formula},
-        "display_name": meter.event_name, "event_name": meter.event_name, "event_time_window": null,
+        "display_name": meter.event_name, "event_name": meter.event_name, "event_time_window": meter.time_window,
         "status": if meter.is_active { "active" } else { "inactive" }, "status_transitions": {"deactivated_at": null},
         "value_settings": {"event_payload_key": meter.value_key},
     })

@@ -56,6 +56,15 @@ fn batch(state: State, value: i64, seconds_ago: i64) -> Batch {
     }
 }
 
+/// A batch of use at that time that was not told yet.
+pub(in crate::decision::billing) fn batch_used_at(at: Timestamp) -> Batch {
+    Batch {
+        last_used_at: at,
+        delivery: Delivery::open(),
+        ..batch(State::Sealed, 1, 0)
+    }
+}
+
 fn now() -> Timestamp {
     Timestamp::from_micros(NOW)
 }
