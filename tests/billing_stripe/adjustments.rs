@@ -105,6 +105,8 @@ async fn whatever_fails_on_the_way_it_is_taken_back_once() {
         billed.app().pass_seconds(2 * HOUR);
         billed.fake.next(&fault);
         billed.app().pass_seconds(61);
+        // One makes it, and the next one sends it.
+        billed.round().await;
         billed.round().await;
         // Meanwhile it is on its way, and nothing of it is a difference without a name.
         let report = billed.reconcile(json!({})).await;
@@ -179,6 +181,7 @@ async fn what_could_not_be_taken_back_is_owed_again() {
         billed.app().pass_seconds(2 * HOUR);
         if may_be_taken {
             billed.fake.next(&[Fault::DropsBefore]);
+            billed.round().await;
             billed.round().await;
         }
         billed.fake.set_down(true);
