@@ -4,13 +4,12 @@
 
 use super::keys::{TAGS, tag_of};
 use super::link::Link;
-use super::pack::Pack;
+use super::pack::{Pack, values};
 use super::reply::{Reply, Unexpected};
 use super::script::Script;
 use crate::decision::time::Timestamp;
 use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long to wait before a node is asked again that loads its data or whose slot is moving.
@@ -19,6 +18,11 @@ const AGAIN_AFTER: Duration = Duration::from_millis(10);
 const EXPIRING_CALLS_MAX: usize = 400_000;
 /// How long a difference of clocks is believed when a smaller one is seen.
 const DIFFERENCE_MICROS: i64 = 1_000_000;
+/// How long an epoch is believed after it was looked up, by the store's clock. A process that loses its place to another one, misses what that
+/// one does and has the place again needs two failovers for it, each of which takes a tick of a tenth of a second or more.
+const EPOCH_MICROS: i64 = 5_000;
+/// What is told of an epoch.
+const EPOCH_BYTES: usize = 16;
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -35,20 +39,38 @@ pub(super) enum CallError {
     Replaced,
 }
 
-/// The store's clocks against our own steady one, for each tag: nodes of a cluster have clocks of their own.
+/// The store's clocks against our own steady one, and the epochs of its processes, for each tag: nodes of a cluster have their own.
 pub(super) struct Clocks {
     started: Instant,
-    /// The least difference that was seen, and when.
-    differences: Vec<Mutex<Option<(i64, i64)>>>,
+    known: Vec<Mutex<Known>>,
     /// How far a caller's clock may be ahead.
     ahead_max: Option<i64>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// The least difference that was seen, and when.
+    difference: Option<(i64, i64)>,
+    epoch: [u8; EPOCH_BYTES],
+    /// Until when the epoch is believed, by the store's clock.
+    epoch_until: i64,
+}
+
+/// What a script is told of time and place.
+struct Moment {
+    /// The caller's time, but no later than the store's allows.
+    now: i64,
+    /// The store's time from which on nobody waits for an answer; 0 where its clock was never seen: then it refuses, and tells it.
+    deadline: i64,
+    epoch: [u8; EPOCH_BYTES],
+    epoch_until: i64,
 }
 
 impl Clocks {
     pub(super) fn new(ahead_max: Option<Duration>) -> Self {
         Self {
             started: Instant::now(),
-            differences: (0..TAGS).map(|_| Mutex::new(None)).collect(),
+            known: (0..TAGS).map(|_| Mutex::default()).collect(),
             ahead_max: ahead_max.map(micros_of),
         }
     }
@@ -57,26 +79,27 @@ impl Clocks {
         i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX)
     }
 
-    /// The store's time in `timeout`, or 0 where its clock was never seen: then it refuses, and tells it.
-    fn deadline(&self, tag: usize, timeout: Duration) -> i64 {
-        self.clock(tag).map_or(0, |clock| clock + micros_of(timeout))
+    fn known(&self, tag: usize) -> MutexGuard<'_, Known> {
+        self.known[tag].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store's time as far as it is known.
-    fn clock(&self, tag: usize) -> Option<i64> {
-        let known = *self.differences[tag].lock().unwrap_or_else(PoisonError::into_inner);
-        known.map(|(difference, _)| self.elapsed() + difference)
-    }
-
-    /// A caller's time, but no later than the store's allows: a node whose clock is ahead would end what others hold, and their room would
-    /// be given away twice. One that is behind only frees later.
-    fn bound(&self, tag: usize, now: i64) -> i64 {
-        match (self.ahead_max, self.clock(tag)) {
+    /// A node whose clock is ahead would end what others hold, and their room would be given away twice; so its time is bounded. One that is
+    /// behind only frees later.
+    fn moment(&self, tag: usize, now: i64, timeout: Duration) -> Moment {
+        let known = *self.known(tag);
+        let clock = known.difference.map(|(difference, _)| self.elapsed() + difference);
+        let bounded = match (self.ahead_max, clock) {
             (Some(ahead), Some(clock)) if now > clock + ahead => {
                 metrics::counter!("weir_clock_ahead_total").increment(1);
                 clock + ahead
             }
             _ => now,
+        };
+        Moment {
+            now: bounded,
+            deadline: clock.map_or(0, |clock| clock + micros_of(timeout)),
+            epoch: known.epoch,
+            epoch_until: known.epoch_until,
         }
     }
 
@@ -84,10 +107,20 @@ impl Clocks {
     fn learn(&self, tag: usize, clock: i64) {
         let elapsed = self.elapsed();
         let difference = clock - elapsed;
-        let mut known = self.differences[tag].lock().unwrap_or_else(PoisonError::into_inner);
-        let stays = known.is_some_and(|(best, seen_at)| best > difference && elapsed - seen_at < DIFFERENCE_MICROS);
+        let mut known = self.known(tag);
+        let stays = known
+            .difference
+            .is_some_and(|(best, seen_at)| best > difference && elapsed - seen_at < DIFFERENCE_MICROS);
         if !stays {
-            *known = Some((difference, elapsed));
+            known.difference = Some((difference, elapsed));
+        }
+    }
+
+    /// The epoch was looked up for an answer that was written at `clock`.
+    fn learn_epoch(&self, tag: usize, clock: i64, epoch: &[u8]) {
+        if let Ok(epoch) = epoch.try_into() {
+            let mut known = self.known(tag);
+            (known.epoch, known.epoch_until) = (epoch, clock + EPOCH_MICROS);
         }
     }
 }
@@ -102,7 +135,8 @@ pub(super) struct Call<'a> {
     pub(super) tag: usize,
     pub(super) keys: Vec<String>,
     pub(super) pack: Pack,
-    /// A second argument. With one, the first is not an array that begins with now and the deadline, but values that begin with the deadline.
+    /// A second argument. With one, the first is not an array that begins with now and the deadline, but values that begin with the deadline
+    /// and with the epoch as far as it is known; and the last of an answer is the epoch where it had to be looked up.
     pub(super) more: Option<Vec<u8>>,
     pub(super) now: Timestamp,
 }
@@ -119,19 +153,38 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn command(&self, name: &'static str, what: &str, (now, deadline): (i64, i64)) -> Cmd {
+    fn command(&self, name: &'static str, what: &str, moment: &Moment) -> Cmd {
         let mut command = ::redis::cmd(name);
         command.arg(what).arg(self.keys.len()).arg(&self.keys);
         match &self.more {
-            Some(more) => command.arg(self.pack.behind(deadline)).arg(more),
-            None => command.arg(self.pack.after(now, deadline)),
+            Some(more) => {
+                let start = values(|start| {
+                    start
+                        .int(moment.deadline)
+                        .int(moment.epoch_until)
+                        .text(&moment.epoch)
+                        .int(moment.now);
+                });
+                command.arg(self.pack.behind(&start)).arg(more)
+            }
+            None => command.arg(self.pack.after(moment.now, moment.deadline)),
         };
         command
     }
 
-    /// Now, and the deadline.
-    fn times(&self, clocks: &Clocks, clock: usize, timeout: Duration) -> (i64, i64) {
-        (clocks.bound(clock, super::pack::micros(self.now)), clocks.deadline(clock, timeout))
+    fn moment(&self, clocks: &Clocks, clock: usize, timeout: Duration) -> Moment {
+        clocks.moment(clock, super::pack::micros(self.now), timeout)
+    }
+
+    /// What an answer says of time and place, and the word with which it begins.
+    fn learn(&self, clocks: &Clocks, clock: usize, reply: &mut Reply) -> Result<String, Unexpected> {
+        let word = reply.text()?;
+        let written_at = reply.int()?;
+        clocks.learn(clock, written_at);
+        if let Some(epoch) = self.more.as_ref().and_then(|_| reply.last_bytes(EPOCH_BYTES)) {
+            clocks.learn_epoch(clock, written_at, epoch);
+        }
+        Ok(word)
     }
 
     /// The word that the script answers with, and the rest.
@@ -158,19 +211,17 @@ impl<'a> Call<'a> {
 
     async fn send_once(&self, link: &Link, clocks: &Clocks, timeout: Duration) -> Result<(String, Reply), CallError> {
         let clock = if link.is_cluster() { self.tag } else { 0 };
-        let times = self.times(clocks, clock, timeout);
-        let answer = link.send(&self.command("EVALSHA", &self.script.hash, times)).await;
+        let moment = self.moment(clocks, clock, timeout);
+        let answer = link.send(&self.command("EVALSHA", &self.script.hash, &moment)).await;
         let answer = match answer {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                 tracing::debug!(script = self.script.name, "the store does not know the script; it is sent whole");
-                link.send(&self.command("EVAL", &self.script.code, times)).await?
+                link.send(&self.command("EVAL", &self.script.code, &moment)).await?
             }
             answer => answer?,
         };
         let mut reply = Reply::new(answer)?;
-        let word = reply.text()?;
-        clocks.learn(clock, reply.int()?);
-        Ok((word, reply))
+        Ok((self.learn(clocks, clock, &mut reply)?, reply))
     }
 }
 
@@ -180,7 +231,7 @@ pub(super) async fn send_together(calls: &[Call<'_>], link: &Link, clocks: &Cloc
     let clock = if link.is_cluster() { first.tag } else { 0 };
     let mut pipeline = ::redis::pipe();
     for call in calls {
-        pipeline.add_command(call.command("EVALSHA", &call.script.hash, call.times(clocks, clock, timeout)));
+        pipeline.add_command(call.command("EVALSHA", &call.script.hash, &call.moment(clocks, clock, timeout)));
     }
     let answers = match link.send_together(&pipeline, calls.len()).await {
         Ok(answers) if answers.len() == calls.len() => answers,
@@ -190,13 +241,12 @@ pub(super) async fn send_together(calls: &[Call<'_>], link: &Link, clocks: &Cloc
             Vec::new()
         }
     };
-    let read = |answer: Value| -> Option<(String, Reply)> {
+    let read = |(answer, call): (Value, &Call<'_>)| -> Option<(String, Reply)> {
         let mut reply = Reply::new(answer.extract_error().ok()?).ok()?;
-        let word = reply.text().ok()?;
-        clocks.learn(clock, reply.int().ok()?);
+        let word = call.learn(clocks, clock, &mut reply).ok()?;
         (word != "again" && word != "late").then_some((word, reply))
     };
-    let mut read: Vec<_> = answers.into_iter().map(read).collect();
+    let mut read: Vec<_> = answers.into_iter().zip(calls).map(read).collect();
     read.resize_with(calls.len(), || None);
     read
 }

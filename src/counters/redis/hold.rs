@@ -27,7 +27,7 @@ impl RedisCounters {
         if plain::is_plain(request) {
             let call = self.plain_hold_call(request, &columns, nonce);
             let (word, mut reply) = self.send(&call).await?;
-            if let Some(outcome) = plain_outcome(&word, &mut reply, request)? {
+            if let Some(outcome) = plain_outcome(&word, &mut reply, &columns, request)? {
                 return Ok(outcome);
             }
         }
@@ -51,12 +51,16 @@ impl RedisCounters {
 }
 
 /// What the short script answered; `None`: it is not for it to decide.
-pub(super) fn plain_outcome(word: &str, reply: &mut Reply, request: &HoldRequest) -> Result<Option<HoldOutcome>, CallError> {
-    let counters = request.counters.len();
+pub(super) fn plain_outcome(
+    word: &str,
+    reply: &mut Reply,
+    columns: &Columns<'_>,
+    request: &HoldRequest,
+) -> Result<Option<HoldOutcome>, CallError> {
     match word {
-        "held" => plain::held(request, reply).map(Some),
+        "held" => plain::held(request, columns, reply).map(Some),
         "short" => Ok(Some(HoldOutcome::Short {
-            balances: reply.granted_balances(counters)?,
+            balances: reply.granted_balances(&columns.places(&request.counters))?,
         })),
         "else" => Ok(None),
         other => Err(unknown_word(other)),
@@ -65,7 +69,7 @@ pub(super) fn plain_outcome(word: &str, reply: &mut Reply, request: &HoldRequest
 
 /// What a script of holding answered.
 pub(super) fn hold_outcome(word: &str, mut reply: Reply, columns: &Columns<'_>, request: &HoldRequest) -> Result<HoldOutcome, CallError> {
-    let counters = request.counters.len();
+    let places = columns.places(&request.counters);
     Ok(match word {
         "held" => HoldOutcome::Held {
             taken: Taken {
@@ -73,16 +77,16 @@ pub(super) fn hold_outcome(word: &str, mut reply: Reply, columns: &Columns<'_>, 
                 output: reply.int()?,
                 amounts: reply.list()?.amounts()?,
             },
-            before: reply.granted_balances(counters)?,
+            before: reply.granted_balances(&places)?,
         },
         "replayed" => HoldOutcome::Replayed(Box::new(reply.record(request.reservation)?)),
         "mismatch" => HoldOutcome::Mismatch,
         "ended" => HoldOutcome::Ended(reply.end()?.unwrap_or(End::Expired)),
         "short" => HoldOutcome::Short {
-            balances: reply.granted_balances(counters)?,
+            balances: reply.granted_balances(&places)?,
         },
         "open" => HoldOutcome::TooManyOpen {
-            balances: reply.granted_balances(counters)?,
+            balances: reply.granted_balances(&places)?,
         },
         "unready" => HoldOutcome::Unready(columns.named(&reply.texts()?)),
         other => return Err(unknown_word(other)),

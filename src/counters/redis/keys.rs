@@ -10,6 +10,8 @@ use std::sync::LazyLock;
 
 /// How many tags there are. Few enough that a round over all of them, which is what asking for what is due means, is cheap.
 pub(super) const TAGS: usize = 256;
+/// How long a generation is, as scripts know it.
+pub(super) const GENERATION_BYTES: usize = 20;
 /// The slots of a Redis Cluster.
 const CLUSTER_SLOTS: usize = 16_384;
 
@@ -91,6 +93,11 @@ pub(super) fn hex(id: ReservationId) -> String {
     format!("{:032x}", u128::from_be_bytes(id.as_bytes()))
 }
 
+/// The token of a rebuild. A group's first one is its generation, which has the same length in all.
+pub(super) fn token_text(token: u64) -> String {
+    format!("{token:0width$}", width = GENERATION_BYTES)
+}
+
 /// A workspace's slot, as its reservations' ids begin.
 pub(super) fn slot_text(workspace: &WorkspaceId) -> String {
     format!("{:06x}", slot(workspace))
@@ -121,6 +128,11 @@ impl<'a> Columns<'a> {
     pub(super) fn place(&self, counter: &Counter) -> i64 {
         let place = self.groups.iter().position(|whose| **whose == counter.whose);
         place.map_or(0, |place| place as i64 + 1)
+    }
+
+    /// Of each counter its place.
+    pub(super) fn places(&self, counters: &[Counter]) -> Vec<i64> {
+        counters.iter().map(|counter| self.place(counter)).collect()
     }
 
     pub(super) fn texts(&self) -> impl Iterator<Item = &'a str> {

@@ -41,7 +41,7 @@ impl RedisCounters {
                 }
             };
             let told = answer.and_then(|(word, mut reply)| match are_plain {
-                true => plain_outcome(&word, &mut reply, wanted).transpose(),
+                true => plain_outcome(&word, &mut reply, columns, wanted).transpose(),
                 false => Some(hold_outcome(&word, reply, columns, wanted)),
             });
             outcomes.push(match told {

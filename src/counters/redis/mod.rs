@@ -1,7 +1,7 @@
 //! Counters in Redis, shared by all nodes of a deployment: one script for each step, so a step is atomic and costs one round trip.
 //! A hold is asked of a short script first, which has a second one decide whatever is out of the ordinary and has changed nothing by then.
 //!
-//! All keys of a workspace lie in one slot, of a single server or of a cluster. The scripts are in `scripts/`; `store_v3.lua` says what is
+//! All keys of a workspace lie in one slot, of a single server or of a cluster. The scripts are in `scripts/`; `store_v4.lua` says what is
 //! kept. Nothing here is the truth: whatever a server loses, brings back or forgets is found out by comparison and read from the ledger again.
 //!
 //! - *Epoch*: each script reads the replication id of its process, which every process draws anew when it becomes primary. A group that bears
@@ -150,7 +150,7 @@ impl RedisCounters {
         pack_uses(&mut call.pack, purses, counters);
         let (word, mut reply) = self.send(&call).await?;
         match word.as_str() {
-            "known" => Ok(Ok(reply.granted_balances(counters.len())?)),
+            "known" => Ok(Ok(reply.granted_balances(&columns.places(counters))?)),
             "unready" => Ok(Err(columns.named(&reply.texts()?))),
             other => Err(unknown_word(other)),
         }
@@ -252,7 +252,7 @@ impl RedisCounters {
         let token: u64 = rand::random();
         let mut call = self.of_group(&script::BEGIN, workspace, whose, now);
         call.pack.text(keys::slot_text(workspace).as_bytes());
-        call.pack.text(whose.column().as_bytes()).text(token.to_string().as_bytes());
+        call.pack.text(whose.column().as_bytes()).text(keys::token_text(token).as_bytes());
         call.pack.int(REBUILD_TAKEOVER_MILLIS * 1_000).int(ADOPT_MICROS);
         let (word, mut reply) = self.send(&call).await?;
         match word.as_str() {
@@ -267,7 +267,9 @@ impl RedisCounters {
 
     async fn try_finish(&self, workspace: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> Result<bool, CallError> {
         let mut call = self.of_group(&script::FINISH, workspace, whose, now);
-        call.pack.text(whose.column().as_bytes()).text(rebuilt.token.to_string().as_bytes());
+        call.pack
+            .text(whose.column().as_bytes())
+            .text(keys::token_text(rebuilt.token).as_bytes());
         pack_rows(&mut call.pack, rebuilt.rows, None, now);
         call.pack.list(|list| {
             let own = rebuilt.adopted.iter().filter(|(id, _)| id.slot() == slot(workspace));

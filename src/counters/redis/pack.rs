@@ -37,15 +37,21 @@ pub(super) fn values(fill: impl FnOnce(&mut Pack)) -> Vec<u8> {
 }
 
 impl Pack {
-    /// These elements after another one, without an array around them.
-    pub(super) fn behind(&self, first: i64) -> Vec<u8> {
-        let mut start = Pack {
-            count: 0,
-            bytes: Vec::with_capacity(self.bytes.len() + 9),
-        };
-        start.int(first);
-        start.bytes.extend(&self.bytes);
-        start.bytes
+    /// These elements after others, without an array around them.
+    pub(super) fn behind(&self, first: &[u8]) -> Vec<u8> {
+        [first, &self.bytes].concat()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The head of a text that somebody else appends.
+    pub(super) fn head_of_text(&mut self, bytes: usize) -> &mut Self {
+        self.count += 1;
+        self.bytes.push(0xdb);
+        self.bytes.extend(u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes());
+        self
     }
 
     /// These elements as the first ones of an array of `count`.
@@ -103,10 +109,7 @@ impl Pack {
     }
 
     pub(super) fn text(&mut self, text: &[u8]) -> &mut Self {
-        self.count += 1;
-        self.bytes.push(0xdb);
-        self.bytes.extend(u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
-        self.bytes.extend(text);
+        self.head_of_text(text.len()).bytes.extend(text);
         self
     }
 

@@ -77,6 +77,14 @@ impl Reply {
         }
     }
 
+    /// The last value, if it has so many bytes.
+    pub(super) fn last_bytes(&self, count: usize) -> Option<&[u8]> {
+        match self.values.as_slice().last() {
+            Some(Value::BulkString(bytes)) if bytes.len() == count => Some(bytes),
+            _ => None,
+        }
+    }
+
     pub(super) fn bytes_if_any(&mut self) -> Result<Option<Vec<u8>>, Unexpected> {
         match self.next() {
             Value::Nil => Ok(None),
@@ -151,9 +159,14 @@ impl Reply {
         })
     }
 
-    /// Spent and held of so many counters, in turn, and after them places and what is granted there, where purses were named.
-    pub(super) fn granted_balances(&mut self, counters: usize) -> Result<Vec<Balance>, Unexpected> {
-        let mut list = self.list()?;
+    /// Balances of counters that lie in these groups, from 1 on, and what is granted, where purses were named: spent and held of each in turn,
+    /// and after them places and what is granted there; or bytes, as a plain hold puts them down.
+    pub(super) fn granted_balances(&mut self, groups: &[i64]) -> Result<Vec<Balance>, Unexpected> {
+        let counters = groups.len();
+        let mut list = match self.next() {
+            Value::BulkString(bytes) => return balances_of(&bytes, groups),
+            list => Reply::new(list)?,
+        };
         let mut balances = Vec::with_capacity(counters);
         while balances.len() < counters && list.len() >= 2 {
             balances.push(list.balance()?);
@@ -184,7 +197,7 @@ impl Reply {
         list.values.map(one).collect()
     }
 
-    /// A reservation, in the places that `store_v3.lua` names.
+    /// A reservation, in the places that `store_v4.lua` names.
     pub(super) fn record(&mut self, reservation: ReservationId) -> Result<Record, Unexpected> {
         let mut list = self.list()?;
         let (end, ended_at) = (list.end()?, list.moment()?);
@@ -234,11 +247,16 @@ impl Reply {
         record.context = self.bytes()?.into();
         // Nonce and holders.
         (0..2).for_each(|_| drop(self.next()));
-        let counters = self.list()?.len() / 3;
+        let mut counters = self.list()?;
+        let mut groups = Vec::with_capacity(counters.len() / 3);
+        while counters.len() >= 3 {
+            groups.push(counters.int()?);
+            (0..2).for_each(|_| drop(counters.next()));
+        }
         record.taken = self.taken()?;
         record.expires_at = self.moment()?;
         self.next();
-        record.before = self.granted_balances(counters)?;
+        record.before = self.granted_balances(&groups)?;
         if self.len() > 0 {
             record.run = Some(self.run()?);
         }
@@ -261,4 +279,34 @@ impl Reply {
             other => Err(unexpected("a parent, or what is lent", &other)),
         }
     }
+}
+
+/// A counter as bytes: held, spent and version.
+pub(super) const COUNTER_BYTES: usize = 24;
+/// A place and what is granted there.
+pub(super) const GRANTED_BYTES: usize = 16;
+
+/// The balances of counters that lie in these groups, of which the bytes have one after the other, each with its counters in their order.
+fn balances_of(bytes: &[u8], groups: &[i64]) -> Result<Vec<Balance>, Unexpected> {
+    let wrong = || Unexpected::of("balances of counters", &format!("{} bytes", bytes.len()));
+    let number = |bytes: &[u8], place: usize| {
+        let eight = bytes.get(8 * place..8 * place + 8).and_then(|some| some.try_into().ok());
+        eight.map(f64::from_be_bytes).map(|number| number as i64).ok_or_else(wrong)
+    };
+    let mut balances = vec![Balance::default(); groups.len()];
+    let (counters, granted) = bytes.split_at_checked(COUNTER_BYTES * groups.len()).ok_or_else(wrong)?;
+    let mut each = counters.chunks(COUNTER_BYTES);
+    for group in 1..=groups.iter().copied().max().unwrap_or(0) {
+        let own = balances.iter_mut().zip(groups).filter(|(_, of)| **of == group);
+        for ((balance, _), bytes) in own.zip(&mut each) {
+            (balance.held, balance.spent) = (number(bytes, 0)?, number(bytes, 1)?);
+        }
+    }
+    for pair in granted.chunks(GRANTED_BYTES) {
+        let place = usize::try_from(number(pair, 0)?).ok().and_then(|place| place.checked_sub(1));
+        if let Some(balance) = place.and_then(|place| balances.get_mut(place)) {
+            balance.granted = number(pair, 1)?;
+        }
+    }
+    Ok(balances)
 }

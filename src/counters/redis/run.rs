@@ -1,4 +1,4 @@
-//! Calls of a run, as `hold_child_v2.lua` takes them and answers.
+//! Calls of a run, as `hold_child_v3.lua` takes them and answers.
 
 use super::call::{CallError, unknown_word};
 use super::keys;

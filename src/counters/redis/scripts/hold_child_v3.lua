@@ -89,7 +89,8 @@ local hold = {
   number - 1, output, amounts[1], amounts[2], amounts[3], amounts[4], math.min(q[13][number][6], p[EXPIRES_AT]), p[GENERATIONS], p[BEFORE],
   parent_id .. p[NONCE],
 }
-write(fetch(workspace, '*', {}), 'o', open + 1)
+local W = fetch(workspace, '*', {})
+W.open, W.dirty = open + 1, true
 records[id] = {key = KEYS[2], r = hold, dirty = true}
 local member, due = places(id, hold)
 moves[member] = true

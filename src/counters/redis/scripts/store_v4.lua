@@ -1,6 +1,6 @@
 #!lua
 -- What all scripts share: groups of counters, reservations, and the index of what is open. It stands before each of them, and beside it
--- ends_v2.lua, which ends and changes reservations. Making functions is half the cost of a short script, so what is seldom needed is made
+-- ends_v3.lua, which ends and changes reservations. Making functions is half the cost of a short script, so what is seldom needed is made
 -- inside ends() and wide(), when it is.
 --
 -- A script computes on tables and writes at its end, in flush(): each key is read before the first write, so one that fails because its
@@ -10,6 +10,7 @@
 --            slot(6) time(16) id(32) ',' workspace (',' column)*  each open reservation; its own expiry, or 9999999999999999
 --            '~' time(16) id(32)                                  each one that waits for the ledger, by when it is asked, be it only to
 --                                                                 tell that it ended by itself: then beside the first, and after it
+--            DEL and three bytes by chance                        the guard: briefs name it, so where it is not there the index was lost
 --          Beside it, with the same tag and so in the same slot of a cluster:
 --          <prefix>{tag}g:workspace,column   a hash: one group of counters
 --            e  epoch in which it is right          n  generation: which holds count in it
@@ -17,10 +18,10 @@
 --            a  epoch in which the workspace's open reservations were last compared with the ledger (only in its group '*')
 --            c  when to look for ended periods      u  when its time to live was set
 --            p unit budget  what grants have left, see grants_v1.lua (only in its group '*')
---            o  no fewer reservations are open than this: what ends does not lower it (only in its group '*'; absent: unknown)
+--            m  its brief, see brief(): all of this that a plain hold has to know; hold_v2.lua makes it, and who changes it keeps it right
 --            unit kind start ',' end ',' feature   a counter, see cell_of: held, and of its newest row spent, version and paid
 --          <prefix>{tag}r:id                 a reservation, see below
---          <prefix>{tag}m                    an epoch and until when all that was recorded is known to be copied here in it: see mark_v2.lua
+--          <prefix>{tag}m                    an epoch and until when all that was recorded is known to be copied here in it: see mark_v3.lua
 -- ARGV[1]  a MessagePack array: now, and the moment of the store's clock from which on the caller has given up, in microseconds; then what
 --          the script says.
 -- Answers  {word, the store's clock, ...}
@@ -40,16 +41,20 @@ local NEVER, UNKNOWN = '9999999999999999', '00000000000000000000000000000000'
 -- How many expired holds one script ends; the caller asks again while there are more.
 local EXPIRED_MAX = 25
 
+-- Of each script that has one, epoch_v2.lua says it: the process that answers.
+local epoch
+
 -- A reservation is an array; of one that was settled or released only the first four places are kept.
 local END, ENDED_AT, WORKSPACE, FINGERPRINT, CHARGED, HELD_AT = 1, 2, 3, 4, 5, 6
 -- CHARGED is 1 where it is recorded as used when it runs out, 2 where somebody wants to hear that it ran out by itself, 3 where both.
 -- CLAIM is 0, 1 (up to the four amounts from CLAIMED on) or 2 (final). Amounts are tokens, usd, requests, credits.
 local CLAIM, CLAIMED_AT, CLAIMED, USED, CONTEXT, NONCE = 7, 8, 9, 13, 17, 18
--- HOLDERS: the column of each group. COUNTERS: place of its holder, field and unit of each counter. Up to here plain_hold_v2.lua is given
+-- HOLDERS: the column of each group. COUNTERS: place of its holder, field and unit of each counter. Up to here plain_hold_v3.lua is given
 -- the bytes of a record by the caller, and from here to EXPIRES_AT those of each rung.
 local HOLDERS, COUNTERS = 19, 20
 local RUNG, OUTPUT, TAKEN, EXPIRES_AT = 21, 22, 23, 27
--- GENERATIONS: of each holder. BEFORE: spent and held of each counter, before it was held on.
+-- GENERATIONS: of each holder, GENERATION bytes each. BEFORE: spent and held of each counter, before it was held on, as an answer tells it.
+local GENERATION = 20
 local GENERATIONS, BEFORE = 28, 29
 -- Only of runs. PARENT: of a call, the id and nonce of the hold that it draws from; of a parent false, then what it lends to live calls, how
 -- many it ever admitted and how many are live. The USED of a parent is what its calls have used.
@@ -112,7 +117,7 @@ local function plus(held, amount)
 end
 
 -- A counter as it is kept: three doubles, held, spent and version (-1: no row is known), and a fourth where grants paid something; where one
--- of them is beyond EXACT, 'w' and MessagePack. No double that may stand first begins with that letter. Only here and in plain_hold_v2.lua is this known.
+-- of them is beyond EXACT, 'w' and MessagePack. No double that may stand first begins with that letter. Only here and in plain_hold_v3.lua is this known.
 local function cell_of(value)
   if byte(value) == 119 then
     return {cmsgpack.unpack(sub(value, 2))}
@@ -152,7 +157,7 @@ local function fetch(workspace, column, fields)
   if not g then
     g = {key = key, cells = {}, changed = {}, meta = {}, drop = {}}
     groups[key] = g
-    names, own = {'e', 'n', 'b', 't', 's', 'w', 'a', 'c', 'u', 'o'}, 10
+    names, own = {'e', 'n', 'b', 't', 's', 'w', 'a', 'c', 'u', 'm'}, 10
   else
     names = {}
   end
@@ -177,12 +182,34 @@ local function fetch(workspace, column, fields)
     end
   end
   if own > 0 then
-    g.b = tonumber(g.b)
+    g.b, g.column = tonumber(g.b), column
     if not g.n then
       absent(key)
     end
+    if g.m then
+      g.look_at, g.open = struct.unpack('>dd', g.m, 17)
+      g.guard = sub(g.m, 41 + GENERATION)
+    end
   end
   return g
+end
+
+-- What a plain hold has to know of a group, in one field, because each field that is read costs. 16 bytes of the epoch in which it is right;
+-- doubles: when to look closer, be it because a hold may have expired or the time to live is to be set, no fewer holds than are open, and
+-- when the group was built, or -1 where it is not live; its generation; the guard of the index. Nothing: each hold has to look closer.
+local function brief(g)
+  if not g.look_at then
+    return nil
+  elseif not epoch then
+    -- Of a script that asks for none, only the first of these can have changed.
+    return g.m and sub(g.m, 1, 16) .. struct.pack('>d', g.look_at) .. sub(g.m, 25)
+  end
+  local live = g.b and g.e == epoch
+  if (g.column == '*' and g.a ~= epoch) or (g.column ~= '*' and not live) then
+    return nil
+  end
+  local look_at = math.min(g.look_at, (tonumber(g.u) or 0) + HOUR)
+  return struct.pack('>c16ddd', epoch, look_at, g.open, live and g.b or -1) .. (g.n or string.rep('0', GENERATION)) .. g.guard
 end
 
 local function write(g, name, value)
@@ -251,6 +278,13 @@ local function flush()
     if present then
       come[#come + 1] = 0
       come[#come + 1] = member
+      -- No brief may promise that nothing ends before this one does.
+      local workspace = byte(member) < 126 and string.match(member, '^[^,]*,([^,]*)')
+      local W = workspace and fetch(workspace, '*', {})
+      local at = W and W.look_at and tonumber(sub(member, 7, 22))
+      if at and at < W.look_at then
+        W.look_at, W.dirty = at, true
+      end
     else
       gone[#gone + 1] = member
     end
@@ -274,7 +308,15 @@ local function flush()
       if renew then
         write(g, 'u', clock)
       end
-      local list = g.meta
+      local list, now_brief = g.meta, brief(g)
+      if now_brief ~= g.m then
+        if now_brief then
+          list[#list + 1] = 'm'
+          list[#list + 1] = now_brief
+        else
+          g.drop[#g.drop + 1] = 'm'
+        end
+      end
       for field in pairs(g.changed) do
         local counter = g.cells[field]
         list[#list + 1] = field

@@ -13,7 +13,7 @@ local left = q[3]
 
 local function sweep(key)
   for _, member in ipairs(q[4] > 0 and call('ZRANDMEMBER', key, q[4]) or {}) do
-    if sub(member, 1, 1) ~= '~' and tonumber(sub(member, 7, 22)) <= now then
+    if byte(member) < 126 and tonumber(sub(member, 7, 22)) <= now then
       local id = sub(member, 23, 54)
       if not record(id) then
         E.forsake(member)

@@ -31,6 +31,12 @@ local function ends()
   end
   E.is_sticky = is_sticky
 
+  -- The generation of a holder in which a hold was taken.
+  local function generation(r, holder)
+    return sub(r[GENERATIONS], GENERATION * (holder - 1) + 1, GENERATION * holder)
+  end
+  E.generation = generation
+
   -- The groups that a hold holds on, in their order; false: of another generation, in which it counts nothing.
   local function holders(r)
     local fields, found = {}, {}
@@ -43,7 +49,7 @@ local function ends()
     end
     for i = 1, #fields do
       local g = fetch(r[WORKSPACE], r[HOLDERS][i], fields[i])
-      found[i] = g.n == r[GENERATIONS][i] and g
+      found[i] = g.n == generation(r, i) and g
     end
     return found
   end

@@ -29,7 +29,7 @@ end
 if g.e ~= epoch then
   -- Hash and holds are of another process: the same generation, whose rows may be old.
   write(g, 'e', epoch)
-  g.drop[1] = 'b'
+  g.drop[1], g.b = 'b', nil
 end
 write(g, 't', q[6])
 write(g, 's', now)

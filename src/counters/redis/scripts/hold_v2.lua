@@ -92,22 +92,30 @@ if #unready > 0 then
   return {'unready', clock, unready}
 end
 local open = call('ZLEXCOUNT', index, '[' .. slot, '(' .. slot .. '~')
-if open == 0 then
-  -- Something held without anybody who holds it: the index was lost.
-  for i = 1, #counters, 5 do
-    local field, g = counters[i + 1], found[counters[i]]
-    local counter = g.cells[field]
-    if counter and counter[1] ~= 0 and not g.gone and not ends().is_sticky(field) then
-      g.gone = true
-      unready[#unready + 1] = columns[counters[i]]
-    end
-  end
-  if #unready > 0 then
-    flush()
-    return {'unready', clock, unready}
+local guard = call('ZRANGEBYLEX', index, '[\127', '+', 'LIMIT', 0, 1)[1]
+local W = fetch(workspace, '*', {})
+-- Something held without anybody who holds it, or a guard that is known no more: the index was lost.
+local is_lost = W.guard and W.guard ~= guard
+for i = 1, #counters, 5 do
+  local field, g = counters[i + 1], found[counters[i]]
+  local counter = g.cells[field]
+  local holds_alone = open == 0 and counter and counter[1] ~= 0 and not ends().is_sticky(field)
+  if (is_lost or holds_alone or (g.guard and g.guard ~= guard)) and not g.gone then
+    g.gone = true
+    unready[#unready + 1] = columns[counters[i]]
   end
 end
-local W = fetch(workspace, '*', {})
+if is_lost then
+  W.look_at, W.guard, W.dirty = nil, nil, true
+end
+if #unready > 0 then
+  flush()
+  return {'unready', clock, unready}
+end
+if not guard then
+  guard = '\127' .. sub(q[9], 1, 3)
+  moves[guard] = true
+end
 if W.a ~= epoch then
   if open > 0 then
     flush()
@@ -115,6 +123,15 @@ if W.a ~= epoch then
   end
   write(W, 'a', epoch)
 end
+-- Next time a plain hold may do, until the first of what is open ends.
+local function make_brief(g, look_at)
+  g.look_at, g.open, g.guard, g.dirty = look_at, open, guard, true
+end
+for i = 1, #columns do
+  make_brief(found[i], tonumber(NEVER))
+end
+local first = call('ZRANGEBYLEX', index, '[' .. slot, '(' .. slot .. '~', 'LIMIT', 0, 1)[1]
+make_brief(W, tonumber(first and sub(first, 7, 22) or NEVER))
 if open >= q[8] then
   flush()
   return {'open', clock, balances}
@@ -135,10 +152,10 @@ for number, rung in ipairs(q[13]) do
     end
     local hold = {
       0, 0, workspace, q[5], q[6], now, 0, now, 0, 0, 0, 0, 0, 0, 0, 0, q[10], q[9], columns, held_on,
-      number - 1, output, amounts[1], amounts[2], amounts[3], amounts[4], rung[6], generations, balances,
+      number - 1, output, amounts[1], amounts[2], amounts[3], amounts[4], rung[6], table.concat(generations), balances,
     }
     note(workspace, uses)
-    write(W, 'o', open + 1)
+    W.open = open + 1
     records[id] = {key = KEYS[2], r = hold, dirty = true}
     local member, due = places(id, hold)
     moves[member] = true

@@ -5,7 +5,7 @@
 -- KEYS[2]  the group
 -- ARGV[1]  3 workspace, 4 column
 -- Answers  forgotten
-local fields, purses = {}, {'b'}
+local fields, purses = {}, {'b', 'm'}
 for _, name in ipairs(call('HKEYS', KEYS[2])) do
   if string.find(name, '^%u%l%-?%d+,') then
     fields[#fields + 1] = name
@@ -13,13 +13,13 @@ for _, name in ipairs(call('HKEYS', KEYS[2])) do
     purses[#purses + 1] = name
   end
 end
-if #fields > 0 or #purses > 1 then
+if #fields > 0 or #purses > 2 then
   local g = fetch(q[3], q[4], fields)
   for i = 1, #fields do
     local known = cell(g, fields[i])
     known[2], known[3], known[4] = nil, nil, nil
   end
-  g.dirty, g.drop = true, purses
+  g.dirty, g.drop, g.b, g.m, g.look_at = true, purses, nil, nil, nil
   flush()
 end
 return {'forgotten', clock}

@@ -38,7 +38,7 @@ for i = 1, #page do
   if r and r[END] == 0 and r[WORKSPACE] == q[3] then
     for j = 1, #r[COUNTERS], 3 do
       local holder = r[COUNTERS][j]
-      if r[COUNTERS][j + 1] == field and r[HOLDERS][holder] == q[5] and r[GENERATIONS][holder] == g.n then
+      if r[COUNTERS][j + 1] == field and r[HOLDERS][holder] == q[5] and ends().generation(r, holder) == g.n then
         if r[LENT] then
           missing = missing - r[LENT + unit - 1]
         end
