@@ -4,7 +4,7 @@
 
 use super::keys::{TAGS, tag_of};
 use super::link::Link;
-use super::pack::{Pack, values};
+use super::pack::{Pack, micros, values};
 use super::reply::{Reply, Unexpected};
 use super::script::Script;
 use crate::decision::time::Timestamp;
@@ -25,7 +25,7 @@ const EPOCH_MICROS: i64 = 5_000;
 const EPOCH_BYTES: usize = 16;
 
 /// Why a call has no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum CallError {
     #[error(transparent)]
     Redis(#[from] RedisError),
@@ -58,12 +58,27 @@ struct Known {
 
 /// What a script is told of time and place.
 struct Moment {
-    /// The caller's time, but no later than the store's allows.
-    now: i64,
+    /// The latest time that a caller may have.
+    latest: Option<i64>,
     /// The store's time from which on nobody waits for an answer; 0 where its clock was never seen: then it refuses, and tells it.
     deadline: i64,
     epoch: [u8; EPOCH_BYTES],
     epoch_until: i64,
+}
+
+impl Moment {
+    /// A caller's time in microseconds. A node whose clock is ahead would end what others hold, and their room would be given away twice; so
+    /// it is bounded by the store's. One that is behind only frees later.
+    fn bounded(&self, now: Timestamp) -> i64 {
+        let now = micros(now);
+        match self.latest {
+            Some(latest) if now > latest => {
+                metrics::counter!("weir_clock_ahead_total").increment(1);
+                latest
+            }
+            _ => now,
+        }
+    }
 }
 
 impl Clocks {
@@ -83,20 +98,11 @@ impl Clocks {
         self.known[tag].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A node whose clock is ahead would end what others hold, and their room would be given away twice; so its time is bounded. One that is
-    /// behind only frees later.
-    fn moment(&self, tag: usize, now: i64, timeout: Duration) -> Moment {
+    fn moment(&self, tag: usize, timeout: Duration) -> Moment {
         let known = *self.known(tag);
         let clock = known.difference.map(|(difference, _)| self.elapsed() + difference);
-        let bounded = match (self.ahead_max, clock) {
-            (Some(ahead), Some(clock)) if now > clock + ahead => {
-                metrics::counter!("weir_clock_ahead_total").increment(1);
-                clock + ahead
-            }
-            _ => now,
-        };
         Moment {
-            now: bounded,
+            latest: self.ahead_max.zip(clock).map(|(ahead, clock)| clock + ahead),
             deadline: clock.map_or(0, |clock| clock + micros_of(timeout)),
             epoch: known.epoch,
             epoch_until: known.epoch_until,
@@ -135,10 +141,17 @@ pub(super) struct Call<'a> {
     pub(super) tag: usize,
     pub(super) keys: Vec<String>,
     pub(super) pack: Pack,
-    /// A second argument. With one, the first is not an array that begins with now and the deadline, but values that begin with the deadline
-    /// and with the epoch as far as it is known; and the last of an answer is the epoch where it had to be looked up.
-    pub(super) more: Option<Vec<u8>>,
+    /// Plain holds, instead of the pack. Then the first argument is not an array that begins with now and the deadline, but the deadline and
+    /// the epoch as far as it is known; and what is answered begins with the epoch where it had to be looked up.
+    pub(super) plain: Vec<&'a Plain>,
     pub(super) now: Timestamp,
+}
+
+/// A plain hold: its values, behind now, and the first part of its record.
+pub(super) struct Plain {
+    pub(super) now: Timestamp,
+    pub(super) values: Pack,
+    pub(super) record: Vec<u8>,
 }
 
 impl<'a> Call<'a> {
@@ -148,7 +161,7 @@ impl<'a> Call<'a> {
             tag: tag_of(slot),
             keys: Vec::new(),
             pack: Pack::default(),
-            more: None,
+            plain: Vec::new(),
             now,
         }
     }
@@ -156,24 +169,20 @@ impl<'a> Call<'a> {
     fn command(&self, name: &'static str, what: &str, moment: &Moment) -> Cmd {
         let mut command = ::redis::cmd(name);
         command.arg(what).arg(self.keys.len()).arg(&self.keys);
-        match &self.more {
-            Some(more) => {
-                let start = values(|start| {
-                    start
-                        .int(moment.deadline)
-                        .int(moment.epoch_until)
-                        .text(&moment.epoch)
-                        .int(moment.now);
-                });
-                command.arg(self.pack.behind(&start)).arg(more)
-            }
-            None => command.arg(self.pack.after(moment.now, moment.deadline)),
-        };
+        if self.plain.is_empty() {
+            command.arg(self.pack.after(moment.bounded(self.now), moment.deadline));
+            return command;
+        }
+        command.arg(values(|all| {
+            all.int(moment.deadline).int(moment.epoch_until).text(&moment.epoch);
+        }));
+        for plain in &self.plain {
+            let now = values(|first| {
+                first.int(moment.bounded(plain.now));
+            });
+            command.arg(plain.values.behind(&now)).arg(&plain.record);
+        }
         command
-    }
-
-    fn moment(&self, clocks: &Clocks, clock: usize, timeout: Duration) -> Moment {
-        clocks.moment(clock, super::pack::micros(self.now), timeout)
     }
 
     /// What an answer says of time and place, and the word with which it begins.
@@ -181,8 +190,10 @@ impl<'a> Call<'a> {
         let word = reply.text()?;
         let written_at = reply.int()?;
         clocks.learn(clock, written_at);
-        if let Some(epoch) = self.more.as_ref().and_then(|_| reply.last_bytes(EPOCH_BYTES)) {
-            clocks.learn_epoch(clock, written_at, epoch);
+        if !self.plain.is_empty()
+            && let Some(epoch) = reply.bytes_if_any()?
+        {
+            clocks.learn_epoch(clock, written_at, &epoch);
         }
         Ok(word)
     }
@@ -190,7 +201,7 @@ impl<'a> Call<'a> {
     /// The word that the script answers with, and the rest.
     pub(super) async fn send(&self, link: &Link, clocks: &Clocks, timeout: Duration) -> Result<(String, Reply), CallError> {
         let started = Instant::now();
-        let (mut dropped, mut late) = (false, 0);
+        let (mut dropped, mut late) = (0, 0);
         for _ in 0..EXPIRING_CALLS_MAX {
             match self.send_once(link, clocks, timeout).await {
                 Ok((word, _)) if word == "again" => {}
@@ -201,8 +212,9 @@ impl<'a> Call<'a> {
                 Err(CallError::Redis(error)) if never_ran(&error) && started.elapsed() < timeout => {
                     tokio::time::sleep(AGAIN_AFTER).await;
                 }
-                // Each script may run twice: holds bear a number of their call, rebuilds their token, and the rest only grows.
-                Err(CallError::Redis(error)) if error.is_connection_dropped() && !dropped => dropped = true,
+                // Each connection may have broken, and threads have their own. Each script may run twice: holds bear a number of their call,
+                // rebuilds their token, and the rest only grows.
+                Err(CallError::Redis(error)) if error.is_connection_dropped() && dropped < link.connections() => dropped += 1,
                 Err(error) => return Err(error),
             }
         }
@@ -211,7 +223,7 @@ impl<'a> Call<'a> {
 
     async fn send_once(&self, link: &Link, clocks: &Clocks, timeout: Duration) -> Result<(String, Reply), CallError> {
         let clock = if link.is_cluster() { self.tag } else { 0 };
-        let moment = self.moment(clocks, clock, timeout);
+        let moment = clocks.moment(clock, timeout);
         let answer = link.send(&self.command("EVALSHA", &self.script.hash, &moment)).await;
         let answer = match answer {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -231,7 +243,7 @@ pub(super) async fn send_together(calls: &[Call<'_>], link: &Link, clocks: &Cloc
     let clock = if link.is_cluster() { first.tag } else { 0 };
     let mut pipeline = ::redis::pipe();
     for call in calls {
-        pipeline.add_command(call.command("EVALSHA", &call.script.hash, &call.moment(clocks, clock, timeout)));
+        pipeline.add_command(call.command("EVALSHA", &call.script.hash, &clocks.moment(clock, timeout)));
     }
     let answers = match link.send_together(&pipeline, calls.len()).await {
         Ok(answers) if answers.len() == calls.len() => answers,

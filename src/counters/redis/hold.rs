@@ -1,33 +1,37 @@
 //! Holds: the short script for nearly all of them, the long one for what is out of the ordinary, and what either answers.
 
 use super::call::{Call, CallError};
-use super::keys::Columns;
+use super::gather::PlainHold;
+use super::keys::{Columns, tag_of};
 use super::reply::Reply;
 use super::request::pack_hold;
-use super::{RedisCounters, Script, plain, script, unknown_word};
+use super::{RedisCounters, plain, script, unknown_word};
 use crate::counters::{HoldOutcome, HoldRequest};
 use crate::decision::counter::Whose;
+use crate::decision::id::slot;
 use crate::decision::rung::Taken;
 use crate::decision::standing::End;
 
 impl RedisCounters {
-    fn of_hold<'a>(&self, script: &'a Script, request: &HoldRequest, columns: &Columns<'_>) -> Call<'a> {
-        let mut call = self.of_workspace(script, &request.workspace, request.now);
-        call.keys.push(self.keys.reservation(request.reservation));
+    fn keys_of_hold(&self, request: &HoldRequest, columns: &Columns<'_>) -> Vec<String> {
+        let mut keys = vec![
+            self.keys.index(tag_of(slot(&request.workspace))),
+            self.keys.reservation(request.reservation),
+        ];
+        // The workspace's own group is read in any case.
         if !columns.has_workspace() {
-            call.keys.push(self.keys.group(&request.workspace, Whose::Workspace.column()));
+            keys.push(self.keys.group(&request.workspace, Whose::Workspace.column()));
         }
-        self.with_groups(&mut call, &request.workspace, columns);
-        call
+        keys.extend(columns.texts().map(|column| self.keys.group(&request.workspace, column)));
+        keys
     }
 
     /// `nonce` is of this call: sent again with the same one, it is answered as it was, not as a replay.
     pub(super) async fn try_hold(&self, request: &HoldRequest, nonce: u64) -> Result<HoldOutcome, CallError> {
         let columns = Columns::of(request.counters.iter());
         if plain::is_plain(request) {
-            let call = self.plain_hold_call(request, &columns, nonce);
-            let (word, mut reply) = self.send(&call).await?;
-            if let Some(outcome) = plain_outcome(&word, &mut reply, &columns, request)? {
+            let answer = self.gather.hold(self.plain_hold(request, &columns, nonce)).await?;
+            if let Some(outcome) = plain::outcome(request, &columns, answer)? {
                 return Ok(outcome);
             }
         }
@@ -37,33 +41,19 @@ impl RedisCounters {
     }
 
     /// What the short script is asked.
-    pub(super) fn plain_hold_call(&self, request: &HoldRequest, columns: &Columns<'_>, nonce: u64) -> Call<'static> {
-        let mut call = self.of_hold(&script::PLAIN_HOLD, request, columns);
-        plain::pack_plain(&mut call, request, columns, nonce);
-        call
+    pub(super) fn plain_hold(&self, request: &HoldRequest, columns: &Columns<'_>, nonce: u64) -> PlainHold {
+        PlainHold {
+            slot: slot(&request.workspace),
+            keys: self.keys_of_hold(request, columns),
+            plain: plain::plain(request, columns, nonce),
+        }
     }
 
     pub(super) fn hold_call(&self, request: &HoldRequest, columns: &Columns<'_>, nonce: u64) -> Call<'static> {
-        let mut call = self.of_hold(&script::HOLD, request, columns);
+        let mut call = Call::new(&script::HOLD, slot(&request.workspace), request.now);
+        call.keys = self.keys_of_hold(request, columns);
         pack_hold(&mut call.pack, request, columns, nonce);
         call
-    }
-}
-
-/// What the short script answered; `None`: it is not for it to decide.
-pub(super) fn plain_outcome(
-    word: &str,
-    reply: &mut Reply,
-    columns: &Columns<'_>,
-    request: &HoldRequest,
-) -> Result<Option<HoldOutcome>, CallError> {
-    match word {
-        "held" => plain::held(request, columns, reply).map(Some),
-        "short" => Ok(Some(HoldOutcome::Short {
-            balances: reply.granted_balances(&columns.places(&request.counters))?,
-        })),
-        "else" => Ok(None),
-        other => Err(unknown_word(other)),
     }
 }
 

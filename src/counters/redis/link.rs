@@ -117,7 +117,7 @@ pub(super) struct Link {
 }
 
 /// The place of the calling thread among all that ever asked.
-fn thread_number() -> usize {
+pub(super) fn thread_number() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static MINE: usize = THREADS.fetch_add(1, Ordering::Relaxed);
@@ -156,6 +156,10 @@ impl Link {
         };
         let slots = (0..settings.connections.max(1)).map(|_| Slot::default()).collect();
         Ok(Self { to, slots })
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.slots.len()
     }
 
     pub(super) fn is_cluster(&self) -> bool {

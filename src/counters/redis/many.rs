@@ -5,8 +5,10 @@
 //! order and with its own nonce, by which a hold that was taken already is told as it was.
 
 use super::call::CallError;
-use super::hold::{hold_outcome, plain_outcome};
+use super::gather::{self, TOGETHER_MAX};
+use super::hold::hold_outcome;
 use super::keys::Columns;
+use super::reply::Reply;
 use super::{RedisCounters, call, failed, plain, refused, request};
 use crate::counters::{CountersError, HoldOutcome, HoldRequest};
 
@@ -22,14 +24,22 @@ impl RedisCounters {
             .collect();
         let columns: Vec<Columns<'_>> = requests.iter().map(|wanted| Columns::of(wanted.counters.iter())).collect();
         let good = asked.iter().zip(&columns).filter(|((_, _, checked), _)| checked.is_ok());
-        let calls: Vec<_> = good
-            .map(|((wanted, nonce, _), columns)| match are_plain {
-                true => self.plain_hold_call(wanted, columns, *nonce),
-                false => self.hold_call(wanted, columns, *nonce),
-            })
+        let holds: Vec<_> = good
+            .clone()
+            .filter(|_| are_plain)
+            .map(|((wanted, nonce, _), columns)| self.plain_hold(wanted, columns, *nonce))
             .collect();
+        let calls: Vec<_> = match are_plain {
+            true => holds.chunks(TOGETHER_MAX).map(gather::together).collect(),
+            false => good
+                .map(|((wanted, nonce, _), columns)| self.hold_call(wanted, columns, *nonce))
+                .collect(),
+        };
         let answers = call::send_together(&calls, &self.link, &self.clocks, self.settings.response_timeout).await;
-        let mut answers = answers.into_iter();
+        let mut answers = answers.into_iter().zip(&calls).flat_map(|(answer, call)| match are_plain {
+            true => one_by_one(answer, call.plain.len()),
+            false => vec![answer],
+        });
         let mut outcomes = Vec::with_capacity(requests.len());
         let mut is_away = false;
         for ((wanted, nonce, checked), columns) in asked.into_iter().zip(&columns) {
@@ -40,8 +50,8 @@ impl RedisCounters {
                     continue;
                 }
             };
-            let told = answer.and_then(|(word, mut reply)| match are_plain {
-                true => plain_outcome(&word, &mut reply, columns, wanted).transpose(),
+            let told = answer.and_then(|(word, reply)| match are_plain {
+                true => plain::outcome(wanted, columns, reply).transpose(),
                 false => Some(hold_outcome(&word, reply, columns, wanted)),
             });
             outcomes.push(match told {
@@ -57,4 +67,13 @@ impl RedisCounters {
         }
         outcomes
     }
+}
+
+/// What a call answered to each of the plain holds that it took.
+fn one_by_one(answer: Option<(String, Reply)>, count: usize) -> Vec<Option<(String, Reply)>> {
+    let Some((word, mut reply)) = answer else {
+        return std::iter::repeat_with(|| None).take(count).collect();
+    };
+    let each = (0..count).map(|_| Some((word.clone(), reply.list().ok()?)));
+    each.collect()
 }

@@ -14,6 +14,7 @@ mod call;
 mod copying;
 mod due;
 mod forgetting;
+mod gather;
 mod hold;
 mod inspect;
 mod keys;
@@ -48,6 +49,7 @@ use crate::decision::time::Timestamp;
 use async_trait::async_trait;
 use call::{Call, CallError, Clocks, unknown_word};
 use due::Ring;
+use gather::Gather;
 use keys::{Columns, Keys};
 use link::Link;
 use pack::Pack;
@@ -63,7 +65,8 @@ const ADOPT_MICROS: i64 = 1_000;
 pub struct RedisCounters {
     link: Arc<Link>,
     keys: Keys,
-    clocks: Clocks,
+    clocks: Arc<Clocks>,
+    gather: Arc<Gather>,
     settings: RedisSettings,
     /// Where the next round of what is due begins.
     ring: Mutex<Ring>,
@@ -88,25 +91,29 @@ impl RedisCounters {
         for info in link.info().await.map_err(|error| failed(settings.explain(error)))? {
             settings::check(&info).map_err(|unfit| failed(unfit.into()))?;
         }
-        Ok(Self {
-            link: Arc::new(link),
+        Ok(Self::over(Arc::new(link), settings))
+    }
+
+    fn over(link: Arc<Link>, settings: RedisSettings) -> Self {
+        let clocks = Arc::new(Clocks::new(settings.ahead_max));
+        Self {
+            gather: Gather::new(link.clone(), clocks.clone(), settings.response_timeout),
+            link,
             keys: Keys::new(&settings.prefix),
-            clocks: Clocks::new(settings.ahead_max),
+            clocks,
             settings,
             ring: Mutex::new(Ring::new()),
-        })
+        }
     }
 
     /// Another store with the same connections.
     #[cfg(test)]
     fn with_prefix(&self, prefix: &str) -> Self {
-        Self {
-            link: self.link.clone(),
-            keys: Keys::new(prefix),
-            clocks: Clocks::new(self.settings.ahead_max),
-            settings: self.settings.clone(),
-            ring: Mutex::new(Ring::new()),
-        }
+        let settings = RedisSettings {
+            prefix: prefix.to_owned(),
+            ..self.settings.clone()
+        };
+        Self::over(self.link.clone(), settings)
     }
 
     async fn send(&self, call: &Call<'_>) -> Result<(String, Reply), CallError> {

@@ -1,8 +1,8 @@
 //! A hold as `plain_hold_v3.lua` takes it: what it will write is made here, as far as it can be known, so that the store only puts it in place.
 
-use super::call::{Call, CallError};
+use super::call::{CallError, Plain};
 use super::keys::{Columns, GENERATION_BYTES, field, hex, purse_field, slot_text, unit_place};
-use super::pack::{EXACT, Pack, micros, values};
+use super::pack::{self, EXACT, Pack, micros};
 use super::reply::{COUNTER_BYTES, GRANTED_BYTES, Reply, Unexpected};
 use super::request::{born_at, is_dropped, limit_place, on_expiry};
 use crate::counters::{HoldOutcome, HoldRequest};
@@ -11,12 +11,13 @@ use crate::decision::rung::{Limit, Rung, Taken};
 
 /// What the script reads of each group before its counters.
 const BRIEF: &str = "m";
-/// How many values the caller's are after: the deadline, the epoch and until when it is known, and now.
-const VALUES_BEFORE: usize = 4;
-/// How many values stand before those of the groups.
-const VALUES_OF_ALL: usize = 14;
+/// How many values stand before those of the groups, now among them.
+const VALUES_OF_ALL: usize = 11;
 /// More values than this may not fit on Lua's stack.
 const VALUES_MAX: usize = 4_000;
+/// What the script answers in place of a rung.
+const SHORT: i64 = -1;
+const ELSE: i64 = -2;
 /// How many places a record of a hold has.
 const PLACES: usize = 29;
 
@@ -32,8 +33,8 @@ pub(super) fn is_plain(request: &HoldRequest) -> bool {
         && !request.counters.iter().any(|counter| is_dropped(counter, request.now))
 }
 
-/// What the script is told after the caller's time and place, and the first part of the record that it would write.
-pub(super) fn pack_plain(call: &mut Call<'_>, request: &HoldRequest, columns: &Columns<'_>, nonce: u64) {
+/// What the script is told, and the first part of the record that it would write.
+pub(super) fn plain(request: &HoldRequest, columns: &Columns<'_>, nonce: u64) -> Plain {
     let fields: Vec<String> = request.counters.iter().map(field).collect();
     let holds_on_workspace = columns.has_workspace();
     // The workspace's own group is read in any case.
@@ -43,7 +44,8 @@ pub(super) fn pack_plain(call: &mut Call<'_>, request: &HoldRequest, columns: &C
     let rungs = if counters == 0 { 1 } else { request.rungs.len() };
     let of_counters = VALUES_OF_ALL + 2 * groups + counters + purses + 1;
 
-    let pack = &mut call.pack;
+    let mut values = Pack::default();
+    let pack = &mut values;
     pack.moment(request.named_since).int(i64::from(request.open_max));
     pack.int(i64::from(holds_on_workspace));
     for count in [groups, rungs, purses] {
@@ -53,10 +55,10 @@ pub(super) fn pack_plain(call: &mut Call<'_>, request: &HoldRequest, columns: &C
     for place in [of_counters, of_counters + 3 * counters] {
         pack.int(place as i64);
     }
-    pack.text(&values(|last| {
+    pack.text(&pack::values(|last| {
         last.head_of_text(COUNTER_BYTES * counters + GRANTED_BYTES * purses);
     }));
-    debug_assert_eq!(pack.count() + VALUES_BEFORE, VALUES_OF_ALL, "places are as the script counts them");
+    debug_assert_eq!(pack.count() + 1, VALUES_OF_ALL, "places are as the script counts them");
 
     let of_group = |place: i64| {
         let counters = request.counters.iter().enumerate();
@@ -93,7 +95,11 @@ pub(super) fn pack_plain(call: &mut Call<'_>, request: &HoldRequest, columns: &C
         let member = format!("{slot}{:016}{rest}", micros(rung.expires_at));
         pack_rung(pack, (number, rung), request, &member, columns.groups.len());
     }
-    call.more = Some(first_part(request, columns, &fields, nonce));
+    Plain {
+        now: request.now,
+        values,
+        record: first_part(request, columns, &fields, nonce),
+    }
 }
 
 /// The place of a counter's unit among the needs of a rung, from 0 on.
@@ -101,28 +107,34 @@ fn unit_offset(counter: &Counter) -> i64 {
     unit_place(counter.unit) - 1
 }
 
-/// The rung that was taken whole.
-pub(super) fn held(request: &HoldRequest, columns: &Columns<'_>, reply: &mut Reply) -> Result<HoldOutcome, CallError> {
-    let number = reply.place()?;
-    let Some(rung) = request.rungs.get(number) else {
+/// What the script answered; `None`: it is not for it to decide.
+pub(super) fn outcome(request: &HoldRequest, columns: &Columns<'_>, mut reply: Reply) -> Result<Option<HoldOutcome>, CallError> {
+    let number = reply.int()?;
+    if number == ELSE {
+        return Ok(None);
+    }
+    let balances = reply.granted_balances(&columns.places(&request.counters))?;
+    if number == SHORT {
+        return Ok(Some(HoldOutcome::Short { balances }));
+    }
+    // The rung that was taken whole.
+    let place = usize::try_from(number).ok();
+    let Some((place, rung)) = place.and_then(|place| Some((place, request.rungs.get(place)?))) else {
         return Err(Unexpected::of("a rung of the request", &number.to_string()).into());
     };
     let taken = Taken {
-        rung: number,
+        rung: place,
         output: rung.output,
         amounts: rung.needs,
     };
-    Ok(HoldOutcome::Held {
-        taken,
-        before: reply.granted_balances(&columns.places(&request.counters))?,
-    })
+    Ok(Some(HoldOutcome::Held { taken, before: balances }))
 }
 
 fn pack_rung(pack: &mut Pack, (number, rung): (usize, &Rung), request: &HoldRequest, member: &str, holders: usize) {
     let needs = rung.needs;
     pack.int(needs.tokens).int(needs.usd).int(needs.requests).int(needs.credits);
     pack.int(rung.limits.len() as i64).yes_or_no(rung.cap.is_some());
-    let part = values(|part| {
+    let part = pack::values(|part| {
         part.int(number as i64).int(rung.output);
         part.int(needs.tokens).int(needs.usd).int(needs.requests).int(needs.credits);
         part.moment(rung.expires_at).head_of_text(GENERATION_BYTES * holders);

@@ -12,7 +12,7 @@ use ::redis::Value;
 use std::sync::Arc;
 
 /// An answer that is not what a script of this version says.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("the script's answer has {found} where {expected} should stand")]
 pub(super) struct Unexpected {
     expected: &'static str,
@@ -74,14 +74,6 @@ impl Reply {
         match self.next() {
             Value::BulkString(bytes) => Ok(bytes),
             other => Err(unexpected("bytes", &other)),
-        }
-    }
-
-    /// The last value, if it has so many bytes.
-    pub(super) fn last_bytes(&self, count: usize) -> Option<&[u8]> {
-        match self.values.as_slice().last() {
-            Some(Value::BulkString(bytes)) if bytes.len() == count => Some(bytes),
-            _ => None,
         }
     }
 

@@ -1,211 +1,223 @@
 #!lua
 -- Nearly every hold: nothing has expired, nobody knows the id, all counters are there and exact, and the first rung that fits needs no cap.
--- It decides what hold_v2.lua decides, sooner. Anything out of the ordinary answers `else` before the first write (or takes it back), and
--- hold_v2.lua is asked. What costs here: each byte that becomes a text in Lua, since all of it is hashed; each call; each table, and more so
--- one that grows. So it is given what it writes as bytes wherever the caller can know them, and tables begin with room.
+-- It decides what hold_v2.lua decides, sooner, of one request or of several that came together, one after the other. Anything out of the
+-- ordinary is answered -2 before the first write (or takes it back), and hold_v2.lua is asked. What costs here: each byte that becomes a text
+-- in Lua, since all of it is hashed; each call; each table, and more so one that grows. So it is given what it writes as bytes wherever the
+-- caller can know them, and tables begin with room.
 --
--- KEYS[1]  the index
--- KEYS[2]  the reservation
--- KEYS[3]  the workspace's own group; after it those of its users that are asked for
+-- KEYS     of each request: the index; the reservation; the workspace's own group; after it those of its users that are asked for
 -- ARGV[1]  values in MessagePack, one after the other: 1 the moment of the store's clock from which on the caller has given up, 2 until when
---          of that clock the epoch is known to be 3, 4 now, 5 named since, 6 most open, 7 1 if the workspace's own group is held on,
---          otherwise 0, 8 how many groups, 9 rungs, 10 purses there are, 11 1 if somebody wants to hear of its end by itself, otherwise 0,
---          12 where the counters begin, 13 where the purses begin, 14 the head of the record's last part;
+--          of that clock the epoch is known to be 3
+-- ARGV     after it of each request two. The first are values: 1 now, 2 named since, 3 most open, 4 1 if the workspace's own group is held
+--          on, otherwise 0, 5 how many groups, 6 rungs, 7 purses there are, 8 1 if somebody wants to hear of its end by itself, otherwise 0,
+--          9 where the counters begin, 10 where the purses begin, 11 the head of the record's last part;
 --          then the groups, each: how many fields to read, those: 'm', its counters, and purses after them in the first;
 --          then for each counter, in this order: its place in answers, unit from 0 on, start as read() takes it;
 --          then for each purse: place of its counter, limit, the line by which that counter would hold on it, see grants_v1.lua, the unit;
 --          then the rungs, each: needs (four), how many limits, whether there is a cap, its part of a record, its member of the index,
 --          its expiry; its limits: place, negative where grants raise it, unit, open below, ceiling; false: none
--- ARGV[2]  the record's first part: see store_v4.lua
--- Answers  held: rung, balances before; short: balances; else. Balances are doubles, held, spent and version of each counter in the order of
---          its group; after them the places and what is granted there. At last the epoch, where it was looked up.
+--          The second is the record's first part: see store_v4.lua
+-- Answers  plain: the epoch, where it was looked up; then of each request the rung that it holds and balances before, -1 and balances if it is
+--          short, or -2. Balances are doubles, held, spent and version of each counter in the order of its group; after them the places and
+--          what is granted there.
 local call, sub, struct_pack, struct_unpack, unpack = redis.call, string.sub, struct.pack, struct.unpack, unpack
-local q = {cmsgpack.unpack(ARGV[1])}
+local deadline, known_until, epoch = cmsgpack.unpack(ARGV[1])
 local time = call('TIME')
 local clock = time[1] * 1000000 + time[2]
-if clock > q[1] then
+if clock > deadline then
   return {'late', clock}
 end
-local epoch, told = q[3], nil
-if clock > q[2] then
+local told = false
+if clock > known_until then
   local info = call('INFO', 'replication')
   local _, place = string.find(info, 'master_replid:', 1, true)
   epoch = sub(info, place + 1, place + 16)
   told = epoch
 end
-local EXACT, GROUPS = 4503599627370496, 15
-local now, since, purses = q[4], q[5], q[10]
-
+local EXACT, GROUPS = 4503599627370496, 12
 -- Four places for each counter: spent and held together, held, spent, version.
 local cells = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-local at, counter = GROUPS, q[12]
-local generations, before = '', nil
-local look_at, open, own_built, own_tail, guard, paid, purse_values, purse_at
-for i = 1, q[8] do
-  local count = q[at]
-  local values = call('HMGET', KEYS[2 + i], unpack(q, at + 1, at + count))
-  at = at + count + 1
-  local brief = values[1]
-  if not brief then
-    return {'else', clock, told}
-  end
-  local its_epoch, its_look, its_open, built = struct_unpack('>c16ddd', brief)
-  if its_epoch ~= epoch or its_look <= now then
-    return {'else', clock, told}
-  end
-  if i == 1 then
-    look_at, open, own_built, own_tail, guard = its_look, its_open, built, sub(brief, 41), sub(brief, 61)
-    count = count - purses
-    purse_values, purse_at = values, count
-  elseif sub(brief, 61) ~= guard then
-    return {'else', clock, told}
-  end
-  if i > 1 or q[7] == 1 or purses > 0 then
-    if built < 0 then
-      return {'else', clock, told}
-    end
-  end
-  if i > 1 or q[7] == 1 then
-    for j = 2, count do
-      local value, start = values[j], q[counter + 2]
-      if not value or #value ~= 24 then
-        if not value or #value ~= 32 then
-          return {'else', clock, told}
-        end
-        paid = paid or {}
-        paid[q[counter]] = struct_unpack('>d', value, 25)
-        values[j] = sub(value, 1, 24)
-      end
-      local held, spent, version = struct_unpack('>ddd', value)
-      if held >= EXACT or (version < 0 and not (start >= 0 and start >= built and start >= since)) then
-        return {'else', clock, told}
-      end
-      local cell = 4 * q[counter]
-      cells[cell - 3], cells[cell - 2], cells[cell - 1], cells[cell] = spent + held, held, spent, version
-      counter = counter + 3
-    end
-    generations = i == 1 and sub(brief, 41, 60) or generations .. sub(brief, 41, 60)
-    local told_of = table.concat(values, '', 2, count)
-    before = before and before .. told_of or told_of
-  end
-end
--- More may have been open than are now: counted by the other script when that would matter.
-if open >= q[6] then
-  return {'else', clock, told}
-end
 
-before = before or ''
-local granted
-if purses > 0 then
-  granted = {}
-  for i = 1, purses do
-    local k = q[13] + 4 * i - 4
-    local place, value = q[k], purse_values[purse_at + i]
-    if not value then
-      return {'else', clock, told}
+-- Takes a hold whose keys are behind a place.
+local function hold(keys, q, first_part)
+  local now, since, purses = q[1], q[2], q[7]
+  local at, counter = GROUPS, q[9]
+  local generations, before = '', nil
+  local look_at, open, own_built, own_tail, guard, paid, purse_values, purse_at
+  for i = 1, q[5] do
+    local count = q[at]
+    local values = call('HMGET', KEYS[keys + 2 + i], unpack(q, at + 1, at + count))
+    at = at + count + 1
+    local brief = values[1]
+    if not brief then
+      return {-2}
     end
-    local left, ends_at = struct_unpack('>dd', value)
-    if ends_at <= now or (#value > 24 and sub(value, 25) ~= q[k + 2]) then
-      return {'else', clock, told}
+    local its_epoch, its_look, its_open, built = struct_unpack('>c16ddd', brief)
+    if its_epoch ~= epoch or its_look <= now then
+      return {-2}
     end
-    local sum = left + (paid and paid[place] or 0)
-    granted[place] = sum < EXACT and sum or EXACT
-    before = before .. struct_pack('>dd', place, granted[place])
-  end
-end
-
-local rung = q[13] + 4 * purses
-for number = 0, q[9] - 1 do
-  local after, fits = rung + 9 + 4 * q[rung + 4], true
-  for i = rung + 9, after - 4, 4 do
-    local place, below, ceiling = q[i], q[i + 2], q[i + 3]
-    if place < 0 then
-      place = -place
-      below, ceiling = below and below + granted[place], ceiling and ceiling + granted[place]
+    if i == 1 then
+      look_at, open, own_built, own_tail, guard = its_look, its_open, built, sub(brief, 41), sub(brief, 61)
+      count = count - purses
+      purse_values, purse_at = values, count
+    elseif sub(brief, 61) ~= guard then
+      return {-2}
     end
-    local taken = cells[4 * place - 3]
-    if below and below <= taken then
-      fits = false
-      break
-    elseif ceiling and q[rung + q[i + 1]] > ceiling - taken then
-      if q[rung + 5] then
-        return {'else', clock, told}
+    if i > 1 or q[4] == 1 or purses > 0 then
+      if built < 0 then
+        return {-2}
       end
-      fits = false
-      break
     end
-  end
-  if fits then
-    local lists
-    local expiry = q[rung + 8]
-    at, counter = GROUPS, q[12]
-    for i = 1, q[8] do
-      local list, filled = {'m', 0, 0, 0, 0, 0, 0, 0}, 0
-      if i == 1 then
-        list[2] = struct_pack('>c16ddd', epoch, expiry < look_at and expiry or look_at, open + 1, own_built) .. own_tail
-        filled = 2
-      end
-      for j = at + 2, at + q[at] - (i == 1 and purses or 0) do
-        local place = q[counter]
-        local cell = 4 * place
-        local held = cells[cell - 2] + q[rung + q[counter + 1]]
-        if held >= EXACT then
-          return {'else', clock, told}
+    if i > 1 or q[4] == 1 then
+      for j = 2, count do
+        local value, start = values[j], q[counter + 2]
+        if not value or #value ~= 24 then
+          if not value or #value ~= 32 then
+            return {-2}
+          end
+          paid = paid or {}
+          paid[q[counter]] = struct_unpack('>d', value, 25)
+          values[j] = sub(value, 1, 24)
         end
-        local own_paid = paid and paid[place]
-        list[filled + 1] = q[j]
-        list[filled + 2] = own_paid and struct_pack('>dddd', held, cells[cell - 1], cells[cell], own_paid)
-          or struct_pack('>ddd', held, cells[cell - 1], cells[cell])
-        counter, filled = counter + 3, filled + 2
+        local held, spent, version = struct_unpack('>ddd', value)
+        if held >= EXACT or (version < 0 and not (start >= 0 and start >= built and start >= since)) then
+          return {-2}
+        end
+        local cell = 4 * q[counter]
+        cells[cell - 3], cells[cell - 2], cells[cell - 1], cells[cell] = spent + held, held, spent, version
+        counter = counter + 3
       end
-      if i == 1 then
-        for k = 1, purses do
-          -- The first that a counter holds on a purse is noted there.
-          local purse, value = q[13] + 4 * k - 4, purse_values[purse_at + k]
-          local cell = 4 * q[purse]
-          local need = q[rung + q[purse + 3]]
-          local held, taken = cells[cell - 2] + need, cells[cell - 3] + need
-          if #value == 24 and held > 0 and taken > q[purse + 1] + (paid and paid[q[purse]] or 0) then
-            list[filled + 1], list[filled + 2] = q[at + q[at] - purses + k], value .. q[purse + 2]
-            filled = filled + 2
+      generations = i == 1 and sub(brief, 41, 60) or generations .. sub(brief, 41, 60)
+      local told_of = table.concat(values, '', 2, count)
+      before = before and before .. told_of or told_of
+    end
+  end
+  -- More may have been open than are now: counted by the other script when that would matter.
+  if open >= q[3] then
+    return {-2}
+  end
+
+  before = before or ''
+  local granted
+  if purses > 0 then
+    granted = {}
+    for i = 1, purses do
+      local k = q[10] + 4 * i - 4
+      local place, value = q[k], purse_values[purse_at + i]
+      if not value then
+        return {-2}
+      end
+      local left, ends_at = struct_unpack('>dd', value)
+      if ends_at <= now or (#value > 24 and sub(value, 25) ~= q[k + 2]) then
+        return {-2}
+      end
+      local sum = left + (paid and paid[place] or 0)
+      granted[place] = sum < EXACT and sum or EXACT
+      before = before .. struct_pack('>dd', place, granted[place])
+    end
+  end
+
+  local rung = q[10] + 4 * purses
+  for number = 0, q[6] - 1 do
+    local after, fits = rung + 9 + 4 * q[rung + 4], true
+    for i = rung + 9, after - 4, 4 do
+      local place, below, ceiling = q[i], q[i + 2], q[i + 3]
+      if place < 0 then
+        place = -place
+        below, ceiling = below and below + granted[place], ceiling and ceiling + granted[place]
+      end
+      local taken = cells[4 * place - 3]
+      if below and below <= taken then
+        fits = false
+        break
+      elseif ceiling and q[rung + q[i + 1]] > ceiling - taken then
+        if q[rung + 5] then
+          return {-2}
+        end
+        fits = false
+        break
+      end
+    end
+    if fits then
+      local lists
+      local expiry = q[rung + 8]
+      at, counter = GROUPS, q[9]
+      for i = 1, q[5] do
+        local list, filled = {'m', 0, 0, 0, 0, 0, 0, 0}, 0
+        if i == 1 then
+          list[2] = struct_pack('>c16ddd', epoch, expiry < look_at and expiry or look_at, open + 1, own_built) .. own_tail
+          filled = 2
+        end
+        for j = at + 2, at + q[at] - (i == 1 and purses or 0) do
+          local place = q[counter]
+          local cell = 4 * place
+          local held = cells[cell - 2] + q[rung + q[counter + 1]]
+          if held >= EXACT then
+            return {-2}
+          end
+          local own_paid = paid and paid[place]
+          list[filled + 1] = q[j]
+          list[filled + 2] = own_paid and struct_pack('>dddd', held, cells[cell - 1], cells[cell], own_paid)
+            or struct_pack('>ddd', held, cells[cell - 1], cells[cell])
+          counter, filled = counter + 3, filled + 2
+        end
+        if i == 1 then
+          for k = 1, purses do
+            -- The first that a counter holds on a purse is noted there.
+            local purse, value = q[10] + 4 * k - 4, purse_values[purse_at + k]
+            local cell = 4 * q[purse]
+            local need = q[rung + q[purse + 3]]
+            local held, taken = cells[cell - 2] + need, cells[cell - 3] + need
+            if #value == 24 and held > 0 and taken > q[purse + 1] + (paid and paid[q[purse]] or 0) then
+              list[filled + 1], list[filled + 2] = q[at + q[at] - purses + k], value .. q[purse + 2]
+              filled = filled + 2
+            end
           end
         end
+        at = at + q[at] + 1
+        if q[5] == 1 then
+          lists = {list, filled}
+        else
+          lists = lists or {}
+          lists[2 * i - 1], lists[2 * i] = list, filled
+        end
       end
-      at = at + q[at] + 1
+      -- The first write: whoever has this id already is looked at by the other script.
+      if not call('SET', KEYS[keys + 2], first_part .. q[rung + 6] .. generations .. q[11] .. before, 'NX', 'PX', '1296000000') then
+        return {-2}
+      end
+      -- Where the guard was not there, the index was lost, and what it knew of holds that are still counted.
+      local member, due = q[rung + 7], nil
+      local added
       if q[8] == 1 then
-        lists = {list, filled}
+        due = '~' .. sub(member, 7, 54)
+        added = call('ZADD', KEYS[keys + 1], 0, guard, 0, member, 0, due) - 1
       else
-        lists = lists or {}
-        lists[2 * i - 1], lists[2 * i] = list, filled
+        added = call('ZADD', KEYS[keys + 1], 0, guard, 0, member)
       end
+      if added ~= 1 then
+        call('ZREM', KEYS[keys + 1], guard, member, due or member)
+        call('DEL', KEYS[keys + 2])
+        return {-2}
+      end
+      for i = 1, q[5] do
+        call('HSET', KEYS[keys + 2 + i], unpack(lists[2 * i - 1], 1, lists[2 * i]))
+      end
+      return {number, before}
     end
-    -- The first write: whoever has this id already is looked at by the other script.
-    if not call('SET', KEYS[2], ARGV[2] .. q[rung + 6] .. generations .. q[14] .. before, 'NX', 'PX', '1296000000') then
-      return {'else', clock, told}
-    end
-    -- Where the guard was not there, the index was lost, and what it knew of holds that are still counted.
-    local member, due = q[rung + 7], nil
-    local added
-    if q[11] == 1 then
-      due = '~' .. sub(member, 7, 54)
-      added = call('ZADD', KEYS[1], 0, guard, 0, member, 0, due) - 1
-    else
-      added = call('ZADD', KEYS[1], 0, guard, 0, member)
-    end
-    if added ~= 1 then
-      call('ZREM', KEYS[1], guard, member, due or member)
-      call('DEL', KEYS[2])
-      return {'else', clock, told}
-    end
-    for i = 1, q[8] do
-      call('HSET', KEYS[2 + i], unpack(lists[2 * i - 1], 1, lists[2 * i]))
-    end
-    return {'held', clock, number, before, told}
+    rung = after
   end
-  rung = after
+  -- Whoever holds already is not short of what it holds.
+  if call('EXISTS', KEYS[keys + 2]) ~= 0 then
+    return {-2}
+  end
+  return {-1, before}
 end
--- Whoever holds already is not short of what it holds.
-if call('EXISTS', KEYS[2]) ~= 0 then
-  return {'else', clock, told}
+
+local answers, keys = {'plain', clock, told}, 0
+for i = 2, #ARGV, 2 do
+  local q = {cmsgpack.unpack(ARGV[i])}
+  answers[#answers + 1] = hold(keys, q, ARGV[i + 1])
+  keys = keys + 2 + q[5]
 end
-return {'short', clock, before, told}
+return answers

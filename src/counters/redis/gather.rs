@@ -1,0 +1,141 @@
+//! Plain holds that come together go together: one call of the script takes those that a thread's turn brought, so they share what a call
+//! costs on both sides. Nobody waits for others to come: what is there when the turn ends is sent, be it one.
+//!
+//! A script that fails would fail for all that share it, so then each is asked by itself. On a cluster, where a call may only use keys of one
+//! slot, each always is.
+
+use super::call::{Call, CallError, Clocks, Plain, unknown_word};
+use super::link::{Link, thread_number};
+use super::reply::Reply;
+use super::script;
+use crate::decision::time::Timestamp;
+use ::redis::ErrorKind;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How many holds one call takes: a quarter of a millisecond, in which the server answers nobody else.
+pub(super) const TOGETHER_MAX: usize = 16;
+
+/// A hold as the short script takes it.
+pub(super) struct PlainHold {
+    pub(super) slot: u32,
+    pub(super) keys: Vec<String>,
+    pub(super) plain: Plain,
+}
+
+/// One that waits for its answer.
+struct Waiting {
+    hold: PlainHold,
+    answer: oneshot::Sender<Result<Reply, CallError>>,
+}
+
+pub(super) struct Gather {
+    link: Arc<Link>,
+    clocks: Arc<Clocks>,
+    timeout: Duration,
+    /// For each connection what its threads want to send in this turn. Whoever comes first sees to it that it is sent.
+    queues: Vec<Mutex<Vec<Waiting>>>,
+}
+
+impl Gather {
+    pub(super) fn new(link: Arc<Link>, clocks: Arc<Clocks>, timeout: Duration) -> Arc<Self> {
+        let queues = (0..link.connections()).map(|_| Mutex::default()).collect();
+        Arc::new(Self {
+            link,
+            clocks,
+            timeout,
+            queues,
+        })
+    }
+
+    fn queue(&self, place: usize) -> MutexGuard<'_, Vec<Waiting>> {
+        self.queues[place].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the script answers to this one.
+    pub(super) async fn hold(self: &Arc<Self>, hold: PlainHold) -> Result<Reply, CallError> {
+        if self.link.is_cluster() {
+            return self.alone(hold).await;
+        }
+        let place = thread_number() % self.queues.len();
+        let (answer, answered) = oneshot::channel();
+        let is_first = {
+            let mut queue = self.queue(place);
+            queue.push(Waiting { hold, answer });
+            queue.len() == 1
+        };
+        if is_first {
+            let this = self.clone();
+            // Whoever is ready in this turn of the thread comes before it.
+            tokio::spawn(async move { this.send_all(place).await });
+        }
+        // Only a runtime that ends drops what it runs.
+        answered.await.unwrap_or(Err(CallError::Late))
+    }
+
+    async fn send_all(self: Arc<Self>, place: usize) {
+        let mut waiting = std::mem::take(&mut *self.queue(place));
+        while waiting.len() > TOGETHER_MAX {
+            let rest = waiting.split_off(TOGETHER_MAX);
+            let this = self.clone();
+            tokio::spawn(async move { this.send(waiting).await });
+            waiting = rest;
+        }
+        self.send(waiting).await;
+    }
+
+    async fn send(&self, waiting: Vec<Waiting>) {
+        let (holds, answers): (Vec<_>, Vec<_>) = waiting.into_iter().map(|one| (one.hold, one.answer)).unzip();
+        match self.ask(&together(&holds)).await {
+            Ok(mut reply) => {
+                for answer in answers {
+                    // Whoever went away meanwhile has its hold, which runs out, or which it asks for again.
+                    let _ = answer.send(reply.list().map_err(CallError::from));
+                }
+            }
+            Err(error) if answers.len() > 1 && is_of_one(&error) => {
+                tracing::debug!(%error, "holds that were asked for together are asked for one by one");
+                for (answer, hold) in answers.into_iter().zip(holds) {
+                    let _ = answer.send(self.alone(hold).await);
+                }
+            }
+            Err(error) => {
+                for answer in answers {
+                    let _ = answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    async fn alone(&self, hold: PlainHold) -> Result<Reply, CallError> {
+        Ok(self.ask(&together(&[hold])).await?.list()?)
+    }
+
+    async fn ask(&self, call: &Call<'_>) -> Result<Reply, CallError> {
+        let (word, reply) = call.send(&self.link, &self.clocks, self.timeout).await?;
+        match word.as_str() {
+            "plain" => Ok(reply),
+            other => Err(unknown_word(other)),
+        }
+    }
+}
+
+/// Whether one of several may have been the reason.
+fn is_of_one(error: &CallError) -> bool {
+    match error {
+        CallError::Redis(error) => matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension),
+        _ => false,
+    }
+}
+
+/// One call for all of them, which are of one slot or for one server.
+pub(super) fn together(holds: &[PlainHold]) -> Call<'_> {
+    let slot = holds.first().map_or(0, |hold| hold.slot);
+    let mut call = Call::new(&script::PLAIN_HOLD, slot, Timestamp::from_micros(0));
+    for hold in holds {
+        call.keys.extend_from_slice(&hold.keys);
+        call.plain.push(&hold.plain);
+    }
+    call
+}
