@@ -6,6 +6,7 @@ use crate::decision::amount::Unit;
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::id::{BudgetId, ReservationId, WorkspaceId, slot};
 use crate::decision::period::PeriodKind;
+use crate::decision::time::Timestamp;
 use std::sync::LazyLock;
 
 /// How many tags there are. Few enough that a round over all of them, which is what asking for what is due means, is cheap.
@@ -176,8 +177,40 @@ pub(super) fn field(counter: &Counter) -> String {
         PeriodKind::Billing => 'b',
         PeriodKind::Lifetime => 'l',
     };
-    let (start, end) = (counter.period.start.micros(), counter.period.end.micros());
-    format!("{unit}{kind}{start},{end},{}", counter.feature_column())
+    let mut field = String::with_capacity(FIELD_BYTES_USUALLY_MAX);
+    field.push(unit);
+    field.push(kind);
+    push_moment(&mut field, counter.period.start);
+    field.push(',');
+    push_moment(&mut field, counter.period.end);
+    field.push(',');
+    field.push_str(counter.feature_column());
+    field
+}
+
+/// What most fields fit into.
+const FIELD_BYTES_USUALLY_MAX: usize = 48;
+const SECOND_MICROS: i64 = 1_000_000;
+
+/// Whole seconds to the base of 36, since each byte of a field is paid for in every script; or microseconds and a point.
+fn push_moment(field: &mut String, moment: Timestamp) {
+    let micros = moment.micros();
+    if micros < 0 || micros % SECOND_MICROS != 0 {
+        field.push_str(&format!("{micros}."));
+        return;
+    }
+    let mut seconds = (micros / SECOND_MICROS).cast_unsigned();
+    let mut digits = [0u8; 13];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b"0123456789abcdefghijklmnopqrstuvwxyz"[(seconds % 36) as usize];
+        seconds /= 36;
+        if seconds == 0 {
+            break;
+        }
+    }
+    field.extend(digits[first..].iter().copied().map(char::from));
 }
 
 /// The field of what a budget's grants have left of a unit.
@@ -198,6 +231,27 @@ pub(super) fn unit_place(unit: Unit) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_told_from_one_another() {
+        let told = |micros: i64| {
+            let mut field = String::new();
+            push_moment(&mut field, Timestamp::from_micros(micros));
+            field
+        };
+        for (micros, text) in [
+            (0, "0"),
+            (35_000_000, "z"),
+            (36_000_000, "10"),
+            (1_793_491_200_000_000, "tnsqo0"),
+            (1, "1."),
+            (-1_000_000, "-1000000."),
+            (i64::MAX, "9223372036854775807."),
+            (i64::MAX / 1_000_000 * 1_000_000, "39p5pkj5i"),
+        ] {
+            assert_eq!(told(micros), text);
+        }
+    }
 
     #[test]
     fn slots_are_those_of_the_specification() {

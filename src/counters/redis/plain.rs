@@ -4,7 +4,7 @@ use super::call::{CallError, Plain};
 use super::keys::{Columns, GENERATION_BYTES, field, hex, purse_field, slot_text, unit_place};
 use super::pack::{self, EXACT, Pack, micros};
 use super::reply::{COUNTER_BYTES, GRANTED_BYTES, Reply, Unexpected};
-use super::request::{born_at, is_dropped, limit_place, on_expiry};
+use super::request::{born_at, is_dropped, on_expiry};
 use crate::counters::{HoldOutcome, HoldRequest};
 use crate::decision::counter::Counter;
 use crate::decision::rung::{Limit, Rung, Taken};
@@ -12,7 +12,9 @@ use crate::decision::rung::{Limit, Rung, Taken};
 /// What the script reads of each group before its counters.
 const BRIEF: &str = "m";
 /// How many values stand before those of the groups, now among them.
-const VALUES_OF_ALL: usize = 11;
+const VALUES_OF_ALL: usize = 12;
+/// How many values a counter has.
+const COUNTER_VALUES: usize = 2;
 /// More values than this may not fit on Lua's stack.
 const VALUES_MAX: usize = 4_000;
 /// What the script answers in place of a rung.
@@ -52,12 +54,13 @@ pub(super) fn plain(request: &HoldRequest, columns: &Columns<'_>, nonce: u64) ->
         pack.int(count as i64);
     }
     pack.int(i64::from(request.tell_on_expiry));
-    for place in [of_counters, of_counters + 3 * counters] {
+    for place in [of_counters, of_counters + COUNTER_VALUES * counters] {
         pack.int(place as i64);
     }
     pack.text(&pack::values(|last| {
         last.head_of_text(COUNTER_BYTES * counters + GRANTED_BYTES * purses);
     }));
+    pack.text(format!(">{}", "ddd".repeat(counters)).as_bytes());
     debug_assert_eq!(pack.count() + 1, VALUES_OF_ALL, "places are as the script counts them");
 
     let of_group = |place: i64| {
@@ -75,14 +78,17 @@ pub(super) fn plain(request: &HoldRequest, columns: &Columns<'_>, nonce: u64) ->
             pack.text(purse_field(&used.budget, request.counters[used.counter].unit).as_bytes());
         }
     }
-    for (number, counter) in (1..=columns.groups.len() as i64).flat_map(of_group) {
-        pack.int(number as i64 + 1).int(unit_offset(counter)).int(born_at(counter));
+    // Where the first of three doubles of each counter stands, as the script reads them.
+    let mut cells = vec![0; counters];
+    for (place, (number, counter)) in (1..=columns.groups.len() as i64).flat_map(of_group).enumerate() {
+        cells[number] = 3 * place as i64 + 1;
+        pack.int(unit_offset(counter)).int(born_at(counter));
     }
     for used in &request.purses {
         let counter = &request.counters[used.counter];
         let line = format!(":{} {} {}\n", counter.whose.column(), fields[used.counter], used.hard);
-        pack.int(used.counter as i64 + 1).int(used.hard).text(line.as_bytes());
-        pack.int(unit_offset(counter));
+        pack.int(cells[used.counter]).int(used.counter as i64 + 1);
+        pack.int(used.hard).text(line.as_bytes()).int(unit_offset(counter));
     }
     let id = hex(request.reservation);
     let mut rest = format!("{id},{}", request.workspace);
@@ -93,7 +99,10 @@ pub(super) fn plain(request: &HoldRequest, columns: &Columns<'_>, nonce: u64) ->
     let slot = slot_text(&request.workspace);
     for (number, rung) in request.rungs.iter().take(rungs).enumerate() {
         let member = format!("{slot}{:016}{rest}", micros(rung.expires_at));
-        pack_rung(pack, (number, rung), request, &member, columns.groups.len());
+        pack_rung(pack, (number, rung), &member, columns.groups.len());
+        for limit in &rung.limits {
+            pack_limit(pack, limit, cells[limit.counter], &request.counters[limit.counter]);
+        }
     }
     Plain {
         now: request.now,
@@ -130,7 +139,7 @@ pub(super) fn outcome(request: &HoldRequest, columns: &Columns<'_>, mut reply: R
     Ok(Some(HoldOutcome::Held { taken, before: balances }))
 }
 
-fn pack_rung(pack: &mut Pack, (number, rung): (usize, &Rung), request: &HoldRequest, member: &str, holders: usize) {
+fn pack_rung(pack: &mut Pack, (number, rung): (usize, &Rung), member: &str, holders: usize) {
     let needs = rung.needs;
     pack.int(needs.tokens).int(needs.usd).int(needs.requests).int(needs.credits);
     pack.int(rung.limits.len() as i64).yes_or_no(rung.cap.is_some());
@@ -140,21 +149,15 @@ fn pack_rung(pack: &mut Pack, (number, rung): (usize, &Rung), request: &HoldRequ
         part.moment(rung.expires_at).head_of_text(GENERATION_BYTES * holders);
     });
     pack.text(&part).text(member.as_bytes()).moment(rung.expires_at);
-    for Limit {
-        counter,
-        open_below,
-        ceiling,
-        granted,
-    } in &rung.limits
-    {
-        pack.int(limit_place(*counter, *granted))
-            .int(unit_offset(&request.counters[*counter]));
-        for line in [open_below, ceiling] {
-            match line {
-                Some(line) => pack.int(*line),
-                None => pack.no(),
-            };
-        }
+}
+
+fn pack_limit(pack: &mut Pack, limit: &Limit, cell: i64, counter: &Counter) {
+    pack.int(if limit.granted { -cell } else { cell }).int(unit_offset(counter));
+    for line in [limit.open_below, limit.ceiling] {
+        match line {
+            Some(line) => pack.int(line),
+            None => pack.no(),
+        };
     }
 }
 
@@ -162,7 +165,7 @@ fn pack_rung(pack: &mut Pack, (number, rung): (usize, &Rung), request: &HoldRequ
 fn first_part(request: &HoldRequest, columns: &Columns<'_>, fields: &[String], nonce: u64) -> Vec<u8> {
     let mut part = Pack::default();
     part.int(0).int(0).text(request.workspace.as_str().as_bytes());
-    part.text(format!("{:032x}", request.fingerprint).as_bytes());
+    part.text(&request.fingerprint.to_be_bytes());
     part.int(on_expiry(request.charge_on_expiry, request.tell_on_expiry))
         .moment(request.now);
     part.int(0).moment(request.now);

@@ -196,9 +196,9 @@ impl Reply {
         let name = list.bytes()?;
         let workspace = std::str::from_utf8(&name).ok().and_then(|name| WorkspaceId::parse(name).ok());
         let workspace = workspace.ok_or_else(|| unexpected("a workspace", &Value::BulkString(name)))?;
-        let hex = list.bytes()?;
-        let fingerprint = std::str::from_utf8(&hex).ok().and_then(|hex| u128::from_str_radix(hex, 16).ok());
-        let fingerprint = fingerprint.ok_or_else(|| unexpected("a fingerprint", &Value::BulkString(hex)))?;
+        let bytes = list.bytes()?;
+        let fingerprint = bytes.as_slice().try_into().map(u128::from_be_bytes);
+        let fingerprint = fingerprint.map_err(|_| unexpected("a fingerprint", &Value::BulkString(bytes)))?;
         let mut record = Record {
             workspace,
             reservation,

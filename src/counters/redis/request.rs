@@ -79,7 +79,7 @@ pub(super) fn pack_rows(pack: &mut Pack, rows: &[SumRow], columns: Option<&Colum
 pub(super) fn pack_hold(pack: &mut Pack, request: &HoldRequest, columns: &Columns<'_>, nonce: u64) {
     pack.text(request.workspace.as_str().as_bytes());
     pack.text(hex(request.reservation).as_bytes());
-    pack.text(format!("{:032x}", request.fingerprint).as_bytes());
+    pack.text(&request.fingerprint.to_be_bytes());
     pack.int(on_expiry(request.charge_on_expiry, request.tell_on_expiry))
         .moment(request.named_since);
     pack.int(i64::from(request.open_max))
@@ -113,7 +113,7 @@ fn exactly(amount: i64) -> i64 {
     amount.clamp(0, EXACT - 1)
 }
 
-/// Uses of purses as `grants_v1.lua` takes them.
+/// Uses of purses as `grants_v2.lua` takes them.
 pub(super) fn pack_uses(pack: &mut Pack, purses: &[PurseUse], counters: &[Counter]) {
     pack.list(|list| {
         for used in purses {

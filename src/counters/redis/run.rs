@@ -41,7 +41,7 @@ impl RedisCounters {
 fn pack_child(pack: &mut Pack, request: &ChildRequest, parent: Option<ReservationId>, nonce: u64) {
     pack.text(request.workspace.as_str().as_bytes());
     pack.text(keys::hex(request.reservation).as_bytes());
-    pack.text(format!("{:032x}", request.fingerprint).as_bytes());
+    pack.text(&request.fingerprint.to_be_bytes());
     pack.int(on_expiry(request.charge_on_expiry, request.tell_on_expiry));
     match parent {
         Some(parent) => pack.text(keys::hex(parent).as_bytes()),

@@ -7,7 +7,7 @@
 -- Answers  forgotten
 local fields, purses = {}, {'b', 'm'}
 for _, name in ipairs(call('HKEYS', KEYS[2])) do
-  if string.find(name, '^%u%l%-?%d+,') then
+  if period_end(name) then
     fields[#fields + 1] = name
   elseif #name > 1 and byte(name) == 112 then
     purses[#purses + 1] = name

@@ -10,17 +10,19 @@
 --          of that clock the epoch is known to be 3
 -- ARGV     after it of each request two. The first are values: 1 now, 2 named since, 3 most open, 4 1 if the workspace's own group is held
 --          on, otherwise 0, 5 how many groups, 6 rungs, 7 purses there are, 8 1 if somebody wants to hear of its end by itself, otherwise 0,
---          9 where the counters begin, 10 where the purses begin, 11 the head of the record's last part;
+--          9 where the counters begin, 10 where the purses begin, 11 the head of the record's last part, 12 how all cells are unpacked;
 --          then the groups, each: how many fields to read, those: 'm', its counters, and purses after them in the first;
---          then for each counter, in this order: its place in answers, unit from 0 on, start as read() takes it;
---          then for each purse: place of its counter, limit, the line by which that counter would hold on it, see grants_v1.lua, the unit;
+--          then for each counter, in this order: its unit from 0 on, start as read() takes it;
+--          then for each purse: cell of its counter, its place in answers, limit, the line by which that counter would hold on it, see
+--          grants_v2.lua, the unit;
 --          then the rungs, each: needs (four), how many limits, whether there is a cap, its part of a record, its member of the index,
---          its expiry; its limits: place, negative where grants raise it, unit, open below, ceiling; false: none
+--          its expiry; its limits: cell, negative where grants raise it, unit, open below, ceiling; false: none
+--          A cell is three doubles, and named by where the first stands: 1, 4, ... in the order of reading.
 --          The second is the record's first part: see store_v4.lua
 -- Answers  plain: the epoch, where it was looked up; then of each request the rung that it holds and balances before, -1 and balances if it is
 --          short, or -2. Balances are doubles, held, spent and version of each counter in the order of its group; after them the places and
 --          what is granted there.
-local call, sub, struct_pack, struct_unpack, unpack = redis.call, string.sub, struct.pack, struct.unpack, unpack
+local call, sub, concat, struct_pack, struct_unpack, unpack = redis.call, string.sub, table.concat, struct.pack, struct.unpack, unpack
 local deadline, known_until, epoch = cmsgpack.unpack(ARGV[1])
 local time = call('TIME')
 local clock = time[1] * 1000000 + time[2]
@@ -34,16 +36,18 @@ if clock > known_until then
   epoch = sub(info, place + 1, place + 16)
   told = epoch
 end
-local EXACT, GROUPS = 4503599627370496, 12
--- Four places for each counter: spent and held together, held, spent, version.
-local cells = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+local EXACT, GROUPS, PURSE = 4503599627370496, 13, 5
+-- What is written of a workspace's own group.
+local own_list = {'m', 0, 0, 0, 0, 0, 0, 0}
 
 -- Takes a hold whose keys are behind a place.
 local function hold(keys, q, first_part)
-  local now, since, purses = q[1], q[2], q[7]
-  local at, counter = GROUPS, q[9]
-  local generations, before = '', nil
-  local look_at, open, own_built, own_tail, guard, paid, purse_values, purse_at
+  local now, purses = q[1], q[7]
+  local at, cell = GROUPS, 1
+  local generations, before = '', ''
+  local look_at, open, own_built, own_generation, guard, paid, purse_values, purse_at
+  -- When the youngest of the groups was built.
+  local built = -1
   for i = 1, q[5] do
     local count = q[at]
     local values = call('HMGET', KEYS[keys + 2 + i], unpack(q, at + 1, at + count))
@@ -52,81 +56,89 @@ local function hold(keys, q, first_part)
     if not brief then
       return {-2}
     end
-    local its_epoch, its_look, its_open, built = struct_unpack('>c16ddd', brief)
+    local its_epoch, its_look, its_open, its_built = struct_unpack('>c16ddd', brief)
     if its_epoch ~= epoch or its_look <= now then
       return {-2}
     end
     if i == 1 then
-      look_at, open, own_built, own_tail, guard = its_look, its_open, built, sub(brief, 41), sub(brief, 61)
+      look_at, open, own_built, own_generation, guard = its_look, its_open, its_built, sub(brief, 41, 60), sub(brief, 61)
       count = count - purses
       purse_values, purse_at = values, count
     elseif sub(brief, 61) ~= guard then
       return {-2}
     end
-    if i > 1 or q[4] == 1 or purses > 0 then
-      if built < 0 then
-        return {-2}
-      end
-    end
     if i > 1 or q[4] == 1 then
       for j = 2, count do
-        local value, start = values[j], q[counter + 2]
-        if not value or #value ~= 24 then
-          if not value or #value ~= 32 then
+        local value = values[j]
+        if not value then
+          return {-2}
+        elseif #value ~= 24 then
+          if #value ~= 32 then
             return {-2}
           end
           paid = paid or {}
-          paid[q[counter]] = struct_unpack('>d', value, 25)
+          paid[cell + 3 * j - 6] = struct_unpack('>d', value, 25)
           values[j] = sub(value, 1, 24)
         end
-        local held, spent, version = struct_unpack('>ddd', value)
-        if held >= EXACT or (version < 0 and not (start >= 0 and start >= built and start >= since)) then
-          return {-2}
-        end
-        local cell = 4 * q[counter]
-        cells[cell - 3], cells[cell - 2], cells[cell - 1], cells[cell] = spent + held, held, spent, version
-        counter = counter + 3
       end
-      generations = i == 1 and sub(brief, 41, 60) or generations .. sub(brief, 41, 60)
-      local told_of = table.concat(values, '', 2, count)
-      before = before and before .. told_of or told_of
+      local cells_of = concat(values, '', 2, count)
+      generations = i == 1 and own_generation or generations .. sub(brief, 41, 60)
+      before = cell == 1 and cells_of or before .. cells_of
+      cell = cell + 3 * count - 3
+    end
+    if (i > 1 or q[4] == 1 or purses > 0) and its_built < 0 then
+      return {-2}
+    elseif its_built > built then
+      built = its_built
     end
   end
   -- More may have been open than are now: counted by the other script when that would matter.
   if open >= q[3] then
     return {-2}
   end
+  local cells, counter = {struct_unpack(q[12], before)}, q[9]
+  for k = 1, cell - 1, 3 do
+    -- What is beyond EXACT is kept otherwise, and looks like more than that here.
+    if cells[k] >= EXACT then
+      return {-2}
+    elseif cells[k + 2] < 0 then
+      local start = q[counter + 1]
+      if start < 0 or start < built or start < q[2] then
+        return {-2}
+      end
+    end
+    counter = counter + 2
+  end
 
-  before = before or ''
   local granted
   if purses > 0 then
     granted = {}
     for i = 1, purses do
-      local k = q[10] + 4 * i - 4
-      local place, value = q[k], purse_values[purse_at + i]
+      local k = q[10] + PURSE * (i - 1)
+      local value = purse_values[purse_at + i]
       if not value then
         return {-2}
       end
       local left, ends_at = struct_unpack('>dd', value)
-      if ends_at <= now or (#value > 24 and sub(value, 25) ~= q[k + 2]) then
+      if ends_at <= now or (#value > 24 and sub(value, 25) ~= q[k + 3]) then
         return {-2}
       end
-      local sum = left + (paid and paid[place] or 0)
-      granted[place] = sum < EXACT and sum or EXACT
-      before = before .. struct_pack('>dd', place, granted[place])
+      local sum = left + (paid and paid[q[k]] or 0)
+      granted[q[k]] = sum < EXACT and sum or EXACT
+      before = before .. struct_pack('>dd', q[k + 1], granted[q[k]])
     end
   end
 
-  local rung = q[10] + 4 * purses
+  local rung = q[10] + PURSE * purses
   for number = 0, q[6] - 1 do
     local after, fits = rung + 9 + 4 * q[rung + 4], true
     for i = rung + 9, after - 4, 4 do
-      local place, below, ceiling = q[i], q[i + 2], q[i + 3]
-      if place < 0 then
-        place = -place
-        below, ceiling = below and below + granted[place], ceiling and ceiling + granted[place]
+      local limited, below, ceiling = q[i], q[i + 2], q[i + 3]
+      if limited < 0 then
+        limited = -limited
+        below, ceiling = below and below + granted[limited], ceiling and ceiling + granted[limited]
       end
-      local taken = cells[4 * place - 3]
+      local taken = cells[limited] + cells[limited + 1]
       if below and below <= taken then
         fits = false
         break
@@ -139,48 +151,44 @@ local function hold(keys, q, first_part)
       end
     end
     if fits then
-      local lists
-      local expiry = q[rung + 8]
-      at, counter = GROUPS, q[9]
+      local lists = {own_list, 0}
+      at, cell, counter = GROUPS, 1, q[9]
       for i = 1, q[5] do
-        local list, filled = {'m', 0, 0, 0, 0, 0, 0, 0}, 0
-        if i == 1 then
-          list[2] = struct_pack('>c16ddd', epoch, expiry < look_at and expiry or look_at, open + 1, own_built) .. own_tail
+        local list, filled = own_list, 0
+        if i > 1 then
+          list = {}
+        else
+          local expiry = q[rung + 8]
+          list[2] = struct_pack('>c16ddd', epoch, expiry < look_at and expiry or look_at, open + 1, own_built) .. own_generation .. guard
           filled = 2
         end
         for j = at + 2, at + q[at] - (i == 1 and purses or 0) do
-          local place = q[counter]
-          local cell = 4 * place
-          local held = cells[cell - 2] + q[rung + q[counter + 1]]
+          local held = cells[cell] + q[rung + q[counter]]
           if held >= EXACT then
             return {-2}
           end
-          local own_paid = paid and paid[place]
           list[filled + 1] = q[j]
-          list[filled + 2] = own_paid and struct_pack('>dddd', held, cells[cell - 1], cells[cell], own_paid)
-            or struct_pack('>ddd', held, cells[cell - 1], cells[cell])
-          counter, filled = counter + 3, filled + 2
+          if paid and paid[cell] then
+            list[filled + 2] = struct_pack('>dddd', held, cells[cell + 1], cells[cell + 2], paid[cell])
+          else
+            list[filled + 2] = struct_pack('>ddd', held, cells[cell + 1], cells[cell + 2])
+          end
+          cell, counter, filled = cell + 3, counter + 2, filled + 2
         end
         if i == 1 then
           for k = 1, purses do
             -- The first that a counter holds on a purse is noted there.
-            local purse, value = q[10] + 4 * k - 4, purse_values[purse_at + k]
-            local cell = 4 * q[purse]
-            local need = q[rung + q[purse + 3]]
-            local held, taken = cells[cell - 2] + need, cells[cell - 3] + need
-            if #value == 24 and held > 0 and taken > q[purse + 1] + (paid and paid[q[purse]] or 0) then
-              list[filled + 1], list[filled + 2] = q[at + q[at] - purses + k], value .. q[purse + 2]
+            local purse, value = q[10] + PURSE * (k - 1), purse_values[purse_at + k]
+            local from, need = q[purse], q[rung + q[purse + 4]]
+            local held = cells[from] + need
+            if #value == 24 and held > 0 and held + cells[from + 1] > q[purse + 2] + (paid and paid[from] or 0) then
+              list[filled + 1], list[filled + 2] = q[at + q[at] - purses + k], value .. q[purse + 3]
               filled = filled + 2
             end
           end
         end
         at = at + q[at] + 1
-        if q[5] == 1 then
-          lists = {list, filled}
-        else
-          lists = lists or {}
-          lists[2 * i - 1], lists[2 * i] = list, filled
-        end
+        lists[2 * i - 1], lists[2 * i] = list, filled
       end
       -- The first write: whoever has this id already is looked at by the other script.
       if not call('SET', KEYS[keys + 2], first_part .. q[rung + 6] .. generations .. q[11] .. before, 'NX', 'PX', '1296000000') then
@@ -191,9 +199,9 @@ local function hold(keys, q, first_part)
       local added
       if q[8] == 1 then
         due = '~' .. sub(member, 7, 54)
-        added = call('ZADD', KEYS[keys + 1], 0, guard, 0, member, 0, due) - 1
+        added = call('ZADD', KEYS[keys + 1], '0', guard, '0', member, '0', due) - 1
       else
-        added = call('ZADD', KEYS[keys + 1], 0, guard, 0, member)
+        added = call('ZADD', KEYS[keys + 1], '0', guard, '0', member)
       end
       if added ~= 1 then
         call('ZREM', KEYS[keys + 1], guard, member, due or member)

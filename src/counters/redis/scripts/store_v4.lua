@@ -17,7 +17,7 @@
 --            b  when it was built; absent: not live t  token of the rebuild that runs     s, w  since when, and how long others wait
 --            a  epoch in which the workspace's open reservations were last compared with the ledger (only in its group '*')
 --            c  when to look for ended periods      u  when its time to live was set
---            p unit budget  what grants have left, see grants_v1.lua (only in its group '*')
+--            p unit budget  what grants have left, see grants_v2.lua (only in its group '*')
 --            m  its brief, see brief(): all of this that a plain hold has to know; hold_v2.lua makes it, and who changes it keeps it right
 --            unit kind start ',' end ',' feature   a counter, see cell_of: held, and of its newest row spent, version and paid
 --          <prefix>{tag}r:id                 a reservation, see below
@@ -37,7 +37,7 @@ end
 -- Doubles below this are exact, and so are sums of two of them.
 local EXACT = 4503599627370496
 local HOUR, DAY, CLAIM_OPEN, HOLD_MAX = 3600000000, 86400000000, 60000000, 604800000000
-local NEVER, UNKNOWN = '9999999999999999', '00000000000000000000000000000000'
+local NEVER, UNKNOWN = '9999999999999999', string.rep('\0', 16)
 -- How many expired holds one script ends; the caller asks again while there are more.
 local EXPIRED_MAX = 25
 
@@ -141,6 +141,13 @@ local function text_of(counter)
     return struct.pack('>dddd', held, spent, counter[3], paid)
   end
   return struct.pack('>ddd', held, spent or 0, spent and counter[3] or -1)
+end
+
+-- When the period of a counter ends. Its field says so in whole seconds to the base of 36, or in microseconds and a point behind them. Nil:
+-- this is no counter's field.
+local function period_end(field)
+  local text, point = string.match(field, '^%u%l[^,]*,(%-?%w+)(%.?),')
+  return text and (point == '.' and tonumber(text) or tonumber(text, 36) * 1000000)
 end
 
 -- Of a key that was found empty: while its slot moves to this node of a cluster it may still be on the other one, and a key by itself would
@@ -276,7 +283,7 @@ local function flush()
   local come, gone = {}, {}
   for member, present in pairs(moves) do
     if present then
-      come[#come + 1] = 0
+      come[#come + 1] = '0'
       come[#come + 1] = member
       -- No brief may promise that nothing ends before this one does.
       local workspace = byte(member) < 126 and string.match(member, '^[^,]*,([^,]*)')
@@ -296,8 +303,8 @@ local function flush()
       -- Counters whose period ended an hour ago are looked for when a new one comes, not more often than each ten minutes.
       if g.grew and (tonumber(g.c) or 0) <= now then
         for _, name in ipairs(call('HKEYS', key)) do
-          local period_end = string.match(name, '^%u%l%-?%d+,(%-?%d+),')
-          if period_end and tonumber(period_end) + HOUR <= now and not g.changed[name] then
+          local ended = period_end(name)
+          if ended and ended + HOUR <= now and not g.changed[name] then
             g.drop[#g.drop + 1] = name
           end
         end

@@ -28,7 +28,7 @@ end
 local function on_grants(workspace, column, field, hard)
   local g = fetch(workspace, column, {field})
   local counter = g.cells[field]
-  if not counter or tonumber(string.match(field, '^%u%l%-?%d+,(%-?%d+),')) + HOUR <= now then
+  if not counter or period_end(field) + HOUR <= now then
     return 0
   end
   local held, spent = counter[1], counter[2] or 0
