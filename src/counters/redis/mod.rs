@@ -1,11 +1,15 @@
 //! Counters in Redis, shared by all nodes of a deployment: one script for each step, so a step is atomic and costs one round trip.
-//! A hold is asked of a short script first, which has a second one decide whatever is out of the ordinary and has changed nothing by then.
+//! A hold is asked of a short script first, together with others that come at the same moment; it leaves whatever is out of the ordinary to a
+//! second one, and has changed nothing by then.
 //!
 //! All keys of a workspace lie in one slot, of a single server or of a cluster. The scripts are in `scripts/`; `store_v4.lua` says what is
 //! kept. Nothing here is the truth: whatever a server loses, brings back or forgets is found out by comparison and read from the ledger again.
 //!
-//! - *Epoch*: each script reads the replication id of its process, which every process draws anew when it becomes primary. A group that bears
-//!   another one was written by another process: it is not live until it is rebuilt.
+//! - *Epoch*: each script knows the replication id of its process, which every process draws anew when it becomes primary. A group that bears
+//!   another one was written by another process: it is not live until it is rebuilt. The short script is told it by its caller for a few
+//!   milliseconds after it was looked up, see `call.rs`; all others look it up.
+//! - *Brief*: one field of a group says all that the short script has to know of it. Whoever changes the group or the index keeps it right, or
+//!   drops it, and then the long script decides until it has made a new one.
 //! - *Generation*: a group that is missing begins a new one. A hold counts only in the generation in which it was taken.
 //! - *Adoption*: reservations that came back with an old copy are compared with the ledger before their workspace admits anything.
 
