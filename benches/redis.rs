@@ -255,20 +255,25 @@ async fn script_alone(redis: &redis::Server, round: Duration) {
         let done = figures.latencies.len() as f64;
         let each = (cpu_of(redis.pid()) - before).as_secs_f64() * 1e6 / done;
         println!(
-            "{what:<44} {:>10.0} {:>10.1?} {each:>10.1} {:>10}",
+            "{what:<44} {:>10.0} {:>10.1?} {each:>10.1} {:>10.1}",
             done / began.elapsed().as_secs_f64(),
             figures.percentile(99),
-            in_script(redis)
+            in_script(redis, done)
         );
     }
 }
 
-/// Microseconds that a call of a script took by the store's own account: the rest of its time goes to reading, writing and waiting.
-fn in_script(redis: &redis::Server) -> String {
+/// Microseconds in the script for each hold, of which a call may take several, by the store's own account: the rest of its time goes to
+/// reading, writing and waiting.
+fn in_script(redis: &redis::Server, holds: f64) -> f64 {
     let stats = redis.cli(&["INFO", "commandstats"]);
     let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or_default();
-    let each = line.split("usec_per_call=").nth(1).unwrap_or_default();
-    each.split(',').next().unwrap_or_default().to_owned()
+    let all = line
+        .split("usec=")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next())
+        .unwrap_or_default();
+    all.parse::<f64>().unwrap_or(f64::NAN) / holds
 }
 
 fn counter(number: usize) -> Counter {

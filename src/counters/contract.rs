@@ -182,6 +182,7 @@ counters_contract![
     a_parent_that_is_released_frees_what_no_call_holds,
     a_parent_that_expires_frees_what_no_call_holds,
     a_call_lives_no_longer_than_its_parent,
+    a_call_that_outlasts_its_parent_is_extended_no_more,
     a_call_that_is_charged_or_claimed_outlasts_its_parent_until_the_ledger_ends_it,
     a_late_settle_of_a_call_gives_nothing_back_twice,
     the_same_call_twice_takes_once,

@@ -275,6 +275,24 @@ pub(crate) async fn a_call_that_is_charged_or_claimed_outlasts_its_parent_until_
     assert_eq!(desk.balance(&day).await, (30, 0));
 }
 
+pub(crate) async fn a_call_that_outlasts_its_parent_is_extended_no_more(store: Store) {
+    let (mut desk, _, parent) = run_of(store, 100).await;
+    let soon = NOON.plus_seconds(20);
+    let charged = ChildRequest {
+        charge_on_expiry: true,
+        rungs: vec![Rung {
+            expires_at: soon,
+            ..desk.call("charged", parent, 30).rungs[0].clone()
+        }],
+        ..desk.call("charged", parent, 30)
+    };
+    assert!(matches!(desk.draw(&charged).await, ChildOutcome::Held(_)));
+    // Nobody has looked at the parent since it ran out.
+    desk.later(HOLD_SECONDS);
+    let extended = desk.store.extend(charged.reservation, desk.now, desk.now).await;
+    assert_eq!(extended.expect("extend"), Extended::Until(soon));
+}
+
 pub(crate) async fn a_late_settle_of_a_call_gives_nothing_back_twice(store: Store) {
     let (mut desk, day, parent) = run_of(store, 100).await;
     let until = NOON.plus_seconds(3 * HOLD_SECONDS);

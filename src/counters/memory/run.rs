@@ -238,10 +238,11 @@ impl Shard {
     }
 
     /// Until when a hold may be extended: a call never beyond its parent, and not at all once that has ended.
-    pub(super) fn latest_expiry(&self, id: ReservationId) -> Timestamp {
+    pub(super) fn latest_expiry(&mut self, id: ReservationId, now: Timestamp) -> Timestamp {
         let Some((parent, _)) = self.draws(id) else {
             return Timestamp::MAX;
         };
+        self.refresh(parent.id, now);
         match self.records.get(&parent.id) {
             Some(Remembered::Hold(hold)) if hold.is_live() && hold.held_at == parent.held_at => hold.expires_at,
             _ => Timestamp::MIN,

@@ -159,7 +159,7 @@ impl Shard {
 
     pub(super) fn extend(&mut self, id: ReservationId, until: Timestamp, now: Timestamp) -> Extended {
         self.refresh(id, now);
-        let until = until.min(self.latest_expiry(id));
+        let until = until.min(self.latest_expiry(id, now));
         self.change(id, |hold| hold.extend(until));
         match self.records.get(&id) {
             None => Extended::Unknown,

@@ -8,21 +8,21 @@ use super::request::pack_hold;
 use super::{RedisCounters, plain, script, unknown_word};
 use crate::counters::{HoldOutcome, HoldRequest};
 use crate::decision::counter::Whose;
-use crate::decision::id::slot;
 use crate::decision::rung::Taken;
 use crate::decision::standing::End;
 
 impl RedisCounters {
+    /// A reservation's id bears the slot of its workspace.
     fn keys_of_hold(&self, request: &HoldRequest, columns: &Columns<'_>) -> Vec<String> {
-        let mut keys = vec![
-            self.keys.index(tag_of(slot(&request.workspace))),
-            self.keys.reservation(request.reservation),
-        ];
+        let tag = tag_of(request.reservation.slot());
+        let group = |column: &str| self.keys.group_of_tag(tag, &request.workspace, column);
+        let mut keys = Vec::with_capacity(3 + columns.groups.len());
+        keys.extend([self.keys.index(tag), self.keys.reservation(request.reservation)]);
         // The workspace's own group is read in any case.
         if !columns.has_workspace() {
-            keys.push(self.keys.group(&request.workspace, Whose::Workspace.column()));
+            keys.push(group(Whose::Workspace.column()));
         }
-        keys.extend(columns.texts().map(|column| self.keys.group(&request.workspace, column)));
+        keys.extend(columns.texts().map(group));
         keys
     }
 
@@ -43,14 +43,14 @@ impl RedisCounters {
     /// What the short script is asked.
     pub(super) fn plain_hold(&self, request: &HoldRequest, columns: &Columns<'_>, nonce: u64) -> PlainHold {
         PlainHold {
-            slot: slot(&request.workspace),
+            slot: request.reservation.slot(),
             keys: self.keys_of_hold(request, columns),
             plain: plain::plain(request, columns, nonce),
         }
     }
 
     pub(super) fn hold_call(&self, request: &HoldRequest, columns: &Columns<'_>, nonce: u64) -> Call<'static> {
-        let mut call = Call::new(&script::HOLD, slot(&request.workspace), request.now);
+        let mut call = Call::new(&script::HOLD, request.reservation.slot(), request.now);
         call.keys = self.keys_of_hold(request, columns);
         pack_hold(&mut call.pack, request, columns, nonce);
         call

@@ -13,6 +13,11 @@ use std::sync::LazyLock;
 pub(super) const TAGS: usize = 256;
 /// How long a generation is, as scripts know it.
 pub(super) const GENERATION_BYTES: usize = 20;
+const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+/// What most keys fit into.
+const KEY_BYTES_USUALLY_MAX: usize = 64;
+/// The digits of a slot in an id.
+pub(super) const SLOT_DIGITS: usize = 6;
 /// The slots of a Redis Cluster.
 const CLUSTER_SLOTS: usize = 16_384;
 
@@ -63,8 +68,16 @@ impl Keys {
         format!("{}{{{}}}{rest}", self.prefix, TAG_TEXTS[tag])
     }
 
+    fn of_tag(&self, tag: usize, parts: &[&str]) -> String {
+        let mut key = String::with_capacity(KEY_BYTES_USUALLY_MAX);
+        for part in [self.prefix.as_str(), "{", &TAG_TEXTS[tag], "}"].iter().chain(parts) {
+            key.push_str(part);
+        }
+        key
+    }
+
     pub(super) fn index(&self, tag: usize) -> String {
-        self.below(tag, format_args!("i"))
+        self.of_tag(tag, &["i"])
     }
 
     pub(super) fn indexes(&self) -> Vec<String> {
@@ -72,7 +85,7 @@ impl Keys {
     }
 
     pub(super) fn reservation(&self, id: ReservationId) -> String {
-        self.below(tag_of(id.slot()), format_args!("r:{}", hex(id)))
+        self.of_tag(tag_of(id.slot()), &["r:", &hex(id)])
     }
 
     /// Of the keys of all groups, for `SCAN`. What means something in a pattern is escaped.
@@ -86,12 +99,24 @@ impl Keys {
 
     /// A comma stands in no name that a caller may choose.
     pub(super) fn group(&self, workspace: &WorkspaceId, column: &str) -> String {
-        self.below(tag_of(slot(workspace)), format_args!("g:{workspace},{column}"))
+        self.group_of_tag(tag_of(slot(workspace)), workspace, column)
+    }
+
+    /// The same where the workspace's tag is known, which takes a hash to tell.
+    pub(super) fn group_of_tag(&self, tag: usize, workspace: &WorkspaceId, column: &str) -> String {
+        self.of_tag(tag, &["g:", workspace.as_str(), ",", column])
     }
 }
 
+/// The id of a reservation, which begins with the slot of its workspace.
 pub(super) fn hex(id: ReservationId) -> String {
-    format!("{:032x}", u128::from_be_bytes(id.as_bytes()))
+    let digit = |number: u8| char::from(DIGITS[usize::from(number)]);
+    let mut hex = String::with_capacity(2 * size_of::<ReservationId>());
+    for byte in id.as_bytes() {
+        hex.push(digit(byte >> 4));
+        hex.push(digit(byte & 15));
+    }
+    hex
 }
 
 /// The token of a rebuild. A group's first one is its generation, which has the same length in all.
@@ -204,7 +229,7 @@ fn push_moment(field: &mut String, moment: Timestamp) {
     let mut first = digits.len();
     loop {
         first -= 1;
-        digits[first] = b"0123456789abcdefghijklmnopqrstuvwxyz"[(seconds % 36) as usize];
+        digits[first] = DIGITS[(seconds % 36) as usize];
         seconds /= 36;
         if seconds == 0 {
             break;

@@ -37,6 +37,13 @@ pub(super) fn values(fill: impl FnOnce(&mut Pack)) -> Vec<u8> {
 }
 
 impl Pack {
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Self {
+            count: 0,
+            bytes: Vec::with_capacity(bytes),
+        }
+    }
+
     /// These elements after others, without an array around them.
     pub(super) fn behind(&self, first: &[u8]) -> Vec<u8> {
         [first, &self.bytes].concat()

@@ -1,7 +1,7 @@
 //! A hold as `plain_hold_v3.lua` takes it: what it will write is made here, as far as it can be known, so that the store only puts it in place.
 
 use super::call::{CallError, Plain};
-use super::keys::{Columns, GENERATION_BYTES, field, hex, purse_field, slot_text, unit_place};
+use super::keys::{Columns, GENERATION_BYTES, SLOT_DIGITS, field, hex, purse_field, unit_place};
 use super::pack::{self, EXACT, Pack, micros};
 use super::reply::{COUNTER_BYTES, GRANTED_BYTES, Reply, Unexpected};
 use super::request::{born_at, is_dropped, on_expiry};
@@ -17,6 +17,9 @@ const VALUES_OF_ALL: usize = 12;
 const COUNTER_VALUES: usize = 2;
 /// More values than this may not fit on Lua's stack.
 const VALUES_MAX: usize = 4_000;
+/// What most values fit into, and what most records have beside their context.
+const VALUES_BYTES_USUALLY_MAX: usize = 640;
+const RECORD_BYTES_USUALLY_MAX: usize = 384;
 /// What the script answers in place of a rung.
 const SHORT: i64 = -1;
 const ELSE: i64 = -2;
@@ -46,7 +49,7 @@ pub(super) fn plain(request: &HoldRequest, columns: &Columns<'_>, nonce: u64) ->
     let rungs = if counters == 0 { 1 } else { request.rungs.len() };
     let of_counters = VALUES_OF_ALL + 2 * groups + counters + purses + 1;
 
-    let mut values = Pack::default();
+    let mut values = Pack::with_capacity(VALUES_BYTES_USUALLY_MAX);
     let pack = &mut values;
     pack.moment(request.named_since).int(i64::from(request.open_max));
     pack.int(i64::from(holds_on_workspace));
@@ -63,9 +66,13 @@ pub(super) fn plain(request: &HoldRequest, columns: &Columns<'_>, nonce: u64) ->
     pack.text(format!(">{}", "ddd".repeat(counters)).as_bytes());
     debug_assert_eq!(pack.count() + 1, VALUES_OF_ALL, "places are as the script counts them");
 
+    let places = columns.places(&request.counters);
     let of_group = |place: i64| {
         let counters = request.counters.iter().enumerate();
-        counters.filter(move |(_, counter)| columns.place(counter) == place)
+        counters
+            .zip(&places)
+            .filter(move |(_, own)| **own == place)
+            .map(|(numbered, _)| numbered)
     };
     let first = i64::from(holds_on_workspace);
     for place in first..=columns.groups.len() as i64 {
@@ -96,7 +103,7 @@ pub(super) fn plain(request: &HoldRequest, columns: &Columns<'_>, nonce: u64) ->
         rest.push(',');
         rest.push_str(column);
     }
-    let slot = slot_text(&request.workspace);
+    let slot = &id[..SLOT_DIGITS];
     for (number, rung) in request.rungs.iter().take(rungs).enumerate() {
         let member = format!("{slot}{:016}{rest}", micros(rung.expires_at));
         pack_rung(pack, (number, rung), &member, columns.groups.len());
@@ -107,7 +114,7 @@ pub(super) fn plain(request: &HoldRequest, columns: &Columns<'_>, nonce: u64) ->
     Plain {
         now: request.now,
         values,
-        record: first_part(request, columns, &fields, nonce),
+        record: first_part(request, columns, (&fields, &places), nonce),
     }
 }
 
@@ -162,8 +169,8 @@ fn pack_limit(pack: &mut Pack, limit: &Limit, cell: i64, counter: &Counter) {
 }
 
 /// A live record from END to COUNTERS, which `store_v4.lua` names; what follows depends on the rung and on what is found.
-fn first_part(request: &HoldRequest, columns: &Columns<'_>, fields: &[String], nonce: u64) -> Vec<u8> {
-    let mut part = Pack::default();
+fn first_part(request: &HoldRequest, columns: &Columns<'_>, (fields, places): (&[String], &[i64]), nonce: u64) -> Vec<u8> {
+    let mut part = Pack::with_capacity(request.context.len() + RECORD_BYTES_USUALLY_MAX);
     part.int(0).int(0).text(request.workspace.as_str().as_bytes());
     part.text(&request.fingerprint.to_be_bytes());
     part.int(on_expiry(request.charge_on_expiry, request.tell_on_expiry))
@@ -174,8 +181,8 @@ fn first_part(request: &HoldRequest, columns: &Columns<'_>, fields: &[String], n
     }
     part.text(&request.context).text(&nonce.to_be_bytes()).texts(columns.texts());
     part.list(|list| {
-        for (counter, field) in request.counters.iter().zip(fields) {
-            list.int(columns.place(counter)).text(field.as_bytes());
+        for ((counter, field), place) in request.counters.iter().zip(fields).zip(places) {
+            list.int(*place).text(field.as_bytes());
             list.int(unit_place(counter.unit));
         }
     });

@@ -35,7 +35,7 @@ scripts! {
     BALANCES = "store_v4", "epoch_v2", "ends_v3", "read_v1", "grants_v2", "balances_v1";
     FIND = "store_v4", "ends_v3", "find_v1";
     CLAIM = "store_v4", "epoch_v2", "ends_v3", "claim_v1";
-    EXTEND = "store_v4", "ends_v3", "extend_v1";
+    EXTEND = "store_v4", "ends_v3", "extend_v2";
     APPLY = "store_v4", "epoch_v2", "ends_v3", "rows_v1", "grants_v2", "apply_v1";
     BEGIN = "store_v4", "epoch_v2", "begin_v3";
     FINISH = "store_v4", "epoch_v2", "ends_v3", "rows_v1", "grants_v2", "finish_v1";

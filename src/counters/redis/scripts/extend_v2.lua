@@ -21,6 +21,8 @@ if ended ~= 0 then
 end
 local latest = r[HELD_AT] + HOLD_MAX
 if r[PARENT] then
+  -- One that has run out bounds nothing any more: its call stays as it is.
+  E.refreshed(sub(r[PARENT], 1, 32))
   local p = E.parent(r)
   latest = math.min(latest, p and p[EXPIRES_AT] or 0)
 end
