@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::stores::{self, Stores};
 use support::{TestApp, postgres, redis};
+use weir::clock::{Clock, SystemClock};
 use weir::counters::{Applied, SumRow};
 use weir::decision::id::WorkspaceId;
 use weir::flow;
@@ -275,6 +276,27 @@ async fn commands_that_look_change_neither_schema_nor_policy() {
     }
     let after = service.ledger.policy().await.expect("a policy");
     assert_eq!((after.version, after.files_hash), (before.version, before.files_hash));
+}
+
+#[tokio::test]
+async fn readiness_tells_how_far_a_nodes_clock_is_from_those_of_its_stores() {
+    let Some(nodes) = three().await else { return };
+    let node = &nodes[0];
+    for (seconds, status) in [(0, "ok"), (1, "ok"), (10, "apart"), (-10, "apart")] {
+        node.clock.set(SystemClock.now().plus_seconds(seconds));
+        let ready = node.get("/readyz").await.expect(200);
+        let clock = &ready["clock"];
+        assert_eq!(
+            (&clock["status"], &clock["ahead_max_ms"]),
+            (&json!(status), &json!(2_000)),
+            "{ready}"
+        );
+        for store in ["counters_ahead_ms", "ledger_ahead_ms"] {
+            let apart = clock[store].as_i64().expect("it is known") - seconds * 1_000;
+            // The clock of the test stands still while the stores are asked.
+            assert!((-900..=1).contains(&apart), "{store}: {clock}");
+        }
+    }
 }
 
 #[tokio::test]

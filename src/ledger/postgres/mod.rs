@@ -349,6 +349,11 @@ impl Ledger for PostgresLedger {
         read!(self, "answer", ping())
     }
 
+    async fn clock(&self) -> Result<Option<Timestamp>, LedgerError> {
+        let result = async { inspect::clock(&mut *self.reader().await?).await };
+        self.told("tell its time", result.await).map(Some)
+    }
+
     async fn inspect(&self, now: Timestamp) -> Result<Vec<Finding>, LedgerError> {
         let result = async { inspect::inspect(&mut *self.reader().await?, &self.server.place, now).await };
         self.told("be inspected", result.await)
