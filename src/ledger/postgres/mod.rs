@@ -9,7 +9,7 @@
 //! known; the same ids asked again get the answer.
 
 use super::audit::Audited;
-use super::ends::{EndsLedger, EndsPage, EndsPlace};
+use super::ends::{CheckpointsPage, EndsLedger, EndsPage, EndsPlace};
 use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyChange, PolicyState, Post, Posted, Recorded, Verified};
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -375,5 +375,10 @@ impl EndsLedger for PostgresLedger {
             read_ends::ends_page(&mut patient, after, limit).await
         };
         self.told("hold its ends against its entries", result.await)
+    }
+
+    async fn checkpoints_page(&self, from: Timestamp, after: Option<ReservationId>, limit: usize) -> Result<CheckpointsPage, LedgerError> {
+        let result = async { read_ends::checkpoints_page(&mut *self.reader().await?, from, after, limit).await };
+        self.told("read open checkpoints", result.await)
     }
 }
