@@ -227,7 +227,8 @@ impl World {
         });
         let Some(record) = found else { return true };
         match self.ends[number] {
-            Some(End::Settled) => record.end == Some(End::Settled),
+            // An old copy goes on to say of one that ran out, and was settled late since, that it ran out: only what is open is compared.
+            Some(End::Settled) => record.end == Some(End::Settled) || (self.losses > 0 && record.end == Some(End::Expired)),
             // The first end stays: it may have run out before.
             Some(End::Released) => matches!(record.end, Some(End::Released | End::Expired)),
             Some(End::Expired) => record.end == Some(End::Expired),
