@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::stores::{self, Stores};
 use support::{TestApp, postgres, redis};
-use weir::counters::{Applied, SumRow};
-use weir::decision::id::WorkspaceId;
+use weir::clock::{Clock, SystemClock};
+use weir::counters::{Applied, CLAIM_OPEN_SECONDS, Claim, SumRow};
+use weir::decision::id::{ReservationId, WorkspaceId};
 use weir::flow;
 use weir::flow::sweep::Sweeper;
 use weir::flow::verify::{Difference, verify};
@@ -278,29 +279,131 @@ async fn commands_that_look_change_neither_schema_nor_policy() {
 }
 
 #[tokio::test]
-async fn the_sweep_copies_what_never_reached_the_counters() {
+async fn readiness_tells_how_far_a_nodes_clock_is_from_those_of_its_stores() {
     let Some(nodes) = three().await else { return };
-    workspace(&nodes, "ws", 1_000).await;
-    nodes[0].authorize("ws").tokens(1, 0).reserved().await;
-    // A node records a use, and its copy is lost: another set of counters gets it.
+    let node = &nodes[0];
+    for (seconds, status) in [(0, "ok"), (1, "ok"), (10, "apart"), (-10, "apart")] {
+        node.clock.set(SystemClock.now().plus_seconds(seconds));
+        let ready = node.get("/readyz").await.expect(200);
+        let clock = &ready["clock"];
+        assert_eq!(
+            (&clock["status"], &clock["ahead_max_ms"]),
+            (&json!(status), &json!(2_000)),
+            "{ready}"
+        );
+        for store in ["counters_ahead_ms", "ledger_ahead_ms"] {
+            let apart = clock[store].as_i64().expect("it is known") - seconds * 1_000;
+            // The clock of the test stands still while the stores are asked.
+            assert!((-900..=1).contains(&apart), "{store}: {clock}");
+        }
+    }
+}
+
+/// A node whose every copy into the counters of these is lost: another set of counters gets it.
+async fn deaf(nodes: &[TestApp]) -> TestApp {
     let elsewhere = TestApp::nodes(1).await.remove(0);
-    let counters = elsewhere.service.counters.clone();
     let crippled = Arc::new(flow::Service::new(
-        counters,
+        elsewhere.service.counters.clone(),
         nodes[0].service.ledger.clone(),
         weir::policy::Holder::new(weir::policy::Policy::clone(&nodes[0].service.policy.load())),
         nodes[0].service.clock.clone(),
         flow::Options::default(),
     ));
+    TestApp::serve_on(crippled, &nodes[0]).await
+}
+
+/// Spent and held of the tokens of `ws`, as the second node sees them.
+async fn tokens(nodes: &[TestApp]) -> (i64, i64) {
+    (nodes[1].spent("ws", "tokens").await, nodes[1].held("ws", "tokens").await)
+}
+
+#[tokio::test]
+async fn the_sweep_copies_what_never_reached_the_counters() {
+    let Some(nodes) = three().await else { return };
+    workspace(&nodes, "ws", 1_000).await;
+    nodes[0].authorize("ws").tokens(1, 0).reserved().await;
     let described = json!({"workspace_id": "ws", "feature": "chat", "model": "big", "request_id": "direct", "usage": {"input_tokens": 30, "output_tokens": 12}});
-    let deaf = TestApp::serve_on(crippled, &nodes[0]).await;
-    deaf.post("/v1/usage", described).await.expect(200);
+    deaf(&nodes).await.post("/v1/usage", described).await.expect(200);
     assert_eq!(nodes[1].spent("ws", "tokens").await, 0, "the copy is lost");
     let (mut leader, mut other) = (Sweeper::default(), Sweeper::default());
     assert!(leader.sweep(&nodes[1].service).await.expect("swept") > 0);
     assert_eq!(other.sweep(&nodes[2].service).await.expect("swept"), 0, "one node sweeps");
     assert_eq!(nodes[2].spent("ws", "tokens").await, 42);
     books_agree(&nodes[2]).await;
+}
+
+/// A hold of 200 tokens, of which a stream has reported 42 to a node whose copies are lost.
+async fn stream(nodes: &[TestApp]) -> String {
+    workspace(nodes, "ws", 1_000).await;
+    let held = nodes[0].authorize("ws").tokens(100, 100).reserved().await;
+    let report = json!({"final": false, "workspace_id": "ws", "feature": "chat", "model": "big", "usage": {"input_tokens": 30, "output_tokens": 12}});
+    let path = format!("/v1/reservations/{held}/settle");
+    deaf(nodes).await.post(&path, report).await.expect(200);
+    assert_eq!(tokens(nodes).await, (0, 200), "the copy is lost");
+    held
+}
+
+#[tokio::test]
+async fn the_sweep_tells_counters_how_far_streams_had_come() {
+    let Some(nodes) = three().await else { return };
+    let held = stream(&nodes).await;
+    nodes[0].pass_seconds(60);
+    assert!(Sweeper::default().sweep(&nodes[1].service).await.expect("swept") > 0);
+    assert_eq!(tokens(&nodes).await, (42, 158));
+    books_agree(&nodes[2]).await;
+    nodes[2].settle(&held, 50, 50).await.expect(200);
+    assert_eq!(tokens(&nodes).await, (100, 0));
+    books_agree(&nodes[2]).await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_last_copy_was_lost_runs_on() {
+    let Some(nodes) = three().await else { return };
+    let held = stream(&nodes).await;
+    let service = &nodes[0].service;
+    let id = ReservationId::parse(&held).expect("an id");
+    let standing = service.ledger.standing(id).await.expect("the ledger answers");
+    let checkpoint = standing.and_then(|standing| standing.checkpoint).expect("a checkpoint");
+    // The claim came to the counters before the commit, and the copy after it did not.
+    let claim = Claim::UpTo(checkpoint.entry.counted);
+    let claimed = service.counters.claim(id, claim, service.clock.now()).await;
+    assert!(claimed.expect("the counters answer").expect("ready").is_some());
+    nodes[0].pass_seconds(CLAIM_OPEN_SECONDS + 1);
+    nodes[0].expire_due().await;
+    let path = format!("/v1/reservations/{held}");
+    assert_eq!(nodes[0].get(&path).await.expect(200)["state"], "held", "nobody has ended it");
+    assert_eq!(tokens(&nodes).await, (42, 158));
+    let settled = nodes[2].settle(&held, 50, 50).await.expect(200);
+    assert_eq!(settled["late"], false);
+    assert_eq!(tokens(&nodes).await, (100, 0));
+    books_agree(&nodes[2]).await;
+}
+
+#[tokio::test]
+async fn the_sweep_tells_counters_of_grants_that_came_and_went_unheard() {
+    let Some(nodes) = three().await else { return };
+    workspace(&nodes, "ws", 1_000).await;
+    let path = "/v1/admin/workspaces/ws/grants";
+    let give = |amount: i64| json!({"budget_id": "tokens", "amount": amount, "expires_at": "2030-01-01T00:00:00Z"});
+    let first = nodes[0].post(path, give(100)).await.expect(201);
+    join_all(nodes.iter().map(TestApp::follow)).await;
+    let granted = async || nodes[1].budget("ws", "tokens").await["granted"].as_i64();
+    assert_eq!(granted().await, Some(100));
+    let deaf = deaf(&nodes).await;
+    deaf.post(path, give(50)).await.expect(201);
+    assert_eq!(granted().await, Some(100), "the counters have not heard of it");
+    let mut leader = Sweeper::default();
+    leader.sweep(&nodes[1].service).await.expect("swept");
+    assert_eq!(granted().await, Some(150));
+    let first = format!("{path}/{}", first["grant_id"].as_str().expect("an id"));
+    let voided = deaf.call(reqwest::Method::DELETE, &first, None).await;
+    assert_eq!(voided.status.as_u16(), 204);
+    assert_eq!(granted().await, Some(150), "the counters have not heard of it");
+    nodes[0].pass_seconds(30);
+    leader.sweep(&nodes[1].service).await.expect("swept");
+    assert_eq!(granted().await, Some(50));
+    nodes[2].authorize("ws").tokens(1_051, 0).denied().await;
+    nodes[2].authorize("ws").tokens(1_050, 0).allowed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -31,12 +31,31 @@ pub struct Readiness {
     policy_version: i64,
     /// Those that expired are counted until somebody asks about their workspace.
     open_reservations: Option<u64>,
+    clock: ClockReading,
+}
+
+/// This node's clock beside those of its stores. It does not decide readiness: with another clock a node still answers, and were it the
+/// server's that is wrong, no node would be left.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ClockReading {
+    /// ok, or apart: more than `ahead_max_ms` from a store's, ahead or behind.
+    #[schema(example = "ok")]
+    status: &'static str,
+    /// By how many milliseconds this node's clock is ahead of the counter store's, below zero behind; null: there is no other clock, or it
+    /// does not answer. Of several servers the one that is furthest away.
+    counters_ahead_ms: Option<i64>,
+    /// The same of the ledger's.
+    ledger_ahead_ms: Option<i64>,
+    /// A node that is further ahead of the counter store is answered by that one's clock.
+    #[schema(example = 2000)]
+    ahead_max_ms: u64,
 }
 
 /// The stores answer.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()), responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 pub async fn readyz(call: Call) -> Answer {
     let health = flow::read::health(&call.service).await;
+    let clocks = flow::read::clocks(&call.service, &health).await;
     let word = |fine: bool| if fine { "ok" } else { "unavailable" };
     let ready = health.ledger && health.open_reservations.is_some();
     let body = Readiness {
@@ -45,6 +64,12 @@ pub async fn readyz(call: Call) -> Answer {
         ledger: word(health.ledger),
         policy_version: call.service.policy.load().version,
         open_reservations: health.open_reservations,
+        clock: ClockReading {
+            status: if clocks.are_near() { "ok" } else { "apart" },
+            counters_ahead_ms: clocks.counters,
+            ledger_ahead_ms: clocks.ledger,
+            ahead_max_ms: flow::read::CLOCK_AHEAD_MILLIS_MAX,
+        },
     };
     let response = if ready {
         HttpResponse::Ok()

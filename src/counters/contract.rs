@@ -15,6 +15,7 @@ mod grants;
 mod idempotency;
 mod many;
 mod model;
+mod model_runs;
 mod naive;
 mod op;
 mod rebuild;

@@ -351,6 +351,10 @@ pub trait Counters: Send + Sync {
     async fn open(&self) -> Result<u64, CountersError>;
 }
 
+/// How far a node's clock may be ahead of a shared store's before the store's counts: more than clocks that are kept are apart, and less than
+/// anybody waits for a hold to end.
+pub const CLOCK_AHEAD_MILLIS_MAX: u64 = 2_000;
+
 /// How many other counters may hold on one purse at once; beyond it nothing more is held on it.
 pub const PURSE_HOLDERS_MAX: usize = 200;
 

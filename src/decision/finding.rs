@@ -20,6 +20,8 @@ pub struct Finding {
     pub gravity: Gravity,
     /// What was found; of anything but fine also what to do.
     pub detail: String,
+    /// Of a comparison of clocks: how far this machine's is ahead; below zero, behind.
+    pub ahead_millis: Option<i64>,
 }
 
 impl Finding {
@@ -38,7 +40,7 @@ impl Finding {
     /// What a comparison of this machine's clock with a server's tells.
     pub fn clock(what: &'static str, here: Timestamp, there: Timestamp, apart_millis_max: i64) -> Self {
         let millis = (here.micros() - there.micros()) / 1_000;
-        match millis.abs() <= apart_millis_max {
+        let found = match millis.abs() <= apart_millis_max {
             true => Self::fine(what, format!("{} ms apart from this machine's", millis.abs())),
             false => Self::warning(
                 what,
@@ -47,6 +49,10 @@ impl Finding {
                     millis.abs()
                 ),
             ),
+        };
+        Self {
+            ahead_millis: Some(millis),
+            ..found
         }
     }
 
@@ -55,6 +61,7 @@ impl Finding {
             what,
             gravity,
             detail: detail.into(),
+            ahead_millis: None,
         }
     }
 }

@@ -6,7 +6,8 @@ use super::context::Context;
 use super::known::without_hold;
 use super::rebuild::{self, Committed};
 use super::{FlowError, Service, run, tell, workspace};
-use crate::counters::{Progress, Record};
+use crate::counters::{Claim, Progress, Record};
+use crate::decision::amount::Amounts;
 use crate::decision::entry::{Entry, Outcome};
 use crate::decision::event::{Event, EventType, ReservationData};
 use crate::decision::id::{EventId, RequestId, ReservationId, WorkspaceId};
@@ -93,6 +94,15 @@ async fn expire_hold(service: &Service, record: Record) -> Result<(), FlowError>
         .as_ref()
         .and_then(|standing| standing.checkpoint.as_ref())
         .map(|checkpoint| checkpoint.entry.clone());
+    if let Some(entry) = &reported
+        && is_recorded(&record, entry.counted)
+        && !run::is_parent(&record, &context)
+        && record.expires_at > service.clock.now()
+    {
+        // Only the copy was lost: nothing is on its way that an end would have to stop, and the stream runs on.
+        let committed = rebuild::committed(service, &record.workspace, &context.limits.counters).await?;
+        return apply(service, id, &record.workspace, Progress::Used(entry.counted), committed).await;
+    }
     let entry = match reported {
         Some(entry) => Some(entry),
         // A settle that was on its way is lost, or comes again: then it records the difference.
@@ -118,6 +128,11 @@ async fn expire_hold(service: &Service, record: Record) -> Result<(), FlowError>
         now: service.clock.now(),
     };
     end_with(service, post).await
+}
+
+/// Whether the ledger has all that a checkpoint claimed.
+fn is_recorded(record: &Record, counted: Amounts) -> bool {
+    matches!(record.claimed, Some(Claim::UpTo(claimed)) if claimed.beyond(counted) == Amounts::ZERO)
 }
 
 /// The entry for a hold that nobody settled and that the plan charges: all of it.

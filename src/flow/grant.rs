@@ -3,7 +3,7 @@
 //! Giving is one write: the grant, its record, and that all nodes name the purse of its budget from now on. The counters are told after it,
 //! at once by this node; after a crash in between they are told by whoever next asks the ledger, or by the next grant.
 
-use super::audit::{self, By, Subject};
+use super::audit::{self, AuditQuery, By, Subject};
 use super::{FlowError, Service, renew, workspace};
 use crate::counters::Applied;
 use crate::decision::amount::Unit;
@@ -16,7 +16,12 @@ use crate::decision::time::Timestamp;
 use crate::decision::workspace::Workspace;
 pub use crate::ledger::EarlierKey;
 use crate::ledger::{Given, Pots, grant_document};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// What these changes are called where they are on record.
+const GIVE: &str = "grant.give";
+const VOID: &str = "grant.void";
 
 /// The budgets that a use falls under and that grants may pay for, by their limits at the moment of the use.
 pub(super) fn charges(service: &Service, plan: &Plan, workspace: &Workspace, limits: &Limits, now: Timestamp) -> Vec<Charge> {
@@ -61,6 +66,28 @@ fn purses_of(service: &Service, workspace: &Workspace, pots: &Pots, now: Timesta
         .filter(|budget| workspace.may_be_granted(&budget.id));
     let purse = |budget: &Budget| pots.purse(&budget.id, budget.unit, now, workspace.calendar.period(budget.period, now));
     granted.map(purse).collect()
+}
+
+/// The workspaces of which a grant was given or voided at `from` or later, by the record of it; `limit` records at a time.
+pub(super) async fn changed_since(service: &Service, from: Timestamp, limit: usize) -> Result<BTreeSet<WorkspaceId>, FlowError> {
+    let mut changed = BTreeSet::new();
+    for action in [GIVE, VOID] {
+        let mut query = AuditQuery {
+            action: Some(action.to_owned()),
+            from: Some(from),
+            limit,
+            ..AuditQuery::default()
+        };
+        loop {
+            let page = audit::list(service, &query).await?;
+            query.after = page.last().filter(|_| page.len() == limit).map(|last| (last.changed_at, last.id));
+            changed.extend(page.into_iter().filter_map(|record| record.subject.workspace));
+            if query.after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(changed)
 }
 
 /// Copies into the counters what is left.
@@ -159,7 +186,7 @@ pub async fn give(
     let wanted = grant.clone();
     let subject = Subject::of(id, "grant", grant.id.to_string());
     let after = Some(grant_document(&grant));
-    let audited = audit::record(&*service.clock, by, "grant.give", subject, None, after);
+    let audited = audit::record(&*service.clock, by, GIVE, subject, None, after);
     let (grant, is_new) = match service.ledger.give(id, grant, earlier, audited).await? {
         Given::New(grant) => (grant, true),
         Given::Known(known) if is_alike(&known, &wanted) => (known, false),
@@ -221,7 +248,7 @@ pub async fn void(service: &Service, by: &By, id: &WorkspaceId, grant: GrantId) 
         }),
     );
     let subject = Subject::of(id, "grant", grant.to_string());
-    let audited = audit::record(&*service.clock, by, "grant.void", subject, Some(before), Some(after));
+    let audited = audit::record(&*service.clock, by, VOID, subject, Some(before), Some(after));
     let voided = service.ledger.void(id, grant, now, audited).await?;
     let voided = voided.ok_or(FlowError::NotFound)?;
     tell(service, id).await?;

@@ -5,6 +5,7 @@ use crate::decision::entry::Entry;
 use crate::decision::id::WorkspaceId;
 use crate::decision::time::Timestamp;
 
+pub use crate::counters::CLOCK_AHEAD_MILLIS_MAX;
 pub use crate::ledger::cached::CacheUse;
 pub use crate::ledger::{EntryQuery, LedgerError, PAGE_ENTRIES_MAX};
 
@@ -33,4 +34,37 @@ pub async fn health(service: &Service) -> Health {
         ledger: service.ledger.ping().await.is_ok(),
         open_reservations: service.counters.open().await.ok(),
     }
+}
+
+/// How far this node's clock is ahead of those of its stores, in milliseconds; below zero: behind. `None`: the store has none but this
+/// machine's, or does not answer. Of several counter servers the one that is furthest away.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Clocks {
+    pub counters: Option<i64>,
+    pub ledger: Option<i64>,
+}
+
+impl Clocks {
+    /// Whether all that are known are near enough. A node that is further ahead is answered by the counter store's clock; one that is further
+    /// behind ends holds and periods that much later.
+    pub fn are_near(&self) -> bool {
+        let known = [self.counters, self.ledger].into_iter().flatten();
+        known.map(i64::unsigned_abs).all(|apart| apart <= CLOCK_AHEAD_MILLIS_MAX)
+    }
+}
+
+/// Compares clocks with the stores that answered.
+pub async fn clocks(service: &Service, health: &Health) -> Clocks {
+    let mut clocks = Clocks::default();
+    if health.open_reservations.is_some() {
+        let found = service.counters.inspect(service.clock.now()).await.unwrap_or_default();
+        let apart = found.iter().filter_map(|finding| finding.ahead_millis);
+        clocks.counters = apart.max_by_key(|ahead| ahead.unsigned_abs());
+    }
+    if health.ledger {
+        let asked_at = service.clock.now();
+        let there = service.ledger.clock().await.ok().flatten();
+        clocks.ledger = there.map(|there| (asked_at.micros() - there.micros()) / 1_000);
+    }
+    clocks
 }

@@ -1,8 +1,10 @@
 //! Whether ends and entries belong together: each end that should have an entry has the one that it names, and each entry of a reservation
-//! has an end.
+//! has an end. And what has no end yet, but has used something already.
 
 use super::LedgerError;
-use crate::decision::id::{EntryId, WorkspaceId};
+use crate::counters::SumRow;
+use crate::decision::entry::Entry;
+use crate::decision::id::{EntryId, ReservationId, WorkspaceId};
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
 
@@ -11,6 +13,20 @@ use async_trait::async_trait;
 pub trait EndsLedger: Send + Sync {
     /// Compares the next `limit` ends with their entries and, once there are no more, entries with their ends. A page is of one moment.
     async fn ends_page(&self, after: &EndsPlace, limit: usize) -> Result<EndsPage, LedgerError>;
+
+    /// Looks at the next `limit` open checkpoints after that of a reservation, and tells those that were recorded at `from` or later.
+    async fn checkpoints_page(&self, from: Timestamp, after: Option<ReservationId>, limit: usize) -> Result<CheckpointsPage, LedgerError>;
+}
+
+/// A page of open checkpoints.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct CheckpointsPage {
+    /// What each would be recorded as.
+    pub checkpoints: Vec<(ReservationId, Entry)>,
+    /// The sums that they fell into, read after them.
+    pub rows: Vec<(WorkspaceId, SumRow)>,
+    /// Where the next page goes on; `None`: this was the last one.
+    pub last: Option<ReservationId>,
 }
 
 /// How far the comparison is. It follows keys of rows as they are written, so that one that cannot be read stops nothing.
@@ -83,5 +99,9 @@ pub(super) const ENTRIES_BESIDE_ENDS: &str = "SELECT entry.recorded_at, entry.en
      FROM (SELECT recorded_at, entry_id, workspace_id, reservation_id FROM entry WHERE (recorded_at, entry_id) > ($1, $2) \
      ORDER BY recorded_at, entry_id LIMIT $3) AS entry \
      LEFT JOIN reservation_end AS standing ON standing.reservation_id = entry.reservation_id ORDER BY entry.recorded_at, entry.entry_id";
+
+/// Open checkpoints after that of reservation `$1`; `$2` limit.
+pub(super) const CHECKPOINTS: &str =
+    "SELECT reservation_id, entry FROM checkpoint WHERE reservation_id > $1 ORDER BY reservation_id LIMIT $2";
 
 pub(super) use ends_beside_entries;

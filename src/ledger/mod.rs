@@ -404,6 +404,11 @@ pub trait Ledger:
     /// Writes and reads nothing of value, to tell whether the ledger answers.
     async fn ping(&self) -> Result<(), LedgerError>;
 
+    /// What its own clock says; `None`: it has none but this machine's.
+    async fn clock(&self) -> Result<Option<Timestamp>, LedgerError> {
+        Ok(None)
+    }
+
     /// Looks at the store for whoever wants to know whether it is in good order: version, durability, clock.
     async fn inspect(&self, now: Timestamp) -> Result<Vec<Finding>, LedgerError>;
 

@@ -4,8 +4,9 @@ use super::fault::Fault;
 use super::{Connection, many};
 use crate::decision::id::ReservationId;
 use crate::decision::time::Timestamp;
-use crate::ledger::ends::{ENTRIES_BESIDE_ENDS, EndDifference, EndFault, EndsPage, EndsPlace};
-use crate::ledger::record;
+use crate::ledger::ends::{CHECKPOINTS, CheckpointsPage, ENTRIES_BESIDE_ENDS, EndDifference, EndFault, EndsPage, EndsPlace};
+use crate::ledger::record::{self, CheckpointRow, UseRecord};
+use std::collections::BTreeSet;
 
 #[derive(sqlx::FromRow)]
 struct EndRow {
@@ -40,10 +41,12 @@ impl EndRow {
         Ok(self.entry_workspace_id.as_ref() == Some(&self.workspace_id) && chain.to_string() == self.reservation_id)
     }
 
-    /// Whether the entry says of itself what the end says.
+    /// Whether the entry says of itself what the end says. Where a report came first that knew of no hold, the end has the reservation's id
+    /// for a request id, and the entry, which may have known of the hold, its true one.
     fn is_its_own(&self) -> bool {
+        let was_unknown = self.request_id == self.reservation_id && self.entry_reservation_id.as_ref() == Some(&self.reservation_id);
         self.entry_workspace_id.as_ref() == Some(&self.workspace_id)
-            && self.entry_request_id.as_ref() == Some(&self.request_id)
+            && (was_unknown || self.entry_request_id.as_ref() == Some(&self.request_id))
             // Use that was never authorized is of no reservation.
             && self.entry_reservation_id.as_ref().is_none_or(|reservation| *reservation == self.reservation_id)
     }
@@ -121,4 +124,30 @@ pub(super) async fn ends_page(connection: &mut Connection, after: &EndsPlace, li
             })
         }
     }
+}
+
+pub(super) async fn checkpoints_page(
+    connection: &mut Connection,
+    from: Timestamp,
+    after: Option<ReservationId>,
+    limit: usize,
+) -> Result<CheckpointsPage, Fault> {
+    let after = after.map(|id| id.to_string()).unwrap_or_default();
+    let statement = sqlx::query_as::<_, CheckpointRow>(CHECKPOINTS).bind(after);
+    let found = statement
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&mut *connection)
+        .await?;
+    let is_full = found.len() == limit;
+    let mut checkpoints = found.into_iter().map(CheckpointRow::read).collect::<Result<Vec<_>, _>>()?;
+    let last = checkpoints.last().filter(|_| is_full).map(|(id, _)| *id);
+    checkpoints.retain(|(_, entry)| entry.recorded_at >= from);
+    // Later than the checkpoints: a sum that is older than what was used would free a hold for nothing.
+    let uses: BTreeSet<UseRecord> = checkpoints.iter().map(|(_, entry)| UseRecord::of(entry)).collect();
+    let mut rows = Vec::new();
+    if !uses.is_empty() {
+        let sums = many::sums_at(connection, uses).await?.into_iter();
+        rows = sums.map(|row| Ok(row.read()?)).collect::<Result<_, Fault>>()?;
+    }
+    Ok(CheckpointsPage { checkpoints, rows, last })
 }

@@ -130,6 +130,54 @@ async fn a_promoted_copy_learns_what_it_missed_however_long_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promoted_copy_learns_how_far_streams_have_come_and_what_was_granted() {
+    let Some(sides) = Sides::start(&[]).await else { return };
+    let [leader, other] = &sides.nodes;
+    let mut sweeper = Sweeper::default();
+    let grants = "/v1/admin/workspaces/ws/grants";
+    let grant = |amount: i64| json!({"budget_id": "tokens", "amount": amount, "expires_at": "2030-01-01T00:00:00Z"});
+    leader.post(grants, grant(50)).await.expect(201);
+    other.follow().await;
+    let stream = leader
+        .authorize("ws")
+        .tokens(300, 300)
+        .with("hold_seconds", 86_400)
+        .reserved()
+        .await;
+    sweeper.sweep(&leader.service).await.expect("swept");
+    sides.part();
+    assert_eq!(
+        other.held("ws", "tokens").await,
+        601,
+        "the new primary was told of it as long as it followed"
+    );
+    let report = json!({"final": false, "usage": {"input_tokens": 300, "output_tokens": 200}});
+    let path = format!("/v1/reservations/{stream}/settle");
+    leader.post(&path, report).await.expect(200);
+    leader.post(grants, grant(100)).await.expect(201);
+    for _ in 0..3 {
+        // Not so long that the clock is past the stream's hold.
+        sides.pass_seconds(LONG_SECONDS);
+        sweeper.sweep(&leader.service).await.expect("swept");
+    }
+    assert_eq!(other.spent("ws", "tokens").await, 0, "nobody told the new primary");
+    sides.mend();
+    let mut rounds = 0;
+    while sweeper.sweep(&leader.service).await.is_err() {
+        rounds += 1;
+        assert!(rounds < 20, "the sweep goes on at the new primary");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let budget = other.budget("ws", "tokens").await;
+    assert_eq!(
+        (&budget["spent"], &budget["held"], &budget["granted"]),
+        (&json!(500), &json!(100), &json!(150)),
+        "what it missed hours ago is there"
+    );
+    sides.books_agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_two_are_primaries_neither_is_left_without_sweeps() {
     let Some(sides) = Sides::start(&[]).await else { return };
     let [leader, other] = &sides.nodes;

@@ -1,6 +1,6 @@
 //! Hostile and broken input over HTTP: each gets its problem document, and nothing is held or written.
 
-use crate::support::{Reply, TestApp};
+use crate::support::{Reply, TestApp, stores};
 use reqwest::Method;
 use serde_json::json;
 use std::io::{Read, Write};
@@ -329,7 +329,17 @@ async fn other_methods_and_paths_say_what_there_is() {
     app.get("/v1/nothing").await.problem(404, "not_found");
     app.get("/v1/workspaces/ws%2Fx/usage").await.problem(404, "not_found");
     assert_eq!(app.get("/healthz").await.expect(200)["status"], "ok");
-    assert_eq!(app.get("/readyz").await.expect(200)["status"], "ok");
+    let ready = app.get("/readyz").await.expect(200);
+    assert_eq!(ready["status"], "ok");
+    let clock = &ready["clock"];
+    assert_eq!(clock["ahead_max_ms"], 2_000);
+    if !stores::is_production() {
+        assert_eq!(
+            (&clock["status"], &clock["counters_ahead_ms"], &clock["ledger_ahead_ms"]),
+            (&json!("ok"), &json!(null), &json!(null)),
+            "there is no other clock than this machine's"
+        );
+    }
     let named = app
         .client
         .get(format!("{}/healthz", app.url))

@@ -96,6 +96,7 @@ fn shapes() -> Vec<(&'static str, &'static str, Value)> {
         ("CacheOut", "status", words(&["hit", "miss", "off", "error"])),
         ("Health", "status", words(&["ok"])),
         ("Readiness", "status", words(&["ok", "unavailable"])),
+        ("ClockReading", "status", words(&["ok", "apart"])),
         (
             "Readiness",
             "counters",

@@ -17,6 +17,7 @@ use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use futures_util::FutureExt;
 use stateright::{Checker, HasDiscoveries, Model, Property};
+use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -144,7 +145,7 @@ fn id(number: usize) -> ReservationId {
 }
 
 /// Asks a store that never waits.
-fn ask<T>(store: &mut State, question: impl AsyncFnOnce(&Naive) -> T) -> T {
+pub(super) fn ask<T>(store: &mut State, question: impl AsyncFnOnce(&Naive) -> T) -> T {
     let naive = Naive::of(store.clone());
     let answer = question(&naive).now_or_never().expect("it never waits");
     *store = naive.state();
@@ -498,31 +499,41 @@ impl Model for Protocol {
 }
 
 /// The properties that do not hold, of those that always should; looks at no more than so many states.
-fn broken(protocol: Protocol, states: usize) -> Vec<String> {
-    let checker = protocol
-        .checker()
-        .target_state_count(states)
-        .finish_when(HasDiscoveries::AnyFailures);
+pub(super) fn broken<M>(model: M, states: usize) -> Vec<String>
+where
+    M: Model<State: Clone + Debug + Hash + PartialEq + Send + Sync, Action: Clone + Debug + PartialEq>
+        + Copy
+        + Debug
+        + Send
+        + Sync
+        + 'static,
+    M::State: 'static,
+{
+    let checker = model.checker().target_state_count(states).finish_when(HasDiscoveries::AnyFailures);
     let checker = checker.spawn_bfs().join();
     let (made, different) = (checker.state_count(), checker.unique_state_count());
     println!(
-        "{protocol:?}: {made} states made, {different} of them different, depth {}",
+        "{model:?}: {made} states made, {different} of them different, depth {}",
         checker.max_depth()
     );
     let found = checker.discoveries();
     let (settled, failures): (Vec<_>, Vec<_>) = found.iter().partition(|(name, _)| name.starts_with("a settle"));
     assert!(settled.len() + failures.len() > 0, "nothing ever happens");
     for (name, path) in &failures {
-        let steps: Vec<Step> = (*path).clone().into_actions();
+        let steps: Vec<M::Action> = (*path).clone().into_actions();
         println!("{name}: {steps:?}");
     }
     failures.into_iter().map(|(name, _)| (*name).to_owned()).collect()
 }
 
-fn holds(menu: Menu) {
+/// As many as `WEIR_TEST_STATES` asks for, else these.
+pub(super) fn states(usual: usize) -> usize {
     let asked = std::env::var("WEIR_TEST_STATES").ok();
-    let states = asked.map_or(STATES, |number| number.parse().expect("WEIR_TEST_STATES is a number"));
-    assert_eq!(broken(Protocol { menu, ..ALL }, states), [""; 0]);
+    asked.map_or(usual, |number| number.parse().expect("WEIR_TEST_STATES is a number"))
+}
+
+fn holds(menu: Menu) {
+    assert_eq!(broken(Protocol { menu, ..ALL }, states(STATES)), [""; 0]);
 }
 
 #[test]

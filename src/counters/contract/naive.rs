@@ -38,6 +38,8 @@ pub(crate) struct Rules {
     pub(crate) token: bool,
     /// What another process left is not live before it is rebuilt and compared with the ledger.
     pub(crate) epoch: bool,
+    /// What a call used that had given back its hold is taken from its run.
+    pub(crate) late_use: bool,
 }
 
 impl Rules {
@@ -45,6 +47,7 @@ impl Rules {
         newer_only: true,
         token: true,
         epoch: true,
+        late_use: true,
     };
 }
 

@@ -1,13 +1,11 @@
 //! Where the store is and how long it may take, and which servers are refused.
 
+use crate::counters::CLOCK_AHEAD_MILLIS_MAX;
 use crate::decision::certificate::Refusal;
 use ::redis::{ErrorKind, RedisError, RedisResult, TlsCertificates};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// More than clocks that are kept are apart, and less than anybody waits for a hold to end.
-const AHEAD_MAX: Duration = Duration::from_secs(2);
 
 /// How to reach a store.
 #[derive(Clone, Debug)]
@@ -43,7 +41,7 @@ impl RedisSettings {
 
     /// For a process whose clock is the machine's.
     pub fn bounded(mut self) -> Self {
-        self.ahead_max = Some(AHEAD_MAX);
+        self.ahead_max = Some(Duration::from_millis(CLOCK_AHEAD_MILLIS_MAX));
         self
     }
 

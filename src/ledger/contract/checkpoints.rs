@@ -141,3 +141,43 @@ pub(in crate::ledger) async fn an_extended_checkpoint_is_due_later_and_never_ear
     }
     assert_eq!(book.standing("r").await.and_then(|standing| standing.checkpoint), None);
 }
+
+pub(in crate::ledger) async fn open_checkpoints_are_told_in_pages_with_the_sums_that_they_fell_into(book: Book) {
+    let (tokens, user) = (month(Unit::Tokens), month(Unit::Tokens).of_user("usr_1"));
+    for (request, recorded) in [("a", 100), ("b", 200), ("c", 200), ("ended", 200), ("d", 300)] {
+        let draft = checkpoint(request).tokens(40).recorded(recorded);
+        book.done(draft.naming([tokens.clone(), user.clone()])).await;
+    }
+    book.done(settle("ended").tokens(90).on(1)).await;
+    for (from, limit, expected, pages) in [
+        (0, 10, vec!["a", "b", "c", "d"], 1),
+        (200, 2, vec!["b", "c", "d"], 3),
+        (301, 10, vec![], 1),
+    ] {
+        let (mut seen, mut after, mut read) = (Vec::new(), None, 0);
+        loop {
+            let page = book
+                .ledger()
+                .checkpoints_page(at(from), after, limit)
+                .await
+                .expect("the ledger answers");
+            read += 1;
+            let sums: Vec<i64> = page.rows.iter().map(|(_, row)| row.spent).collect();
+            let whole = if page.checkpoints.is_empty() {
+                vec![]
+            } else {
+                vec![250; sums.len()]
+            };
+            assert_eq!(sums, whole, "each sum is as it is now");
+            assert!(page.checkpoints.is_empty() || page.rows.iter().any(|(_, row)| row.counter == user));
+            seen.extend(page.checkpoints.into_iter().map(|(id, entry)| (id, entry.counted.tokens)));
+            match page.last {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+        }
+        let mut expected: Vec<_> = expected.into_iter().map(|request| (reservation("ws_a", request), 40)).collect();
+        expected.sort_by_key(|(id, _)| id.to_string());
+        assert_eq!((seen, read), (expected, pages), "since {from}, {limit} a page");
+    }
+}

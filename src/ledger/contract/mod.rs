@@ -91,6 +91,7 @@ macro_rules! ledger_contract {
             checkpoints::a_checkpoint_of_another_time_user_and_feature_leaves_no_trace,
             checkpoints::a_checkpoint_that_is_taken_away_is_given_back,
             checkpoints::a_row_born_beside_an_open_checkpoint_counts_it,
+            checkpoints::open_checkpoints_are_told_in_pages_with_the_sums_that_they_fell_into,
             checkpoints::a_checkpoint_that_becomes_the_entry_moves_nothing_and_names_its_rows,
             checkpoints::checkpoints_are_due_from_their_expiry_on_oldest_first,
             checkpoints::an_extended_checkpoint_is_due_later_and_never_earlier,

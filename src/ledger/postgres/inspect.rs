@@ -18,7 +18,7 @@ pub(super) async fn inspect(connection: &mut Connection, place: &str, now: Times
         found,
         writable(connection).await?,
         durability(connection).await?,
-        clock(connection, now).await?,
+        Finding::clock("ledger clock", now, clock(connection).await?, CLOCKS_APART_MILLIS_MAX),
     ])
 }
 
@@ -44,14 +44,10 @@ async fn durability(connection: &mut Connection) -> Result<Finding, Fault> {
     })
 }
 
-async fn clock(connection: &mut Connection, now: Timestamp) -> Result<Finding, Fault> {
+/// What the server's clock says.
+pub(super) async fn clock(connection: &mut Connection) -> Result<Timestamp, Fault> {
     let micros: i64 = sqlx::query_scalar("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT")
         .fetch_one(connection)
         .await?;
-    Ok(Finding::clock(
-        "ledger clock",
-        now,
-        Timestamp::from_micros(micros),
-        CLOCKS_APART_MILLIS_MAX,
-    ))
+    Ok(Timestamp::from_micros(micros))
 }

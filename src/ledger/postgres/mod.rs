@@ -9,7 +9,7 @@
 //! known; the same ids asked again get the answer.
 
 use super::audit::Audited;
-use super::ends::{EndsLedger, EndsPage, EndsPlace};
+use super::ends::{CheckpointsPage, EndsLedger, EndsPage, EndsPlace};
 use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyChange, PolicyState, Post, Posted, Recorded, Verified};
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -349,6 +349,11 @@ impl Ledger for PostgresLedger {
         read!(self, "answer", ping())
     }
 
+    async fn clock(&self) -> Result<Option<Timestamp>, LedgerError> {
+        let result = async { inspect::clock(&mut *self.reader().await?).await };
+        self.told("tell its time", result.await).map(Some)
+    }
+
     async fn inspect(&self, now: Timestamp) -> Result<Vec<Finding>, LedgerError> {
         let result = async { inspect::inspect(&mut *self.reader().await?, &self.server.place, now).await };
         self.told("be inspected", result.await)
@@ -370,5 +375,10 @@ impl EndsLedger for PostgresLedger {
             read_ends::ends_page(&mut patient, after, limit).await
         };
         self.told("hold its ends against its entries", result.await)
+    }
+
+    async fn checkpoints_page(&self, from: Timestamp, after: Option<ReservationId>, limit: usize) -> Result<CheckpointsPage, LedgerError> {
+        let result = async { read_ends::checkpoints_page(&mut *self.reader().await?, from, after, limit).await };
+        self.told("read open checkpoints", result.await)
     }
 }

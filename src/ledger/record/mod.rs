@@ -71,7 +71,7 @@ pub(super) use grant::{GrantRecord, PaidDifferenceRow, PaidRow};
 pub(super) use inbound::{HeardRow, MeterErrorRow, ProgressRow, RevenueRow, SubscriptionRow};
 pub(super) use invoice::{CountedRow, GrantPaidRow};
 pub(super) use provider::ProviderRow;
-pub(super) use standing::{CheckpointRecord, StandingRecord, StandingRow};
+pub(super) use standing::{CheckpointRecord, CheckpointRow, StandingRecord, StandingRow};
 pub(super) use sum::{DifferenceRow, RecordedRow, SumPlace, SumRecord, UnbornRecord, UseRecord};
 pub(super) use webhook::{
     AttemptRow, ClaimedRow, DeliveryRecord, EndpointRecord, QueueRow, read_delivery_id, read_endpoint_id, read_event_id, some_workspace,

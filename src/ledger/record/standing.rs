@@ -83,6 +83,20 @@ impl CheckpointRecord {
     }
 }
 
+/// An open checkpoint by itself.
+#[derive(sqlx::FromRow)]
+pub(in crate::ledger) struct CheckpointRow {
+    reservation_id: String,
+    entry: String,
+}
+
+impl CheckpointRow {
+    pub(in crate::ledger) fn read(self) -> Result<(ReservationId, Entry), Unreadable> {
+        let id = parse("reservation_id", &self.reservation_id, ReservationId::parse)?;
+        Ok((id, read_json("checkpoint.entry", &self.entry)?))
+    }
+}
+
 impl StandingRow {
     /// The entry that must be read for it.
     pub(in crate::ledger) fn entry_id(&self) -> Option<&String> {

@@ -4,7 +4,7 @@
 //! Reads have connections of their own, and see every commit that was answered before they began.
 
 use super::audit::Audited;
-use super::ends::{EndsLedger, EndsPage, EndsPlace};
+use super::ends::{CheckpointsPage, EndsLedger, EndsPage, EndsPlace};
 use super::{EntryQuery, KeptAnswer, Lead, Ledger, LedgerError, Naming, PolicyChange, PolicyState, Post, Posted, Recorded, Verified};
 use crate::counters::SumRow;
 use crate::decision::counter::{Counter, Whose};
@@ -398,5 +398,10 @@ impl EndsLedger for SqliteLedger {
     async fn ends_page(&self, after: &EndsPlace, limit: usize) -> Result<EndsPage, LedgerError> {
         let result = async { read_ends::ends_page(&mut *self.reader().await?, after, limit).await };
         self.told("hold its ends against its entries", result.await)
+    }
+
+    async fn checkpoints_page(&self, from: Timestamp, after: Option<ReservationId>, limit: usize) -> Result<CheckpointsPage, LedgerError> {
+        let result = async { read_ends::checkpoints_page(&mut *self.reader().await?, from, after, limit).await };
+        self.told("read open checkpoints", result.await)
     }
 }

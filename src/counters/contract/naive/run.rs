@@ -67,6 +67,9 @@ impl State {
 
     /// A call that had given back what it held did use so much more: its run has that much less.
     pub(super) fn use_late(&mut self, call: u64, more: Amounts) {
+        if !self.rules.late_use {
+            return;
+        }
         let live = self.holds.iter_mut().filter(|hold| hold.record.end.is_none());
         for line in live.flat_map(|hold| &mut hold.lines).filter(|line| line.call == call) {
             line.used = line.used.plus(more);
