@@ -18,7 +18,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(10);
 const EXPIRING_CALLS_MAX: usize = 400_000;
 /// How long a difference of clocks is believed when a smaller one is seen.
 const DIFFERENCE_MICROS: i64 = 1_000_000;
-/// How long an epoch is believed after it was looked up, by the store's clock. A process that loses its place to another one, misses what that
+/// How long an epoch is believed after it was looked up. A process that loses its place to another one, misses what that
 /// one does and has the place again needs two failovers for it, each of which takes a tick of a tenth of a second or more.
 const EPOCH_MICROS: i64 = 5_000;
 /// What is told of an epoch.
@@ -52,8 +52,10 @@ struct Known {
     /// The least difference that was seen, and when.
     difference: Option<(i64, i64)>,
     epoch: [u8; EPOCH_BYTES],
-    /// Until when the epoch is believed, by the store's clock.
+    /// Until when the epoch is believed, by the store's clock and by ours. The store's refuses what arrives late; ours does not mind that another
+    /// server, whose clock may be behind, has the address now.
     epoch_until: i64,
+    epoch_until_here: i64,
 }
 
 /// What a script is told of time and place.
@@ -100,12 +102,13 @@ impl Clocks {
 
     fn moment(&self, tag: usize, timeout: Duration) -> Moment {
         let known = *self.known(tag);
-        let clock = known.difference.map(|(difference, _)| self.elapsed() + difference);
+        let elapsed = self.elapsed();
+        let clock = known.difference.map(|(difference, _)| elapsed + difference);
         Moment {
             latest: self.ahead_max.zip(clock).map(|(ahead, clock)| clock + ahead),
             deadline: clock.map_or(0, |clock| clock + micros_of(timeout)),
             epoch: known.epoch,
-            epoch_until: known.epoch_until,
+            epoch_until: if elapsed < known.epoch_until_here { known.epoch_until } else { 0 },
         }
     }
 
@@ -125,8 +128,10 @@ impl Clocks {
     /// The epoch was looked up for an answer that was written at `clock`.
     fn learn_epoch(&self, tag: usize, clock: i64, epoch: &[u8]) {
         if let Ok(epoch) = epoch.try_into() {
+            let elapsed = self.elapsed();
             let mut known = self.known(tag);
-            (known.epoch, known.epoch_until) = (epoch, clock + EPOCH_MICROS);
+            known.epoch = epoch;
+            (known.epoch_until, known.epoch_until_here) = (clock + EPOCH_MICROS, elapsed + EPOCH_MICROS);
         }
     }
 }
@@ -278,4 +283,27 @@ fn never_ran(error: &RedisError) -> bool {
 /// An answer that a script of this version does not give.
 pub(super) fn unknown_word(word: &str) -> CallError {
     Unexpected::of("a word of this version", word).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(500);
+
+    #[test]
+    fn an_epoch_is_not_believed_for_longer_because_another_clock_is_behind() {
+        let clocks = Clocks::new(None);
+        assert_eq!(clocks.moment(0, TIMEOUT).epoch_until, 0, "nobody has looked it up");
+        clocks.learn_epoch(0, 1_000_000, &[b'e'; EPOCH_BYTES]);
+        let until_here = clocks.known(0).epoch_until_here;
+        assert!(until_here <= clocks.elapsed() + EPOCH_MICROS);
+        // As if no time passed here.
+        clocks.known(0).epoch_until_here = i64::MAX;
+        assert_eq!(clocks.moment(0, TIMEOUT).epoch_until, 1_000_000 + EPOCH_MICROS);
+        assert_eq!(clocks.moment(1, TIMEOUT).epoch_until, 0, "another tag may lie on another server");
+        // As if that long had passed here, whatever time it is there.
+        clocks.known(0).epoch_until_here = 0;
+        assert_eq!(clocks.moment(0, TIMEOUT).epoch_until, 0);
+    }
 }
