@@ -20,7 +20,7 @@ const EXPIRING_CALLS_MAX: usize = 400_000;
 const DIFFERENCE_MICROS: i64 = 1_000_000;
 /// How long an epoch is believed after it was looked up. A process that loses its place to another one, misses what that
 /// one does and has the place again needs two failovers for it, each of which takes a tick of a tenth of a second or more.
-const EPOCH_MICROS: i64 = 5_000;
+const EPOCH_MICROS: i64 = 10_000;
 /// What is told of an epoch.
 const EPOCH_BYTES: usize = 16;
 
@@ -35,6 +35,8 @@ pub(super) enum CallError {
     Late,
     #[error("more and more has expired while it was ended")]
     Expiring,
+    #[error("this call was given up before it had an answer, and whether it was carried out is not known")]
+    GivenUp,
     #[error("another process has taken the place of the one that was asked before")]
     Replaced,
 }
@@ -60,6 +62,8 @@ struct Known {
 
 /// What a script is told of time and place.
 struct Moment {
+    /// Our own time, before the call is sent.
+    sent_at: i64,
     /// The latest time that a caller may have.
     latest: Option<i64>,
     /// The store's time from which on nobody waits for an answer; 0 where its clock was never seen: then it refuses, and tells it.
@@ -105,6 +109,7 @@ impl Clocks {
         let elapsed = self.elapsed();
         let clock = known.difference.map(|(difference, _)| elapsed + difference);
         Moment {
+            sent_at: elapsed,
             latest: self.ahead_max.zip(clock).map(|(ahead, clock)| clock + ahead),
             deadline: clock.map_or(0, |clock| clock + micros_of(timeout)),
             epoch: known.epoch,
@@ -125,13 +130,16 @@ impl Clocks {
         }
     }
 
-    /// The epoch was looked up for an answer that was written at `clock`.
-    fn learn_epoch(&self, tag: usize, clock: i64, epoch: &[u8]) {
-        if let Ok(epoch) = epoch.try_into() {
-            let elapsed = self.elapsed();
-            let mut known = self.known(tag);
+    /// The epoch was looked up for an answer that was written at `clock`, to a call that was sent at `sent_at`. An answer may have lain long
+    /// where it came from, so it counts from the sending on; and of two the later question is right.
+    fn learn_epoch(&self, tag: usize, clock: i64, epoch: &[u8], sent_at: i64) {
+        let mut known = self.known(tag);
+        let until_here = sent_at + EPOCH_MICROS;
+        if let Ok(epoch) = epoch.try_into()
+            && until_here > known.epoch_until_here
+        {
             known.epoch = epoch;
-            (known.epoch_until, known.epoch_until_here) = (clock + EPOCH_MICROS, elapsed + EPOCH_MICROS);
+            (known.epoch_until, known.epoch_until_here) = (clock + EPOCH_MICROS, until_here);
         }
     }
 }
@@ -191,14 +199,14 @@ impl<'a> Call<'a> {
     }
 
     /// What an answer says of time and place, and the word with which it begins.
-    fn learn(&self, clocks: &Clocks, clock: usize, reply: &mut Reply) -> Result<String, Unexpected> {
+    fn learn(&self, clocks: &Clocks, clock: usize, sent_at: i64, reply: &mut Reply) -> Result<String, Unexpected> {
         let word = reply.text()?;
         let written_at = reply.int()?;
         clocks.learn(clock, written_at);
         if !self.plain.is_empty()
             && let Some(epoch) = reply.bytes_if_any()?
         {
-            clocks.learn_epoch(clock, written_at, &epoch);
+            clocks.learn_epoch(clock, written_at, &epoch, sent_at);
         }
         Ok(word)
     }
@@ -238,7 +246,7 @@ impl<'a> Call<'a> {
             answer => answer?,
         };
         let mut reply = Reply::new(answer)?;
-        Ok((self.learn(clocks, clock, &mut reply)?, reply))
+        Ok((self.learn(clocks, clock, moment.sent_at, &mut reply)?, reply))
     }
 }
 
@@ -247,8 +255,10 @@ pub(super) async fn send_together(calls: &[Call<'_>], link: &Link, clocks: &Cloc
     let Some(first) = calls.first() else { return Vec::new() };
     let clock = if link.is_cluster() { first.tag } else { 0 };
     let mut pipeline = ::redis::pipe();
+    let moment = clocks.moment(clock, timeout);
+    let sent_at = moment.sent_at;
     for call in calls {
-        pipeline.add_command(call.command("EVALSHA", &call.script.hash, &clocks.moment(clock, timeout)));
+        pipeline.add_command(call.command("EVALSHA", &call.script.hash, &moment));
     }
     let answers = match link.send_together(&pipeline, calls.len()).await {
         Ok(answers) if answers.len() == calls.len() => answers,
@@ -260,7 +270,7 @@ pub(super) async fn send_together(calls: &[Call<'_>], link: &Link, clocks: &Cloc
     };
     let read = |(answer, call): (Value, &Call<'_>)| -> Option<(String, Reply)> {
         let mut reply = Reply::new(answer.extract_error().ok()?).ok()?;
-        let word = call.learn(clocks, clock, &mut reply).ok()?;
+        let word = call.learn(clocks, clock, sent_at, &mut reply).ok()?;
         (word != "again" && word != "late").then_some((word, reply))
     };
     let mut read: Vec<_> = answers.into_iter().zip(calls).map(read).collect();
@@ -295,9 +305,12 @@ mod tests {
     fn an_epoch_is_not_believed_for_longer_because_another_clock_is_behind() {
         let clocks = Clocks::new(None);
         assert_eq!(clocks.moment(0, TIMEOUT).epoch_until, 0, "nobody has looked it up");
-        clocks.learn_epoch(0, 1_000_000, &[b'e'; EPOCH_BYTES]);
-        let until_here = clocks.known(0).epoch_until_here;
-        assert!(until_here <= clocks.elapsed() + EPOCH_MICROS);
+        let sent_at = clocks.elapsed();
+        clocks.learn_epoch(0, 1_000_000, &[b'e'; EPOCH_BYTES], sent_at);
+        // What was asked before and answered after it changes nothing.
+        clocks.learn_epoch(0, 9_000_000, &[b'o'; EPOCH_BYTES], sent_at - 1);
+        assert_eq!(clocks.known(0).epoch_until_here, sent_at + EPOCH_MICROS);
+        assert_eq!(clocks.known(0).epoch, [b'e'; EPOCH_BYTES]);
         // As if no time passed here.
         clocks.known(0).epoch_until_here = i64::MAX;
         assert_eq!(clocks.moment(0, TIMEOUT).epoch_until, 1_000_000 + EPOCH_MICROS);

@@ -9,13 +9,17 @@ use super::link::{Link, thread_number};
 use super::reply::Reply;
 use super::script;
 use crate::decision::time::Timestamp;
-use ::redis::ErrorKind;
+use ::redis::{ErrorKind, ServerErrorKind};
+use futures_util::future::join_all;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How many holds one call takes: a quarter of a millisecond, in which the server answers nobody else.
 pub(super) const TOGETHER_MAX: usize = 16;
+
+/// How many queues there are, so that hardly ever two threads share one.
+const QUEUES: usize = 64;
 
 /// A hold as the short script takes it.
 pub(super) struct PlainHold {
@@ -34,13 +38,13 @@ pub(super) struct Gather {
     link: Arc<Link>,
     clocks: Arc<Clocks>,
     timeout: Duration,
-    /// For each connection what its threads want to send in this turn. Whoever comes first sees to it that it is sent.
+    /// For each thread what it wants to send in this turn. Whoever comes first sees to it that it is sent.
     queues: Vec<Mutex<Vec<Waiting>>>,
 }
 
 impl Gather {
     pub(super) fn new(link: Arc<Link>, clocks: Arc<Clocks>, timeout: Duration) -> Arc<Self> {
-        let queues = (0..link.connections()).map(|_| Mutex::default()).collect();
+        let queues = (0..QUEUES).map(|_| Mutex::default()).collect();
         Arc::new(Self {
             link,
             clocks,
@@ -66,23 +70,32 @@ impl Gather {
             queue.len() == 1
         };
         if is_first {
-            let this = self.clone();
+            let mut turn = Turn {
+                gather: self.clone(),
+                place,
+                is_over: false,
+            };
             // Whoever is ready in this turn of the thread comes before it.
-            tokio::spawn(async move { this.send_all(place).await });
+            tokio::spawn(async move {
+                let waiting = turn.end();
+                turn.gather.clone().send_all(waiting).await;
+            });
         }
-        // Only a runtime that ends drops what it runs.
-        answered.await.unwrap_or(Err(CallError::Late))
+        answered.await.unwrap_or(Err(CallError::GivenUp))
     }
 
-    async fn send_all(self: Arc<Self>, place: usize) {
-        let mut waiting = std::mem::take(&mut *self.queue(place));
+    async fn send_all(self: Arc<Self>, mut waiting: Vec<Waiting>) {
+        // Whoever went away meanwhile holds nothing yet, and shall not.
+        waiting.retain(|one| !one.answer.is_closed());
         while waiting.len() > TOGETHER_MAX {
             let rest = waiting.split_off(TOGETHER_MAX);
             let this = self.clone();
             tokio::spawn(async move { this.send(waiting).await });
             waiting = rest;
         }
-        self.send(waiting).await;
+        if !waiting.is_empty() {
+            self.send(waiting).await;
+        }
     }
 
     async fn send(&self, waiting: Vec<Waiting>) {
@@ -96,9 +109,10 @@ impl Gather {
             }
             Err(error) if answers.len() > 1 && is_of_one(&error) => {
                 tracing::debug!(%error, "holds that were asked for together are asked for one by one");
-                for (answer, hold) in answers.into_iter().zip(holds) {
+                let each = answers.into_iter().zip(holds).map(|(answer, hold)| async {
                     let _ = answer.send(self.alone(hold).await);
-                }
+                });
+                join_all(each).await;
             }
             Err(error) => {
                 for answer in answers {
@@ -121,10 +135,35 @@ impl Gather {
     }
 }
 
-/// Whether one of several may have been the reason.
+/// The end of a thread's turn, at which what it brought is sent. Where a runtime ends before, whoever waits is told, and the queue is empty.
+struct Turn {
+    gather: Arc<Gather>,
+    place: usize,
+    is_over: bool,
+}
+
+impl Turn {
+    fn end(&mut self) -> Vec<Waiting> {
+        self.is_over = true;
+        std::mem::take(&mut *self.gather.queue(self.place))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.end();
+        }
+    }
+}
+
+/// Whether one of several may have been the reason: what it found at its keys, and not what refuses whoever asks.
 fn is_of_one(error: &CallError) -> bool {
     match error {
-        CallError::Redis(error) => matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension),
+        CallError::Redis(error) => match error.kind() {
+            ErrorKind::Server(ServerErrorKind::ResponseError) => true,
+            _ => error.code() == Some("WRONGTYPE"),
+        },
         _ => false,
     }
 }

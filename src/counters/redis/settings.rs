@@ -26,12 +26,15 @@ pub struct RedisSettings {
     pub ahead_max: Option<Duration>,
 }
 
+/// Of what is kept below the prefix. Another layout has keys of its own, so what an earlier one left is rebuilt from the ledger, not misread.
+const LAYOUT: u32 = 2;
+
 impl RedisSettings {
     pub fn new(url: &str) -> Self {
         Self {
             url: url.to_owned(),
             ca_file: None,
-            prefix: "weir:".to_owned(),
+            prefix: format!("weir:{LAYOUT}:"),
             connections: std::thread::available_parallelism().map_or(2, usize::from) + 1,
             response_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_millis(1_000),

@@ -204,7 +204,10 @@ local function hold(keys, q, first_part)
         added = call('ZADD', KEYS[keys + 1], '0', guard, '0', member)
       end
       if added ~= 1 then
-        call('ZREM', KEYS[keys + 1], guard, member, due or member)
+        -- Where the member was there already, its record was lost, and it is not for this hold to take it away.
+        if added > 1 then
+          call('ZREM', KEYS[keys + 1], guard, member, due or member)
+        end
         call('DEL', KEYS[keys + 2])
         return {-2}
       end

@@ -93,6 +93,29 @@ async fn a_lost_key_of_any_kind_is_found_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lost_record_takes_nothing_from_the_index() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::start();
+    let day = daily();
+    let desk = desk(Arc::new(store_at(&server.url()).await), &[&day]).await;
+    desk.apply_rows(&[row(&day, 20, 2)]).await;
+    desk.held("first", 100, &[(&day, 1_000)]).await;
+    desk.held("again", 100, &[(&day, 1_000)]).await;
+    assert_eq!(
+        delete(&server, &format!("*r:{:032x}", u128::from_be_bytes(desk.id("again").as_bytes()))),
+        1
+    );
+    let outcome = desk.hold(&desk.ask("again", 100, &[(&day, 1_000)])).await;
+    assert!(matches!(outcome, HoldOutcome::Held { .. }), "{outcome:?}");
+    let index = server.cli(&["KEYS", "*i"]);
+    let guards = server.cli(&["ZLEXCOUNT", index.trim(), "[\u{7f}", "+"]);
+    assert_eq!(guards.trim(), "1", "the others of this index would be taken for lost");
+    assert_eq!(desk.store.open().await.expect("open"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hold_of_an_earlier_generation_counts_nothing_and_is_not_claimed() {
     if !is_there() {
         return;
