@@ -97,6 +97,16 @@ impl Sides {
     }
 }
 
+/// Sweeps from a node whose connections still lead to what is a replica now: the first call finds that out.
+async fn sweep_at_the_new_primary(sweeper: &mut Sweeper, node: &TestApp) {
+    let mut rounds = 0;
+    while sweeper.sweep(&node.service).await.is_err() {
+        rounds += 1;
+        assert!(rounds < 20, "the sweep goes on at the new primary");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promoted_copy_learns_what_it_missed_however_long_it_was() {
     let Some(sides) = Sides::start(&[]).await else { return };
@@ -117,13 +127,7 @@ async fn a_promoted_copy_learns_what_it_missed_however_long_it_was() {
     assert_eq!(leader.spent("ws", "tokens").await, 700);
     assert_eq!(other.spent("ws", "tokens").await, 0, "nobody told the new primary");
     sides.mend();
-    // Its connections still lead to what is a replica now: the first call finds that out.
-    let mut rounds = 0;
-    while sweeper.sweep(&leader.service).await.is_err() {
-        rounds += 1;
-        assert!(rounds < 20, "the sweep goes on at the new primary");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    sweep_at_the_new_primary(&mut sweeper, leader).await;
     assert_eq!(other.spent("ws", "tokens").await, 700, "what it missed hours ago is there");
     other.authorize("ws").tokens(400, 0).denied().await;
     sides.books_agree().await;
@@ -162,12 +166,7 @@ async fn a_promoted_copy_learns_how_far_streams_have_come_and_what_was_granted()
     }
     assert_eq!(other.spent("ws", "tokens").await, 0, "nobody told the new primary");
     sides.mend();
-    let mut rounds = 0;
-    while sweeper.sweep(&leader.service).await.is_err() {
-        rounds += 1;
-        assert!(rounds < 20, "the sweep goes on at the new primary");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    sweep_at_the_new_primary(&mut sweeper, leader).await;
     let budget = other.budget("ws", "tokens").await;
     assert_eq!(
         (&budget["spent"], &budget["held"], &budget["granted"]),

@@ -65,7 +65,7 @@ impl Keys {
     }
 
     pub(super) fn below(&self, tag: usize, rest: std::fmt::Arguments<'_>) -> String {
-        format!("{}{{{}}}{rest}", self.prefix, TAG_TEXTS[tag])
+        self.of_tag(tag, &[&rest.to_string()])
     }
 
     fn of_tag(&self, tag: usize, parts: &[&str]) -> String {

@@ -1,5 +1,5 @@
-//! Many holds of one workspace in one round trip: the script of each, one behind the other. The server runs them in their order, and what
-//! another caller asks may come in between, as it may between any two holds.
+//! Many holds of one workspace in one round trip, one behind the other: plain ones several to a call of the short script, and if any is not
+//! plain, the long script for each. The server runs them in their order, and what another caller asks may come in between two calls.
 //!
 //! What has no answer then (a script that is not loaded, a connection that broke) or is out of the ordinary is asked again by itself, in
 //! order and with its own nonce, by which a hold that was taken already is told as it was.
@@ -24,17 +24,15 @@ impl RedisCounters {
             .collect();
         let columns: Vec<Columns<'_>> = requests.iter().map(|wanted| Columns::of(wanted.counters.iter())).collect();
         let good = asked.iter().zip(&columns).filter(|((_, _, checked), _)| checked.is_ok());
-        let holds: Vec<_> = good
-            .clone()
-            .filter(|_| are_plain)
-            .map(|((wanted, nonce, _), columns)| self.plain_hold(wanted, columns, *nonce))
-            .collect();
-        let calls: Vec<_> = match are_plain {
-            true => holds.chunks(TOGETHER_MAX).map(gather::together).collect(),
-            false => good
-                .map(|((wanted, nonce, _), columns)| self.hold_call(wanted, columns, *nonce))
-                .collect(),
-        };
+        let mut holds = Vec::new();
+        let mut calls = Vec::new();
+        for ((wanted, nonce, _), columns) in good {
+            match are_plain {
+                true => holds.push(self.plain_hold(wanted, columns, *nonce)),
+                false => calls.push(self.hold_call(wanted, columns, *nonce)),
+            }
+        }
+        calls.extend(holds.chunks(TOGETHER_MAX).map(gather::together));
         let answers = call::send_together(&calls, &self.link, &self.clocks, self.settings.response_timeout).await;
         let mut answers = answers.into_iter().zip(&calls).flat_map(|(answer, call)| match are_plain {
             true => one_by_one(answer, call.plain.len()),

@@ -1,4 +1,5 @@
-//! The scripts. Each is one file with a version in its name: another behaviour is another file, so nodes of two versions can run at once.
+//! The scripts. Each is one file with a version in its name: another behaviour is another file, so nodes of two versions can run at once, as
+//! long as what is kept has the same layout; another one raises `LAYOUT` in `settings.rs`.
 
 use std::sync::LazyLock;
 
@@ -30,8 +31,8 @@ macro_rules! scripts {
 
 scripts! {
     PLAIN_HOLD = "plain_hold_v3";
-    HOLD = "store_v4", "epoch_v2", "ends_v3", "read_v1", "recall_v2", "cap_v1", "grants_v2", "hold_v2";
-    HOLD_CHILD = "store_v4", "epoch_v2", "ends_v3", "recall_v2", "cap_v1", "hold_child_v3";
+    HOLD = "store_v4", "epoch_v2", "ends_v3", "read_v1", "recall_v1", "cap_v1", "grants_v2", "hold_v2";
+    HOLD_CHILD = "store_v4", "epoch_v2", "ends_v3", "recall_v1", "cap_v1", "hold_child_v3";
     BALANCES = "store_v4", "epoch_v2", "ends_v3", "read_v1", "grants_v2", "balances_v1";
     FIND = "store_v4", "ends_v3", "find_v1";
     CLAIM = "store_v4", "epoch_v2", "ends_v3", "claim_v1";
@@ -39,7 +40,7 @@ scripts! {
     APPLY = "store_v4", "epoch_v2", "ends_v3", "rows_v1", "grants_v2", "apply_v1";
     BEGIN = "store_v4", "epoch_v2", "begin_v3";
     FINISH = "store_v4", "epoch_v2", "ends_v3", "rows_v1", "grants_v2", "finish_v1";
-    MARK = "store_v4", "epoch_v2", "mark_v3";
+    MARK = "store_v4", "epoch_v2", "mark_v2";
     DUE = "store_v4", "ends_v3", "due_v4";
     FREE_AT = "store_v4", "epoch_v2", "ends_v3", "read_v1", "free_at_v2";
     FORGET = "store_v4", "forget_v2";

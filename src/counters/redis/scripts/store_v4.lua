@@ -21,7 +21,7 @@
 --            m  its brief, see brief(): all of this that a plain hold has to know; hold_v2.lua makes it, and who changes it keeps it right
 --            unit kind start ',' end ',' feature   a counter, see cell_of: held, and of its newest row spent, version and paid
 --          <prefix>{tag}r:id                 a reservation, see below
---          <prefix>{tag}m                    an epoch and until when all that was recorded is known to be copied here in it: see mark_v3.lua
+--          <prefix>{tag}m                    an epoch and until when all that was recorded is known to be copied here in it: see mark_v2.lua
 -- ARGV[1]  a MessagePack array: now, and the moment of the store's clock from which on the caller has given up, in microseconds; then what
 --          the script says.
 -- Answers  {word, the store's clock, ...}
