@@ -6,6 +6,7 @@
 
 use super::call::{Call, CallError, Clocks, Plain, unknown_word};
 use super::link::{Link, thread_number};
+use super::plain::{Answer, Answers};
 use super::reply::Reply;
 use super::script;
 use crate::decision::time::Timestamp;
@@ -26,12 +27,14 @@ pub(super) struct PlainHold {
     pub(super) slot: u32,
     pub(super) keys: Vec<String>,
     pub(super) plain: Plain,
+    /// How many bytes of its answer are balances.
+    pub(super) balances_bytes: usize,
 }
 
 /// One that waits for its answer.
 struct Waiting {
     hold: PlainHold,
-    answer: oneshot::Sender<Result<Reply, CallError>>,
+    answer: oneshot::Sender<Result<Answer, CallError>>,
 }
 
 pub(super) struct Gather {
@@ -58,7 +61,7 @@ impl Gather {
     }
 
     /// What the script answers to this one.
-    pub(super) async fn hold(self: &Arc<Self>, hold: PlainHold) -> Result<Reply, CallError> {
+    pub(super) async fn hold(self: &Arc<Self>, hold: PlainHold) -> Result<Answer, CallError> {
         if self.link.is_cluster() {
             return self.alone(hold).await;
         }
@@ -101,10 +104,10 @@ impl Gather {
     async fn send(&self, waiting: Vec<Waiting>) {
         let (holds, answers): (Vec<_>, Vec<_>) = waiting.into_iter().map(|one| (one.hold, one.answer)).unzip();
         match self.ask(&together(&holds)).await {
-            Ok(mut reply) => {
-                for answer in answers {
+            Ok(mut told) => {
+                for (answer, hold) in answers.into_iter().zip(&holds) {
                     // Whoever went away meanwhile has its hold, which runs out, or which it asks for again.
-                    let _ = answer.send(reply.list().map_err(CallError::from));
+                    let _ = answer.send(told.next(hold.balances_bytes).map_err(CallError::from));
                 }
             }
             Err(error) if answers.len() > 1 && is_of_one(&error) => {
@@ -122,16 +125,22 @@ impl Gather {
         }
     }
 
-    async fn alone(&self, hold: PlainHold) -> Result<Reply, CallError> {
-        Ok(self.ask(&together(&[hold])).await?.list()?)
+    async fn alone(&self, hold: PlainHold) -> Result<Answer, CallError> {
+        let bytes = hold.balances_bytes;
+        Ok(self.ask(&together(&[hold])).await?.next(bytes)?)
     }
 
-    async fn ask(&self, call: &Call<'_>) -> Result<Reply, CallError> {
+    async fn ask(&self, call: &Call<'_>) -> Result<Answers, CallError> {
         let (word, reply) = call.send(&self.link, &self.clocks, self.timeout).await?;
-        match word.as_str() {
-            "plain" => Ok(reply),
-            other => Err(unknown_word(other)),
-        }
+        answers(&word, reply)
+    }
+}
+
+/// What a call of plain holds answered.
+pub(super) fn answers(word: &str, mut reply: Reply) -> Result<Answers, CallError> {
+    match word {
+        "plain" => Ok(Answers::new(reply.bytes()?)),
+        other => Err(unknown_word(other)),
     }
 }
 

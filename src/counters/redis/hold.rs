@@ -31,7 +31,7 @@ impl RedisCounters {
         let columns = Columns::of(request.counters.iter());
         if plain::is_plain(request) {
             let answer = self.gather.hold(self.plain_hold(request, &columns, nonce)).await?;
-            if let Some(outcome) = plain::outcome(request, &columns, answer)? {
+            if let Some(outcome) = plain::outcome(request, &columns, &answer)? {
                 return Ok(outcome);
             }
         }
@@ -46,6 +46,7 @@ impl RedisCounters {
             slot: request.reservation.slot(),
             keys: self.keys_of_hold(request, columns),
             plain: plain::plain(request, columns, nonce),
+            balances_bytes: plain::balances_bytes(request),
         }
     }
 

@@ -4,13 +4,15 @@
 //! What has no answer then (a script that is not loaded, a connection that broke) or is out of the ordinary is asked again by itself, in
 //! order and with its own nonce, by which a hold that was taken already is told as it was.
 
-use super::call::CallError;
-use super::gather::{self, TOGETHER_MAX};
+use super::call::{CallError, never_ran};
+use super::gather::{self, PlainHold, TOGETHER_MAX};
 use super::hold::hold_outcome;
 use super::keys::Columns;
+use super::plain::Answer;
 use super::reply::Reply;
 use super::{RedisCounters, call, failed, plain, refused, request};
 use crate::counters::{CountersError, HoldOutcome, HoldRequest};
+use ::redis::RedisError;
 
 impl RedisCounters {
     pub(super) async fn holds_together(&self, requests: &[HoldRequest]) -> Vec<Result<HoldOutcome, CountersError>> {
@@ -34,31 +36,32 @@ impl RedisCounters {
         }
         calls.extend(holds.chunks(TOGETHER_MAX).map(gather::together));
         let answers = call::send_together(&calls, &self.link, &self.clocks, self.settings.response_timeout).await;
-        let mut answers = answers.into_iter().zip(&calls).flat_map(|(answer, call)| match are_plain {
-            true => one_by_one(answer, call.plain.len()),
-            false => vec![answer],
-        });
+        let (of_plain, of_calls) = match are_plain {
+            true => (one_by_one(answers, &holds), Vec::new()),
+            false => (Vec::new(), answers),
+        };
+        let (mut of_plain, mut of_calls) = (of_plain.into_iter(), of_calls.into_iter());
         let mut outcomes = Vec::with_capacity(requests.len());
         let mut is_away = false;
         for ((wanted, nonce, checked), columns) in asked.into_iter().zip(&columns) {
-            let answer = match checked {
-                Ok(()) => answers.next().flatten(),
-                Err(why) => {
-                    outcomes.push(Err(refused("hold", why)));
-                    continue;
-                }
+            if let Err(why) = checked {
+                outcomes.push(Err(refused("hold", why)));
+                continue;
+            }
+            let told = match of_plain.next().flatten() {
+                Some(answer) => plain::outcome(wanted, columns, &answer).transpose(),
+                None => of_calls
+                    .next()
+                    .flatten()
+                    .map(|(word, reply)| hold_outcome(&word, reply, columns, wanted)),
             };
-            let told = answer.and_then(|(word, reply)| match are_plain {
-                true => plain::outcome(wanted, columns, reply).transpose(),
-                false => Some(hold_outcome(&word, reply, columns, wanted)),
-            });
             outcomes.push(match told {
                 Some(outcome) => outcome.map_err(failed("hold")),
                 // A hundred time-outs, one after the other, would tell nobody more than the first.
                 _ if is_away => Err(refused("hold", "the store was away for one that was asked together with it")),
                 _ => {
                     let outcome = self.try_hold(wanted, nonce).await;
-                    is_away = matches!(&outcome, Err(CallError::Redis(error)) if error.is_timeout() || error.is_io_error());
+                    is_away = matches!(&outcome, Err(CallError::Redis(error)) if is_away_after(error));
                     outcome.map_err(failed("hold"))
                 }
             });
@@ -67,11 +70,17 @@ impl RedisCounters {
     }
 }
 
-/// What a call answered to each of the plain holds that it took.
-fn one_by_one(answer: Option<(String, Reply)>, count: usize) -> Vec<Option<(String, Reply)>> {
-    let Some((word, mut reply)) = answer else {
-        return std::iter::repeat_with(|| None).take(count).collect();
-    };
-    let each = (0..count).map(|_| Some((word.clone(), reply.list().ok()?)));
+/// Whether who comes next would wait as long, for nothing.
+fn is_away_after(error: &RedisError) -> bool {
+    error.is_timeout() || error.is_io_error() || never_ran(error)
+}
+
+/// What calls of plain holds answered to each of those.
+fn one_by_one(answers: Vec<Option<(String, Reply)>>, holds: &[PlainHold]) -> Vec<Option<Answer>> {
+    let calls = holds.chunks(TOGETHER_MAX).zip(answers);
+    let each = calls.flat_map(|(holds, answer)| {
+        let mut answers = answer.and_then(|(word, reply)| gather::answers(&word, reply).ok());
+        holds.iter().map(move |hold| answers.as_mut()?.next(hold.balances_bytes).ok())
+    });
     each.collect()
 }

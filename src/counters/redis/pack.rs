@@ -56,9 +56,7 @@ impl Pack {
     /// The head of a text that somebody else appends.
     pub(super) fn head_of_text(&mut self, bytes: usize) -> &mut Self {
         self.count += 1;
-        self.bytes.push(0xdb);
-        self.bytes.extend(u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes());
-        self
+        self.number(0xdb, u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes())
     }
 
     /// These elements as the first ones of an array of `count`.
@@ -83,12 +81,19 @@ impl Pack {
     pub(super) fn int(&mut self, number: i64) -> &mut Self {
         self.count += 1;
         match number {
-            0..=127 => self.bytes.push(number.to_be_bytes()[7]),
-            _ => {
-                self.bytes.push(0xd3);
-                self.bytes.extend(number.to_be_bytes());
-            }
+            0..=0x7f => self.bytes.push(number as u8),
+            0x80..=0xffff => return self.number(0xcd, (number as u16).to_be_bytes()),
+            0x1_0000..=0xffff_ffff => return self.number(0xce, (number as u32).to_be_bytes()),
+            _ => return self.number(0xd3, number.to_be_bytes()),
         }
+        self
+    }
+
+    /// What is told by its first byte and so many others, in one piece.
+    fn number<const BYTES: usize>(&mut self, first: u8, others: [u8; BYTES]) -> &mut Self {
+        let mut whole = [first; 9];
+        whole[1..=BYTES].copy_from_slice(&others);
+        self.bytes.extend_from_slice(&whole[..=BYTES]);
         self
     }
 
@@ -150,4 +155,26 @@ impl Pack {
 /// A moment as scripts know it.
 pub(super) fn micros(moment: Timestamp) -> i64 {
     moment.micros().clamp(0, MOMENT_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MessagePack, "int format family": the first byte says how many others there are.
+    #[test]
+    fn numbers_are_as_short_as_they_can_be() {
+        for (number, bytes) in [
+            (0, vec![0]),
+            (127, vec![0x7f]),
+            (128, vec![0xcd, 0, 0x80]),
+            (0xffff, vec![0xcd, 0xff, 0xff]),
+            (0x1_0000, vec![0xce, 0, 1, 0, 0]),
+            (0xffff_ffff, vec![0xce, 0xff, 0xff, 0xff, 0xff]),
+            (0x1_0000_0000, vec![0xd3, 0, 0, 0, 1, 0, 0, 0, 0]),
+            (-1, vec![0xd3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+        ] {
+            assert_eq!(values(|pack| _ = pack.int(number)), bytes, "{number}");
+        }
+    }
 }

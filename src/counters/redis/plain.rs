@@ -1,9 +1,9 @@
-//! A hold as `plain_hold_v3.lua` takes it: what it will write is made here, as far as it can be known, so that the store only puts it in place.
+//! A hold as `plain_hold_v4.lua` takes it: what it will write is made here, as far as it can be known, so that the store only puts it in place.
 
 use super::call::{CallError, Plain};
 use super::keys::{Columns, GENERATION_BYTES, SLOT_DIGITS, field, hex, purse_field, unit_place};
 use super::pack::{self, EXACT, Pack, micros};
-use super::reply::{COUNTER_BYTES, GRANTED_BYTES, Reply, Unexpected};
+use super::reply::{COUNTER_BYTES, GRANTED_BYTES, Unexpected, balances_of};
 use super::request::{born_at, is_dropped, on_expiry};
 use crate::counters::{HoldOutcome, HoldRequest};
 use crate::decision::counter::Counter;
@@ -21,8 +21,8 @@ const VALUES_MAX: usize = 4_000;
 const VALUES_BYTES_USUALLY_MAX: usize = 640;
 const RECORD_BYTES_USUALLY_MAX: usize = 384;
 /// What the script answers in place of a rung.
-const SHORT: i64 = -1;
-const ELSE: i64 = -2;
+const SHORT: i16 = -1;
+const ELSE: i16 = -2;
 /// How many places a record of a hold has.
 const PLACES: usize = 29;
 
@@ -123,20 +123,57 @@ fn unit_offset(counter: &Counter) -> i64 {
     unit_place(counter.unit) - 1
 }
 
+/// How many bytes the balances of a request are.
+pub(super) fn balances_bytes(request: &HoldRequest) -> usize {
+    COUNTER_BYTES * request.counters.len() + GRANTED_BYTES * request.purses.len()
+}
+
+/// What the script said of one hold: a rung or what stands in its place, and balances.
+pub(super) struct Answer {
+    what: i16,
+    balances: Vec<u8>,
+}
+
+/// What the script said of all holds of a call, one after the other.
+pub(super) struct Answers {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Answers {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// The next one, whose balances are so many bytes.
+    pub(super) fn next(&mut self, balances_bytes: usize) -> Result<Answer, Unexpected> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let what = rest.first_chunk().copied().map(i16::from_be_bytes);
+        let what = what.ok_or_else(|| Unexpected::of("an answer to each hold", "the end"))?;
+        let end = size_of_val(&what) + if what == ELSE { 0 } else { balances_bytes };
+        let balances = rest.get(size_of_val(&what)..end);
+        let balances = balances.ok_or_else(|| Unexpected::of("balances of counters", &format!("{} bytes", rest.len())))?;
+        self.at += end;
+        Ok(Answer {
+            what,
+            balances: balances.to_vec(),
+        })
+    }
+}
+
 /// What the script answered; `None`: it is not for it to decide.
-pub(super) fn outcome(request: &HoldRequest, columns: &Columns<'_>, mut reply: Reply) -> Result<Option<HoldOutcome>, CallError> {
-    let number = reply.int()?;
-    if number == ELSE {
+pub(super) fn outcome(request: &HoldRequest, columns: &Columns<'_>, answer: &Answer) -> Result<Option<HoldOutcome>, CallError> {
+    if answer.what == ELSE {
         return Ok(None);
     }
-    let balances = reply.granted_balances(&columns.places(&request.counters))?;
-    if number == SHORT {
+    let balances = balances_of(&answer.balances, &columns.places(&request.counters))?;
+    if answer.what == SHORT {
         return Ok(Some(HoldOutcome::Short { balances }));
     }
     // The rung that was taken whole.
-    let place = usize::try_from(number).ok();
+    let place = usize::try_from(answer.what).ok();
     let Some((place, rung)) = place.and_then(|place| Some((place, request.rungs.get(place)?))) else {
-        return Err(Unexpected::of("a rung of the request", &number.to_string()).into());
+        return Err(Unexpected::of("a rung of the request", &answer.what.to_string()).into());
     };
     let taken = Taken {
         rung: place,
@@ -187,4 +224,34 @@ fn first_part(request: &HoldRequest, columns: &Columns<'_>, (fields, places): (&
         }
     });
     part.as_list_of(PLACES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart_by_what_each_asked() {
+        let told = [
+            SHORT.to_be_bytes().as_slice(),
+            &[1; 24],
+            &ELSE.to_be_bytes(),
+            &3_i16.to_be_bytes(),
+            &[2; 40],
+        ]
+        .concat();
+        let mut answers = Answers::new(told);
+        for (balances_bytes, what, balances) in [(24, SHORT, vec![1; 24]), (24, ELSE, vec![]), (40, 3, vec![2; 40])] {
+            let answer = answers.next(balances_bytes).expect("an answer");
+            assert_eq!((answer.what, answer.balances), (what, balances));
+        }
+        assert!(answers.next(0).is_err(), "there are no more");
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_none() {
+        for bytes in [0, 1, 2, 25] {
+            assert!(Answers::new(vec![0; bytes]).next(24).is_err(), "{bytes} bytes");
+        }
+    }
 }

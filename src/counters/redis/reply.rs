@@ -279,7 +279,7 @@ pub(super) const COUNTER_BYTES: usize = 24;
 pub(super) const GRANTED_BYTES: usize = 16;
 
 /// The balances of counters that lie in these groups, of which the bytes have one after the other, each with its counters in their order.
-fn balances_of(bytes: &[u8], groups: &[i64]) -> Result<Vec<Balance>, Unexpected> {
+pub(super) fn balances_of(bytes: &[u8], groups: &[i64]) -> Result<Vec<Balance>, Unexpected> {
     let wrong = || Unexpected::of("balances of counters", &format!("{} bytes", bytes.len()));
     let number = |bytes: &[u8], place: usize| {
         let eight = bytes.get(8 * place..8 * place + 8).and_then(|some| some.try_into().ok());

@@ -19,9 +19,10 @@
 --          its expiry; its limits: cell, negative where grants raise it, unit, open below, ceiling; false: none
 --          A cell is three doubles, and named by where the first stands: 1, 4, ... in the order of reading.
 --          The second is the record's first part: see store_v4.lua
--- Answers  plain: the epoch, where it was looked up; then of each request the rung that it holds and balances before, -1 and balances if it is
---          short, or -2. Balances are doubles, held, spent and version of each counter in the order of its group; after them the places and
---          what is granted there.
+-- Answers  plain: the epoch, where it was looked up; then in one text, since a table of each would cost more than all that is in it, of each
+--          request two bytes and balances: the rung that it holds and those before it, -1 and balances if it is short, or -2 alone.
+--          Balances are doubles, held, spent and version of each counter in the order of its group; after them the places and what is
+--          granted there.
 local call, sub, concat, struct_pack, struct_unpack, unpack = redis.call, string.sub, table.concat, struct.pack, struct.unpack, unpack
 local deadline, known_until, epoch = cmsgpack.unpack(ARGV[1])
 local time = call('TIME')
@@ -37,6 +38,7 @@ if clock > known_until then
   told = epoch
 end
 local EXACT, GROUPS, PURSE = 4503599627370496, 13, 5
+local SHORT, ELSE = struct_pack('>h', -1), struct_pack('>h', -2)
 -- What is written of a workspace's own group.
 local own_list = {'m', 0, 0, 0, 0, 0, 0, 0}
 
@@ -54,27 +56,27 @@ local function hold(keys, q, first_part)
     at = at + count + 1
     local brief = values[1]
     if not brief then
-      return {-2}
+      return ELSE
     end
     local its_epoch, its_look, its_open, its_built = struct_unpack('>c16ddd', brief)
     if its_epoch ~= epoch or its_look <= now then
-      return {-2}
+      return ELSE
     end
     if i == 1 then
       look_at, open, own_built, own_generation, guard = its_look, its_open, its_built, sub(brief, 41, 60), sub(brief, 61)
       count = count - purses
       purse_values, purse_at = values, count
     elseif sub(brief, 61) ~= guard then
-      return {-2}
+      return ELSE
     end
     if i > 1 or q[4] == 1 then
       for j = 2, count do
         local value = values[j]
         if not value then
-          return {-2}
+          return ELSE
         elseif #value ~= 24 then
           if #value ~= 32 then
-            return {-2}
+            return ELSE
           end
           paid = paid or {}
           paid[cell + 3 * j - 6] = struct_unpack('>d', value, 25)
@@ -87,24 +89,24 @@ local function hold(keys, q, first_part)
       cell = cell + 3 * count - 3
     end
     if (i > 1 or q[4] == 1 or purses > 0) and its_built < 0 then
-      return {-2}
+      return ELSE
     elseif its_built > built then
       built = its_built
     end
   end
   -- More may have been open than are now: counted by the other script when that would matter.
   if open >= q[3] then
-    return {-2}
+    return ELSE
   end
   local cells, counter = {struct_unpack(q[12], before)}, q[9]
   for k = 1, cell - 1, 3 do
     -- What is beyond EXACT is kept otherwise, and looks like more than that here.
     if cells[k] >= EXACT then
-      return {-2}
+      return ELSE
     elseif cells[k + 2] < 0 then
       local start = q[counter + 1]
       if start < 0 or start < built or start < q[2] then
-        return {-2}
+        return ELSE
       end
     end
     counter = counter + 2
@@ -117,11 +119,11 @@ local function hold(keys, q, first_part)
       local k = q[10] + PURSE * (i - 1)
       local value = purse_values[purse_at + i]
       if not value then
-        return {-2}
+        return ELSE
       end
       local left, ends_at = struct_unpack('>dd', value)
       if ends_at <= now or (#value > 24 and sub(value, 25) ~= q[k + 3]) then
-        return {-2}
+        return ELSE
       end
       local sum = left + (paid and paid[q[k]] or 0)
       granted[q[k]] = sum < EXACT and sum or EXACT
@@ -144,7 +146,7 @@ local function hold(keys, q, first_part)
         break
       elseif ceiling and q[rung + q[i + 1]] > ceiling - taken then
         if q[rung + 5] then
-          return {-2}
+          return ELSE
         end
         fits = false
         break
@@ -165,7 +167,7 @@ local function hold(keys, q, first_part)
         for j = at + 2, at + q[at] - (i == 1 and purses or 0) do
           local held = cells[cell] + q[rung + q[counter]]
           if held >= EXACT then
-            return {-2}
+            return ELSE
           end
           list[filled + 1] = q[j]
           if paid and paid[cell] then
@@ -192,7 +194,7 @@ local function hold(keys, q, first_part)
       end
       -- The first write: whoever has this id already is looked at by the other script.
       if not call('SET', KEYS[keys + 2], first_part .. q[rung + 6] .. generations .. q[11] .. before, 'NX', 'PX', '1296000000') then
-        return {-2}
+        return ELSE
       end
       -- Where the guard was not there, the index was lost, and what it knew of holds that are still counted.
       local member, due = q[rung + 7], nil
@@ -209,26 +211,28 @@ local function hold(keys, q, first_part)
           call('ZREM', KEYS[keys + 1], guard, member, due or member)
         end
         call('DEL', KEYS[keys + 2])
-        return {-2}
+        return ELSE
       end
       for i = 1, q[5] do
         call('HSET', KEYS[keys + 2 + i], unpack(lists[2 * i - 1], 1, lists[2 * i]))
       end
-      return {number, before}
+      return struct_pack('>h', number), before
     end
     rung = after
   end
   -- Whoever holds already is not short of what it holds.
   if call('EXISTS', KEYS[keys + 2]) ~= 0 then
-    return {-2}
+    return ELSE
   end
-  return {-1, before}
+  return SHORT, before
 end
 
-local answers, keys = {'plain', clock, told}, 0
+local answers, filled, keys = {'', '', '', '', '', '', '', ''}, 0, 0
 for i = 2, #ARGV, 2 do
   local q = {cmsgpack.unpack(ARGV[i])}
-  answers[#answers + 1] = hold(keys, q, ARGV[i + 1])
+  local what, balances = hold(keys, q, ARGV[i + 1])
+  answers[filled + 1], answers[filled + 2] = what, balances
+  filled = filled + (balances and 2 or 1)
   keys = keys + 2 + q[5]
 end
-return answers
+return {'plain', clock, told, concat(answers, '', 1, filled)}
