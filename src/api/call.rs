@@ -184,14 +184,10 @@ pub(super) fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// What most answers fit into, so that they are written without moving.
-const ANSWER_BYTES: usize = 2_048;
-
 /// Wraps a body as JSON. The bodies are plain data of this crate, which always can be written.
 pub fn answer(mut response: HttpResponseBuilder, body: &impl Serialize) -> HttpResponse {
-    let mut bytes = Vec::with_capacity(ANSWER_BYTES);
-    match serde_json::to_writer(&mut bytes, body) {
-        Ok(()) => response.content_type("application/json").body(bytes),
+    match json::write(body) {
+        Ok(bytes) => response.content_type("application/json").body(bytes),
         Err(error) => {
             tracing::error!(%error, "an answer could not be written as JSON");
             HttpResponse::InternalServerError().finish()

@@ -267,7 +267,8 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Refused> {
     if value.len() > TOKEN_BYTES_MAX {
         return Err(Refused::TooLong);
     }
-    let text = value.to_str().map_err(|_| Refused::Scheme)?;
+    // Not `to_str`, which looks at each byte for one that is not visible: no credential that is good has such.
+    let text = std::str::from_utf8(value.as_bytes()).map_err(|_| Refused::Scheme)?;
     let (scheme, token) = text.split_once(' ').ok_or(Refused::Scheme)?;
     if scheme.eq_ignore_ascii_case("bearer") {
         Ok(token.trim_matches(' '))

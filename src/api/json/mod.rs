@@ -8,6 +8,7 @@ mod media;
 mod scan;
 mod strict;
 mod trouble;
+mod write;
 
 use super::problem::Problem;
 pub use crate::decision::canonical;
@@ -21,6 +22,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::task::Poll;
 use std::time::Duration;
+pub use write::write;
 
 /// The longest body that most paths take.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
