@@ -374,6 +374,9 @@ fn allow<'a>(
     }
 }
 
+/// What most of those fields fit into.
+const FIELD_BYTES_USUALLY_MAX: usize = 96;
+
 /// The RateLimit header fields for the tightest enforced budget; none when degraded or unlimited.
 fn rate_limit(response: &mut HttpResponseBuilder, budgets: &[BudgetView], degraded: bool, now: Timestamp) {
     let Some(view) = verdict::tightest(budgets).filter(|_| !degraded) else {
@@ -384,9 +387,13 @@ fn rate_limit(response: &mut HttpResponseBuilder, budgets: &[BudgetView], degrad
         unit => (unit.as_str(), 1),
     };
     let (quota, left) = (verdict::line(view) / scale, view.remaining.unwrap_or(0) / scale);
-    let mut policy = format!("\"{}\";q={quota}", view.id);
-    let mut rest = format!("\"{}\";r={left}", view.id);
+    let (mut policy, mut rest) = (
+        String::with_capacity(FIELD_BYTES_USUALLY_MAX),
+        String::with_capacity(FIELD_BYTES_USUALLY_MAX),
+    );
     // Writing into a String cannot fail.
+    let _ = write!(policy, "\"{}\";q={quota}", view.id);
+    let _ = write!(rest, "\"{}\";r={left}", view.id);
     if let Some(seconds) = view.period.seconds() {
         let _ = write!(policy, ";w={seconds}");
         let _ = write!(rest, ";t={}", now.seconds_until(view.period.end));

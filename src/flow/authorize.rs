@@ -112,6 +112,8 @@ pub struct Permit {
 }
 
 /// Decides a request. Denials are answers, not errors.
+///
+/// What few requests do is boxed, here and below: a future has room for all that it may do, and each request moves it about.
 pub async fn authorize(service: &Service, request: Request) -> Result<Decision, FlowError> {
     let request = request.avoiding(&service.drained);
     let called_at = service.clock.now();
@@ -124,11 +126,11 @@ pub async fn authorize(service: &Service, request: Request) -> Result<Decision, 
 async fn decide(service: &Service, request: &Request) -> Result<Decision, FlowError> {
     let mut ready = match prepare(service, request, true).await? {
         Prepared::Ready(ready) => ready,
-        Prepared::OfRun(course, parent) => return run::authorize(*course, parent).await,
+        Prepared::OfRun(course, parent) => return Box::pin(run::authorize(*course, parent)).await,
         Prepared::Decided(decision) => return Ok(*decision),
     };
     if request.dry_run {
-        return dry_run::dry_run(service, &ready).await;
+        return Box::pin(dry_run::dry_run(service, &ready)).await;
     }
     if request.cache.is_some()
         && let Some(given) = Box::pin(cache::instead(service, request, &mut ready)).await?
@@ -178,7 +180,7 @@ async fn hold(service: &Service, request: &Request, ready: &Ready) -> Result<Hol
     let mut patience = Patience::default();
     loop {
         match service.counters.hold(&wanted).await? {
-            HoldOutcome::Unready(groups) => rebuild::rebuild(service, workspace, &groups, &ready.counters()).await?,
+            HoldOutcome::Unready(groups) => Box::pin(rebuild::rebuild(service, workspace, &groups, &ready.counters())).await?,
             outcome => return Ok(outcome),
         }
         patience.spend(workspace)?;
@@ -226,11 +228,11 @@ async fn answer(service: &Service, ready: &Ready, outcome: HoldOutcome) -> Resul
                 cache: None,
             })
         }
-        HoldOutcome::Replayed(record) => replay(service, *reservation, &record, ready.accepted()).await,
+        HoldOutcome::Replayed(record) => Box::pin(replay(service, *reservation, &record, ready.accepted())).await,
         HoldOutcome::Mismatch => Err(FlowError::IdempotencyMismatch),
         HoldOutcome::Ended(end) => Err(FlowError::ReservationEnded(*reservation, end)),
         HoldOutcome::Short { balances } => {
-            let denied = deny(service, ready, &balances).await?;
+            let denied = Box::pin(deny(service, ready, &balances)).await?;
             wall::note(service, ready, &balances);
             let facts = context.facts(balances, Outcome::Short);
             service.decisions.deny(context.decision, facts);

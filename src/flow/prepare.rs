@@ -133,7 +133,7 @@ pub(super) async fn prepare<'a>(service: &'a Service, request: &'a Request, is_c
     let (now, policy) = (service.clock.now(), service.policy.load());
     let (workspace, is_new) = workspace_of(service, request, now).await?;
     let escalated = match request.escalate_from {
-        Some(first) => Some(cascade::take(service, request, first).await?),
+        Some(first) => Some(Box::pin(cascade::take(service, request, first)).await?),
         None => None,
     };
     let course = Course {
@@ -171,11 +171,11 @@ impl<'a> Course<'a> {
         let policy = self.policy.clone();
         let plan = match questions::plan_of(&self.workspace, policy.default_plan.as_ref(), |id| policy.plans.get(id)) {
             Ok(plan) => plan,
-            Err(refusal) => return self.refused(refusal).await.map(Prepared::decided),
+            Err(refusal) => return Box::pin(self.refused(refusal)).await.map(Prepared::decided),
         };
         self.plan = Some(plan.clone());
         if plan.require_user && self.request.ask.user.is_none() {
-            let before = told_before(self.service, self.request).await?;
+            let before = Box::pin(told_before(self.service, self.request)).await?;
             return before
                 .map(|before| Prepared::Decided(Box::new(before)))
                 .ok_or_else(|| FlowError::UserRequired(plan.id.to_string()));
@@ -198,9 +198,9 @@ impl<'a> Course<'a> {
                 now: self.now,
                 cache: None,
             }))),
-            Err(refusal) => match self.answered(&refusal).await? {
+            Err(refusal) => match Box::pin(self.answered(&refusal)).await? {
                 Some(given) => Ok(Prepared::decided(given)),
-                None => self.refused(refusal).await.map(Prepared::decided),
+                None => Box::pin(self.refused(refusal)).await.map(Prepared::decided),
             },
         }
     }

@@ -100,7 +100,7 @@ async fn rules(service: &Service, request: &Request, place: Place<'_>, limits: &
     } else if place.is_new {
         vec![Balance::default(); limits.counters.len()]
     } else {
-        balances(service, ask, policy, workspace, (limits, plan)).await?
+        Box::pin(balances(service, ask, policy, workspace, (limits, plan))).await?
     };
     let budgets: Vec<BudgetFacts<'_>> = if balances.is_empty() {
         Vec::new()
@@ -138,10 +138,10 @@ async fn rules(service: &Service, request: &Request, place: Place<'_>, limits: &
     if !routed.asks_llm {
         return Ok(routed);
     }
-    if !can_pay(service, request, place, limits, &balances).await? {
+    if !Box::pin(can_pay(service, request, place, limits, &balances)).await? {
         return Ok(routed);
     }
-    let told = llm::tier(service, request, &policy.catalogue, now).await;
+    let told = Box::pin(llm::tier(service, request, &policy.catalogue, now)).await;
     let llm = told.as_deref().map_or(LlmTier::Unknown, LlmTier::Told);
     Ok(policy.routing.route(&RouteFacts { llm, ..facts }, asked))
 }

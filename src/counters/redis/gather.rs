@@ -63,7 +63,8 @@ impl Gather {
     /// What the script answers to this one.
     pub(super) async fn hold(self: &Arc<Self>, hold: PlainHold) -> Result<Answer, CallError> {
         if self.link.is_cluster() {
-            return self.alone(hold).await;
+            // Boxed, as what is sent would make the future of each hold ten times as large.
+            return Box::pin(self.alone(hold)).await;
         }
         let place = thread_number() % self.queues.len();
         let (answer, answered) = oneshot::channel();

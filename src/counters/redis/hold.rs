@@ -36,7 +36,7 @@ impl RedisCounters {
             }
         }
         let call = self.hold_call(request, &columns, nonce);
-        let (word, reply) = self.send(&call).await?;
+        let (word, reply) = Box::pin(self.send(&call)).await?;
         hold_outcome(&word, reply, &columns, request)
     }
 

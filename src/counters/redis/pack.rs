@@ -9,6 +9,9 @@ pub(super) const EXACT: i64 = EXACT_MAX as i64;
 /// The latest moment that a script can tell from later ones, in the year 2255.
 const MOMENT_MAX: i64 = (1 << 53) - 1;
 
+/// What most lists fit into, so that they do not grow.
+const LIST_BYTES_USUALLY_MAX: usize = 128;
+
 /// The elements of an array, as they will be sent.
 #[derive(Default)]
 pub(super) struct Pack {
@@ -31,7 +34,7 @@ fn head(bytes: &mut Vec<u8>, count: usize) {
 
 /// These elements, one after the other.
 pub(super) fn values(fill: impl FnOnce(&mut Pack)) -> Vec<u8> {
-    let mut pack = Pack::default();
+    let mut pack = Pack::with_capacity(LIST_BYTES_USUALLY_MAX);
     fill(&mut pack);
     pack.bytes
 }
@@ -126,7 +129,7 @@ impl Pack {
     }
 
     pub(super) fn list(&mut self, fill: impl FnOnce(&mut Pack)) -> &mut Self {
-        let mut inner = Pack::default();
+        let mut inner = Pack::with_capacity(LIST_BYTES_USUALLY_MAX);
         fill(&mut inner);
         self.count += 1;
         head(&mut self.bytes, inner.count);

@@ -20,6 +20,7 @@ const VALUES_MAX: usize = 4_000;
 /// What most values fit into, and what most records have beside their context.
 const VALUES_BYTES_USUALLY_MAX: usize = 640;
 const RECORD_BYTES_USUALLY_MAX: usize = 384;
+const MEMBER_BYTES_USUALLY_MAX: usize = 128;
 /// What the script answers in place of a rung.
 const SHORT: i16 = -1;
 const ELSE: i16 = -2;
@@ -98,7 +99,10 @@ pub(super) fn plain(request: &HoldRequest, columns: &Columns<'_>, nonce: u64) ->
         pack.int(used.hard).text(line.as_bytes()).int(unit_offset(counter));
     }
     let id = hex(request.reservation);
-    let mut rest = format!("{id},{}", request.workspace);
+    let mut rest = String::with_capacity(MEMBER_BYTES_USUALLY_MAX);
+    for part in [&id, ",", request.workspace.as_str()] {
+        rest.push_str(part);
+    }
     for column in columns.texts() {
         rest.push(',');
         rest.push_str(column);
