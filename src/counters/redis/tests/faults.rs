@@ -360,3 +360,30 @@ async fn servers_that_evict_are_refused_and_a_full_one_holds_nothing_by_halves()
     assert_eq!(desk.find(desk.id("b")).await, None);
     assert_eq!(desk.store.open().await.expect("open"), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_ask_together_wait_once_for_a_server_that_refuses_everybody() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::start();
+    let day = daily();
+    let hasty = RedisSettings {
+        response_timeout: Duration::from_millis(200),
+        ..settings(&server.url())
+    };
+    let desk = desk(Arc::new(RedisCounters::connect(hasty).await.expect("a store")), &[&day]).await;
+    // A replica that has not reached its primary, as one that loads its data, takes no command and may soon.
+    server.cli(&["CONFIG", "SET", "replica-serve-stale-data", "no", "replica-read-only", "no"]);
+    server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
+    let requests: Vec<_> = (0..20).map(|n| desk.ask(&n.to_string(), 1, &[(&day, 100)])).collect();
+    let outcomes = desk.store.hold_many(&requests).await;
+    let told: Vec<String> = outcomes
+        .into_iter()
+        .map(|told| told.expect_err("nobody holds").cause.to_string())
+        .collect();
+    assert!(told[0].contains("MASTER is down"), "{}", told[0]);
+    for told in &told[1..] {
+        assert!(told.contains("was away for one"), "{told}");
+    }
+}
