@@ -149,8 +149,16 @@ impl Answers {
         Self { bytes, at: 0 }
     }
 
-    /// The next one, whose balances are so many bytes.
+    /// The next one, whose balances are so many bytes. After one that cannot be read nobody knows where others begin.
     pub(super) fn next(&mut self, balances_bytes: usize) -> Result<Answer, Unexpected> {
+        let answer = self.read(balances_bytes);
+        if answer.is_err() {
+            self.at = self.bytes.len();
+        }
+        answer
+    }
+
+    fn read(&mut self, balances_bytes: usize) -> Result<Answer, Unexpected> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let what = rest.first_chunk().copied().map(i16::from_be_bytes);
         let what = what.ok_or_else(|| Unexpected::of("an answer to each hold", "the end"))?;
@@ -253,9 +261,11 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_cut_off_is_none() {
+    fn after_an_answer_that_is_cut_off_there_is_none() {
         for bytes in [0, 1, 2, 25] {
-            assert!(Answers::new(vec![0; bytes]).next(24).is_err(), "{bytes} bytes");
+            let mut answers = Answers::new(vec![0; bytes]);
+            assert!(answers.next(24).is_err(), "{bytes} bytes");
+            assert!(answers.next(0).is_err(), "nor is any after it");
         }
     }
 }
