@@ -279,7 +279,7 @@ pub(super) async fn send_together(calls: &[Call<'_>], link: &Link, clocks: &Cloc
 }
 
 /// Whether a command was refused before it did anything, and may be accepted soon: data is loading, or a slot is moving.
-pub(super) fn never_ran(error: &RedisError) -> bool {
+fn never_ran(error: &RedisError) -> bool {
     let waits = [
         ServerErrorKind::BusyLoading,
         ServerErrorKind::TryAgain,

@@ -4,7 +4,7 @@
 //! What has no answer then (a script that is not loaded, a connection that broke) or is out of the ordinary is asked again by itself, in
 //! order and with its own nonce, by which a hold that was taken already is told as it was.
 
-use super::call::{CallError, never_ran};
+use super::call::CallError;
 use super::gather::{self, PlainHold, TOGETHER_MAX};
 use super::hold::hold_outcome;
 use super::keys::Columns;
@@ -12,7 +12,7 @@ use super::plain::Answer;
 use super::reply::Reply;
 use super::{RedisCounters, call, failed, plain, refused, request};
 use crate::counters::{CountersError, HoldOutcome, HoldRequest};
-use ::redis::RedisError;
+use ::redis::{ErrorKind, RedisError, ServerErrorKind};
 
 impl RedisCounters {
     pub(super) async fn holds_together(&self, requests: &[HoldRequest]) -> Vec<Result<HoldOutcome, CountersError>> {
@@ -70,9 +70,15 @@ impl RedisCounters {
     }
 }
 
-/// Whether who comes next would wait as long, for nothing.
+/// Whether who comes next would wait as long, for nothing. Not while a slot moves: what is refused then depends on the keys of each.
 fn is_away_after(error: &RedisError) -> bool {
-    error.is_timeout() || error.is_io_error() || never_ran(error)
+    let of_all = [
+        ServerErrorKind::BusyLoading,
+        ServerErrorKind::ClusterDown,
+        ServerErrorKind::MasterDown,
+    ];
+    let refuses_all = of_all.iter().any(|kind| error.kind() == ErrorKind::Server(*kind));
+    error.is_timeout() || error.is_io_error() || refuses_all
 }
 
 /// What calls of plain holds answered to each of those.
