@@ -374,8 +374,8 @@ fn allow<'a>(
     }
 }
 
-/// What most of those fields fit into.
-const FIELD_BYTES_USUALLY_MAX: usize = 96;
+/// What most RateLimit header fields fit into.
+const RATE_LIMIT_BYTES_USUALLY_MAX: usize = 96;
 
 /// The RateLimit header fields for the tightest enforced budget; none when degraded or unlimited.
 fn rate_limit(response: &mut HttpResponseBuilder, budgets: &[BudgetView], degraded: bool, now: Timestamp) {
@@ -387,10 +387,8 @@ fn rate_limit(response: &mut HttpResponseBuilder, budgets: &[BudgetView], degrad
         unit => (unit.as_str(), 1),
     };
     let (quota, left) = (verdict::line(view) / scale, view.remaining.unwrap_or(0) / scale);
-    let (mut policy, mut rest) = (
-        String::with_capacity(FIELD_BYTES_USUALLY_MAX),
-        String::with_capacity(FIELD_BYTES_USUALLY_MAX),
-    );
+    let mut policy = String::with_capacity(RATE_LIMIT_BYTES_USUALLY_MAX);
+    let mut rest = String::with_capacity(RATE_LIMIT_BYTES_USUALLY_MAX);
     // Writing into a String cannot fail.
     let _ = write!(policy, "\"{}\";q={quota}", view.id);
     let _ = write!(rest, "\"{}\";r={left}", view.id);

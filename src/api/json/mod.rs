@@ -1,4 +1,4 @@
-//! Strict JSON bodies: what is read is exactly what was sent, or the caller learns where it is wrong.
+//! Strict JSON bodies: what is read is exactly what was sent, or the caller learns where it is wrong. Answers are written by [`write()`].
 //!
 //! The happy path is one look at the bytes ([`scan`]: nesting, doubled names) and plain serde_json. A body that fails there, or that has
 //! arrays, is read once more from a value ([`strict`]), which is stricter and knows places. Invariants: nothing that is returned came from

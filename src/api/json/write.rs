@@ -1,7 +1,7 @@
 //! Answers as JSON, byte for byte as serde_json writes them, in fewer steps: a member's name is put down whole, and a text is looked at once
 //! for what has to be escaped. Numbers, and texts that have such, are left to serde_json.
 //!
-//! It is a fifth of what an authorize costs the service, so it is worth a file of its own.
+//! With serde_json a fifth of the service's own instructions for an authorize went here: it put an answer down in 550 pieces.
 
 use serde::ser::{self, Serialize, Serializer};
 use serde_json::Error;
@@ -277,12 +277,16 @@ impl ser::SerializeMap for Members<'_> {
         self.next();
         let from = self.out.len();
         self.value(key)?;
-        // A name is a text, whatever it was.
-        if self.out.get(from) != Some(&b'"') {
-            self.out.insert(from, b'"');
-            self.out.push(b'"');
+        match self.out.get(from) {
+            Some(b'"') => Ok(()),
+            // A name is a text, so a number or a truth value becomes one.
+            Some(b'-' | b'0'..=b'9' | b't' | b'f') => {
+                self.out.insert(from, b'"');
+                self.out.push(b'"');
+                Ok(())
+            }
+            _ => Err(ser::Error::custom("a member's name must be a text")),
         }
-        Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
@@ -361,6 +365,14 @@ mod tests {
                 empty: Map::new(),
                 told: Told(told),
             });
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_name_is_refused_as_serde_json_refuses_it() {
+        same(&BTreeMap::from([(true, 1), (false, 2)]));
+        for refused in [write(&BTreeMap::from([((), 1)])), write(&BTreeMap::from([(vec!["a"], 1)]))] {
+            assert!(refused.is_err());
         }
     }
 

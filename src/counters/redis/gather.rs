@@ -63,7 +63,7 @@ impl Gather {
     /// What the script answers to this one.
     pub(super) async fn hold(self: &Arc<Self>, hold: PlainHold) -> Result<Answer, CallError> {
         if self.link.is_cluster() {
-            // Boxed, as what is sent would make the future of each hold ten times as large.
+            // Boxed: what a call is sent with would make the future of each hold many times as large.
             return Box::pin(self.alone(hold)).await;
         }
         let place = thread_number() % self.queues.len();

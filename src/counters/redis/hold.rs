@@ -36,6 +36,7 @@ impl RedisCounters {
             }
         }
         let call = self.hold_call(request, &columns, nonce);
+        // Boxed for what few holds need, as in `Gather::hold`.
         let (word, reply) = Box::pin(self.send(&call)).await?;
         hold_outcome(&word, reply, &columns, request)
     }

@@ -62,7 +62,7 @@ pub(super) fn plain(request: &HoldRequest, columns: &Columns<'_>, nonce: u64) ->
         pack.int(place as i64);
     }
     pack.text(&pack::values(|last| {
-        last.head_of_text(COUNTER_BYTES * counters + GRANTED_BYTES * purses);
+        last.head_of_text(balances_bytes(request));
     }));
     pack.text(format!(">{}", "ddd".repeat(counters)).as_bytes());
     debug_assert_eq!(pack.count() + 1, VALUES_OF_ALL, "places are as the script counts them");
