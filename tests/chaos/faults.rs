@@ -109,16 +109,21 @@ impl Pair {
         pair
     }
 
-    /// Waits until the replica has what the primary has.
+    /// Waits until the replica has all that the primary had a moment before. That their link is up is not enough: what was written while the
+    /// replica read its copy comes after that.
     fn follows(&self) {
         let place = |server: &Server, name: &str| {
             let info = server.cli(&["INFO", "replication"]);
             let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.map(|text| text.trim().to_owned())
         };
+        let offset = |server, name| place(server, name).and_then(|text| text.parse::<u64>().ok());
         until("the replica follows", || {
             let history = |server| place(server, "master_replid");
-            place(&self.replica, "master_link_status").as_deref() == Some("up") && history(&self.replica) == history(&self.primary)
+            let had = offset(&self.primary, "master_repl_offset");
+            place(&self.replica, "master_link_status").as_deref() == Some("up")
+                && history(&self.replica) == history(&self.primary)
+                && offset(&self.replica, "slave_repl_offset") >= had
         });
     }
 }
