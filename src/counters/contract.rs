@@ -133,7 +133,10 @@ counters_contract![
     // Rebuild
     a_fresh_store_asks_for_every_group,
     a_group_is_ready_once_its_rebuild_ended,
-    of_two_rebuilders_one_waits_and_takes_over_in_time,
+    of_two_rebuilders_one_waits_and_joins_in_time,
+    whoever_joined_a_rebuild_may_end_it_and_each_makes_the_next_wait_longer,
+    clocks_that_differ_make_no_two_rebuild_against_each_other,
+    a_rebuild_of_the_far_future_keeps_nobody_waiting,
     a_finish_whose_token_is_not_the_current_one_is_thrown_away,
     a_finish_ends_one_rebuild,
     an_apply_during_a_rebuild_is_not_undone_by_it,

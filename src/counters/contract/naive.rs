@@ -8,8 +8,8 @@
 use crate::counters::run::{ChildOutcome, ChildRequest, Run};
 use crate::counters::{
     Applied, Begun, CLAIM_OPEN_SECONDS, Claim, Counters, CountersError, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HOLD_SECONDS_MAX,
-    HoldOutcome, HoldRequest, KEEP_ENDED_SECONDS, PURSE_HOLDERS_MAX, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, Record, SumRow,
-    TOMBSTONE_SECONDS,
+    HoldOutcome, HoldRequest, KEEP_ENDED_SECONDS, PURSE_HOLDERS_MAX, Progress, REBUILD_CLOCKS_MILLIS, REBUILD_TAKEOVER_MILLIS,
+    REBUILD_TAKEOVER_MILLIS_MAX, Rebuilt, Record, SumRow, TOMBSTONE_SECONDS,
 };
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
@@ -74,7 +74,8 @@ pub(crate) struct State {
 struct Group {
     epoch: u64,
     generation: u64,
-    rebuild: Option<(u64, Timestamp)>,
+    /// Its token, when the last one began or joined, and for how many milliseconds others wait.
+    rebuild: Option<(u64, Timestamp, i64)>,
     built_at: Option<Timestamp>,
     rows: BTreeMap<Counter, SumRow>,
     /// By budget, each with the counters that held on it and their limits then.
@@ -686,7 +687,7 @@ impl Counters for Naive {
     async fn begin(&self, workspace: &WorkspaceId, whose: &Whose, now: Timestamp) -> Result<Begun, CountersError> {
         let mut state = self.at(now);
         state.tokens += 1;
-        let token = state.tokens;
+        let mut token = state.tokens;
         let epoch = state.epoch;
         let new = || Group {
             epoch,
@@ -694,14 +695,17 @@ impl Counters for Naive {
             ..Group::default()
         };
         let group = state.groups.entry((workspace.clone(), whose.clone())).or_insert_with(new);
-        let takeover = REBUILD_TAKEOVER_MILLIS * 1_000;
-        if group.epoch == epoch && group.rebuild.is_some_and(|(_, begun_at)| now < begun_at.plus_micros(takeover)) {
-            return Ok(Begun::Wait);
+        let mut wait = REBUILD_TAKEOVER_MILLIS;
+        if let Some((running, begun_at, millis)) = group.rebuild.filter(|_| group.epoch == epoch) {
+            if now < begun_at.plus_micros(millis * 1_000) && begun_at < now.plus_micros(REBUILD_CLOCKS_MILLIS * 1_000) {
+                return Ok(Begun::Wait);
+            }
+            (token, wait) = (running, REBUILD_TAKEOVER_MILLIS_MAX.min(2 * millis));
         }
         if group.epoch != epoch {
             (group.epoch, group.built_at) = (epoch, None);
         }
-        group.rebuild = Some((token, now));
+        group.rebuild = Some((token, now, wait));
         let compared = state.is_compared(workspace);
         let open = state.of_workspace(workspace).filter(|hold| hold.record.end.is_none() && !compared);
         let adopt: Vec<ReservationId> = open.map(|hold| hold.record.reservation).collect();
@@ -717,7 +721,7 @@ impl Counters for Naive {
         let Some(group) = state.groups.get_mut(&(workspace.clone(), whose.clone())) else {
             return Ok(false);
         };
-        if rules.token && (group.epoch != epoch || group.rebuild.is_none_or(|(current, _)| current != rebuilt.token)) {
+        if rules.token && (group.epoch != epoch || group.rebuild.is_none_or(|(current, ..)| current != rebuilt.token)) {
             return Ok(false);
         }
         group.rebuild = None;

@@ -3,7 +3,9 @@
 //! A group is live from the end of its first rebuild on. What is spent is only ever set if newer; what is held is exactly what live holds
 //! and sticky requests put there, so it is never below zero.
 
-use crate::counters::{Begun, GROUP_IDLE_SECONDS, KEEP_ENDED_SECONDS, REBUILD_TAKEOVER_MILLIS, SumRow};
+use crate::counters::{
+    Begun, GROUP_IDLE_SECONDS, KEEP_ENDED_SECONDS, REBUILD_CLOCKS_MILLIS, REBUILD_TAKEOVER_MILLIS, REBUILD_TAKEOVER_MILLIS_MAX, SumRow,
+};
 use crate::decision::amount::Unit;
 use crate::decision::counter::{Balance, Counter};
 use crate::decision::grant::{self, Purse};
@@ -39,7 +41,17 @@ impl PurseCell {
 /// A rebuild that has begun and not ended.
 struct Rebuild {
     token: u64,
+    /// When the last one who is at it began.
     begun_at: Timestamp,
+    /// How long after that others wait.
+    wait_millis: i64,
+}
+
+impl Rebuild {
+    fn is_waited_for(&self, now: Timestamp) -> bool {
+        let since = now.micros() - self.begun_at.micros();
+        (-REBUILD_CLOCKS_MILLIS * 1_000 + 1..self.wait_millis * 1_000).contains(&since)
+    }
 }
 
 struct Cell {
@@ -197,14 +209,19 @@ impl Group {
         }
     }
 
-    /// Starts a rebuild, unless one began a moment ago. A clock that jumped back far does not make anybody wait.
+    /// Starts a rebuild, unless one began a moment ago; one that began before is joined. A clock that jumped back far does not make anybody
+    /// wait.
     pub(super) fn begin(&mut self, token: u64, now: Timestamp) -> Begun {
-        let takeover_micros = REBUILD_TAKEOVER_MILLIS.unsigned_abs() * 1_000;
-        let runs = |rebuild: &Rebuild| now.micros().abs_diff(rebuild.begun_at.micros()) < takeover_micros;
-        if self.rebuild.as_ref().is_some_and(runs) {
-            return Begun::Wait;
-        }
-        self.rebuild = Some(Rebuild { token, begun_at: now });
+        let (token, wait_millis) = match &self.rebuild {
+            Some(rebuild) if rebuild.is_waited_for(now) => return Begun::Wait,
+            Some(rebuild) => (rebuild.token, (2 * rebuild.wait_millis).min(REBUILD_TAKEOVER_MILLIS_MAX)),
+            None => (token, REBUILD_TAKEOVER_MILLIS),
+        };
+        self.rebuild = Some(Rebuild {
+            token,
+            begun_at: now,
+            wait_millis,
+        });
         Begun::Started { token, adopt: Vec::new() }
     }
 

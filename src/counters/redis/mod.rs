@@ -40,8 +40,8 @@ pub use settings::{RedisSettings, Unfit};
 
 use super::run::{ChildOutcome, ChildRequest};
 use super::{
-    Applied, Begun, Claim, Copying, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS,
-    Rebuilt, Record,
+    Applied, Begun, Claim, Copying, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Progress, REBUILD_CLOCKS_MILLIS,
+    REBUILD_TAKEOVER_MILLIS, REBUILD_TAKEOVER_MILLIS_MAX, Rebuilt, Record,
 };
 use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter, Whose};
@@ -265,10 +265,15 @@ impl RedisCounters {
         call.pack.text(keys::slot_text(workspace).as_bytes());
         call.pack.text(whose.column().as_bytes()).text(keys::token_text(token).as_bytes());
         call.pack.int(REBUILD_TAKEOVER_MILLIS * 1_000).int(ADOPT_MICROS);
+        call.pack
+            .int(REBUILD_TAKEOVER_MILLIS_MAX * 1_000)
+            .int(REBUILD_CLOCKS_MILLIS * 1_000);
         let (word, mut reply) = self.send(&call).await?;
         match word.as_str() {
             "wait" => Ok(Begun::Wait),
             "token" => {
+                let text = reply.text()?;
+                let token = text.parse().map_err(|_| Unexpected::of("a token", &text))?;
                 let adopt = reply.texts()?.iter().map(|hex| reservation(hex)).collect::<Result<_, _>>()?;
                 Ok(Begun::Started { token, adopt })
             }

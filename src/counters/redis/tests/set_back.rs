@@ -18,7 +18,13 @@ async fn is_followed_once_it_is_told(store: RedisCounters) {
     desk.apply_rows(&back).await;
     assert_eq!(desk.balance(&day).await, (4_500, 100), "the row of a late commit");
 
+    // Two that read the ledger before it was set back, one of a group that is not even ready.
+    let read_before = desk.begun(&Whose::Workspace).await;
+    let bens = desk.begun(&user("ben")).await;
     assert!(desk.store.forget_rows(desk.now).await.expect("forgotten") >= 2);
+    for (whose, token) in [(Whose::Workspace, read_before), (user("ben"), bens)] {
+        assert!(!desk.finish(&whose, token, &[row(&day, 4_500, 47)]).await, "{whose:?}");
+    }
     let wanted = desk.ask("after", 100, &[(&day, 10_000), (&ann, 10_000)]);
     let HoldOutcome::Unready(groups) = desk.hold(&wanted).await else {
         panic!("nothing is known of the rows");
