@@ -9,10 +9,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
+use support::blind::Blind;
 use support::stores::{self, Stores};
 use support::{TestApp, postgres, redis};
 use weir::clock::{Clock, SystemClock};
-use weir::counters::{Applied, CLAIM_OPEN_SECONDS, Claim, SumRow};
+use weir::counters::{Applied, CLAIM_OPEN_SECONDS, Claim, Counters, SumRow};
 use weir::decision::id::{ReservationId, WorkspaceId};
 use weir::flow;
 use weir::flow::sweep::Sweeper;
@@ -302,14 +303,23 @@ async fn readiness_tells_how_far_a_nodes_clock_is_from_those_of_its_stores() {
 /// A node whose every copy into the counters of these is lost: another set of counters gets it.
 async fn deaf(nodes: &[TestApp]) -> TestApp {
     let elsewhere = TestApp::nodes(1).await.remove(0);
-    let crippled = Arc::new(flow::Service::new(
-        elsewhere.service.counters.clone(),
+    crippled(nodes, elsewhere.service.counters.clone()).await
+}
+
+/// A node whom the counters of these do not tell which holds there are.
+async fn blind(nodes: &[TestApp]) -> TestApp {
+    crippled(nodes, Arc::new(Blind(nodes[0].service.counters.clone()))).await
+}
+
+async fn crippled(nodes: &[TestApp], counters: Arc<dyn Counters>) -> TestApp {
+    let service = Arc::new(flow::Service::new(
+        counters,
         nodes[0].service.ledger.clone(),
         weir::policy::Holder::new(weir::policy::Policy::clone(&nodes[0].service.policy.load())),
         nodes[0].service.clock.clone(),
         flow::Options::default(),
     ));
-    TestApp::serve_on(crippled, &nodes[0]).await
+    TestApp::serve_on(service, &nodes[0]).await
 }
 
 /// Spent and held of the tokens of `ws`, as the second node sees them.
@@ -377,6 +387,75 @@ async fn a_stream_whose_last_copy_was_lost_runs_on() {
     assert_eq!(settled["late"], false);
     assert_eq!(tokens(&nodes).await, (100, 0));
     books_agree(&nodes[2]).await;
+}
+
+/// Spent and held of the tokens of `ws` after a hold of 600, of which a commit used 500 and its copy was lost, and what then came.
+async fn after_a_lost_copy(nodes: &[TestApp], then: impl AsyncFnOnce(&str, Value)) -> (i64, i64) {
+    workspace(nodes, "ws", 1_000).await;
+    let held = nodes[0].authorize("ws").id("lost").tokens(500, 100).reserved().await;
+    let report = json!({"workspace_id": "ws", "feature": "chat", "model": "big", "usage": {"input_tokens": 400, "output_tokens": 100}});
+    then(&held, report).await;
+    let after = tokens(nodes).await;
+    nodes[0].authorize("ws").tokens(501, 0).denied().await;
+    nodes[0].authorize("ws").tokens(500, 0).allowed().await;
+    books_agree(&nodes[2]).await;
+    after
+}
+
+#[tokio::test]
+async fn a_hold_that_a_repeated_settle_does_not_see_is_not_freed_without_what_was_spent() {
+    let Some(nodes) = three().await else { return };
+    let after = after_a_lost_copy(&nodes, async |held, report| {
+        let path = format!("/v1/reservations/{held}/settle");
+        deaf(&nodes).await.post(&path, report.clone()).await.expect(200);
+        assert_eq!(tokens(&nodes).await, (0, 600), "the copy is lost");
+        let again = blind(&nodes).await.post(&path, report).await.expect(200);
+        assert_eq!(again["replayed"], true);
+    });
+    assert_eq!(after.await, (500, 0));
+}
+
+#[tokio::test]
+async fn nor_by_usage_that_is_reported_again() {
+    let Some(nodes) = three().await else { return };
+    let after = after_a_lost_copy(&nodes, async |_, mut report| {
+        report["request_id"] = json!("lost");
+        deaf(&nodes).await.post("/v1/usage", report.clone()).await.expect(200);
+        assert_eq!(tokens(&nodes).await, (0, 600), "the copy is lost");
+        let again = blind(&nodes).await.post("/v1/usage", report).await.expect(200);
+        assert_eq!(again["status"], "duplicate");
+    });
+    assert_eq!(after.await, (500, 0));
+}
+
+#[tokio::test]
+async fn nor_by_a_repeated_release_of_a_stream() {
+    let Some(nodes) = three().await else { return };
+    let after = after_a_lost_copy(&nodes, async |held, mut report| {
+        let deaf = deaf(&nodes).await;
+        report["final"] = json!(false);
+        deaf.post(&format!("/v1/reservations/{held}/settle"), report).await.expect(200);
+        deaf.release(held).await.expect(200);
+        assert_eq!(tokens(&nodes).await, (0, 600), "both copies are lost");
+        nodes[1].release(held).await.expect(200);
+    });
+    assert_eq!(after.await, (500, 0));
+}
+
+#[tokio::test]
+async fn nor_by_its_expiry_that_somebody_hears_of() {
+    let Some(nodes) = three().await else { return };
+    let listener = json!({"url": "https://example.com/hook", "workspace_id": "ws", "events": ["reservation.expired"]});
+    nodes[0].post("/v1/admin/webhook-endpoints", listener).await.expect(201);
+    join_all(nodes.iter().map(TestApp::follow)).await;
+    let after = after_a_lost_copy(&nodes, async |held, report| {
+        let path = format!("/v1/reservations/{held}/settle");
+        deaf(&nodes).await.post(&path, report).await.expect(200);
+        assert_eq!(tokens(&nodes).await, (0, 600), "the copy is lost");
+        nodes[0].pass_seconds(3_600);
+        nodes[0].expire_due().await;
+    });
+    assert_eq!(after.await, (500, 0));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::providers::Drained;
 use super::rebuild::{self, Patience};
 use super::replay::replay;
 use super::{FlowError, Service, cache, cascade, dry_run, fair_use, run, wall};
-use crate::counters::{CountersError, HoldOutcome, HoldRequest};
+use crate::counters::{HoldOutcome, HoldRequest};
 use crate::decision::ask::Ask;
 use crate::decision::cascade::Escalation;
 use crate::decision::counter::Balance;
@@ -180,10 +180,12 @@ async fn hold(service: &Service, request: &Request, ready: &Ready) -> Result<Hol
     let mut patience = Patience::default();
     loop {
         match service.counters.hold(&wanted).await? {
-            HoldOutcome::Unready(groups) => Box::pin(rebuild::rebuild(service, workspace, &groups, &ready.counters())).await?,
+            HoldOutcome::Unready(groups) => {
+                let is_ready = Box::pin(rebuild::rebuild(service, workspace, &groups, &ready.counters())).await?;
+                patience.spend(workspace, is_ready).await?;
+            }
             outcome => return Ok(outcome),
         }
-        patience.spend(workspace)?;
     }
 }
 
@@ -199,7 +201,8 @@ pub(super) async fn conclude(service: &Service, ready: &Ready, outcome: Result<H
 async fn decided(service: &Service, ready: &Ready, outcome: Result<HoldOutcome, FlowError>) -> Result<Decision, FlowError> {
     match outcome {
         Ok(outcome) => answer(service, ready, outcome).await,
-        Err(FlowError::Counters(error)) if ready.compiled.ladder.plan.on_store_unavailable == OnStoreUnavailable::Allow => {
+        // Lost counters that no ledger is there to rebuild are away, too.
+        Err(error) if error.leaves_counters_unknown() && ready.compiled.ladder.plan.on_store_unavailable == OnStoreUnavailable::Allow => {
             Ok(degraded(service, ready.voice(), &ready.compiled, &error))
         }
         Err(error) => Err(error),
@@ -294,7 +297,7 @@ pub(super) async fn deny(service: &Service, ready: &Ready, balances: &[Balance])
 
 /// The plan allows requests while the counters are away. What rules do to them needs no counters, so it is done and told; of budgets nothing is
 /// known.
-pub(super) fn degraded(service: &Service, voice: Voice<'_>, compiled: &Compiled, error: &CountersError) -> Decision {
+pub(super) fn degraded(service: &Service, voice: Voice<'_>, compiled: &Compiled, error: &FlowError) -> Decision {
     let (ladder, context) = (&compiled.ladder, &compiled.context);
     let workspace = &context.ask.workspace;
     tracing::warn!(%workspace, error = error as &dyn std::error::Error, "allowed without counters, as the plan says");

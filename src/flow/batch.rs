@@ -134,7 +134,7 @@ async fn hold_all(service: &Service, workspace: &WorkspaceId, group: &[Waiting<'
             break;
         }
         let again = match make_ready(service, workspace, group, &left, &outcomes).await {
-            Ok(()) => patience.spend(workspace),
+            Ok(is_ready) => patience.spend(workspace, is_ready).await,
             Err(error) => Err(error),
         };
         if let Err(error) = again {
@@ -163,14 +163,14 @@ fn alike(error: &FlowError, workspace: &WorkspaceId) -> FlowError {
     }
 }
 
-/// Rebuilds what the requests at these places need.
+/// Rebuilds what the requests at these places need. False: somebody else is at it.
 async fn make_ready(
     service: &Service,
     workspace: &WorkspaceId,
     group: &[Waiting<'_>],
     places: &[usize],
     outcomes: &[Result<HoldOutcome, FlowError>],
-) -> Result<(), FlowError> {
+) -> Result<bool, FlowError> {
     let (mut unready, mut named): (Vec<Whose>, Vec<Counter>) = (Vec::new(), Vec::new());
     for place in places {
         if let Ok(HoldOutcome::Unready(groups)) = &outcomes[*place] {

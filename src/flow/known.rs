@@ -37,6 +37,8 @@ pub(super) struct Known {
     /// What its hold took; `None`: no hold is known.
     pub hold: Option<(Record, Amounts)>,
     pub live: bool,
+    /// The counters did not answer, so a hold may be there all the same.
+    pub unseen: bool,
 }
 
 /// Everything that is known of a reservation: from its hold, else from the ledger, else from what the caller resends.
@@ -49,11 +51,11 @@ pub(super) async fn know(
 ) -> Result<(Known, Option<Standing>), FlowError> {
     let now = service.clock.now();
     // With the counters away, what the ledger and the caller know is enough to record the use.
-    let record = match service.counters.find(id, now).await {
-        Ok(record) => record,
+    let (record, unseen) = match service.counters.find(id, now).await {
+        Ok(record) => (record, false),
         Err(error) if described.workspace.is_some() => {
             tracing::warn!(reservation = %id, error = &error as &dyn std::error::Error, "settling without the counters");
-            None
+            (None, true)
         }
         Err(error) => return Err(error.into()),
     };
@@ -79,7 +81,7 @@ pub(super) async fn know(
         Some(entry) => from_entry(service, id, entry).await?,
         None => from_description(service, id, report, described, standing.as_ref(), bound).await?,
     };
-    Ok((known, standing))
+    Ok((Known { unseen, ..known }, standing))
 }
 
 fn recorded(standing: &Standing) -> Option<&Entry> {
@@ -105,6 +107,7 @@ async fn from_hold(service: &Service, id: ReservationId, record: Record) -> Resu
         limits: context.limits,
         hold: Some((record, held)),
         live,
+        unseen: false,
     })
 }
 
@@ -205,5 +208,6 @@ pub(super) async fn without_hold(service: &Service, mut subject: Subject) -> Res
         limits: Arc::new(limits),
         hold: None,
         live: false,
+        unseen: false,
     })
 }

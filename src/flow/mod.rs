@@ -221,3 +221,13 @@ pub enum FlowError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
+
+impl FlowError {
+    /// Whether counters cannot be known now: they are away, or they are lost and the ledger, from which they would be rebuilt, is away.
+    fn leaves_counters_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::Counters(_) | Self::RebuildTimeout(_) | Self::Ledger(LedgerError::Unavailable { .. } | LedgerError::Busy)
+        )
+    }
+}

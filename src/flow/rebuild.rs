@@ -1,38 +1,41 @@
 //! Rebuild: begin, read the ledger, finish. A cold start, a lost store, an old copy of it that came back and a budget that is new in
 //! mid-period are this one path.
 //!
-//! A crash after begin costs nothing: the next one takes over after a quarter of a second.
+//! A crash after begin costs nothing: the next one joins after a quarter of a second, and ends it.
 
 use super::{FlowError, Service, grant, run};
 use crate::counters::{Applied, Begun, Claim, Progress, Rebuilt, Record, SumRow};
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::grant::{Purse, PurseUse};
-use crate::decision::id::{ReservationId, WorkspaceId};
+use crate::decision::id::{ReservationId, UserId, WorkspaceId};
 use crate::decision::standing::Standing;
 use crate::decision::time::Timestamp;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How often a caller looks again while another one rebuilds.
+/// How soon a caller looks again while another one rebuilds; each time twice as late, up to a maximum, so that a thousand who wait for a slow
+/// ledger do not keep the counters busy.
 const LOOK_AGAIN_MILLIS: u64 = 2;
-/// How often at most: five seconds in all.
-const LOOKS_MAX: u32 = 2_500;
+const LOOK_AGAIN_MILLIS_MAX: u64 = 64;
+/// How long it looks again.
+const PATIENCE_MILLIS: u64 = 5_000;
 /// How many reservations of an old copy are looked up in the ledger at a time.
 const STANDINGS_AT_ONCE: usize = 500;
 
 /// How many sums are listed in one step.
 const PAGE_SUMS: usize = 500;
 
-/// Makes the groups of `whose` ready. `named` are the counters that the plan names, so that missing rows are born.
-pub async fn rebuild(service: &Service, workspace: &WorkspaceId, whose: &[Whose], named: &[Counter]) -> Result<(), FlowError> {
+/// Makes the groups of `whose` ready. `named` are the counters that the plan names, so that missing rows are born. False: somebody else is at
+/// one of them.
+pub async fn rebuild(service: &Service, workspace: &WorkspaceId, whose: &[Whose], named: &[Counter]) -> Result<bool, FlowError> {
+    let mut is_ready = true;
     for group in whose {
-        if !rebuild_one(service, workspace, group, named).await? {
-            tokio::time::sleep(Duration::from_millis(LOOK_AGAIN_MILLIS)).await;
-        }
+        is_ready &= rebuild_one(service, workspace, group, named).await?;
     }
-    Ok(())
+    Ok(is_ready)
 }
 
-/// Makes one group ready. False: somebody else is at it.
+/// Makes one group ready. False: somebody else is at it, or was sooner.
 async fn rebuild_one(service: &Service, workspace: &WorkspaceId, whose: &Whose, named: &[Counter]) -> Result<bool, FlowError> {
     let now = service.clock.now();
     let Begun::Started { token, adopt } = service.counters.begin(workspace, whose, now).await? else {
@@ -52,9 +55,11 @@ async fn rebuild_one(service: &Service, workspace: &WorkspaceId, whose: &Whose, 
         rows: &rows,
         purses: &purses,
     };
-    service.counters.finish(workspace, whose, &rebuilt, now).await?;
-    metrics::counter!("weir_rebuilds_total").increment(1);
-    Ok(true)
+    let is_ours = service.counters.finish(workspace, whose, &rebuilt, now).await?;
+    if is_ours {
+        metrics::counter!("weir_rebuilds_total").increment(1);
+    }
+    Ok(is_ours)
 }
 
 /// Reads every group whose period runs from the ledger again, whatever is known of it: the ledger may have been set back by a backup. What is
@@ -75,8 +80,7 @@ pub async fn all(service: &Service, mut progress: impl FnMut(u64)) -> Result<u64
             }
             let mut patience = Patience::default();
             while !rebuild_one(service, &group.0, &group.1, &[]).await? {
-                patience.spend(&group.0)?;
-                tokio::time::sleep(Duration::from_millis(LOOK_AGAIN_MILLIS)).await;
+                patience.spend(&group.0, false).await?;
             }
             groups += 1;
             last = Some(group);
@@ -116,26 +120,35 @@ pub async fn claim(
     loop {
         match service.counters.claim(id, claim, service.clock.now()).await? {
             Ok(record) => return Ok(record),
-            Err(unready) => rebuild(service, workspace, &unready, named).await?,
+            Err(unready) => {
+                let is_ready = rebuild(service, workspace, &unready, named).await?;
+                patience.spend(workspace, is_ready).await?;
+            }
         }
-        patience.spend(workspace)?;
     }
 }
 
-/// Counts the attempts of one caller to get an answer from counters that may have to be rebuilt first.
+/// How long one caller tries to get an answer from counters that may have to be rebuilt first.
 #[derive(Default)]
 pub struct Patience {
     looks: u32,
+    waited_millis: u64,
 }
 
 impl Patience {
-    pub fn spend(&mut self, workspace: &WorkspaceId) -> Result<(), FlowError> {
+    /// After an attempt in vain: waits, unless what it wanted was just made ready.
+    pub async fn spend(&mut self, workspace: &WorkspaceId, is_ready: bool) -> Result<(), FlowError> {
+        let millis = (LOOK_AGAIN_MILLIS << self.looks.min(16)).min(LOOK_AGAIN_MILLIS_MAX);
         self.looks += 1;
-        if self.looks > LOOKS_MAX {
-            Err(FlowError::RebuildTimeout(workspace.clone()))
-        } else {
-            Ok(())
+        // An attempt counts as a wait, so that nobody tries for ever what is never ready.
+        self.waited_millis += millis;
+        if self.waited_millis > PATIENCE_MILLIS {
+            return Err(FlowError::RebuildTimeout(workspace.clone()));
         }
+        if !is_ready {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+        }
+        Ok(())
     }
 }
 
@@ -155,9 +168,11 @@ pub async fn balances(
             .await?
         {
             Ok(balances) => return Ok(balances),
-            Err(unready) => rebuild(service, workspace, &unready, named).await?,
+            Err(unready) => {
+                let is_ready = rebuild(service, workspace, &unready, named).await?;
+                patience.spend(workspace, is_ready).await?;
+            }
         }
-        patience.spend(workspace)?;
     }
 }
 
@@ -180,12 +195,25 @@ impl Committed {
 
 /// The rows of all groups that `counters` belong to, and what grants have left, as the ledger has them now.
 pub async fn committed(service: &Service, workspace: &WorkspaceId, counters: &[Counter]) -> Result<Committed, FlowError> {
+    let groups = counters.iter().map(|counter| counter.whose.clone()).collect();
+    read(service, workspace, groups, counters).await
+}
+
+/// The same for a hold that nobody has seen: of all groups that one of this user may be counted in, whatever plan it was taken under.
+pub async fn committed_of_any(
+    service: &Service,
+    workspace: &WorkspaceId,
+    user: Option<&UserId>,
+    counters: &[Counter],
+) -> Result<Committed, FlowError> {
+    let groups = BTreeSet::from([Whose::Workspace, Whose::User(user.cloned())]);
+    read(service, workspace, groups, counters).await
+}
+
+async fn read(service: &Service, workspace: &WorkspaceId, groups: BTreeSet<Whose>, counters: &[Counter]) -> Result<Committed, FlowError> {
     let purses = grant::purses(service, workspace).await?;
-    let mut groups: Vec<&Whose> = counters.iter().map(|counter| &counter.whose).collect();
-    groups.sort_unstable();
-    groups.dedup();
     let mut rows = Vec::new();
-    for group in groups {
+    for group in &groups {
         let own: Vec<Counter> = counters.iter().filter(|counter| counter.whose == *group).cloned().collect();
         rows.extend(service.ledger.rows(workspace, group, &own, service.clock.now()).await?);
     }

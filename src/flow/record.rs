@@ -50,11 +50,16 @@ pub async fn record(service: &Service, usage: &Use) -> Result<Recorded, FlowErro
     check_time(occurred_at, now)?;
     let id = ReservationId::derive(&usage.workspace, &usage.request_id);
     // Without the counters a held request id is not noticed here; its settle then finds this entry in the ledger.
-    let record = service.counters.find(id, now).await.unwrap_or_default();
+    let found = service.counters.find(id, now).await;
+    let unseen = found.is_err();
+    let record = found.unwrap_or_default();
     if record.as_ref().is_some_and(|record| record.end.is_none()) {
         return Err(FlowError::RequestIdHeld(id));
     }
-    let known = without_hold(service, subject(usage, occurred_at)).await?;
+    let known = Known {
+        unseen,
+        ..without_hold(service, subject(usage, occurred_at)).await?
+    };
     let fingerprint = usage.report.fingerprint(&known.subject, &known.policy.catalogue);
     let fresh = settlement::entry(
         &known.subject,
@@ -92,7 +97,8 @@ pub async fn record(service: &Service, usage: &Use) -> Result<Recorded, FlowErro
                 alike: true,
                 ..
             } => {
-                return Ok(done(service, id, &known, *entry, true, Committed::default(), End::Settled).await);
+                let committed = settle::committed_now(service, &known).await?;
+                return Ok(done(service, id, &known, *entry, true, committed, End::Settled).await);
             }
             Next::Conflict | Next::Released { .. } => return Err(FlowError::UsageConflict),
         };

@@ -2,7 +2,7 @@
 //! freed. A crash between them leaves a hold that expires by itself, and an end that is already decided.
 
 use super::find::look;
-use super::rebuild::Committed;
+use super::rebuild::{self, Committed};
 use super::{DECIDE_AGAIN_MAX, FlowError, Service, cache, run, tell};
 use crate::decision::counter::Counter;
 use crate::decision::entry::{Entry, Outcome};
@@ -32,7 +32,13 @@ pub async fn release(service: &Service, id: ReservationId, bound: Option<&Worksp
                 entry,
                 ..
             }) => {
-                free(service, id, &workspace, entry.as_ref(), Committed::default()).await;
+                // What checkpoints and the end left may not have reached the counters: a hold is never freed without it.
+                let is_held = seen.record.as_ref().is_some_and(|record| record.end.is_none());
+                let committed = match is_held {
+                    true => rebuild::committed(service, &workspace, &counters).await?,
+                    false => Committed::default(),
+                };
+                free(service, id, &workspace, entry.as_ref(), committed).await;
                 return Ok(Released { entry: entry.clone() });
             }
             // What expired with a use on record stays recorded; there is nothing left to free.

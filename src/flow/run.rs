@@ -126,7 +126,7 @@ pub(super) async fn authorize(mut course: Course<'_>, parent: ReservationId) -> 
             Drawn::Refused(refusal) => return course.refused(refusal).await,
             Drawn::Away(error) => return without_counters(course, error).await,
             // Rebuilt meanwhile, or held anew under the same id.
-            Drawn::Again => patience.spend(&request.ask.workspace)?,
+            Drawn::Again { is_ready } => patience.spend(&request.ask.workspace, is_ready).await?,
         }
     }
 }
@@ -138,7 +138,9 @@ enum Drawn {
     /// The counters could not be asked.
     Away(CountersError),
     /// Look at the parent again.
-    Again,
+    Again {
+        is_ready: bool,
+    },
 }
 
 impl Drawn {
@@ -252,7 +254,7 @@ async fn draw_from(course: &Course<'_>, opened: &Opened, compiled: &Compiled) ->
         ChildOutcome::Replayed(record) => replay(service, id, &record, accepted).await.map(Drawn::decided),
         ChildOutcome::Mismatch => Err(FlowError::IdempotencyMismatch),
         ChildOutcome::Ended(end) => Err(FlowError::ReservationEnded(id, end)),
-        ChildOutcome::NoParent => Ok(Drawn::Again),
+        ChildOutcome::NoParent => Ok(Drawn::Again { is_ready: true }),
         ChildOutcome::ParentEnded(end) => Err(FlowError::ParentEnded(opened.id, end)),
         ChildOutcome::Unfit(why) => Err(unfit(opened.id, why)),
         ChildOutcome::TooManyOpen => {
@@ -265,8 +267,8 @@ async fn draw_from(course: &Course<'_>, opened: &Opened, compiled: &Compiled) ->
         }
         ChildOutcome::Unready(groups) => {
             let counters = &compiled.context.limits.counters;
-            rebuild::rebuild(service, &request.ask.workspace, &groups, counters).await?;
-            Ok(Drawn::Again)
+            let is_ready = rebuild::rebuild(service, &request.ask.workspace, &groups, counters).await?;
+            Ok(Drawn::Again { is_ready })
         }
     }
 }
@@ -281,7 +283,7 @@ async fn without_counters(mut course: Course<'_>, error: CountersError) -> Resul
         Ok(compiled) => {
             let policy = course.policy();
             let voice = policy.voice(course.request.accept_language.as_deref(), course.plan());
-            Ok(degraded(course.service, voice, &compiled, &error))
+            Ok(degraded(course.service, voice, &compiled, &error.into()))
         }
         Err(refusal) => course.refused(refusal).await,
     }

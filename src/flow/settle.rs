@@ -196,12 +196,14 @@ async fn lost(service: &Service, id: ReservationId, known: &Known, end: Progress
     Err(error)
 }
 
-/// The rows that the commit of an earlier call changed, as they are now: a hold is never freed without them.
-async fn committed_now(service: &Service, known: &Known) -> Result<Committed, FlowError> {
-    if !known.live {
-        return Ok(Committed::default());
+/// The rows that the commit of an earlier call changed, as they are now: a hold is never freed without them, be it one that nobody saw.
+pub(super) async fn committed_now(service: &Service, known: &Known) -> Result<Committed, FlowError> {
+    let (subject, counters) = (&known.subject, &known.limits.counters);
+    match (known.live, known.unseen) {
+        (true, _) => rebuild::committed(service, &subject.workspace, counters).await,
+        (false, true) => rebuild::committed_of_any(service, &subject.workspace, subject.user.as_ref(), counters).await,
+        (false, false) => Ok(Committed::default()),
     }
-    rebuild::committed(service, &known.subject.workspace, &known.limits.counters).await
 }
 
 fn corrected(service: &Service, original: &Entry, target: &Entry) -> Result<Entry, FlowError> {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each suite uses the verbs that it needs")]
 
+pub mod blind;
 pub mod certificates;
 pub mod disk;
 pub mod embeddings;

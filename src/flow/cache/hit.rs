@@ -168,6 +168,7 @@ async fn record(service: &Service, giving: &Giving<'_>, note: Note, answer: Answ
         limits: seen.limits.clone(),
         hold: None,
         live: false,
+        unseen: false,
     };
     let entry = bill::entry(
         &known.subject,

@@ -5,10 +5,10 @@
 //! which it happened once. Every node does this; what another one wrote first is not written again.
 
 use super::super::context::Context;
-use super::super::rebuild::Committed;
+use super::super::rebuild::{self, Committed};
 use super::super::run;
 use super::{FlowError, Service, apply, expired_event};
-use crate::counters::Record;
+use crate::counters::{Progress, Record};
 use crate::decision::event::{Event, ReservationData};
 use crate::decision::id::ReservationId;
 use crate::decision::standing::{End, Standing};
@@ -40,9 +40,20 @@ pub(super) async fn tell(service: &Service, records: Vec<Record>) -> Result<usiz
     metrics::counter!("weir_reservations_expired_total").increment(new.len() as u64);
     let resolved = ended.len();
     for (record, progress) in ended {
-        apply(service, record.reservation, &record.workspace, progress, Committed::default()).await?;
+        let committed = committed(service, &record, progress).await?;
+        apply(service, record.reservation, &record.workspace, progress, committed).await?;
     }
     Ok(resolved)
+}
+
+/// What goes with it: nothing was recorded by what expired; the copy of another end may have been lost, and is made again.
+async fn committed(service: &Service, record: &Record, progress: Progress) -> Result<Committed, FlowError> {
+    match Context::decode(&record.context, record.reservation) {
+        Ok(context) if progress != run::ended(End::Expired, None) => {
+            rebuild::committed(service, &record.workspace, &context.limits.counters).await
+        }
+        _ => Ok(Committed::default()),
+    }
 }
 
 /// `None`: what it remembers cannot be read, so there is nothing to tell.
