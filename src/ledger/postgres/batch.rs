@@ -21,8 +21,21 @@ const CONTENTION_SECONDS_MAX: u64 = 5;
 /// How long it waits before it tries again.
 const TRY_AGAIN_MILLIS: u64 = 5;
 
+/// Writes the jobs in a task of their own, and returns the line; after a panic one that connects anew.
+pub(super) async fn write_apart(mut line: Line, jobs: Vec<Job>) -> Line {
+    let anew = line.anew();
+    let batch = async move {
+        write(&mut line, jobs).await;
+        line
+    };
+    tokio::spawn(batch).await.unwrap_or_else(|failure| {
+        tracing::error!(%failure, "a batch of the ledger's writes failed");
+        anew
+    })
+}
+
 /// Writes the jobs and answers their callers.
-pub(super) async fn write(line: &mut Line, jobs: Vec<Job>) {
+async fn write(line: &mut Line, jobs: Vec<Job>) {
     let give_up = Instant::now() + Duration::from_secs(CONTENTION_SECONDS_MAX);
     // A reservation stands in a call once: the second write of it must see what became of the first one.
     let mut rounds: Vec<Vec<Job>> = Vec::new();
@@ -55,9 +68,22 @@ pub(super) async fn write(line: &mut Line, jobs: Vec<Job>) {
                 rounds.extend([(way, half), (way, part)]);
             }
             // In halves by workspace, those that nobody holds are soon done.
-            Err(fault) if fault.is_contention() && is_of_several_workspaces(&part) => {
+            Err(fault) if fault.keeps_waiting() && is_of_several_workspaces(&part) => {
                 let half = split_by_workspace(&mut part);
                 rounds.extend([(way, half), (way, part)]);
+            }
+            Err(fault) if fault.keeps_waiting() && line.aside.is_some() => {
+                // What comes after it of the same workspace goes with it, in its order.
+                let workspace = part[0].workspace().clone();
+                rounds.reverse();
+                for (_, later) in &mut rounds {
+                    let (theirs, others): (Vec<Job>, Vec<Job>) = later.drain(..).partition(|job| *job.workspace() == workspace);
+                    part.extend(theirs);
+                    *later = others;
+                }
+                rounds.reverse();
+                rounds.retain(|(_, jobs)| !jobs.is_empty());
+                line.put_aside(part);
             }
             Err(fault) if fault.is_contention() && Instant::now() < give_up => {
                 tokio::time::sleep(Duration::from_millis(TRY_AGAIN_MILLIS)).await;
@@ -223,7 +249,7 @@ impl Job {
         matches!(self, Job::Post(call) if !call.ask.charges.is_empty() || call.ask.may_tell())
     }
 
-    fn workspace(&self) -> &WorkspaceId {
+    pub(super) fn workspace(&self) -> &WorkspaceId {
         match self {
             Job::Post(call) => &call.ask.workspace,
             Job::Name(call) => &call.ask.workspace,
@@ -250,7 +276,7 @@ impl Job {
         }
     }
 
-    fn fail(self, fault: &Fault) {
+    pub(super) fn fail(self, fault: &Fault) {
         match self {
             Job::Post(call) => call.answer(Err(fault.clone())),
             Job::Name(call) => call.answer(Err(fault.clone())),

@@ -3,6 +3,7 @@
 use crate::decision::certificate::Refusal;
 use crate::ledger::LedgerError;
 use crate::ledger::record::Unreadable;
+use sqlx::migrate::MigrateError;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ pub(super) enum Fault {
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     #[error("the schema could not be brought up to date")]
-    Migration(#[from] Arc<sqlx::migrate::MigrateError>),
+    Migration(#[from] Arc<MigrateError>),
     #[error("{}", behind(*.found, *.known))]
     Schema { found: i64, known: i64 },
     #[error("it does not answer: check the address, and whether a firewall stands in between")]
@@ -90,6 +91,10 @@ impl Fault {
     fn meaning(&self) -> Option<Meaning> {
         match self {
             Fault::Postgres(error) => Some(meaning(error)),
+            Fault::Migration(error) => match &**error {
+                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => Some(meaning(error)),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -102,6 +107,11 @@ impl Fault {
     /// Whether others stood in the way: nothing was written, and it may be tried again.
     pub(super) fn is_contention(&self) -> bool {
         self.meaning() == Some(Meaning::Contended)
+    }
+
+    /// Whether somebody's lock, or its own length, kept it and all that wait behind it: nothing was written, and it may be tried again.
+    pub(super) fn keeps_waiting(&self) -> bool {
+        matches!(self.meaning(), Some(Meaning::Contended | Meaning::TooSlow))
     }
 
     /// Whether a batch reached a level that nobody was there to tell of: nothing was written.

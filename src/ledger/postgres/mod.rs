@@ -53,6 +53,7 @@ macro_rules! read {
 mod adjusting;
 mod admin;
 mod api_keys;
+mod aside;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../audited.rs"]
 mod audited;

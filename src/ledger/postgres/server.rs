@@ -4,10 +4,10 @@ use super::fault::Fault;
 use crate::ledger::LedgerError;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool};
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How the schema came to be, compiled in. A schema that a later version has added to is taken all the same: during a deployment nodes of
 /// both versions start, and what is added is in nobody's way.
@@ -30,10 +30,38 @@ const STATEMENT_SECONDS_MAX: u32 = 30;
 const ANSWER_SECONDS_MAX: u64 = STATEMENT_SECONDS_MAX as u64 + 5;
 /// How long a statement waits for the locks of others.
 const LOCK_WAIT_MILLIS: u32 = 1_000;
+/// How long a batch of many workspaces may take, and wait for a lock: beyond it they are told apart, and the slow one goes by itself.
+const BATCH_MILLIS_MAX: u32 = 500;
+const BATCH_LOCK_WAIT_MILLIS: u32 = 200;
+/// The same of births of sums, which others seldom wait for, and of which one may be over a million entries.
+const BIRTHS_MILLIS_MAX: u32 = 250;
 /// How long the server waits for the rest of a transaction of ours before it ends it, locks and all.
 const IDLE_IN_TRANSACTION_SECONDS_MAX: u32 = 5;
+/// How long a migration is tried again while others use its tables, and how long they are left alone in between.
+const MIGRATE_SECONDS_MAX: u64 = 10 * 60;
+const MIGRATE_AGAIN_MILLIS: u64 = 500;
 /// How many statements a connection keeps prepared.
 const STATEMENTS_KEPT_MAX: usize = 64;
+
+/// How much time the statements of a connection that writes may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pace {
+    Posts,
+    Births,
+    /// As long as they need.
+    Patient,
+}
+
+impl Pace {
+    /// For a statement, and for a lock, in milliseconds; 0: no limit.
+    fn millis(self) -> (u32, u32) {
+        match self {
+            Pace::Posts => (BATCH_MILLIS_MAX, BATCH_LOCK_WAIT_MILLIS),
+            Pace::Births => (BIRTHS_MILLIS_MAX, BATCH_LOCK_WAIT_MILLIS),
+            Pace::Patient => (0, LOCK_WAIT_MILLIS),
+        }
+    }
+}
 
 /// Where the ledger is, and how it is reached.
 pub(super) struct Server {
@@ -98,8 +126,11 @@ impl Server {
     }
 
     /// A connection for writes that are answered for: the server says "committed" only when it is on the disk, whatever it does for others.
-    pub(super) async fn connect_durably(&self) -> Result<PgConnection, Fault> {
-        let mut connection = self.connect().await?;
+    pub(super) async fn connect_durably(&self, pace: Pace) -> Result<PgConnection, Fault> {
+        let (statement, lock) = pace.millis();
+        let limits = [("statement_timeout", statement), ("lock_timeout", lock)];
+        let limits = limits.map(|(name, millis)| (name, format!("{millis}ms")));
+        let mut connection = self.connect_with(&self.options.clone().options(limits)).await?;
         sqlx::query("SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'")
             .execute(&mut connection)
             .await?;
@@ -124,11 +155,26 @@ impl Server {
         PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone())
     }
 
-    /// Brings the schema up to date. An advisory lock lets one node do it; the others wait, for as long as it takes, and find it done.
+    /// Brings the schema up to date. An advisory lock lets one node do it; the others wait, for as long as it takes, and find it done. A table
+    /// is not waited for as long: whoever asks for it later would wait behind the migration, which steps back and tries again.
     pub(super) async fn migrate(&self) -> Result<(), Fault> {
         let options = self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
         let mut connection = self.connect_with(&options).await?;
-        MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(Arc::new)?;
+        sqlx::query("SELECT pg_advisory_lock(hashtext(current_schema() || ' weir migrate'))")
+            .execute(&mut connection)
+            .await?;
+        sqlx::query(AssertSqlSafe(format!("SET lock_timeout = '{LOCK_WAIT_MILLIS}ms'")))
+            .execute(&mut connection)
+            .await?;
+        let give_up = Instant::now() + Duration::from_secs(MIGRATE_SECONDS_MAX);
+        while let Err(error) = MIGRATIONS.run_direct(None, &mut connection, false).await {
+            let fault = Fault::Migration(Arc::new(error));
+            if !fault.is_contention() || Instant::now() > give_up {
+                return Err(fault);
+            }
+            tracing::info!("a table that the schema's next version changes is in use; it is tried again");
+            tokio::time::sleep(Duration::from_millis(MIGRATE_AGAIN_MILLIS)).await;
+        }
         // Closed and not only dropped, so that the lock is free at once.
         sqlx::Connection::close(connection).await?;
         Ok(())

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+mod aside;
 mod away;
 mod ends;
 mod kept;

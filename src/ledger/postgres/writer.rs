@@ -1,12 +1,16 @@
 //! The writers: a few tasks, each with a connection, that share one queue. A writer takes everything that waits, has it written in one call
 //! and one commit, and answers each caller. While it waits for the commit the others take what came meanwhile.
 //!
+//! Births of sums have a queue and a writer of their own, since one may take long. What takes long or finds its workspace locked goes by itself
+//! (`aside.rs`), so that one workspace does not keep the others waiting.
+//!
 //! A write that is queued is written, whether or not its caller still waits. Nobody is answered before the commit. A batch runs in a task
 //! of its own, so that a panic costs that batch's callers an error and drops the connection; the next batch opens another one.
 
+use super::aside::Aside;
 use super::batch;
 use super::fault::Fault;
-use super::server::Server;
+use super::server::{Pace, Server};
 use crate::ledger::{Naming, Post, Posted};
 use sqlx::PgConnection;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,8 +28,14 @@ const TRUSTED_IDLE_MILLIS: u64 = 1_000;
 /// The way to the writers.
 pub(super) struct Writers {
     /// Taken away when the ledger is closed; then the writers end, after what still waits.
-    queue: RwLock<Option<mpsc::Sender<Job>>>,
+    queues: RwLock<Option<Queues>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    aside: Arc<Aside>,
+}
+
+struct Queues {
+    posts: mpsc::Sender<Job>,
+    births: mpsc::Sender<Job>,
 }
 
 /// A write, and who asked for it.
@@ -44,19 +54,30 @@ pub(super) enum Job {
 impl Writers {
     /// Starts them over a server that must answer by now.
     pub(super) async fn start(server: &Arc<Server>) -> Result<Self, Fault> {
-        let (queue, waiting) = mpsc::channel(QUEUE_WRITES_MAX);
-        let waiting = Arc::new(Mutex::new(waiting));
+        let aside = Aside::new(server.clone());
         let mut tasks = Vec::new();
-        for _ in 0..server.writers {
-            let line = Line {
-                open: Some((server.connect_durably().await?, Instant::now())),
-                server: server.clone(),
-            };
-            tasks.push(tokio::spawn(write_all(line, waiting.clone())));
+        let mut queues = Vec::new();
+        for (pace, writers) in [(Pace::Posts, server.writers), (Pace::Births, 1)] {
+            let (queue, waiting) = mpsc::channel(QUEUE_WRITES_MAX);
+            let waiting = Arc::new(Mutex::new(waiting));
+            for _ in 0..writers {
+                let line = Line {
+                    open: Some((server.connect_durably(pace).await?, Instant::now())),
+                    aside: Some(aside.clone()),
+                    ..Line::closed(server, pace)
+                };
+                tasks.push(tokio::spawn(write_all(line, waiting.clone())));
+            }
+            queues.push(queue);
         }
+        let queues = match <[_; 2]>::try_from(queues) {
+            Ok([posts, births]) => Some(Queues { posts, births }),
+            Err(_) => None,
+        };
         Ok(Self {
-            queue: RwLock::new(Some(queue)),
+            queues: RwLock::new(queues),
             tasks: Mutex::new(tasks),
+            aside,
         })
     }
 
@@ -76,8 +97,13 @@ impl Writers {
     }
 
     pub(super) fn queue(&self, job: Job) -> Result<(), Fault> {
-        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
-        queue.as_ref().ok_or(Fault::Closed)?.try_send(job).map_err(|refused| match refused {
+        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        let queues = queues.as_ref().ok_or(Fault::Closed)?;
+        let queue = match &job {
+            Job::Name(_) => &queues.births,
+            _ => &queues.posts,
+        };
+        queue.try_send(job).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => Fault::Full,
             mpsc::error::TrySendError::Closed(_) => Fault::Closed,
         })
@@ -85,20 +111,56 @@ impl Writers {
 
     /// Writes what waits and ends; writes that come later are refused.
     pub(super) async fn stop(&self) {
-        drop(self.queue.write().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.queues.write().unwrap_or_else(PoisonError::into_inner).take());
         for task in self.tasks.lock().await.drain(..) {
             let _ = task.await;
         }
+        self.aside.finish().await;
     }
 }
 
 /// A writer's connection, made anew when it was lost.
 pub(super) struct Line {
     server: Arc<Server>,
+    pace: Pace,
     open: Option<(PgConnection, Instant)>,
+    /// Who takes what would keep others waiting; `None`: nobody else waits for this line.
+    pub(super) aside: Option<Arc<Aside>>,
 }
 
 impl Line {
+    /// One whose connection is made when it is needed.
+    pub(super) fn closed(server: &Arc<Server>, pace: Pace) -> Self {
+        Self {
+            server: server.clone(),
+            pace,
+            open: None,
+            aside: None,
+        }
+    }
+
+    /// The same without its connection.
+    pub(super) fn anew(&self) -> Self {
+        Self {
+            aside: self.aside.clone(),
+            ..Self::closed(&self.server, self.pace)
+        }
+    }
+
+    /// Has writes of one workspace written elsewhere.
+    pub(super) fn put_aside(&self, jobs: Vec<Job>) {
+        if let Some(aside) = &self.aside {
+            aside.take(jobs);
+        }
+    }
+
+    pub(super) async fn close(self) {
+        if let Some((connection, _)) = self.open {
+            // Whatever keeps it from that, the server finds out by itself.
+            let _ = sqlx::Connection::close(connection).await;
+        }
+    }
+
     /// Asks something over the connection, which is made if there is none. After anything but an answer of the server it is not used again.
     pub(super) async fn ask<T>(&mut self, question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>) -> Result<T, Fault> {
         let server = self.server.clone();
@@ -117,9 +179,9 @@ impl Line {
             Some((connection, used)) if used.elapsed() < Duration::from_millis(TRUSTED_IDLE_MILLIS) => connection,
             Some((connection, _)) => match still_there(&self.server, connection).await {
                 Some(connection) => connection,
-                None => self.server.connect_durably().await?,
+                None => self.server.connect_durably(self.pace).await?,
             },
-            None => self.server.connect_durably().await?,
+            None => self.server.connect_durably(self.pace).await?,
         };
         Ok(&mut self.open.insert((connection, Instant::now())).0)
     }
@@ -138,20 +200,12 @@ async fn write_all(mut line: Line, waiting: Arc<Mutex<mpsc::Receiver<Job>>>) {
         if waiting.lock().await.recv_many(&mut jobs, BATCH_WRITES_MAX).await == 0 {
             break;
         }
-        let server = line.server.clone();
-        let batch = async move {
-            batch::write(&mut line, jobs).await;
-            line
-        };
-        line = tokio::spawn(batch).await.unwrap_or_else(|failure| {
-            tracing::error!(%failure, "a batch of the ledger's writes failed");
-            Line { server, open: None }
-        });
+        if let Some(aside) = &line.aside {
+            jobs = aside.join(jobs);
+        }
+        line = batch::write_apart(line, jobs).await;
     }
-    if let Some((connection, _)) = line.open {
-        // Whatever keeps it from that, the server finds out by itself.
-        let _ = sqlx::Connection::close(connection).await;
-    }
+    line.close().await;
 }
 
 impl<A, T> Call<A, T> {

@@ -119,6 +119,31 @@ async fn of_nodes_that_open_a_new_database_at_once_one_makes_the_schema() {
     open(&url).await.ping().await.expect("the ledger answers");
 }
 
+/// A table that somebody reads for long is not waited for without end: whoever wants it next would wait behind that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_whose_table_is_in_use_steps_back_and_tries_again() {
+    let (_book, _ledger, url) = plain(server!()).await;
+    let (mut reader, mut watcher) = (stranger(&url).await, stranger(&url).await);
+    execute(&mut reader, "BEGIN; LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE")
+        .await
+        .expect("the lock");
+    let migrating = tokio::spawn(async move { open(&url).await });
+    let mut waits = async |how_many: i64| {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '_sqlx_migrations'::regclass";
+        sqlx::query_scalar::<_, i64>(waiting)
+            .fetch_one(&mut watcher)
+            .await
+            .expect("the database")
+            == how_many
+    };
+    for (what, waiting) in [("it waits", 1), ("it steps back", 0), ("it tries again", 1)] {
+        until(what, async || waits(waiting).await).await;
+    }
+    assert!(!migrating.is_finished());
+    execute(&mut reader, "COMMIT").await.expect("the lock is let go");
+    migrating.await.expect("a task").ping().await.expect("it serves");
+}
+
 #[tokio::test]
 async fn a_node_hears_of_what_another_one_describes() {
     let (_book, here, url) = plain(server!()).await;
