@@ -5,8 +5,6 @@ mod support;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 use support::blind::Blind;
@@ -226,57 +224,6 @@ async fn verify_names_a_counter_that_is_not_what_the_ledger_says() {
         panic!("{:?}", found.differences);
     };
     assert_eq!((difference.ledger, difference.store), (200, 7));
-}
-
-/// Runs a command of the program on these stores, with a directory of policies beside it that nobody has applied.
-fn command(stores: &Stores, arguments: &[&str]) -> Output {
-    let Stores::Production { database, redis } = stores else {
-        panic!("the production profile");
-    };
-    let folder = tempfile::tempdir().expect("a directory");
-    std::os::unix::fs::symlink(support::policies(), folder.path().join("policies")).expect("a link");
-    Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(arguments)
-        .current_dir(folder.path())
-        .env_clear()
-        .envs([("WEIR_DATABASE_URL", database.as_str()), ("WEIR_REDIS_URL", redis.as_str())])
-        .env("WEIR_JWT_SECRET", support::SECRET)
-        .output()
-        .expect("it runs")
-}
-
-#[tokio::test]
-async fn commands_that_look_change_neither_schema_nor_policy() {
-    if !stores::can_be_production() {
-        return;
-    }
-    let stores = Stores::empty_production().await;
-    let text = |output: &Output| String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned();
-    for _ in 0..2 {
-        for arguments in [
-            &["doctor"][..],
-            &["ledger", "verify"],
-            &["rebuild-counters"],
-            &["billing", "reconcile"],
-        ] {
-            let ran = command(&stores, arguments);
-            assert!(
-                !ran.status.success() && text(&ran).contains("weir migrate"),
-                "{arguments:?}: {}",
-                text(&ran)
-            );
-        }
-    }
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
-    let clock = Arc::new(weir::clock::SystemClock);
-    let service = stores.open(&samples, clock, flow::Options::default()).await.expect("a service");
-    let before = service.ledger.policy().await.expect("a policy");
-    for arguments in [&["rebuild-counters"][..], &["ledger", "verify"], &["doctor"]] {
-        let ran = command(&stores, arguments);
-        assert!(ran.status.success(), "{arguments:?}: {}", text(&ran));
-    }
-    let after = service.ledger.policy().await.expect("a policy");
-    assert_eq!((after.version, after.files_hash), (before.version, before.files_hash));
 }
 
 #[tokio::test]
