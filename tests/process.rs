@@ -4,13 +4,19 @@ mod support;
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::Reply;
+use support::stores::{self, Stores};
+use support::{Reply, postgres, redis};
+use weir::clock::{Clock, SystemClock};
+use weir::counters::Counters;
+use weir::counters::redis::{RedisCounters, RedisSettings};
+use weir::decision::id::ReservationId;
 
 /// A `weir serve` process, killed with this value.
 struct Process {
@@ -18,6 +24,15 @@ struct Process {
     url: String,
     token: String,
     client: Client,
+}
+
+/// Waits until it is true, for as long as nobody should have to.
+async fn until(what: &str, is_true: impl AsyncFn() -> bool) {
+    let began = Instant::now();
+    while !is_true().await {
+        assert!(began.elapsed() < Duration::from_secs(20), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 fn weir(data: &Path) -> Command {
@@ -33,8 +48,19 @@ impl Process {
     }
 
     fn start_with(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_among(data, arguments, &[])
+    }
+
+    /// On the stores of the production profile.
+    fn start_on(data: &Path, variables: &[(&str, &str)]) -> Self {
+        let policies = support::policies();
+        Self::start_among(data, &["--policies", policies.to_str().expect("text")], variables)
+    }
+
+    fn start_among(data: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = weir(data);
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        command.envs(variables.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("weir starts");
         let mut lines = BufReader::new(child.stdout.take().expect("its output"))
             .lines()
@@ -47,6 +73,7 @@ impl Process {
         std::thread::spawn(move || lines.for_each(drop));
         let output = weir(data)
             .args(["token", "--scope", "authorize,read,admin,usage:write"])
+            .envs(variables.iter().copied())
             .output()
             .expect("a token");
         let token = String::from_utf8(output.stdout)
@@ -75,6 +102,19 @@ impl Process {
             headers,
             text: response.text().await.ok()?,
         })
+    }
+
+    /// Waits until it has ended by itself, with success.
+    async fn ends_well(&mut self) {
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                break status;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "it does not stop");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(status.success(), "{status}");
     }
 
     async fn get(&self, path: &str) -> Value {
@@ -185,9 +225,8 @@ async fn after_kill_minus_nine_every_acknowledged_settle_is_in_the_ledger_once()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_answers_what_it_has_begun() {
+async fn a_stop_ends_well_and_what_was_recorded_is_there() {
     let data = tempfile::tempdir().expect("a directory");
-    let acknowledged = Acknowledged::default();
     let mut process = Process::start(data.path());
     let ask = json!({"workspace_id": "ws", "feature": "chat", "model": "small", "input_tokens": 10, "max_output_tokens": 10});
     let answer = process
@@ -202,20 +241,183 @@ async fn a_stop_answers_what_it_has_begun() {
         .await
         .expect("an answer")
         .expect(200);
-    acknowledged.lock().expect("no panic").insert("one".to_owned(), 11);
     process.signal("-TERM");
-    let began = Instant::now();
-    let status = loop {
-        if let Some(status) = process.child.try_wait().expect("a child") {
-            break status;
-        }
-        assert!(began.elapsed() < Duration::from_secs(30), "it does not stop");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
-    assert!(status.success(), "{status}");
+    process.ends_well().await;
     drop(process);
     let process = Process::start(data.path());
     assert_eq!(ledger(&process, "ws").await.len(), 1);
+}
+
+/// What the environment of a process says of these stores.
+fn variables<'a>(database: &'a str, redis: &'a str) -> [(&'static str, &'a str); 3] {
+    [
+        ("WEIR_DATABASE_URL", database),
+        ("WEIR_REDIS_URL", redis),
+        ("WEIR_JWT_SECRET", support::SECRET),
+    ]
+}
+
+/// The ledger keeps settlements waiting while the process is told to stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_answers_what_it_has_begun() {
+    const SETTLES: usize = 20;
+    if !stores::can_be_production() {
+        return;
+    }
+    let Stores::Production { database, redis } = Stores::empty_production().await else {
+        panic!("the production profile");
+    };
+    let data = tempfile::tempdir().expect("a directory");
+    let variables = variables(&database, &redis);
+    let mut process = Process::start_on(data.path(), &variables);
+    let mut held = Vec::new();
+    for n in 0..SETTLES {
+        let ask = json!({"workspace_id": "ws", "feature": "chat", "model": "small", "request_id": format!("r{n}"), "input_tokens": 10, "max_output_tokens": 10});
+        let answer = process
+            .try_call(Method::POST, "/v1/authorize", Some(&ask))
+            .await
+            .expect("an answer")
+            .expect(200);
+        held.push(answer["reservation_id"].as_str().expect("an id").to_owned());
+    }
+    let mut keeper = PgConnection::connect(&database).await.expect("the database");
+    sqlx::raw_sql("BEGIN").execute(&mut keeper).await.expect("begun");
+    let lock = sqlx::query("SELECT workspace_id FROM workspace WHERE workspace_id = 'ws' FOR UPDATE");
+    lock.fetch_one(&mut keeper).await.expect("the workspace is locked");
+    let settles: Vec<_> = held
+        .iter()
+        .map(|id| {
+            let request = process.client.post(format!("{}/v1/reservations/{id}/settle", process.url));
+            let report = json!({"usage": {"input_tokens": 10, "output_tokens": 1}});
+            tokio::spawn(request.bearer_auth(&process.token).json(&report).send())
+        })
+        .collect();
+    // A settlement claims its hold before it asks the ledger.
+    let counters = RedisCounters::connect(RedisSettings::new(&redis)).await.expect("the counters");
+    for id in &held {
+        let id = ReservationId::parse(id).expect("an id");
+        until("the settlement is under way", async || {
+            let record = counters.find(id, SystemClock.now()).await.expect("the counters answer");
+            record.expect("its hold").claimed.is_some()
+        })
+        .await;
+    }
+    process.signal("-TERM");
+    let address = process.url.strip_prefix("http://").expect("an address").to_owned();
+    until("nobody listens any more", async || {
+        tokio::net::TcpStream::connect(&address).await.is_err()
+    })
+    .await;
+    assert!(settles.iter().all(|settle| !settle.is_finished()), "all of them wait");
+    sqlx::raw_sql("ROLLBACK").execute(&mut keeper).await.expect("unlocked");
+    for settle in settles {
+        let answer = settle.await.expect("a task").expect("an answer");
+        assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap_or_default());
+    }
+    process.ends_well().await;
+    let count = "SELECT COUNT(*), COUNT(DISTINCT request_id) FROM entry WHERE workspace_id = 'ws'";
+    let entries: (i64, i64) = sqlx::query_as(count).fetch_one(&mut keeper).await.expect("counted");
+    assert_eq!(entries, (SETTLES as i64, SETTLES as i64));
+    let agree = weir(data.path())
+        .args(["ledger", "verify"])
+        .envs(variables)
+        .output()
+        .expect("it runs");
+    assert!(agree.status.success(), "{}", String::from_utf8_lossy(&agree.stdout));
+}
+
+/// What `/metrics` says of these, all labels together; 0 where it says nothing.
+async fn counted(process: &Process, names: [&str; 4]) -> [u64; 4] {
+    let reply = process.try_call(Method::GET, "/metrics", None).await.expect("an answer");
+    let text = reply.text;
+    names.map(|name| {
+        let of = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = rest.rsplit_once(' ')?;
+            (labels.is_empty() || labels.starts_with('{')).then(|| value.parse::<u64>().expect("a whole number"))
+        };
+        text.lines().filter_map(of).sum()
+    })
+}
+
+/// A process of its own, so that nobody else counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_of_stores_are_counted_once_each_in_the_metrics() {
+    if !stores::can_be_production() {
+        return;
+    }
+    let Some(ledger) = postgres::Postgres::start() else { return };
+    let mut counters = redis::Server::start();
+    let Stores::Production { database, .. } = Stores::empty_production_in(&ledger).await else {
+        panic!("the production profile");
+    };
+    let redis = counters.url();
+    let data = tempfile::tempdir().expect("a directory");
+    let process = Process::start_on(data.path(), &variables(&database, &redis));
+    let call = async |method, path: &str, body: Value| process.try_call(method, path, Some(&body)).await.expect("an answer");
+    for (name, answer) in [("strict", "deny"), ("lenient", "allow")] {
+        let plan = json!({"name": name, "pricing": {"model": "flat", "base_usd": "0"}, "on_store_unavailable": answer,
+            "budgets": [{"id": "tokens", "unit": "tokens", "period": "month", "hard": 1_000_000}]});
+        let put = async |path: String, body| call(Method::PUT, &path, body).await.expect_one_of(&[200, 201]);
+        put(format!("/v1/admin/plans/{name}"), plan).await;
+        put(format!("/v1/admin/workspaces/{name}"), json!({"plan_id": name})).await;
+    }
+    let authorize = async |workspace: &str, id: &str| {
+        let ask = json!({"workspace_id": workspace, "feature": "chat", "model": "small", "request_id": id, "input_tokens": 10, "max_output_tokens": 10});
+        call(Method::POST, "/v1/authorize", ask).await
+    };
+    let settle = async |held: &Value| {
+        let report =
+            json!({"workspace_id": "strict", "feature": "chat", "model": "small", "usage": {"input_tokens": 10, "output_tokens": 5}});
+        let id = held["reservation_id"].as_str().expect("a reservation");
+        call(Method::POST, &format!("/v1/reservations/{id}/settle"), report).await
+    };
+    let names = [
+        "weir_store_failed_total",
+        "weir_authorize_degraded_total",
+        "weir_apply_failed_total",
+        "weir_late_total",
+    ];
+    let mut held = Vec::new();
+    for n in 0..2 {
+        held.push(authorize("strict", &format!("r{n}")).await.expect(200));
+    }
+    authorize("lenient", "known").await.expect(200);
+    assert_eq!(counted(&process, names).await, [0; 4], "nothing has failed");
+
+    counters.kill();
+    authorize("strict", "refused").await.expect(503);
+    assert_eq!(counted(&process, names).await, [1, 0, 0, 0]);
+    assert_eq!(authorize("lenient", "away").await.expect(200)["degraded"], true);
+    assert_eq!(counted(&process, names).await, [1, 1, 0, 0]);
+    let told = settle(&held[0]).await.expect(200);
+    let late = u64::from(told["late"] == true);
+    assert_eq!(counted(&process, names).await, [1, 1, 1, late]);
+
+    // It comes back empty: the holds that it had are gone.
+    counters.run();
+    until("the counters are there again", async || {
+        let ready = process.try_call(Method::GET, "/readyz", None).await;
+        ready.expect("an answer").status == 200
+    })
+    .await;
+    // Each thread has a connection of its own, and after a failure waits a tenth of a second before it makes another one.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let told = settle(&held[1]).await.expect(200);
+    assert_eq!(told["late"], true);
+    assert_eq!(counted(&process, names).await, [1, 1, 1, late + 1]);
+
+    let more = authorize("strict", "more").await.expect(200);
+    ledger.stop_immediately();
+    settle(&more).await.expect(503);
+    assert_eq!(counted(&process, names).await, [2, 1, 1, late + 1]);
+    let metrics = process.try_call(Method::GET, "/metrics", None).await.expect("an answer").text;
+    for store in ["counters", "ledger"] {
+        assert!(
+            metrics.contains(&format!("weir_store_failed_total{{store=\"{store}\"}} 1")),
+            "{metrics}"
+        );
+    }
 }
 
 #[tokio::test]
