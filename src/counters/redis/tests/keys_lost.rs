@@ -4,7 +4,7 @@ use super::faults::desk;
 use super::shared::store_at;
 use crate::counters::contract::desk::{Desk, HOLD_SECONDS, daily, of_user, row};
 use crate::counters::redis_server::{Server, is_there};
-use crate::counters::{Begun, CLAIM_OPEN_SECONDS, Claim, HoldOutcome, Rebuilt};
+use crate::counters::{Applied, Begun, CLAIM_OPEN_SECONDS, Claim, HoldOutcome, Rebuilt};
 use crate::decision::counter::Counter;
 use std::sync::Arc;
 
@@ -87,9 +87,37 @@ async fn a_lost_key_of_any_kind_is_found_out() {
     if !is_there() {
         return;
     }
-    for pattern in ["*g:*,[*]", "*g:*,ann", "*r:*", "*i"] {
+    for pattern in ["*g:*,[*]", "*g:*,ann", "*r:*", "*i", "*}m"] {
         assert_eq!(after_losing(pattern).await, [(20, 0), (20, 0)], "{pattern}");
     }
+}
+
+/// A lost mark says nothing of what was copied, so it never says too much; the next round of copies makes it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_mark_claims_nothing_and_is_made_again() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::start();
+    let day = daily();
+    let mut desk = desk(Arc::new(store_at(&server.url()).await), &[&day]).await;
+    let since = async |desk: &Desk| desk.store.begin_copy(desk.now).await.expect("told").since;
+    assert_eq!(since(&desk).await, Some(desk.now), "its first rebuild");
+    desk.held("open", 100, &[(&day, 1_000)]).await;
+    assert_eq!(delete(&server, "*}m"), 1);
+    assert_eq!(since(&desk).await, None);
+
+    desk.later(1);
+    let copying = desk.store.begin_copy(desk.now).await.expect("told");
+    let missed = Applied {
+        rows: vec![row(&day, 50, 3)],
+        ..Applied::default()
+    };
+    desk.store.copy(&desk.workspace, &missed, &copying, desk.now).await.expect("copied");
+    assert_eq!(since(&desk).await, None, "the round is not over");
+    desk.store.end_copy(&copying, desk.now, desk.now).await.expect("remembered");
+    assert_eq!(since(&desk).await, Some(desk.now));
+    assert_eq!(desk.balance(&day).await, (50, 100));
 }
 
 #[tokio::test(flavor = "multi_thread")]
