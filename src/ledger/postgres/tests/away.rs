@@ -219,6 +219,81 @@ async fn a_workspace_that_somebody_keeps_locked_is_busy_and_the_others_go_on() {
     book.balances().await;
 }
 
+/// Somebody locks the workspaces of a batch in the opposite order, and the server ends the batch to set the other one free.
+#[tokio::test]
+async fn a_batch_that_is_ended_for_a_deadlock_is_written_once_all_the_same() {
+    const POSTS: usize = 20;
+    /// How often the stranger may be too late: who waits looks for a deadlock once.
+    const TRIES_MAX: usize = 20;
+    let Some(server) = TestServer::start() else { return };
+    let (book, _, url) = plain(&server).await;
+    for id in ["ws_a", "ws_b", "ws_c"] {
+        book.done(settle("before").of(id).naming([month(Unit::Requests)])).await;
+    }
+    let lock = |id: &str| format!("SELECT FROM workspace WHERE workspace_id = '{id}' FOR UPDATE");
+    let (mut keeper, mut crosswise, mut watcher) = (stranger(&url).await, stranger(&url).await, stranger(&url).await);
+    // Of those in a circle the one is ended that looks first. The batch is to look before its wait for a lock is over.
+    execute(&mut crosswise, "SET deadlock_timeout = '60s'").await.expect("set");
+    for statement in ["ALTER SYSTEM SET deadlock_timeout = '600ms'", "SELECT pg_reload_conf()"] {
+        execute(&mut keeper, statement).await.expect("set");
+    }
+    let mut place = Server::parse(&url).expect("a URL");
+    place.writers = 1;
+    let ledger = Arc::new(PostgresLedger::open_with(place, Schema::BroughtUpToDate).await.expect("a ledger"));
+    let mut waits = async || {
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'weir')";
+        sqlx::query_scalar::<_, bool>(waits)
+            .fetch_one(&mut watcher)
+            .await
+            .expect("the database")
+    };
+    let log = server.data().parent().expect("its folder").join("log");
+    let deadlocks = || std::fs::read_to_string(&log).expect("a log").matches("deadlock detected").count();
+    let mut written = 0;
+    for _ in 0..TRIES_MAX {
+        // The only writer is kept until all posts wait for it, and so are one batch.
+        execute(&mut keeper, &format!("BEGIN; {}", lock("ws_c"))).await.expect("the lock");
+        let busy = tokio::spawn({
+            let (ledger, post) = (ledger.clone(), settle(&format!("busy{written}")).of("ws_c").post());
+            async move { ledger.post(post).await }
+        });
+        until("the writer waits", &mut waits).await;
+        execute(&mut crosswise, &format!("BEGIN; {}", lock("ws_b")))
+            .await
+            .expect("the lock");
+        let mut batch = Vec::new();
+        for n in written..written + POSTS {
+            let mut post = Box::pin(ledger.post(settle(&format!("r{n}")).of(["ws_a", "ws_b"][n % 2]).post()));
+            assert!(futures_util::poll!(&mut post).is_pending(), "it is in the queue");
+            batch.push(post);
+        }
+        written += POSTS;
+        execute(&mut keeper, "ROLLBACK").await.expect("the lock is let go");
+        busy.await.expect("a task").expect("written");
+        until("the batch has the one and waits for the other", &mut waits).await;
+        execute(&mut crosswise, &lock("ws_a"))
+            .await
+            .expect("it is not this one that is ended");
+        execute(&mut crosswise, "ROLLBACK").await.expect("the locks are let go");
+        for answer in futures_util::future::join_all(batch).await {
+            assert!(matches!(answer, Ok(Posted::Done { .. })), "{answer:?}");
+        }
+        if deadlocks() > 0 {
+            break;
+        }
+    }
+    assert_eq!(deadlocks(), 1, "in {} tries", written / POSTS);
+    for id in ["ws_a", "ws_b"] {
+        let entries = book.entries(id).await.len();
+        assert_eq!(
+            (entries, book.rows(id, &Whose::Workspace).await[0].spent),
+            (1 + written / 2, 1 + written as i64 / 2),
+            "{id}"
+        );
+    }
+    book.balances().await;
+}
+
 #[tokio::test]
 async fn writes_beyond_the_queue_are_refused_at_once_and_the_others_are_written() {
     let (book, ledger, url) = plain(server!()).await;
