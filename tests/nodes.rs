@@ -5,11 +5,13 @@ mod support;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::blind::Blind;
 use support::stores::{self, Stores};
 use support::{TestApp, postgres, redis};
+use tokio::io::AsyncWriteExt;
 use weir::clock::{Clock, SystemClock};
 use weir::counters::{Applied, CLAIM_OPEN_SECONDS, Claim, Counters, SumRow};
 use weir::decision::id::{ReservationId, WorkspaceId};
@@ -149,6 +151,49 @@ async fn a_node_in_the_background_follows_within_two_seconds() {
     tokio::time::timeout(Duration::from_secs(2), suspended)
         .await
         .expect("within two seconds");
+}
+
+/// How soon other nodes go by a policy that one has published.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Publishes plans on one node, and tells how long the quickest of them took to reach another one: a machine that is busy for a moment is not
+/// what is measured.
+async fn quickest(by: &TestApp, on: &TestApp, limits: [i64; 3]) -> Duration {
+    let mut quickest = Duration::MAX;
+    for hard in limits {
+        let plan = json!({"name": "ws", "pricing": {"model": "flat", "base_usd": "0"},
+            "budgets": [{"id": "tokens", "unit": "tokens", "period": "month", "hard": hard}]});
+        by.put("/v1/admin/plans/ws", plan).await.expect(200);
+        let published = Instant::now();
+        while on.budget("ws", "tokens").await["hard"] != hard {
+            assert!(published.elapsed() < 10 * FOLLOWED_WITHIN, "{hard} is never followed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        quickest = quickest.min(published.elapsed());
+    }
+    quickest
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_is_followed_within_two_seconds_by_word_of_it_and_by_the_poll_alone() {
+    let Some(nodes) = three().await else { return };
+    workspace(&nodes, "ws", 100).await;
+    // One looks by itself once an hour, so all that it follows it was told of.
+    weir::app::background(&nodes[1].service, Duration::from_secs(3_600));
+    weir::app::background(&nodes[2].service, Duration::from_secs(1));
+    let told = quickest(&nodes[0], &nodes[1], [200, 300, 400]).await;
+    assert!(told < FOLLOWED_WITHIN, "{told:?}");
+
+    // What the mute node says goes to a function of the same name that tells nobody.
+    let mut owner = PgConnection::connect(nodes[0].database()).await.expect("the database");
+    let deaf = "CREATE FUNCTION pg_notify(TEXT, TEXT) RETURNS VOID LANGUAGE sql AS 'SELECT'";
+    sqlx::raw_sql(deaf).execute(&mut owner).await.expect("a function");
+    let mute = nodes[0].beside_through(format!("{},pg_catalog", nodes[0].database())).await;
+    let looked = quickest(&mute, &nodes[2], [500, 600, 700]).await;
+    assert!(looked < FOLLOWED_WITHIN, "{looked:?}");
+    assert_eq!(nodes[1].budget("ws", "tokens").await["hard"], 400, "nobody was told");
+    let told = quickest(&nodes[0], &nodes[1], [800, 900, 1_000]).await;
+    assert!(told < FOLLOWED_WITHIN, "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -513,5 +558,126 @@ async fn without_postgres_authorize_goes_on_and_settle_asks_to_be_sent_again() {
     node.release(&more).await.expect(200);
     assert_eq!((node.spent("ws", "tokens").await, node.held("ws", "tokens").await), (15, 0));
     assert_eq!(node.ledger("ws").await.len(), 1);
+    books_agree(&node).await;
+}
+
+/// Waits until it is true, for as long as nobody should have to.
+async fn until(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !is_true().await {
+        assert!(began.elapsed() < Duration::from_secs(20), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Sends a request over a connection of its own.
+async fn send_raw(node: &TestApp, path: &str, body: &Value) -> tokio::net::TcpStream {
+    let address = node.url.strip_prefix("http://").expect("an address");
+    let mut connection = tokio::net::TcpStream::connect(address).await.expect("the service listens");
+    let (body, token) = (body.to_string(), node.token("admin", None));
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    connection.write_all(request.as_bytes()).await.expect("it is sent");
+    connection
+}
+
+/// Nothing runs beside requests here and the clock stands still, so nobody else can bring to its end what the caller left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_caller_has_begun_who_hangs_up_comes_to_its_end() {
+    let Some(nodes) = three().await else { return };
+    let node = &nodes[0];
+    let mut keeper = PgConnection::connect(node.database()).await.expect("the database");
+    let mut watcher = PgConnection::connect(node.database()).await.expect("the database");
+    let usage = json!({"input_tokens": 30, "output_tokens": 12});
+    for (name, act, body, left) in [
+        ("settled", "settle", json!({"usage": usage}), (42, 0)),
+        ("released", "release", json!({}), (0, 0)),
+        ("reported", "settle", json!({"usage": usage, "final": false}), (42, 158)),
+    ] {
+        workspace(&nodes, name, 1_000).await;
+        let held = node.authorize(name).tokens(100, 100).reserved().await;
+        let lock = format!("BEGIN; SELECT FROM workspace WHERE workspace_id = '{name}' FOR UPDATE");
+        sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut keeper).await.expect("locked");
+        let connection = send_raw(node, &format!("/v1/reservations/{held}/{act}"), &body).await;
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'weir' \
+                     AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'workspace'::regclass))";
+        until("the ledger keeps it waiting", async || {
+            let waits = sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut watcher);
+            waits.await.expect("the database")
+        })
+        .await;
+        // As a process that is ended: the connection is reset, and the server has time to see it.
+        connection.set_zero_linger().expect("a socket");
+        drop(connection);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let id = ReservationId::parse(&held).expect("an id");
+        let standing = async || node.service.ledger.standing(id).await.expect("the ledger answers");
+        assert!(standing().await.is_none(), "{name}: it waits until the caller is gone");
+        sqlx::raw_sql("ROLLBACK").execute(&mut keeper).await.expect("unlocked");
+
+        until(&format!("{name} is in the ledger"), async || standing().await.is_some()).await;
+        let counted = async || (nodes[1].spent(name, "tokens").await, nodes[1].held(name, "tokens").await);
+        until(&format!("{name} is in the counters"), async || counted().await == left).await;
+        let standing = standing().await.expect("it stands");
+        assert_eq!(
+            (standing.entry.is_some(), standing.end.is_some()),
+            match name {
+                "settled" => (true, true),
+                "released" => (false, true),
+                _ => (false, false),
+            }
+        );
+        books_agree(node).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn while_redis_loads_its_data_plans_say_what_happens_and_who_waited_is_answered() {
+    if !stores::can_be_production() {
+        return;
+    }
+    let mut server = redis::Server::start();
+    let node = TestApp::on(Stores::empty_production_on(server.url()).await).await;
+    let budgets = json!([{"id": "tokens", "unit": "tokens", "period": "month", "hard": 1000}]);
+    node.workspace_on("strict", json!({"budgets": budgets})).await;
+    node.workspace_on("lenient", json!({"budgets": budgets, "on_store_unavailable": "allow"}))
+        .await;
+    let settled = node.authorize("strict").tokens(100, 0).reserved().await;
+    node.settle(&settled, 100, 0).await.expect(200);
+    node.authorize("strict").tokens(20, 0).reserved().await;
+    node.authorize("lenient").tokens(20, 0).reserved().await;
+    server.run_loading();
+    let (refused, degraded, ready) = tokio::join!(
+        node.authorize("strict").send_once(),
+        node.authorize("lenient").tokens(10, 10).allowed(),
+        node.get_once("/readyz")
+    );
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    refused.problem(503, "store_unavailable");
+    assert_eq!(degraded["degraded"], true);
+    assert_eq!(ready.json()["counters"], "unavailable");
+    // Who asks while it loads is answered when it has loaded, if that is soon enough.
+    let (refused, waited) = (server.refused_while_loading(), async {
+        let refused = server.refused_while_loading();
+        until("somebody waits", async || server.refused_while_loading() > refused + 3).await;
+        server.load_the_rest();
+    });
+    assert!(refused > 0, "it was Redis that refused");
+    let (answer, ()) = tokio::join!(node.authorize("strict").tokens(1, 0).send_once(), waited);
+    let answer = answer.expect(200);
+    assert_eq!(
+        (&answer["decision"], &answer["degraded"]),
+        (&json!("allow"), &json!(false)),
+        "{answer}"
+    );
+    // What it had came back, of another process: it was read from the ledger again, and what is held is held.
+    assert_eq!(
+        (node.spent("strict", "tokens").await, node.held("strict", "tokens").await),
+        (100, 21)
+    );
+    assert_eq!(node.get_once("/readyz").await.status.as_u16(), 200);
     books_agree(&node).await;
 }

@@ -260,6 +260,24 @@ impl TestApp {
         self.stores.keep_answers_waiting().await
     }
 
+    /// The URL of the ledger's database, of the production profile.
+    pub fn database(&self) -> &str {
+        match &*self.stores {
+            Stores::Production { database, .. } => database,
+            Stores::Embedded(_) => panic!("the production profile"),
+        }
+    }
+
+    /// Another node of the production profile over the same stores and by the same clock, which reaches the database in another way.
+    pub async fn beside_through(&self, database: String) -> Self {
+        let Stores::Production { redis, .. } = &*self.stores else {
+            panic!("the production profile");
+        };
+        let redis = redis.clone();
+        let stores = Arc::new(Stores::Production { database, redis });
+        Self::start_on(stores, self.clock.clone(), self.policies.clone(), self.options.clone()).await
+    }
+
     pub fn pass_seconds(&self, seconds: i64) {
         self.clock.advance_seconds(seconds);
     }

@@ -150,13 +150,20 @@ impl Server {
     }
 
     fn try_run(&mut self) -> bool {
-        let mut running = launch(self.folder.path(), self.port, &self.options);
+        self.try_run_with(&[], "+PONG")
+    }
+
+    /// Starts it with more options, until it answers so.
+    fn try_run_with(&mut self, more: &[&str], is_up: &str) -> bool {
+        let more = more.iter().map(|option| (*option).to_owned());
+        let options: Vec<String> = self.options.iter().cloned().chain(more).collect();
+        let mut running = launch(self.folder.path(), self.port, &options);
         let started = Instant::now();
         while started.elapsed() < Duration::from_secs(START_SECONDS) {
             if running.server.try_wait().is_ok_and(|status| status.is_some()) {
                 return false;
             }
-            if ask(self.port, "PING").is_ok_and(|answer| answer.starts_with("+PONG")) {
+            if ask(self.port, "PING").is_ok_and(|answer| answer.starts_with(is_up)) {
                 self.running = Some(running);
                 return true;
             }
@@ -201,6 +208,28 @@ impl Server {
     /// Starts it again after it was killed, with what it finds in its folder.
     pub fn run(&mut self) {
         assert!(self.try_run(), "redis-server starts again");
+    }
+
+    /// Keeps in its folder what it has, and as much besides that loading it takes long; then it is killed and started again, and loads.
+    pub fn run_loading(&mut self) {
+        self.cli(&["DEBUG", "POPULATE", "200000", "filler", "100"]);
+        self.cli(&["SAVE"]);
+        self.kill();
+        // A millisecond a key. Others are answered after each so many bytes.
+        let slowly = ["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"];
+        assert!(self.try_run_with(&slowly, "-LOADING"), "redis-server loads");
+    }
+
+    /// How many commands it has refused because it loads.
+    pub fn refused_while_loading(&self) -> u64 {
+        let told = self.cli(&["INFO", "errorstats"]);
+        let count = told.lines().find_map(|line| line.strip_prefix("errorstat_LOADING:count="));
+        count.map_or(0, |count| count.trim().parse().expect("a number"))
+    }
+
+    /// Ends its loading.
+    pub fn load_the_rest(&self) {
+        self.cli(&["CONFIG", "SET", "key-load-delay", "0"]);
     }
 
     fn signal(&self, name: &str) {
