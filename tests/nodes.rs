@@ -553,6 +553,8 @@ async fn without_postgres_authorize_goes_on_and_settle_asks_to_be_sent_again() {
         "{lenient}"
     );
     server.start_again();
+    // A rebuild that came to nothing is waited for, by a clock that stands still here.
+    node.pass_seconds(1);
     let settled = node.settle(&held, 10, 5).await.expect(200);
     assert_eq!(settled["late"], false, "the claim kept the hold");
     node.release(&more).await.expect(200);

@@ -64,7 +64,7 @@ pub const KEEP_ENDED_SECONDS: i64 = 3600;
 pub const CLAIM_OPEN_SECONDS: i64 = 60;
 /// How long others wait for a rebuild before one of them joins it; each one that does makes the next wait twice as long, up to a maximum.
 pub const REBUILD_TAKEOVER_MILLIS: i64 = 250;
-pub const REBUILD_TAKEOVER_MILLIS_MAX: i64 = 4_000;
+pub const REBUILD_TAKEOVER_MILLIS_MAX: i64 = 1_000;
 /// By how much the clocks of two rebuilders may differ. A rebuild that began further in the future is not waited for.
 pub const REBUILD_CLOCKS_MILLIS: i64 = 5_000;
 /// How long a store keeps a group of counters that nobody uses. An hour at least, so that no minute or hour whose attempts only the store
