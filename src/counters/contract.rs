@@ -172,6 +172,9 @@ counters_contract![
     what_is_charged_is_told_by_whoever_ends_it,
     free_at_names_the_expiry_that_makes_room,
     free_at_counts_on_nothing_that_does_not_expire_by_itself,
+    free_at_looks_as_far_as_it_must,
+    free_at_looks_at_so_many_holds_and_tells_how_far,
+    free_at_passes_over_holds_of_others,
     open_reservations_are_counted,
     // Runs
     a_call_takes_its_need_from_its_parent_and_no_counter_changes,

@@ -312,9 +312,10 @@ pub trait Counters: Send + Sync {
     /// never beyond its parent's.
     async fn extend(&self, reservation: ReservationId, until: Timestamp, now: Timestamp) -> Result<Extended, CountersError>;
 
-    /// When expiring holds alone leave `room` below `ceiling` on `counter`, `now` if it is there already; `None` if they never do, or not
-    /// among the first [`FREE_AT_HOLDS_MAX`] to expire by themselves, or if the counter is not known here. What the calls of a run hold is
-    /// free when its parent expires, since until then it goes back there.
+    /// When expiring holds alone leave `room` below `ceiling` on `counter`, `now` if it is there already; `None` if they never do, or if the
+    /// counter is not known here. Of a workspace's holds no more than the first [`FREE_AT_HOLDS_MAX`] to expire by themselves are looked at: if
+    /// there are more and these are not enough, the expiry of the last of them, before which there will not be room. What the calls of a run
+    /// hold is free when its parent expires, since until then it goes back there.
     async fn free_at(
         &self,
         workspace: &WorkspaceId,
@@ -361,5 +362,5 @@ pub const CLOCK_AHEAD_MILLIS_MAX: u64 = 2_000;
 /// How many other counters may hold on one purse at once; beyond it nothing more is held on it.
 pub const PURSE_HOLDERS_MAX: usize = 200;
 
-/// How many holds are looked at to tell when a budget frees up.
-pub const FREE_AT_HOLDS_MAX: usize = 10_000;
+/// How many holds are looked at to tell when a budget frees up. Who is refused may ask again at once, so this is not to be dear.
+pub const FREE_AT_HOLDS_MAX: usize = 240;

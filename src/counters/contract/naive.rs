@@ -669,6 +669,7 @@ impl Counters for Naive {
         let mut leaving: Vec<&Hold> = state.of_workspace(workspace).filter(|hold| hold.expires_by_itself()).collect();
         leaving.retain(|hold| !state.is_lost(hold));
         leaving.sort_by_key(|hold| (hold.record.expires_at, hold.record.reservation));
+        let beyond = leaving.len() > FREE_AT_HOLDS_MAX;
         leaving.truncate(FREE_AT_HOLDS_MAX);
         let stays = counter.unit == Unit::Requests && counter.kind.is_rate();
         let mut taken = balance.spent + balance.held;
@@ -678,10 +679,12 @@ impl Counters for Naive {
                 .iter()
                 .map(|hold| (hold.record.expires_at, if stays { 0 } else { state.freed_by_expiry(hold, counter) })),
         );
-        Ok(moments.into_iter().find_map(|(at, freed)| {
+        let enough = moments.into_iter().find_map(|(at, freed)| {
             taken -= freed;
             (taken + room <= ceiling).then_some(at)
-        }))
+        });
+        let looked_until = leaving.last().filter(|_| beyond && !stays).map(|hold| hold.record.expires_at);
+        Ok(enough.or(looked_until))
     }
 
     async fn begin(&self, workspace: &WorkspaceId, whose: &Whose, now: Timestamp) -> Result<Begun, CountersError> {

@@ -2,14 +2,15 @@
 
 use super::desk::{Desk, HOLD_SECONDS, NOON, Store, counter, daily, of_user, row, tokens};
 use crate::counters::run::ChildRequest;
-use crate::counters::{CLAIM_OPEN_SECONDS, Claim, HoldOutcome, HoldRequest, Progress};
+use crate::counters::{CLAIM_OPEN_SECONDS, Claim, FREE_AT_HOLDS_MAX, HoldOutcome, HoldRequest, Progress};
 use crate::decision::amount::Unit;
+use crate::decision::counter::Counter;
 use crate::decision::id::ReservationId;
 use crate::decision::period::PeriodKind;
 use crate::decision::standing::End;
 use std::collections::BTreeSet;
 
-async fn charged(desk: &Desk, key: &str, limits: &[(&crate::decision::counter::Counter, i64)]) -> ReservationId {
+async fn charged(desk: &Desk, key: &str, limits: &[(&Counter, i64)]) -> ReservationId {
     let request = HoldRequest {
         charge_on_expiry: true,
         ..desk.ask(key, 10, limits)
@@ -122,7 +123,7 @@ pub(crate) async fn what_is_due_is_named_until_it_ends_and_no_more_than_asked(st
 }
 
 /// A hold of which somebody wants to hear if it runs out by itself.
-async fn told(desk: &Desk, key: &str, limits: &[(&crate::decision::counter::Counter, i64)]) -> ReservationId {
+async fn told(desk: &Desk, key: &str, limits: &[(&Counter, i64)]) -> ReservationId {
     let request = HoldRequest {
         tell_on_expiry: true,
         ..desk.ask(key, 10, limits)
@@ -317,6 +318,51 @@ pub(crate) async fn free_at_counts_on_nothing_that_does_not_expire_by_itself(sto
     assert_eq!(desk.free_at(&minute, 1, 1).await, None, "an attempt stays counted");
     assert_eq!(desk.free_at(&hour, 1, 1).await, None);
     assert_eq!(desk.free_at(&requests, 1, 1).await, Some(desk.now.plus_seconds(HOLD_SECONDS)));
+}
+
+/// Holds one token each on these counters, one second after the other.
+async fn held_in_a_row(desk: &mut Desk, name: &str, holds: usize, limits: &[(&Counter, i64)]) {
+    for number in 0..holds {
+        desk.held(&format!("{name}-{number}"), 1, limits).await;
+        desk.later(1);
+    }
+}
+
+pub(crate) async fn free_at_looks_as_far_as_it_must(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store, &[&day]).await;
+    let first = desk.now.plus_seconds(HOLD_SECONDS);
+    held_in_a_row(&mut desk, "row", 113, &[(&day, 113)]).await;
+    for room in [1, 15, 16, 17, 47, 48, 49, 112, 113] {
+        assert_eq!(desk.free_at(&day, 113, room).await, Some(first.plus_seconds(room - 1)), "{room}");
+    }
+    assert_eq!(desk.free_at(&day, 113, 114).await, None, "that much is not held");
+}
+
+pub(crate) async fn free_at_looks_at_so_many_holds_and_tells_how_far(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store, &[&day]).await;
+    let first = desk.now.plus_seconds(HOLD_SECONDS);
+    let most = FREE_AT_HOLDS_MAX as i64;
+    held_in_a_row(&mut desk, "row", FREE_AT_HOLDS_MAX, &[(&day, 1_000)]).await;
+    let last = Some(first.plus_seconds(most - 1));
+    assert_eq!(desk.free_at(&day, most, most).await, last);
+    assert_eq!(desk.free_at(&day, most, most + 1).await, None, "there are no more");
+    held_in_a_row(&mut desk, "more", 3, &[(&day, 1_000)]).await;
+    for room in [1, 3, 4] {
+        assert_eq!(desk.free_at(&day, 3, room).await, last, "not before that, for {room}");
+    }
+    assert_eq!(desk.free_at(&day, 4, 1).await, last, "exactly then");
+    assert_eq!(desk.free_at(&day, 5, 1).await, Some(first.plus_seconds(most - 2)));
+}
+
+pub(crate) async fn free_at_passes_over_holds_of_others(store: Store) {
+    let (day, ann) = (daily(), of_user("ann", daily()));
+    let anna = of_user("anna", daily());
+    let mut desk = Desk::open(store, &[&day, &ann, &anna]).await;
+    held_in_a_row(&mut desk, "others", 20, &[(&day, 100), (&anna, 100)]).await;
+    desk.held("hers", 1, &[(&ann, 1)]).await;
+    assert_eq!(desk.free_at(&ann, 1, 1).await, Some(desk.now.plus_seconds(HOLD_SECONDS)));
 }
 
 pub(crate) async fn open_reservations_are_counted(store: Store) {

@@ -91,7 +91,12 @@ impl Shard {
         if is_sticky(counter) {
             return None;
         }
-        for (at, id) in workspace.expiring.iter().take(FREE_AT_HOLDS_MAX) {
+        let mut looked_until = None;
+        for (place, (at, id)) in workspace.expiring.iter().enumerate() {
+            if place == FREE_AT_HOLDS_MAX {
+                return looked_until;
+            }
+            looked_until = Some(*at);
             let Some(Remembered::Hold(hold)) = self.records.get(id) else {
                 continue;
             };

@@ -12,8 +12,10 @@ use crate::decision::id::WorkspaceId;
 use crate::decision::time::Timestamp;
 use futures_util::future::try_join_all;
 
-/// How many holds one script looks at to tell when a budget frees up.
-const FREE_AT_PAGE: usize = 500;
+/// How many holds one script after the other looks at to tell when a budget frees up. Few are enough for most, and while a script looks at
+/// them nobody else is answered.
+const FREE_AT_PAGES: [usize; 4] = [16, 32, 64, 128];
+const _: () = assert!(FREE_AT_PAGES[0] + FREE_AT_PAGES[1] + FREE_AT_PAGES[2] + FREE_AT_PAGES[3] == FREE_AT_HOLDS_MAX);
 
 impl RedisCounters {
     pub(super) async fn try_free_at(
@@ -26,8 +28,9 @@ impl RedisCounters {
         if request::is_dropped(counter, now) {
             return Ok(None);
         }
-        let mut page: Option<(Vec<u8>, i64)> = None;
-        for _ in 0..FREE_AT_HOLDS_MAX / FREE_AT_PAGE {
+        let mut before: Option<(Vec<u8>, i64)> = None;
+        let mut looked_until = None;
+        for page in FREE_AT_PAGES {
             let mut call = self.of_workspace(&script::FREE_AT, workspace, now);
             call.keys.push(self.keys.group(workspace, counter.whose.column()));
             call.pack.text(workspace.as_str().as_bytes());
@@ -35,8 +38,8 @@ impl RedisCounters {
             call.pack.text(counter.whose.column().as_bytes());
             call.pack.text(keys::field(counter).as_bytes());
             call.pack.int(keys::unit_place(counter.unit)).int(request::born_at(counter));
-            call.pack.wide(ceiling).int(room.clamp(0, pack::EXACT)).int(FREE_AT_PAGE as i64);
-            match &page {
+            call.pack.wide(ceiling).int(room.clamp(0, pack::EXACT)).int(page as i64);
+            match &before {
                 Some((member, missing)) => call.pack.text(member).int(*missing),
                 None => call.pack.no().int(0),
             };
@@ -44,11 +47,15 @@ impl RedisCounters {
             match word.as_str() {
                 "at" => return Ok(Some(reply.moment()?)),
                 "none" => return Ok(None),
-                "more" => page = Some((reply.bytes()?, reply.int()?)),
+                "more" => {
+                    let last = reply.bytes()?;
+                    looked_until = Some(reply.moment()?);
+                    before = Some((last, reply.int()?));
+                }
                 other => return Err(unknown_word(other)),
             }
         }
-        Ok(None)
+        Ok(looked_until)
     }
 
     /// Calls a script over all indexes: at once on a server, index by index on a cluster, all of them on their way together.

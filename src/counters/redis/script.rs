@@ -42,7 +42,7 @@ scripts! {
     FINISH = "store_v4", "epoch_v2", "ends_v3", "rows_v1", "grants_v2", "finish_v1";
     MARK = "store_v4", "epoch_v2", "mark_v2";
     DUE = "store_v4", "ends_v3", "due_v4";
-    FREE_AT = "store_v4", "epoch_v2", "ends_v3", "read_v1", "free_at_v2";
+    FREE_AT = "store_v4", "epoch_v2", "ends_v3", "read_v1", "free_at_v3";
     FORGET = "store_v4", "forget_v3";
     OPEN = "open_v1";
 }

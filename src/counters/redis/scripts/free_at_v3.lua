@@ -4,7 +4,7 @@
 -- KEYS[2]  the counter's group
 -- ARGV[1]  3 workspace, 4 slot, 5 column, 6 field, 7 unit, 8 start or -1, 9 ceiling, 10 room, 11 holds in a page,
 --          12 the last member of the page before, or false, 13 what was missing after it
--- Answers  at: moment; none; more: last member, what is still missing; again
+-- Answers  at: moment; none; more: last member, its moment, what is still missing; again
 local slot, field, unit, after = q[4], q[6], q[7], q[12]
 local more = expire(slot)
 flush()
@@ -23,17 +23,21 @@ end
 if ends().is_sticky(field) then
   return {'none', clock}
 end
+-- One more than are looked at tells whether there are more.
 local from = after and '(' .. after or '[' .. slot
-local page = call('ZRANGEBYLEX', index, from, '(' .. slot .. NEVER, 'LIMIT', 0, q[11])
-if #page == 0 then
-  return {'none', clock}
+local page, keys, named = call('ZRANGEBYLEX', index, from, '(' .. slot .. NEVER, 'LIMIT', 0, q[11] + 1), {}, {}
+local last = math.min(#page, q[11])
+-- What does not hold in this group need not be read: its place in the index names the groups that it holds in.
+local whose, column = ',' .. q[3] .. ',', ',' .. q[5] .. ','
+for i = 1, last do
+  local member = page[i]
+  if sub(member, 55, 54 + #whose) == whose and string.find(member .. ',', column, 54 + #whose, true) then
+    keys[#keys + 1] = base .. 'r:' .. sub(member, 23, 54)
+    named[#named + 1] = member
+  end
 end
-local keys = {}
-for i = 1, #page do
-  keys[i] = base .. 'r:' .. sub(page[i], 23, 54)
-end
-local values = call('MGET', unpack(keys))
-for i = 1, #page do
+local values = #keys > 0 and call('MGET', unpack(keys)) or {}
+for i = 1, #keys do
   local r = values[i] and cmsgpack.unpack(values[i])
   if r and r[END] == 0 and r[WORKSPACE] == q[3] then
     for j = 1, #r[COUNTERS], 3 do
@@ -50,7 +54,10 @@ for i = 1, #page do
     end
   end
   if missing <= 0 then
-    return {'at', clock, tonumber(sub(page[i], 7, 22))}
+    return {'at', clock, tonumber(sub(named[i], 7, 22))}
   end
 end
-return {'more', clock, page[#page], missing}
+if #page <= last then
+  return {'none', clock}
+end
+return {'more', clock, page[last], tonumber(sub(page[last], 7, 22)), missing}
