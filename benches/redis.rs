@@ -2,7 +2,8 @@
 //! and (b) the same script called directly, without HTTP. `cargo bench --bench redis`; needs redis-server and PostgreSQL, and starts private ones.
 //!
 //! The service, or the empty handler, has one core for itself; the load and Redis share the other. Processor time for each authorize is what
-//! the kernel says of both processes. After that: what a tenth budget, a fifth rung and a thousand live reservations cost the script.
+//! the kernel says of both processes. After that: what a tenth budget, a fifth rung, a thousand live reservations and
+//! denials cost the script.
 
 mod load;
 #[path = "../tests/support/postgres.rs"]
@@ -207,6 +208,19 @@ async fn over_http(postgres: &postgres::Postgres, redis: &redis::Server, round: 
     }
 }
 
+/// What each request needs of each counter, and a limit that none reaches.
+const NEED: i64 = 5;
+const NO_CEILING: i64 = 1 << 50;
+
+/// How requests are answered.
+#[derive(Clone, Copy)]
+enum Answer {
+    Held,
+    Denied,
+    /// What a denial costs where nothing is kept of what an earlier one was told.
+    DeniedUntil,
+}
+
 /// The script without HTTP, asked from this process.
 async fn script_alone(redis: &redis::Server, round: Duration) {
     let store = RedisCounters::connect(RedisSettings::new(&redis.url())).await.expect("the store");
@@ -215,13 +229,15 @@ async fn script_alone(redis: &redis::Server, round: Duration) {
         "\n{:<44} {:>10} {:>10} {:>10} {:>10}",
         "the script alone, 16 callers where not said", "per second", "p99", "redis us", "in it us"
     );
-    for (what, callers, budgets, rungs, live) in [
-        ("3 budgets, 1 rung, 64 callers", 64, 3, 1, 0),
-        ("3 budgets, 1 rung", 16, 3, 1, 0),
-        ("3 budgets, 1,000 live reservations", 16, 3, 1, 1_000),
-        ("1 budget", 16, 1, 1, 0),
-        ("10 budgets", 16, 10, 1, 0),
-        ("3 budgets, the fifth rung fits", 16, 3, 5, 0),
+    for (what, callers, budgets, rungs, live, answer) in [
+        ("3 budgets, 1 rung, 64 callers", 64, 3, 1, 0, Answer::Held),
+        ("3 budgets, 1 rung", 16, 3, 1, 0, Answer::Held),
+        ("3 budgets, 1,000 live reservations", 16, 3, 1, 1_000, Answer::Held),
+        ("1 budget", 16, 1, 1, 0, Answer::Held),
+        ("10 budgets", 16, 10, 1, 0, Answer::Held),
+        ("3 budgets, the fifth rung fits", 16, 3, 5, 0, Answer::Held),
+        ("denied, 3 budgets, 1,000 live reservations", 16, 3, 1, 1_000, Answer::Denied),
+        ("the same, and asked when each frees up", 16, 3, 1, 1_000, Answer::DeniedUntil),
     ] {
         // Each begins with an empty store, since what it keeps costs something too.
         redis.cli(&["FLUSHALL"]);
@@ -230,7 +246,7 @@ async fn script_alone(redis: &redis::Server, round: Duration) {
         let counters: Arc<Vec<Counter>> = Arc::new((0..budgets).map(counter).collect());
         build(&store, &workspace, &counters).await;
         for n in 0..live {
-            take(&store, &request_of(&workspace, &counters, 1, &format!("live-{n}"))).await;
+            take(&store, &request_of(&workspace, &counters, 1, NO_CEILING, &format!("live-{n}"))).await;
         }
         redis.cli(&["CONFIG", "RESETSTAT"]);
         let (began, before) = (Instant::now(), cpu_of(redis.pid()));
@@ -240,9 +256,12 @@ async fn script_alone(redis: &redis::Server, round: Duration) {
                 tokio::spawn(async move {
                     let (mut latencies, mut n) = (Vec::new(), 0);
                     while began.elapsed() < round {
-                        let request = request_of(&workspace, &counters, rungs, &format!("{task}-{n}"));
+                        let key = format!("{task}-{n}");
                         let sent = Instant::now();
-                        take(&store, &request).await;
+                        match answer {
+                            Answer::Held => take(&store, &request_of(&workspace, &counters, rungs, NO_CEILING, &key)).await,
+                            _ => refuse(&store, &request_of(&workspace, &counters, rungs, live * NEED, &key), answer).await,
+                        }
                         latencies.push(sent.elapsed());
                         n += 1;
                     }
@@ -315,12 +334,12 @@ async fn build(store: &RedisCounters, workspace: &WorkspaceId, counters: &[Count
     assert!(store.finish(workspace, &Whose::Workspace, &rebuilt, now).await.expect("finished"));
 }
 
-/// Of several rungs only the last one fits.
-fn request_of(workspace: &WorkspaceId, counters: &[Counter], rungs: usize, key: &str) -> HoldRequest {
+/// Of several rungs only the last one fits, below this ceiling.
+fn request_of(workspace: &WorkspaceId, counters: &[Counter], rungs: usize, ceiling: i64, key: &str) -> HoldRequest {
     let now = SystemClock.now();
     let rung = |number: usize| Rung {
         needs: Amounts {
-            tokens: 5,
+            tokens: NEED,
             requests: 1,
             ..Amounts::ZERO
         },
@@ -331,7 +350,7 @@ fn request_of(workspace: &WorkspaceId, counters: &[Counter], rungs: usize, key: 
                 granted: false,
                 counter,
                 open_below: None,
-                ceiling: Some(if number + 1 == rungs { 1 << 50 } else { 0 }),
+                ceiling: Some(if number + 1 == rungs { ceiling } else { 0 }),
             })
             .collect(),
         expires_at: now.plus_seconds(600),
@@ -355,4 +374,17 @@ fn request_of(workspace: &WorkspaceId, counters: &[Counter], rungs: usize, key: 
 async fn take(store: &RedisCounters, request: &HoldRequest) {
     let outcome = store.hold(request).await.expect("an answer");
     assert!(matches!(outcome, HoldOutcome::Held { .. }), "{outcome:?}");
+}
+
+async fn refuse(store: &RedisCounters, request: &HoldRequest, answer: Answer) {
+    let outcome = store.hold(request).await.expect("an answer");
+    let HoldOutcome::Short { balances } = outcome else {
+        panic!("{outcome:?}")
+    };
+    if let Answer::DeniedUntil = answer {
+        for (counter, balance) in request.counters.iter().zip(balances) {
+            let free_at = store.free_at(&request.workspace, counter, balance.taken(), NEED, request.now).await;
+            assert!(free_at.expect("an answer").is_some());
+        }
+    }
 }

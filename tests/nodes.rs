@@ -518,6 +518,46 @@ async fn without_redis_plans_say_what_happens_and_nothing_is_lost() {
     books_agree(&node).await;
 }
 
+/// How often the store was asked to look through holds: nothing else reads several records at once.
+fn looks_through_holds(server: &redis::Server) -> u64 {
+    let stats = server.cli(&["INFO", "commandstats"]);
+    let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_mget:calls="));
+    line.map_or(0, |line| line.split(',').next().expect("a number").parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loop_of_refused_requests_seldom_asks_when_it_frees_up() {
+    if !stores::can_be_production() {
+        return;
+    }
+    let server = redis::Server::start();
+    let node = TestApp::on(Stores::empty_production_on(server.url()).await).await;
+    node.workspace_with_tokens("ws", 1_000).await;
+    join_all((0..100).map(|_| node.authorize("ws").tokens(10, 0).allowed())).await;
+    let refused = async |tokens: i64| {
+        let answer = node.authorize("ws").tokens(tokens, 0).denied().await;
+        let reason = &answer["reasons"][0];
+        assert_eq!(
+            (&reason["blocked_by"], &reason["retry_after_seconds"]),
+            (&json!("held"), &json!(600))
+        );
+    };
+    join_all((0..50).map(|_| refused(10))).await;
+    for _ in 0..50 {
+        refused(10).await;
+    }
+    assert_eq!(looks_through_holds(&server), 1, "all of them together");
+    refused(160).await;
+    assert_eq!(looks_through_holds(&server), 2, "for more it looks again, at one page");
+    for tokens in 11..60 {
+        refused(tokens).await;
+    }
+    assert_eq!(looks_through_holds(&server), 2, "nothing else lies between");
+    node.clock.advance_micros(100_000);
+    refused(10).await;
+    assert_eq!(looks_through_holds(&server), 3, "what it was told is forgotten after a moment");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_postgres_authorize_goes_on_and_settle_asks_to_be_sent_again() {
     if !stores::can_be_production() {

@@ -7,7 +7,7 @@ use super::prepare::{Compiled, Prepared, Ready, prepare};
 use super::providers::Drained;
 use super::rebuild::{self, Patience};
 use super::replay::replay;
-use super::{FlowError, Service, cache, cascade, dry_run, fair_use, run, wall};
+use super::{FlowError, Service, cache, cascade, dry_run, fair_use, freeing, run, wall};
 use crate::counters::{HoldOutcome, HoldRequest};
 use crate::decision::ask::Ask;
 use crate::decision::cascade::Escalation;
@@ -281,14 +281,10 @@ pub(super) async fn deny(service: &Service, ready: &Ready, balances: &[Balance])
     let shortages = verdict::shortages(ladder, balances);
     let mut free_at = Vec::with_capacity(shortages.len());
     for short in &shortages {
-        let counter = &ladder.limits.counters[ladder.limits.budgets[short.limited].counter];
+        let place = ladder.limits.budgets[short.limited].counter;
+        let counter = &ladder.limits.counters[place];
         free_at.push(match short.by {
-            BlockedBy::Held => {
-                service
-                    .counters
-                    .free_at(&ask.workspace, counter, short.ceiling, short.need, now)
-                    .await?
-            }
+            BlockedBy::Held => freeing::free_at(service, &ask.workspace, counter, (short, balances[place]), now).await?,
             _ => None,
         });
     }

@@ -44,6 +44,7 @@ pub mod extend;
 pub mod fair_use;
 pub mod find;
 pub mod foresee;
+pub mod freeing;
 pub mod grant;
 pub mod health;
 pub mod inbound;
@@ -100,6 +101,7 @@ pub struct Service {
     pub telling: Telling,
     pub walls: wall::Walls,
     pub foreseen: Foreseen,
+    pub freeing: freeing::Freeing,
     pub meters: Meters,
     pub remembered: usage::Remembered,
     pub billing: billing::Employed,
@@ -129,6 +131,7 @@ impl Service {
             telling: Telling::default(),
             walls: wall::Walls::default(),
             foreseen: Foreseen::default(),
+            freeing: freeing::Freeing::default(),
             meters: Meters::default(),
             remembered: usage::Remembered::default(),
             billing: billing::Employed::default(),
