@@ -1,6 +1,6 @@
 //! The production profile under fire: nodes, clients that go on whatever happens, and faults. In the end all is quiet, and what clients were
 //! told is compared with what is in the stores. `all` is the long one, so it comes first; beside it are scenes of one fault each, where it
-//! takes other stores: a Redis Cluster, a standby of PostgreSQL, small disks.
+//! takes other stores or a look at what goes through: a Redis Cluster, a standby of PostgreSQL, small disks, a node that dies at a named point.
 //!
 //! `WEIR_CHAOS_SECONDS` makes it longer, `WEIR_CHAOS_SEED` does a schedule again.
 
@@ -14,8 +14,10 @@ mod clients;
 mod cluster;
 mod disk;
 mod faults;
+mod killed;
 mod node;
 mod partition;
+mod points;
 mod reads;
 mod record;
 mod scene;

@@ -18,7 +18,17 @@ const LAST_ANSWERS_SECONDS: i64 = 40;
 pub const SCHEMA: &str = "chaos";
 
 /// A folder that stays, with the logs in it, if the test fails.
-struct Folder(Option<tempfile::TempDir>);
+pub struct Folder(Option<tempfile::TempDir>);
+
+impl Folder {
+    pub fn new() -> Self {
+        Self(Some(tempfile::tempdir().expect("a folder")))
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.0.as_ref().expect("a folder").path().to_owned()
+    }
+}
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -45,7 +55,7 @@ pub struct Scene {
     _folder: Folder,
 }
 
-fn token() -> String {
+pub fn token() -> String {
     let claims = Claims {
         issuer: "weir",
         audience: "weir",
@@ -70,8 +80,8 @@ pub async fn schema_in(url: &str) {
 impl Scene {
     /// Nodes that reach their stores by `urls`, and a hard limit of each workspace in tokens, which clients use up many times over.
     pub fn start(nodes: usize, limit: i64, seed: u64, urls: impl Fn(usize) -> Urls) -> Self {
-        let folder = Folder(Some(tempfile::tempdir().expect("a folder")));
-        let path: PathBuf = folder.0.as_ref().expect("a folder").path().to_owned();
+        let folder = Folder::new();
+        let path = folder.path();
         let policies = node::policies(&path, limit);
         let start = |number| {
             let Urls { database, redis } = urls(number);

@@ -1,4 +1,5 @@
-//! A TCP proxy that loses things on purpose. It knows no protocol: bytes go to the server, and what becomes of its replies is told.
+//! A TCP proxy that loses things on purpose. It knows no protocol: bytes go to the server, and what becomes of its replies is told. Who knows
+//! the protocol may watch its connections.
 
 #![allow(dead_code, reason = "each suite uses what it needs")]
 
@@ -18,6 +19,18 @@ pub enum Replies {
     Delayed(Duration),
 }
 
+/// Reads what goes through one connection, and says what of it goes on.
+pub trait Watcher: Send {
+    /// What the server is sent of what the client has sent.
+    fn asked(&mut self, bytes: &[u8]) -> Vec<u8>;
+
+    /// What the client is sent of what the server has sent.
+    fn answered(&mut self, bytes: &[u8]) -> Vec<u8>;
+}
+
+/// Makes a watcher for each connection.
+pub type Watch = Box<dyn Fn() -> Box<dyn Watcher> + Send + Sync>;
+
 /// A proxy before one server. Its threads end with the connections.
 pub struct Proxy {
     address: SocketAddr,
@@ -35,10 +48,19 @@ struct State {
     dropped: AtomicU64,
     /// How often all connections that there were have been abandoned.
     abandoned: AtomicU64,
+    watch: Option<Watch>,
 }
 
 impl Proxy {
     pub fn to(server: SocketAddr) -> Self {
+        Self::before(server, None)
+    }
+
+    pub fn watched(server: SocketAddr, watch: Watch) -> Self {
+        Self::before(server, Some(watch))
+    }
+
+    fn before(server: SocketAddr, watch: Option<Watch>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(State {
@@ -49,6 +71,7 @@ impl Proxy {
             connections: Mutex::new(Vec::new()),
             dropped: AtomicU64::new(0),
             abandoned: AtomicU64::new(0),
+            watch,
         });
         let accepting = state.clone();
         std::thread::spawn(move || {
@@ -139,10 +162,27 @@ impl State {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         connections.extend([held_client, held_server]);
         drop(connections);
-        std::thread::spawn(move || pump(from_client, to_server, |_| true));
+        let watcher = self.watch.as_ref().map(|watch| Arc::new(Mutex::new(watch())));
+        let asking = watcher.clone();
+        std::thread::spawn(move || {
+            pump(from_client, to_server, |bytes| match &asking {
+                Some(watcher) => watcher.lock().unwrap_or_else(PoisonError::into_inner).asked(bytes),
+                None => bytes.to_vec(),
+            })
+        });
         let (state, born) = (self.clone(), self.abandoned.load(Ordering::SeqCst));
         let lives = move |state: &Self| state.abandoned.load(Ordering::SeqCst) == born;
-        std::thread::spawn(move || pump(server, client, |bytes| lives(&state) && state.lets_pass(bytes)));
+        std::thread::spawn(move || {
+            pump(server, client, |bytes| {
+                if !lives(&state) || !state.lets_pass(bytes.len()) {
+                    return Vec::new();
+                }
+                match &watcher {
+                    Some(watcher) => watcher.lock().unwrap_or_else(PoisonError::into_inner).answered(bytes),
+                    None => bytes.to_vec(),
+                }
+            })
+        });
     }
 
     fn lets_pass(&self, bytes: usize) -> bool {
@@ -161,11 +201,11 @@ impl State {
     }
 }
 
-/// Moves bytes until one side ends, then ends the other one.
-fn pump(mut from: TcpStream, mut to: TcpStream, lets_pass: impl Fn(usize) -> bool) {
+/// Moves what is let through until one side ends, then ends the other one.
+fn pump(mut from: TcpStream, mut to: TcpStream, mut let_through: impl FnMut(&[u8]) -> Vec<u8>) {
     let mut piece = [0; 16 * 1024];
     while let Ok(length) = from.read(&mut piece) {
-        if length == 0 || (lets_pass(length) && to.write_all(&piece[..length]).is_err()) {
+        if length == 0 || to.write_all(&let_through(&piece[..length])).is_err() {
             break;
         }
     }
