@@ -278,16 +278,21 @@ pub(super) async fn send_together(calls: &[Call<'_>], link: &Link, clocks: &Cloc
     read
 }
 
-/// Whether a command was refused before it did anything, and may be accepted soon: data is loading, or a slot is moving.
+/// Whether a command was refused or not even sent, and may be accepted soon: data is loading, or a slot is moving. A cluster's client
+/// follows a slot that moves by itself, but gives up after a few steps, and many callers that follow it at once disturb one another: what
+/// lets one of them in at its new place counts for the next command on the connection, whosever that is.
 fn never_ran(error: &RedisError) -> bool {
     let waits = [
+        ServerErrorKind::Ask,
         ServerErrorKind::BusyLoading,
+        ServerErrorKind::Moved,
         ServerErrorKind::TryAgain,
         ServerErrorKind::ClusterDown,
         ServerErrorKind::MasterDown,
     ];
     let refused = waits.iter().any(|kind| error.kind() == ErrorKind::Server(*kind));
-    refused || error.detail().is_some_and(|detail| detail.contains("non local key"))
+    let had_no_way = error.kind() == ErrorKind::ClusterConnectionNotFound;
+    refused || had_no_way || error.detail().is_some_and(|detail| detail.contains("non local key"))
 }
 
 /// An answer that a script of this version does not give.

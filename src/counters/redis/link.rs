@@ -14,14 +14,19 @@ use ::redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisErro
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How long after a failure to connect others are told so without a try of their own.
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long a connection may have no answer in time before it is replaced. A cluster is whole again sooner than that, so its client is.
 const SILENT_MAX: Duration = Duration::from_secs(3);
-/// How often a cluster's client follows a moved slot or waits for one that moves, within the time that one answer may take.
-const CLUSTER_RETRIES: u32 = 8;
-const CLUSTER_RETRY_MILLIS_MAX: u64 = 64;
+/// How often a cluster's client follows a moved slot or waits for one that moves. Not for long: what waits in it takes room from others, and
+/// whoever sent it may send it again.
+const CLUSTER_RETRIES: u32 = 3;
+const CLUSTER_RETRY_MILLIS_MAX: u64 = 16;
+/// How many commands a cluster's client is given at once by each connection. It has room for fifty that wait to be written to a node; while it
+/// asks which node has which slot, nothing else of it runs, and when that question finds no room it waits for commands that wait for it.
+const CLUSTER_COMMANDS_MAX: usize = 32;
 
 /// How many keys one step of a scan looks at.
 const SCAN_KEYS: usize = 500;
@@ -33,9 +38,18 @@ fn unreadable(what: &'static str) -> RedisError {
     RedisError::from((ErrorKind::UnexpectedReturnType, "an answer that cannot be read", what.to_owned()))
 }
 
+fn timed_out(_: tokio::time::error::Elapsed) -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
 enum To {
     Server(Client, AsyncConnectionConfig),
-    Cluster(ClusterClient, Duration),
+    Cluster(ClusterClient, ClusterTimes),
+}
+
+struct ClusterTimes {
+    connect: Duration,
+    response: Duration,
 }
 
 #[derive(Clone)]
@@ -54,9 +68,10 @@ impl Connection {
 }
 
 /// One place for a connection.
-#[derive(Default)]
 struct Slot {
     state: Mutex<State>,
+    /// For commands to a cluster.
+    room: Semaphore,
     /// Held by whoever connects.
     connecting: tokio::sync::Mutex<()>,
     /// An answer was late, and none has come since.
@@ -74,6 +89,15 @@ struct State {
 }
 
 impl Slot {
+    fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            room: Semaphore::new(CLUSTER_COMMANDS_MAX),
+            connecting: tokio::sync::Mutex::default(),
+            is_silent: AtomicBool::new(false),
+        }
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,10 +175,14 @@ impl Link {
                     .retries(CLUSTER_RETRIES)
                     .max_retry_wait(CLUSTER_RETRY_MILLIS_MAX)
                     .build()?;
-                To::Cluster(client, settings.connect_timeout)
+                let times = ClusterTimes {
+                    connect: settings.connect_timeout,
+                    response: settings.response_timeout,
+                };
+                To::Cluster(client, times)
             }
         };
-        let slots = (0..settings.connections.max(1)).map(|_| Slot::default()).collect();
+        let slots = (0..settings.connections.max(1)).map(|_| Slot::new()).collect();
         Ok(Self { to, slots })
     }
 
@@ -173,6 +201,7 @@ impl Link {
     /// Sends a command on the calling thread's connection, to the node that has its first key.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         let slot = self.own_slot();
+        let _room = self.room(slot).await?;
         let (mut connection, number) = self.connection(slot).await?;
         let answer = connection.send(command).await.and_then(Value::extract_error);
         self.learn(slot, number, answer.as_ref().err());
@@ -181,7 +210,8 @@ impl Link {
 
     /// Sends commands of one slot together, one behind the other; their answers may be errors, each for itself.
     pub(super) async fn send_together(&self, commands: &Pipeline, count: usize) -> RedisResult<Vec<Value>> {
-        let slot = &self.slots[thread_number() % self.slots.len()];
+        let slot = self.own_slot();
+        let _room = self.room(slot).await?;
         let (mut connection, number) = self.connection(slot).await?;
         let answers = match &mut connection {
             Connection::Server(connection) => connection.req_packed_commands(commands, 0, count).await,
@@ -189,6 +219,14 @@ impl Link {
         };
         self.learn(slot, number, answers.as_ref().err());
         answers
+    }
+
+    /// Waits until a cluster's client may be given another command; a server's has room for all.
+    async fn room<'a>(&self, slot: &'a Slot) -> RedisResult<Option<SemaphorePermit<'a>>> {
+        let To::Cluster(_, times) = &self.to else { return Ok(None) };
+        let room = tokio::time::timeout(times.response, slot.room.acquire()).await;
+        // It is never closed.
+        Ok(room.map_err(timed_out)?.ok())
     }
 
     /// What an answer says about the connection on which it came, or did not come.
@@ -235,9 +273,8 @@ impl Link {
                 let connection = client.get_multiplexed_async_connection_with_config(config).await?;
                 Ok(Connection::Server(connection))
             }
-            To::Cluster(client, timeout) => {
-                let connecting = tokio::time::timeout(2 * *timeout, client.get_async_connection()).await;
-                let timed_out = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+            To::Cluster(client, times) => {
+                let connecting = tokio::time::timeout(2 * times.connect, client.get_async_connection()).await;
                 Ok(Connection::Cluster(connecting.map_err(timed_out)??))
             }
         }

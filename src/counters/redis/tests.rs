@@ -5,6 +5,7 @@
 mod due;
 mod exact;
 mod faults;
+mod following;
 mod keys_lost;
 mod moving;
 mod runs;
@@ -23,6 +24,12 @@ mod over_one_server {
 
 mod over_a_cluster {
     use super::shared::on_a_cluster as store;
+
+    super::counters_contract_over!(store, super::is_there);
+}
+
+mod over_a_cluster_whose_slots_move {
+    use super::moving::on_a_cluster_whose_slots_move as store;
 
     super::counters_contract_over!(store, super::is_there);
 }

@@ -1,14 +1,21 @@
-//! Slots of a cluster move from node to node under load. No hold that was answered is lost, none counts twice.
+//! Slots of a cluster move from node to node under load. No hold that was answered is lost, none counts twice. And they move while the whole
+//! contract is asked of a store, see `following.rs`.
 
 use super::faults::desk;
+use super::following::Following;
 use super::shared::store_at;
-use crate::counters::contract::desk::{Desk, daily, row};
+use crate::counters::contract::desk::{Desk, daily, row, workspace};
+use crate::counters::redis::keys::{Keys, tag_of};
 use crate::counters::redis_server::{Cluster, Server, is_there};
 use crate::counters::{Begun, HoldOutcome, Rebuilt};
 use crate::decision::counter::Counter;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use crate::decision::id::slot;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Once};
+use std::time::{Duration, Instant};
+
+/// How many keys move at once, unless there are very many of them.
+const FEW_KEYS: &str = "10";
 
 pub(super) fn begin_move(slot: &str, from: &Server, to: &Server) {
     let (source, target) = (from.cli(&["CLUSTER", "MYID"]), to.cli(&["CLUSTER", "MYID"]));
@@ -23,8 +30,12 @@ pub(super) fn migrate(keys: &[&str], from: &Server, to: &Server) {
 
 /// Moves what is left of a slot's keys, as an operator's tool does.
 pub(super) fn end_move(slot: &str, from: &Server, to: &Server) {
+    end_move_by(FEW_KEYS, slot, from, to);
+}
+
+fn end_move_by(keys_at_once: &str, slot: &str, from: &Server, to: &Server) {
     loop {
-        let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", slot, "10"]);
+        let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", slot, keys_at_once]);
         let keys: Vec<&str> = keys.lines().filter(|key| !key.is_empty()).collect();
         if keys.is_empty() {
             break;
@@ -43,6 +54,88 @@ pub(super) fn owner<'a>(cluster: &'a Cluster, slot: &str) -> (&'a Server, &'a Se
     let from = cluster.servers.iter().find(owns).expect("somebody has keys of this slot");
     let to = cluster.servers.iter().find(|server| server.port != from.port).expect("another one");
     (from, to)
+}
+
+/// The workspaces of the contract whose slots move.
+const MOVED: [&str; 3] = ["ws_a", "ws_b", "ws_unlimited"];
+/// The keys of all cases lie in these few slots, so many move at once.
+const MANY_KEYS: &str = "200";
+/// How long slots lie still between two moves.
+const STILL: Duration = Duration::from_millis(300);
+/// How long a slot may take to move, on a busy machine.
+const MOVE_SECONDS_MAX: u64 = 60;
+
+/// Counts the beginnings and the ends of moves, of which there is one at a time.
+#[derive(Default)]
+pub(super) struct Moves(AtomicUsize);
+
+impl Moves {
+    pub(super) fn number(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing moves and nothing has moved since there were so many.
+    pub(super) fn are_still(&self, number: usize) -> bool {
+        number.is_multiple_of(2) && self.number() == number
+    }
+}
+
+/// A cluster whose slots move for as long as this process lives.
+struct Restless {
+    cluster: Cluster,
+    moves: Moves,
+}
+
+static RESTLESS: LazyLock<Restless> = LazyLock::new(|| Restless {
+    cluster: Cluster::start(),
+    moves: Moves::default(),
+});
+
+impl Restless {
+    fn begin(&'static self) {
+        static BEGUN: Once = Once::new();
+        BEGUN.call_once(|| {
+            std::thread::spawn(|| {
+                for name in MOVED.iter().cycle() {
+                    self.move_slot_of(name);
+                    std::thread::sleep(STILL);
+                }
+            });
+        });
+    }
+
+    fn move_slot_of(&self, name: &str) {
+        let servers = &self.cluster.servers;
+        let index = Keys::new("").index(tag_of(slot(&workspace(name))));
+        let number = servers[0].cli(&["CLUSTER", "KEYSLOT", &index]);
+        let has_it = |server: &Server| !server.try_cli(&["EXISTS", &index]).stdout.starts_with(b"MOVED");
+        let from = servers.iter().position(has_it).expect("somebody has this slot");
+        let (from, to) = (&servers[from], &servers[(from + 1) % servers.len()]);
+        self.moves.0.fetch_add(1, Ordering::SeqCst);
+        begin_move(&number, from, to);
+        end_move_by(MANY_KEYS, &number, from, to);
+        self.moves.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+pub(super) async fn on_a_cluster_whose_slots_move() -> Following {
+    let restless = tokio::task::spawn_blocking(|| &*RESTLESS).await.expect("no panic");
+    restless.begin();
+    Following::over(store_at(&restless.cluster.url()).await, &restless.moves)
+}
+
+/// The contract over such a cluster says little if nothing moves.
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_move_while_the_contract_is_asked() {
+    if !is_there() {
+        return;
+    }
+    drop(on_a_cluster_whose_slots_move().await);
+    let (began, before) = (Instant::now(), RESTLESS.moves.number());
+    while RESTLESS.moves.number() < before + 2 * MOVED.len() {
+        assert!(began.elapsed() < Duration::from_secs(MOVE_SECONDS_MAX), "no slot moves any more");
+        tokio::time::sleep(STILL).await;
+    }
 }
 
 /// Holds one token, rebuilding when told to. Counts as unknown what was not answered.
@@ -82,9 +175,7 @@ async fn slots_may_move_under_load() {
     let cluster = tokio::task::spawn_blocking(Cluster::start).await.expect("no panic");
     let day = daily();
     let store = Arc::new(store_at(&cluster.url()).await);
-    let index = store.keys.index(crate::counters::redis::keys::tag_of(crate::decision::id::slot(
-        &crate::counters::contract::desk::workspace("ws_a"),
-    )));
+    let index = store.keys.index(tag_of(slot(&workspace("ws_a"))));
     let desk = desk(store, &[&day]).await;
     let slot = cluster.servers[0].cli(&["CLUSTER", "KEYSLOT", &index]);
     let moved = Arc::new(AtomicBool::new(false));
