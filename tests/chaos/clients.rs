@@ -17,8 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const WORKSPACES_AT_ONCE: usize = 10;
 /// The most requests that are remembered; then the clients stop.
 const REQUESTS_MAX: usize = 300_000;
-/// How often one request is sent; a client that gives up tells so.
-const TRIES_MAX: usize = 400;
+/// How often one request is sent; a client that gives up tells so. For longer than stores are away in a long run.
+const TRIES_MAX: usize = 4_000;
+/// Whose use it is that is reported only to be too much. It counts no tokens, so it passes no limit.
+pub const FLOOD: &str = "flood";
+const FLOOD_USES: usize = 1_000;
 /// How long holds live that are ended by their client, and those that are left to themselves.
 const HOLD_SECONDS: i64 = 30;
 const ABANDONED_HOLD_SECONDS: std::ops::Range<i64> = 8..14;
@@ -72,6 +75,18 @@ impl Clients {
     pub fn stop(&self, seconds: i64) {
         self.stop.store(true, Ordering::SeqCst);
         self.give_up_at.store(now() + seconds * SECOND, Ordering::SeqCst);
+    }
+
+    /// Reports many uses at once and tells how many of them were refused because too many waited already. Nobody asks what became of the others.
+    pub async fn flood(&self, node: usize, number: usize) -> usize {
+        let one = |place| {
+            json!({"workspace_id": FLOOD, "feature": "chat", "model": "big", "request_id": format!("{number}-{place}"),
+                "usage": {"input_tokens": 0, "output_tokens": 0}})
+        };
+        let entries: Vec<Value> = (0..FLOOD_USES).map(one).collect();
+        let answer = self.post(node, "/v1/usage", Some(&json!({"entries": entries}))).await;
+        let results = answer.body["results"].as_array().map_or(&[][..], Vec::as_slice);
+        results.iter().filter(|result| result["error"]["code"] == "overloaded").count()
     }
 
     /// One client, until it is stopped.

@@ -9,13 +9,44 @@ use super::support::redis::{Server, until};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use weir::counters::CLAIM_OPEN_SECONDS;
 
 /// How long a hold may take from a primary to its replica.
 const REPLICATION_LAG: Micros = SECOND / 5;
 /// The longest pause between two faults.
 const PAUSE_MILLIS_MAX: u64 = 1_200;
+
+/// How long things last.
+pub struct Lengths {
+    /// How long a node stands still.
+    pause: Duration,
+    /// How long a store is away, in milliseconds, and how long Redis is where it would be back at once otherwise.
+    away_millis: Range<u64>,
+    redis_away_millis: Range<u64>,
+    /// How long nobody hears a store.
+    silence: Duration,
+}
+
+impl Lengths {
+    /// So that all of it fits into a minute.
+    pub const SHORT: Self = Self {
+        pause: Duration::from_secs(2),
+        away_millis: 300..2_000,
+        redis_away_millis: 0..1,
+        silence: Duration::from_secs(1),
+    };
+    /// A node stands still for longer than a claim stays open, and stores are away for minutes.
+    pub const LONG: Self = Self {
+        pause: Duration::from_secs(CLAIM_OPEN_SECONDS.unsigned_abs() + 15),
+        away_millis: 120_000..180_000,
+        redis_away_millis: 120_000..180_000,
+        silence: Duration::from_secs(130),
+    };
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
@@ -70,6 +101,11 @@ impl Fault {
                 | Self::RestartRedisFromDump
                 | Self::Partition(_)
         )
+    }
+
+    /// Whether the ledger does not answer for a while, so that what is to be written has to wait.
+    fn keeps_writes_waiting(self) -> bool {
+        matches!(self, Self::RestartPostgres | Self::PostgresSilent)
     }
 
     /// Whether a node may miss answers of Redis. One that was paused takes those for late that came meanwhile.
@@ -225,8 +261,8 @@ impl Stores {
         set("0");
     }
 
-    /// Kills Redis and starts it, with the dump that it made `since` before, or with nothing.
-    fn restart_redis(&mut self, since: Option<Duration>) -> Loss {
+    /// Kills Redis and starts it after a while, with the dump that it made `since` before, or with nothing.
+    fn restart_redis(&mut self, since: Option<Duration>, away: Duration) -> Loss {
         let primary = &mut self.pair.as_mut().expect("a pair").primary;
         let mut kept_before = None;
         if let Some(since) = since {
@@ -240,6 +276,7 @@ impl Stores {
             // There is one only where it was a replica or has made one before.
             let _ = std::fs::remove_file(primary.folder().join("dump.rdb"));
         }
+        std::thread::sleep(away);
         primary.run();
         let ended = now();
         Loss { kept_before, began, ended }
@@ -265,8 +302,18 @@ fn disturb(proxies: &[Proxy], replies: Replies, during: Duration) {
     }
 }
 
+/// When it ends and what decides of it.
+pub struct Schedule {
+    pub seed: u64,
+    pub until: Instant,
+    pub lengths: Lengths,
+    /// Set while writes have to wait for the ledger.
+    pub writes_wait: Arc<AtomicBool>,
+}
+
 /// Does all that is on the schedule of this seed, and more until the time is over. Gives the stores back whole.
-pub fn run(mut stores: Stores, nodes: &[Arc<Node>], record: &Record, seed: u64, until: Instant) -> Stores {
+pub fn run(mut stores: Stores, nodes: &[Arc<Node>], record: &Record, times: &Schedule) -> Stores {
+    let (seed, until) = (times.seed, times.until);
     let mut random = StdRng::seed_from_u64(seed);
     let mut schedule = Fault::all(nodes.len());
     schedule.push(Fault::PauseNode(random.random_range(0..nodes.len())));
@@ -285,7 +332,9 @@ pub fn run(mut stores: Stores, nodes: &[Arc<Node>], record: &Record, seed: u64, 
             None => return stores,
         };
         let began = now();
-        let loss = strike(fault, &mut stores, nodes, &mut random);
+        times.writes_wait.store(fault.keeps_writes_waiting(), Ordering::SeqCst);
+        let loss = strike(fault, &mut stores, nodes, &times.lengths, &mut random);
+        times.writes_wait.store(false, Ordering::SeqCst);
         record.happened(Happened {
             what: format!("{fault:?}"),
             began,
@@ -297,7 +346,9 @@ pub fn run(mut stores: Stores, nodes: &[Arc<Node>], record: &Record, seed: u64, 
     }
 }
 
-fn strike(fault: Fault, stores: &mut Stores, nodes: &[Arc<Node>], random: &mut StdRng) -> Option<Loss> {
+fn strike(fault: Fault, stores: &mut Stores, nodes: &[Arc<Node>], lengths: &Lengths, random: &mut StdRng) -> Option<Loss> {
+    let away = Duration::from_millis(random.random_range(lengths.away_millis.clone()));
+    let redis_away = Duration::from_millis(random.random_range(lengths.redis_away_millis.clone()));
     let mut millis = |from: u64, to: u64| Duration::from_millis(random.random_range(from..to));
     match fault {
         Fault::FlushAllWithoutPostgres => {
@@ -310,15 +361,15 @@ fn strike(fault: Fault, stores: &mut Stores, nodes: &[Arc<Node>], random: &mut S
         }
         Fault::FlushAll => return Some(stores.flush_all()),
         Fault::Failover => return Some(stores.fail_over(millis(200, 800))),
-        Fault::RestartRedis => return Some(stores.restart_redis(None)),
-        Fault::RestartRedisFromDump => return Some(stores.restart_redis(Some(millis(200, 1_500)))),
+        Fault::RestartRedis => return Some(stores.restart_redis(None, redis_away)),
+        Fault::RestartRedisFromDump => return Some(stores.restart_redis(Some(millis(200, 1_500)), Duration::ZERO)),
         Fault::Partition(alone) => return Some(stores.part(alone, millis(500, 2_000))),
         Fault::RedisFull => stores.fill_redis(millis(500, 1_500)),
         Fault::ScriptFlush => stores.flush_scripts(),
-        Fault::RestartPostgres => stores.restart_postgres(millis(300, 2_000)),
-        Fault::RedisSilent => disturb(&stores.to_redis, Replies::Dropped, Duration::from_secs(1)),
+        Fault::RestartPostgres => stores.restart_postgres(away),
+        Fault::RedisSilent => disturb(&stores.to_redis, Replies::Dropped, lengths.silence),
         Fault::RedisLate => disturb(&stores.to_redis, Replies::Delayed(millis(300, 700)), Duration::from_secs(2)),
-        Fault::PostgresSilent => disturb(std::slice::from_ref(&stores.to_postgres), Replies::Dropped, Duration::from_secs(1)),
+        Fault::PostgresSilent => disturb(std::slice::from_ref(&stores.to_postgres), Replies::Dropped, lengths.silence),
         Fault::KillNode(number) => {
             nodes[number].kill();
             std::thread::sleep(millis(100, 600));
@@ -326,7 +377,7 @@ fn strike(fault: Fault, stores: &mut Stores, nodes: &[Arc<Node>], random: &mut S
         }
         Fault::PauseNode(number) => {
             nodes[number].pause();
-            std::thread::sleep(Duration::from_secs(2));
+            std::thread::sleep(lengths.pause);
             nodes[number].resume();
         }
     }

@@ -2,7 +2,7 @@
 //! told is compared with what is in the stores. `all` is the long one, so it comes first; beside it are scenes of one fault each, where it
 //! takes other stores or a look at what goes through: a Redis Cluster, a standby of PostgreSQL, small disks, a node that dies at a named point.
 //!
-//! `WEIR_CHAOS_SECONDS` makes it longer, `WEIR_CHAOS_SEED` does a schedule again.
+//! `WEIR_CHAOS_SECONDS` makes it longer, and then stores are away for minutes; `WEIR_CHAOS_SEED` does a schedule again.
 
 #[path = "../support/mod.rs"]
 mod support;

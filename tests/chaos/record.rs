@@ -179,9 +179,14 @@ pub struct Loss {
 impl Loss {
     /// Whether a request may have had a hold that died here.
     pub fn took(&self, request: &Request) -> bool {
-        let alive = request.asked_at() <= self.ended && request.ended_at() >= self.began && request.expires_at >= self.began;
+        self.took_record(request) && request.expires_at >= self.began
+    }
+
+    /// Whether what was known of a request may have died here, be it that its hold had run out before.
+    pub fn took_record(&self, request: &Request) -> bool {
+        let was_there = request.asked_at() <= self.ended && request.ended_at() >= self.began;
         let kept = self.kept_before.is_some_and(|kept| request.allowed_at() <= kept);
-        request.reservation.is_some() && alive && !kept
+        request.reservation.is_some() && was_there && !kept
     }
 }
 
