@@ -84,6 +84,7 @@ counters_contract![
     holds_asked_for_together_are_each_decided_by_themselves,
     one_id_twice_among_many_holds_once,
     a_capped_hold_among_many_takes_its_turn,
+    what_needs_a_second_look_keeps_its_turn_among_many,
     expired_holds_are_free_for_many_at_once,
     many_at_a_fresh_store_ask_for_what_must_be_rebuilt,
     racing_batches_take_exactly_what_there_is,

@@ -1,6 +1,6 @@
 //! Cases of holds that are asked for together: each by itself, in their order, and never past a ceiling whoever races.
 
-use super::desk::{Desk, Store, counter, daily, of_user, row, rung, user};
+use super::desk::{Desk, Store, counter, counter_at, daily, of_user, row, rung, user};
 use crate::counters::{HoldOutcome, HoldRequest};
 use crate::decision::amount::Unit;
 use crate::decision::counter::Whose;
@@ -103,6 +103,23 @@ pub(crate) async fn a_capped_hold_among_many_takes_its_turn(store: Store) {
     assert_eq!(together(&desk, &asked).await, ["held", "held", "short"]);
     let taken = desk.find(desk.id("capped")).await.expect("it is held").taken;
     assert_eq!(taken.amounts.tokens, 40, "what the first left, and nothing of it to the last");
+}
+
+pub(crate) async fn what_needs_a_second_look_keeps_its_turn_among_many(store: Store) {
+    let day = daily();
+    let mut desk = Desk::open(store, &[&day, &of_user("ada", daily())]).await;
+    for (round, behind) in [("a", 1), ("b", 40)] {
+        // Nobody asked for her counter of this minute before, while that of the day is as ready as it can be.
+        desk.later(60);
+        let minute = of_user("ada", counter_at(Unit::Tokens, PeriodKind::Minute, desk.now));
+        desk.held(&format!("before_{round}"), 0, &[(&day, 100)]).await;
+        let first = desk.ask(&format!("first_{round}"), 100, &[(&day, 100), (&minute, 100)]);
+        let mut asked = vec![first.clone()];
+        asked.extend((0..behind).map(|n| desk.ask(&format!("{round}{n}"), 1, &[(&day, 100)])));
+        let expected: Vec<&str> = std::iter::once("held").chain(std::iter::repeat_n("short", behind)).collect();
+        assert_eq!(together(&desk, &asked).await, expected, "{round}");
+        desk.release(first.reservation).await;
+    }
 }
 
 pub(crate) async fn expired_holds_are_free_for_many_at_once(store: Store) {

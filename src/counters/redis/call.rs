@@ -157,7 +157,17 @@ pub(super) struct Call<'a> {
     /// Plain holds, instead of the pack. Then the first argument is not an array that begins with now and the deadline, but the deadline and
     /// the epoch as far as it is known; and what is answered begins with the epoch where it had to be looked up.
     pub(super) plain: Vec<&'a Plain>,
+    pub(super) turns: Turns,
     pub(super) now: Timestamp,
+}
+
+/// How plain holds wait for each other: what comes behind one that is handed over to the long script may be decided before it, or not.
+#[derive(Clone, Copy)]
+pub(super) enum Turns {
+    Own = 0,
+    InOrder = 1,
+    /// In the order of several calls, whose last key is the same.
+    OfCalls = 2,
 }
 
 /// A plain hold: its values, behind now, and the first part of its record.
@@ -175,6 +185,7 @@ impl<'a> Call<'a> {
             keys: Vec::new(),
             pack: Pack::default(),
             plain: Vec::new(),
+            turns: Turns::Own,
             now,
         }
     }
@@ -187,7 +198,10 @@ impl<'a> Call<'a> {
             return command;
         }
         command.arg(values(|all| {
-            all.int(moment.deadline).int(moment.epoch_until).text(&moment.epoch);
+            all.int(moment.deadline)
+                .int(moment.epoch_until)
+                .text(&moment.epoch)
+                .int(self.turns as i64);
         }));
         for plain in &self.plain {
             let now = values(|first| {

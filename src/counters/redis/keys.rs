@@ -88,6 +88,11 @@ impl Keys {
         self.of_tag(tag_of(id.slot()), &["r:", &hex(id)])
     }
 
+    /// By which calls that are sent together keep their order: there if one of them handed something over.
+    pub(super) fn order(&self, tag: usize, nonce: u64) -> String {
+        self.below(tag, format_args!("o:{nonce:016x}"))
+    }
+
     /// Of the keys of all groups, for `SCAN`. What means something in a pattern is escaped.
     pub(super) fn groups_pattern(&self) -> String {
         let escaped = self

@@ -4,7 +4,7 @@
 //! What has no answer then (a script that is not loaded, a connection that broke) or is out of the ordinary is asked again by itself, in
 //! order and with its own nonce, by which a hold that was taken already is told as it was.
 
-use super::call::CallError;
+use super::call::{Call, CallError, Turns};
 use super::gather::{self, PlainHold, TOGETHER_MAX};
 use super::hold::hold_outcome;
 use super::keys::Columns;
@@ -16,8 +16,8 @@ use ::redis::{ErrorKind, RedisError, ServerErrorKind};
 
 impl RedisCounters {
     pub(super) async fn holds_together(&self, requests: &[HoldRequest]) -> Vec<Result<HoldOutcome, CountersError>> {
-        // One script for all, so that nobody is asked again behind somebody who came after him: the short one hands over what it knows
-        // beforehand to be none of its own, and what only the counters tell it tells all who follow.
+        // One script for all, so that nobody is asked again behind somebody who came after him: the short one hands over all that comes
+        // behind one that it hands over.
         let is_whole = |wanted: &HoldRequest| wanted.rungs.iter().all(|rung| rung.cap.is_none());
         let are_plain = requests.iter().all(|wanted| plain::is_plain(wanted) && is_whole(wanted));
         let asked: Vec<_> = requests
@@ -34,7 +34,7 @@ impl RedisCounters {
                 false => calls.push(self.hold_call(wanted, columns, *nonce)),
             }
         }
-        calls.extend(holds.chunks(TOGETHER_MAX).map(gather::together));
+        calls.extend(self.in_order(&holds));
         let answers = call::send_together(&calls, &self.link, &self.clocks, self.settings.response_timeout).await;
         let (of_plain, of_calls) = match are_plain {
             true => (one_by_one(answers, &holds), Vec::new()),
@@ -67,6 +67,20 @@ impl RedisCounters {
             });
         }
         outcomes
+    }
+
+    /// Calls of holds of which none is decided before one that came before it, though the short script may not decide that one.
+    fn in_order<'a>(&self, holds: &'a [PlainHold]) -> Vec<Call<'a>> {
+        let mut calls: Vec<Call<'a>> = holds.chunks(TOGETHER_MAX).map(gather::together).collect();
+        let several = calls.len() > 1;
+        let order = rand::random::<u64>();
+        for call in &mut calls {
+            call.turns = if several { Turns::OfCalls } else { Turns::InOrder };
+            if several {
+                call.keys.push(self.keys.order(call.tag, order));
+            }
+        }
+        calls
     }
 }
 

@@ -1,4 +1,4 @@
-//! A hold as `plain_hold_v4.lua` takes it: what it will write is made here, as far as it can be known, so that the store only puts it in place.
+//! A hold as `plain_hold_v5.lua` takes it: what it will write is made here, as far as it can be known, so that the store only puts it in place.
 
 use super::call::{CallError, Plain};
 use super::keys::{Columns, GENERATION_BYTES, SLOT_DIGITS, field, hex, purse_field, unit_place};

@@ -30,7 +30,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    PLAIN_HOLD = "plain_hold_v4";
+    PLAIN_HOLD = "plain_hold_v5";
     HOLD = "store_v4", "epoch_v2", "ends_v3", "read_v1", "recall_v1", "cap_v1", "grants_v2", "hold_v2";
     HOLD_CHILD = "store_v4", "epoch_v2", "ends_v3", "recall_v1", "cap_v1", "hold_child_v3";
     BALANCES = "store_v4", "epoch_v2", "ends_v3", "read_v1", "grants_v2", "balances_v1";

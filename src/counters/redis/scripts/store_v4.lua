@@ -21,6 +21,7 @@
 --            m  its brief, see brief(): all of this that a plain hold has to know; hold_v2.lua makes it, and who changes it keeps it right
 --            unit kind start ',' end ',' feature   a counter, see cell_of: held, and of its newest row spent, version and paid
 --          <prefix>{tag}r:id                 a reservation, see below
+--          <prefix>{tag}o:...                for a minute: a call of plain holds handed some over, so those sent with it wait for them
 --          <prefix>{tag}m                    an epoch and until when all that was recorded is known to be copied here in it: see mark_v2.lua
 -- ARGV[1]  a MessagePack array: now, and the moment of the store's clock from which on the caller has given up, in microseconds; then what
 --          the script says.
@@ -49,7 +50,7 @@ local END, ENDED_AT, WORKSPACE, FINGERPRINT, CHARGED, HELD_AT = 1, 2, 3, 4, 5, 6
 -- CHARGED is 1 where it is recorded as used when it runs out, 2 where somebody wants to hear that it ran out by itself, 3 where both.
 -- CLAIM is 0, 1 (up to the four amounts from CLAIMED on) or 2 (final). Amounts are tokens, usd, requests, credits.
 local CLAIM, CLAIMED_AT, CLAIMED, USED, CONTEXT, NONCE = 7, 8, 9, 13, 17, 18
--- HOLDERS: the column of each group. COUNTERS: place of its holder, field and unit of each counter. Up to here plain_hold_v4.lua is given
+-- HOLDERS: the column of each group. COUNTERS: place of its holder, field and unit of each counter. Up to here plain_hold_v5.lua is given
 -- the bytes of a record by the caller, and from here to EXPIRES_AT those of each rung.
 local HOLDERS, COUNTERS = 19, 20
 local RUNG, OUTPUT, TAKEN, EXPIRES_AT = 21, 22, 23, 27
@@ -117,7 +118,7 @@ local function plus(held, amount)
 end
 
 -- A counter as it is kept: three doubles, held, spent and version (-1: no row is known), and a fourth where grants paid something; where one
--- of them is beyond EXACT, 'w' and MessagePack. No double that may stand first begins with that letter. Only here and in plain_hold_v4.lua is this known.
+-- of them is beyond EXACT, 'w' and MessagePack. No double that may stand first begins with that letter. Only here and in plain_hold_v5.lua is this known.
 local function cell_of(value)
   if byte(value) == 119 then
     return {cmsgpack.unpack(sub(value, 2))}

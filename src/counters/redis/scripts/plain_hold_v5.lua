@@ -5,9 +5,11 @@
 -- in Lua, since all of it is hashed; each call; each table, and more so one that grows. So it is given what it writes as bytes wherever the
 -- caller can know them, and tables begin with room.
 --
--- KEYS     of each request: the index; the reservation; the workspace's own group; after it those of its users that are asked for
+-- KEYS     of each request: the index; the reservation; the workspace's own group; after it those of its users that are asked for; at the end,
+--          where several calls keep one order, what says that one of them handed something over
 -- ARGV[1]  values in MessagePack, one after the other: 1 the moment of the store's clock from which on the caller has given up, 2 until when
---          of that clock the epoch is known to be 3
+--          of that clock the epoch is known to be 3; 4 how they wait for each other: 0 not at all, 1 what comes behind one that is handed
+--          over is handed over too, 2 so it is in the calls behind this one
 -- ARGV     after it of each request two. The first are values: 1 now, 2 named since, 3 most open, 4 1 if the workspace's own group is held
 --          on, otherwise 0, 5 how many groups, 6 rungs, 7 purses there are, 8 1 if somebody wants to hear of its end by itself, otherwise 0,
 --          9 where the counters begin, 10 where the purses begin, 11 the head of the record's last part, 12 how all cells are unpacked;
@@ -24,7 +26,7 @@
 --          Balances are doubles, held, spent and version of each counter in the order of its group; after them the places and what is
 --          granted there.
 local call, sub, concat, struct_pack, struct_unpack, unpack = redis.call, string.sub, table.concat, struct.pack, struct.unpack, unpack
-local deadline, known_until, epoch = cmsgpack.unpack(ARGV[1])
+local deadline, known_until, epoch, turns = cmsgpack.unpack(ARGV[1])
 local time = call('TIME')
 local clock = time[1] * 1000000 + time[2]
 if clock > deadline then
@@ -228,11 +230,21 @@ local function hold(keys, q, first_part)
 end
 
 local answers, filled, keys = {'', '', '', '', '', '', '', ''}, 0, 0
+local is_over = turns == 2 and call('EXISTS', KEYS[#KEYS]) == 1
 for i = 2, #ARGV, 2 do
-  local q = {cmsgpack.unpack(ARGV[i])}
-  local what, balances = hold(keys, q, ARGV[i + 1])
+  local what, balances = ELSE, nil
+  if not is_over then
+    local q = {cmsgpack.unpack(ARGV[i])}
+    what, balances = hold(keys, q, ARGV[i + 1])
+    keys = keys + 2 + q[5]
+    if what == ELSE and turns > 0 then
+      is_over = true
+      if turns == 2 then
+        call('SET', KEYS[#KEYS], '', 'PX', '60000')
+      end
+    end
+  end
   answers[filled + 1], answers[filled + 2] = what, balances
   filled = filled + (balances and 2 or 1)
-  keys = keys + 2 + q[5]
 end
 return {'plain', clock, told, concat(answers, '', 1, filled)}
