@@ -25,13 +25,14 @@ mod waiting;
 mod world;
 
 pub(crate) use admission::*;
-pub(crate) use agreement::{histories_agree, histories_agree_in};
+pub(crate) use agreement::{Stores, histories_agree};
 pub(crate) use claims::*;
 pub(crate) use ends::*;
 pub(crate) use expiry::*;
 pub(crate) use grants::*;
 pub(crate) use idempotency::*;
 pub(crate) use many::*;
+pub(crate) use naive::Naive;
 pub(crate) use rebuild::*;
 pub(crate) use runs::*;
 pub(crate) use sums::*;

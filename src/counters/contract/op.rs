@@ -7,6 +7,9 @@ use proptest::prelude::*;
 /// How long a random history is at most.
 const OPS_MAX: usize = 120;
 
+/// How many holds are asked for together, at most one less than this.
+const TOGETHER_MAX: usize = 6;
+
 pub(super) const WORKSPACES: usize = 2;
 pub(super) const KEYS: usize = 7;
 /// How many counters the menu of a moment has.
@@ -56,6 +59,8 @@ pub(super) enum Op {
         micros: i64,
     },
     Hold(Ask),
+    /// Several holds of one workspace together.
+    HoldMany(Vec<Ask>),
     Draw(Draw),
     /// A settle or checkpoint that dies before it commits. `None`: final.
     Claim {
@@ -135,9 +140,10 @@ fn key() -> impl Strategy<Value = Key> {
 /// Steps around all that the promises say of time: milliseconds for rebuilds, a minute for claims, up to more than a day for tombstones.
 fn micros() -> impl Strategy<Value = i64> {
     prop_oneof![
-        6 => 0..400_000i64,
-        8 => (1..100i64).prop_map(|seconds| seconds * 1_000_000),
-        3 => (100..3_000i64).prop_map(|seconds| seconds * 1_000_000),
+        15 => 0..400_000i64,
+        20 => (1..100i64).prop_map(|seconds| seconds * 1_000_000),
+        8 => (100..3_000i64).prop_map(|seconds| seconds * 1_000_000),
+        // Seldom: each hour of them rebuilds all groups.
         1 => (1..30i64).prop_map(|hours| hours * 3_600_000_000),
     ]
 }
@@ -181,6 +187,17 @@ fn ask() -> impl Strategy<Value = Ask> {
     )
 }
 
+/// Holds of one workspace, in which one key may come twice. Every other time none is charged: only then are they short calls.
+fn asks() -> impl Strategy<Value = Vec<Ask>> {
+    (key(), any::<bool>(), prop::collection::vec(ask(), 1..TOGETHER_MAX)).prop_map(|(Key(workspace, _), plain, mut asks)| {
+        for ask in &mut asks {
+            ask.key.0 = workspace;
+            ask.charged &= !plain;
+        }
+        asks
+    })
+}
+
 /// Mostly less than what parents hold, so that a run has several calls.
 fn draw() -> impl Strategy<Value = Draw> {
     let run = (
@@ -209,7 +226,8 @@ fn op() -> impl Strategy<Value = Op> {
     let workspace = || 0..WORKSPACES;
     prop_oneof![
         8 => micros().prop_map(|micros| Op::Pass { micros }),
-        24 => ask().prop_map(Op::Hold),
+        20 => ask().prop_map(Op::Hold),
+        4 => asks().prop_map(Op::HoldMany),
         20 => draw().prop_map(Op::Draw),
         3 => (key(), prop::option::of(percent())).prop_map(|(key, percent)| Op::Claim { key, percent }),
         7 => (key(), percent(), delivered()).prop_map(|(key, percent, delivered)| Op::Settle { key, percent, delivered }),

@@ -157,6 +157,7 @@ impl World {
         match *op {
             Op::Pass { micros } => self.pass(micros).await,
             Op::Hold(ref ask) => self.hold(ask).await,
+            Op::HoldMany(ref asks) => self.hold_many(asks).await,
             Op::Draw(ref draw) => self.draw(draw).await,
             Op::Claim { key, percent } => Answer::Record(self.claim(key, percent).await.map(Box::new)),
             Op::Settle { key, percent, delivered } => self.settle(key, percent, delivered).await,
@@ -252,7 +253,7 @@ impl World {
         seconds_ago.map_or(Timestamp::MIN, |seconds| self.now.plus_seconds(-seconds))
     }
 
-    async fn hold(&mut self, ask: &Ask) -> Answer {
+    fn request(&self, ask: &Ask) -> HoldRequest {
         let asked = self.menu().into_iter().enumerate();
         let counters: Vec<Counter> = asked
             .filter(|(place, _)| ask.counters & (1 << place) != 0)
@@ -274,7 +275,7 @@ impl World {
             workspace: name(ask.key.0),
             reservation: id(ask.key),
             fingerprint: ask.fingerprint,
-            counters: counters.clone(),
+            counters,
             purses,
             named_since: self.named_since(ask.named_seconds_ago),
             rungs,
@@ -289,11 +290,34 @@ impl World {
                 rung.limits[used.counter].granted = true;
             }
         }
+        request
+    }
+
+    async fn hold(&mut self, ask: &Ask) -> Answer {
+        let request = self.request(ask);
         let outcome = self.store.hold(&request).await.expect("hold");
-        if let HoldOutcome::Held { taken, .. } = &outcome {
-            self.books.open(id(ask.key), taken.amounts, counters, ask.charged, self.now);
-        }
+        self.note(&request, &outcome);
         Answer::Hold(outcome)
+    }
+
+    async fn hold_many(&mut self, asks: &[Ask]) -> Answer {
+        let requests: Vec<HoldRequest> = asks.iter().map(|ask| self.request(ask)).collect();
+        let outcomes = self.store.hold_many(&requests).await;
+        assert_eq!(outcomes.len(), requests.len(), "each has an answer");
+        let mut answers = Vec::new();
+        for (request, outcome) in requests.iter().zip(outcomes) {
+            let outcome = outcome.expect("hold together");
+            self.note(request, &outcome);
+            answers.push(Answer::Hold(outcome));
+        }
+        Answer::Many(answers)
+    }
+
+    fn note(&mut self, request: &HoldRequest, outcome: &HoldOutcome) {
+        if let HoldOutcome::Held { taken, .. } = outcome {
+            let (id, counters) = (request.reservation, request.counters.clone());
+            self.books.open(id, taken.amounts, counters, request.charge_on_expiry, self.now);
+        }
     }
 
     /// A call that wants all its tokens, or as many as are left.
