@@ -64,7 +64,7 @@ impl Model for Runs {
             match world.settles[*call] {
                 Settle::NotYet if world.drawn[*call] => steps.extend([Step::Claim(*call), Step::Release(*call)]),
                 Settle::NotYet => steps.push(Step::Draw(*call)),
-                Settle::Claimed(_) => steps.push(Step::Commit(*call)),
+                Settle::Claimed(..) => steps.push(Step::Commit(*call)),
                 Settle::Done => {}
             }
         }
@@ -110,7 +110,7 @@ impl Model for Runs {
                     } else {
                         0
                     };
-                    world.row.spent + other <= LIMIT + world.late + world.died
+                    world.ledger.row.spent + other <= LIMIT + world.ledger.late + world.died
                 },
             ),
             Property::always(
@@ -125,14 +125,14 @@ impl Model for Runs {
                 "with every commit applied, a store that answers says what the ledger says",
                 |_, world: &World| {
                     let spent = world.balance().filter(|_| world.all_applied()).map(|balance| balance.spent);
-                    spent.is_none_or(|spent| spent == world.row.spent)
+                    spent.is_none_or(|spent| spent == world.ledger.row.spent)
                 },
             ),
             Property::always(
                 "what is recorded in time, and what is left to holds, is held or spent in a store that answers",
                 |_, world: &World| {
                     let taken = world.balance().map(Balance::taken);
-                    taken.is_none_or(|taken| world.row.spent + world.left(false) <= taken + world.late + world.died)
+                    taken.is_none_or(|taken| world.ledger.row.spent + world.left(false) <= taken + world.ledger.late + world.died)
                 },
             ),
             Property::always(

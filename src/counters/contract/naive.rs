@@ -2,8 +2,8 @@
 //!
 //! What is held on a counter is not stored; it is added up from the holds each time. It forgets no group and knows no limit of memory.
 //!
-//! Unlike the store in memory it can lose all it knows, or come back as it was earlier: so it is also the store of the model, which tries out
-//! what that may lead to, with each rule and without it.
+//! Unlike the store in memory it can lose all it knows, or come back as it was earlier, or do without a rule: so there it is also the store
+//! of the model, which tries out what that may lead to.
 
 use crate::counters::run::{ChildOutcome, ChildRequest, Run};
 use crate::counters::{
@@ -30,7 +30,7 @@ mod run;
 pub(crate) struct Naive(Mutex<State>);
 
 /// Rules that a model may take away, to see what they are for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Rules {
     /// A row is only replaced by a newer one.
     pub(crate) newer_only: bool,
@@ -38,6 +38,10 @@ pub(crate) struct Rules {
     pub(crate) token: bool,
     /// What another process left is not live before it is rebuilt and compared with the ledger.
     pub(crate) epoch: bool,
+    /// A group that another process left is not live before its rebuild has ended.
+    pub(crate) live: bool,
+    /// What was held in an earlier generation of its group has ended.
+    pub(crate) generation: bool,
     /// What a call used that had given back its hold is taken from its run.
     pub(crate) late_use: bool,
 }
@@ -47,6 +51,8 @@ impl Rules {
         newer_only: true,
         token: true,
         epoch: true,
+        live: true,
+        generation: true,
         late_use: true,
     };
 }
@@ -176,6 +182,14 @@ impl State {
         }
     }
 
+    /// The same process, whose groups are gone.
+    pub(crate) fn without_groups(&self) -> Self {
+        State {
+            groups: BTreeMap::new(),
+            ..self.clone()
+        }
+    }
+
     /// Lets everything happen that happens by itself until `now`.
     fn pass(&mut self, now: Timestamp) {
         for hold in &mut self.holds {
@@ -205,7 +219,7 @@ impl State {
     /// Whether a hold counts nothing any more on some of its counters.
     fn is_lost(&self, hold: &Hold) -> bool {
         let lost = |(counter, generation): (&Counter, &u64)| self.generation(&hold.record.workspace, &counter.whose) != *generation;
-        hold.counters.iter().zip(&hold.generations).any(lost)
+        self.rules.generation && hold.counters.iter().zip(&hold.generations).any(lost)
     }
 
     fn is_compared(&self, workspace: &WorkspaceId) -> bool {
@@ -691,7 +705,7 @@ impl Counters for Naive {
         let mut state = self.at(now);
         state.tokens += 1;
         let mut token = state.tokens;
-        let epoch = state.epoch;
+        let (epoch, live) = (state.epoch, state.rules.live);
         let new = || Group {
             epoch,
             generation: token,
@@ -706,7 +720,7 @@ impl Counters for Naive {
             (token, wait) = (running, REBUILD_TAKEOVER_MILLIS_MAX.min(2 * millis));
         }
         if group.epoch != epoch {
-            (group.epoch, group.built_at) = (epoch, None);
+            (group.epoch, group.built_at) = (epoch, group.built_at.filter(|_| !live));
         }
         group.rebuild = Some((token, now, wait));
         let compared = state.is_compared(workspace);

@@ -16,6 +16,7 @@ use foldhash::{HashMap, HashMapExt};
 use std::sync::Arc;
 
 /// The counters of one [`Whose`](crate::decision::counter::Whose) in one workspace.
+#[cfg_attr(test, derive(Clone, Debug))]
 pub(super) struct Group {
     rebuild: Option<Rebuild>,
     /// When the first rebuild ended; `None`: not yet, so nothing may be admitted.
@@ -27,6 +28,7 @@ pub(super) struct Group {
 }
 
 /// A purse, and the counters that have held on it, each with its limit then.
+#[cfg_attr(test, derive(Clone, Debug))]
 pub(super) struct PurseCell {
     pub(super) purse: Purse,
     pub(super) holders: Vec<(Arc<Counter>, i64)>,
@@ -39,6 +41,7 @@ impl PurseCell {
 }
 
 /// A rebuild that has begun and not ended.
+#[cfg_attr(test, derive(Clone, Debug))]
 struct Rebuild {
     token: u64,
     /// When the last one who is at it began.
@@ -54,6 +57,7 @@ impl Rebuild {
     }
 }
 
+#[cfg_attr(test, derive(Clone, Debug))]
 struct Cell {
     /// The key again, for holds to share.
     counter: Arc<Counter>,
@@ -64,6 +68,7 @@ struct Cell {
 }
 
 #[derive(Clone, Copy)]
+#[cfg_attr(test, derive(Debug))]
 struct Sum {
     spent: i64,
     version: i64,

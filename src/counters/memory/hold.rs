@@ -16,12 +16,14 @@ use std::sync::Arc;
 const OVERHEAD_BYTES: usize = 96;
 
 /// A reservation. Boxed, so that maps that grow move pointers only.
+#[cfg_attr(test, derive(Clone, Debug))]
 pub(super) enum Remembered {
     Hold(Box<Hold>),
     Tombstone(Box<Tombstone>),
 }
 
 /// A hold with all that a settle may ask for, be it late.
+#[cfg_attr(test, derive(Clone, Debug))]
 pub(super) struct Hold {
     pub(super) workspace: WorkspaceId,
     pub(super) fingerprint: u128,
@@ -42,6 +44,7 @@ pub(super) struct Hold {
 }
 
 /// What reports have said of a hold.
+#[cfg_attr(test, derive(Clone, Debug))]
 pub(super) struct Reported {
     claimed: Option<Claim>,
     /// When it was claimed last.
@@ -50,6 +53,7 @@ pub(super) struct Reported {
 }
 
 /// The end of a reservation, and just enough to recognise it.
+#[cfg_attr(test, derive(Clone, Debug))]
 pub(super) struct Tombstone {
     pub(super) workspace: WorkspaceId,
     pub(super) fingerprint: u128,

@@ -4,6 +4,8 @@
 //! across an await. Nothing survives the process, and nothing needs to: the start of the process is the epoch, and a fresh store asks for
 //! every group to be rebuilt from the ledger. A panic under a lock loses its shard in the same way, instead of going on with half a change.
 
+#[cfg(test)]
+mod copied;
 mod group;
 mod hold;
 mod reading;
@@ -62,7 +64,7 @@ impl MemoryCounters {
     }
 
     fn shard(&self, slot: u32) -> MutexGuard<'_, Shard> {
-        self.lock(&self.shards[slot as usize % SHARDS])
+        self.lock(&self.shards[slot as usize % self.shards.len()])
     }
 
     fn lock<'a>(&self, shard: &'a Mutex<Shard>) -> MutexGuard<'a, Shard> {
@@ -172,7 +174,7 @@ impl Counters for MemoryCounters {
         let mut due = Vec::new();
         let first = self.asked_last.load(Ordering::Relaxed);
         let mut stopped_at = None;
-        for number in (first..SHARDS).chain(0..first) {
+        for number in (first..self.shards.len()).chain(0..first) {
             let mut shard = self.lock(&self.shards[number]);
             shard.upkeep(now);
             due.extend(shard.due(now, limit - due.len(), false));

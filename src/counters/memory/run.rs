@@ -17,6 +17,7 @@ use crate::decision::time::Timestamp;
 
 /// What a hold is in a run.
 #[derive(Clone, Copy)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) enum Kin {
     /// Calls draw from it, and have used so much.
     Parent {
@@ -28,6 +29,7 @@ pub(super) enum Kin {
 
 /// A parent as it was when a call drew from it: the same id held anew is another one.
 #[derive(Clone, Copy)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) struct Parent {
     id: ReservationId,
     held_at: Timestamp,

@@ -23,10 +23,10 @@ pub(super) struct Shard {
     pub(super) workspaces: HashMap<WorkspaceId, Workspace>,
     pub(super) records: HashMap<ReservationId, Remembered>,
     /// Live holds that only the ledger ends, by when it is asked, and what ends by itself and is to be told.
-    due: Index,
+    pub(super) due: Index,
     /// Where the last call that asked what is due began, and where it stopped because that was all it could take.
-    named_from: Option<(Timestamp, ReservationId)>,
-    named_last: Option<(Timestamp, ReservationId)>,
+    pub(super) named_from: Option<(Timestamp, ReservationId)>,
+    pub(super) named_last: Option<(Timestamp, ReservationId)>,
     /// How many holds are live, as far as anybody looked.
     pub(super) open: u64,
     pub(super) upkeep: Upkeep,

@@ -81,6 +81,7 @@ impl Drop for Graves {
 }
 
 /// A group, or a whole workspace, to look at again.
+#[cfg_attr(test, derive(Clone))]
 struct Visit {
     at: Timestamp,
     workspace: WorkspaceId,
@@ -186,5 +187,17 @@ impl Shard {
             self.workspaces.remove(id);
         }
         !empty
+    }
+}
+
+#[cfg(test)]
+impl Upkeep {
+    /// That of a copy of the shard, with a budget of its own.
+    pub(super) fn copied(&self) -> Self {
+        let mut graves = Graves::new(Arc::new(TombstoneBudget::new(self.graves.budget.bytes_max)));
+        graves.queue = self.graves.queue.clone();
+        graves.grow(self.graves.bytes);
+        let visits = self.visits.clone();
+        Self { graves, visits }
     }
 }

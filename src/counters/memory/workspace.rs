@@ -15,6 +15,7 @@ use std::sync::Arc;
 pub(super) type Index = BTreeSet<(Timestamp, ReservationId)>;
 
 #[derive(Default)]
+#[cfg_attr(test, derive(Clone, Debug))]
 pub(super) struct Workspace {
     pub(super) groups: HashMap<Whose, Group>,
     /// Live holds that end by themselves, by their expiry.

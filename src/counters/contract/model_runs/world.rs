@@ -2,10 +2,9 @@
 
 use super::{CALLS, HOLD_SECONDS, LIMIT, NEEDS, OTHER, PARENT, PASS_SECONDS, Runs, USES};
 use crate::counters::contract::desk::{NOON, counter, rung, tokens, workspace};
-use crate::counters::contract::model::ask;
-use crate::counters::contract::naive::State;
+use crate::counters::contract::model::{Ledger, Posting, Seen, Settled, Store};
 use crate::counters::run::{ChildOutcome, ChildRequest};
-use crate::counters::{Applied, Begun, Claim, Counters, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, SumRow};
+use crate::counters::{Applied, Begun, Claim, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, SumRow};
 use crate::decision::amount::Unit;
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
@@ -37,11 +36,11 @@ pub(super) enum Step {
     Back,
 }
 
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Settle {
     NotYet,
-    /// Whether the hold was live.
-    Claimed(bool),
+    /// How it saw the ledger, and whether the hold was live.
+    Claimed(Seen, bool),
     Done,
 }
 
@@ -56,19 +55,17 @@ pub(super) struct Rebuilder {
 /// Everything at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct World {
-    pub(super) store: State,
-    pub(super) copy: Option<State>,
+    pub(super) store: Store,
+    pub(super) copy: Option<Store>,
     pub(super) now: Timestamp,
     pub(super) parent_held_at: Timestamp,
-    pub(super) row: SumRow,
-    pub(super) ends: [Option<End>; 4],
+    pub(super) ledger: Ledger,
     pub(super) drawn: [bool; 4],
     pub(super) settles: [Settle; 4],
     pub(super) applies: Vec<(SumRow, usize, Progress)>,
     pub(super) rebuilder: Option<Rebuilder>,
-    /// Commits that were never applied, units that were recorded late, and units held by what died with a copy of the store.
+    /// Commits that were never applied, and units held by what died with a copy of the store.
     pub(super) unapplied: u8,
-    pub(super) late: i64,
     pub(super) died: i64,
     pub(super) passes: u8,
     pub(super) losses: u8,
@@ -104,25 +101,17 @@ fn id(number: usize) -> ReservationId {
 impl World {
     /// A workspace whose counters are built, and in which the parent holds all that there is.
     pub(super) fn new(runs: Runs) -> Self {
-        let row = SumRow {
-            counter: lifetime(),
-            spent: 0,
-            version: 1,
-            paid: 0,
-        };
         let mut world = World {
-            store: State::under(runs.store),
+            store: Store::new(runs.store, runs.losses),
             copy: None,
             now: NOON,
             parent_held_at: NOON,
-            row,
-            ends: [None; 4],
+            ledger: Ledger::new(Posting::ALL, 4),
             drawn: [false; 4],
-            settles: [Settle::NotYet; 4],
+            settles: [const { Settle::NotYet }; 4],
             applies: Vec::new(),
             rebuilder: None,
             unapplied: 0,
-            late: 0,
             died: 0,
             passes: 0,
             losses: 0,
@@ -159,7 +148,7 @@ impl World {
             context: Arc::default(),
             now: self.now,
         };
-        let outcome = ask(&mut self.store, async |naive| naive.hold(&request).await.expect("hold"));
+        let outcome = self.store.ask(async |counters| counters.hold(&request).await.expect("hold"));
         let held = matches!(outcome, HoldOutcome::Held { .. });
         self.drawn[number] |= held;
         held
@@ -180,23 +169,23 @@ impl World {
             context: Arc::default(),
             now: self.now,
         };
-        let outcome = ask(&mut self.store, async |naive| naive.hold_child(&request).await.expect("a call"));
+        let outcome = self
+            .store
+            .ask(async |counters| counters.hold_child(&request).await.expect("a call"));
         let held = matches!(outcome, ChildOutcome::Held(_));
         self.drawn[number] |= held;
         held
     }
 
     /// Whether a reservation is held, as far as a store knows, and claimed.
-    pub(super) fn live(&self, store: &State, number: usize) -> Option<Option<Claim>> {
-        let found = ask(&mut store.clone(), async |naive| {
-            naive.find(id(number), self.now).await.expect("find")
-        });
+    pub(super) fn live(&self, store: &Store, number: usize) -> Option<Option<Claim>> {
+        let found = store.look(async |counters| counters.find(id(number), self.now).await.expect("find"));
         found.filter(|record| record.end.is_none()).map(|record| record.claimed)
     }
 
     pub(super) fn balance(&self) -> Option<Balance> {
-        let answer = ask(&mut self.store.clone(), async |naive| {
-            naive
+        let answer = self.store.look(async |counters| {
+            counters
                 .balances(&of(), &[lifetime()], &[], Timestamp::MIN, self.now)
                 .await
                 .expect("balances")
@@ -208,9 +197,9 @@ impl World {
     /// ledger says of the others.
     pub(super) fn left(&self, with_ended: bool) -> i64 {
         let in_store = |number: usize| self.live(&self.store, number).is_some();
-        let lives = |number: &usize| in_store(*number) && (with_ended || self.ends[*number].is_none());
+        let lives = |number: &usize| in_store(*number) && (with_ended || self.ledger.end(*number).is_none());
         let lent: i64 = CALLS.iter().filter(|call| lives(call)).map(|call| NEEDS[*call]).sum();
-        let is_settled = |call: &&usize| self.ends[**call] == Some(End::Settled) && !lives(call);
+        let is_settled = |call: &&usize| self.ledger.end(**call) == Some(End::Settled) && !lives(call);
         let used: i64 = CALLS.iter().filter(is_settled).map(|call| USES[*call]).sum();
         let own = if lives(&PARENT) { (NEEDS[PARENT] - lent - used).max(0) } else { 0 };
         own + lent + if lives(&OTHER) { NEEDS[OTHER] } else { 0 }
@@ -222,11 +211,11 @@ impl World {
 
     /// Whether a reservation has in the store the end that the ledger gave it.
     pub(super) fn has_its_end(&self, number: usize) -> bool {
-        let found = ask(&mut self.store.clone(), async |naive| {
-            naive.find(id(number), self.now).await.expect("find")
-        });
+        let found = self
+            .store
+            .look(async |counters| counters.find(id(number), self.now).await.expect("find"));
         let Some(record) = found else { return true };
-        match self.ends[number] {
+        match self.ledger.end(number) {
             // An old copy goes on to say of one that ran out, and was settled late since, that it ran out: only what is open is compared.
             Some(End::Settled) => record.end == Some(End::Settled) || (self.losses > 0 && record.end == Some(End::Expired)),
             // The first end stays: it may have run out before.
@@ -242,7 +231,7 @@ impl World {
     }
 
     /// Another process follows, which knows what `knowing` knew.
-    fn follow(&mut self, knowing: &State) {
+    fn follow(&mut self, knowing: &Store) {
         let next = self.store.next_process(knowing);
         for (number, need) in NEEDS.iter().enumerate() {
             // One whose claim alone is forgotten may expire while its commit is on its way.
@@ -264,9 +253,8 @@ impl World {
             purses: Vec::new(),
         };
         let now = self.now;
-        ask(&mut self.store, async |naive| {
-            naive.apply(&of(), &applied, &[], &[], now).await.expect("apply")
-        });
+        self.store
+            .ask(async |counters| counters.apply(&of(), &applied, &[], &[], now).await.expect("apply"));
     }
 
     /// Lets a step happen. False: it changes nothing.
@@ -277,10 +265,10 @@ impl World {
             Step::Claim(number) => self.claim(number, runs),
             Step::Commit(number) => self.commit(number, runs),
             Step::Release(number) => {
-                let released = self.ends[number].is_none();
+                let released = self.ledger.end(number).is_none();
                 if released {
-                    self.ends[number] = Some(End::Released);
-                    self.applies.push((self.row.clone(), number, Progress::Ended(End::Released)));
+                    self.ledger.end_with_checkpoint(number, End::Released);
+                    self.applies.push((self.ledger.row.clone(), number, Progress::Ended(End::Released)));
                 }
                 released
             }
@@ -302,7 +290,7 @@ impl World {
             }
             Step::Begin | Step::ReadEnds | Step::ReadRows | Step::Finish => self.rebuild(step, runs),
             Step::Flush => {
-                self.follow(&State::under(runs.store));
+                self.follow(&Store::new(runs.store, true));
                 true
             }
             Step::Copy => {
@@ -320,48 +308,41 @@ impl World {
     }
 
     fn claim(&mut self, number: usize, runs: Runs) -> bool {
-        let now = self.now;
-        let record = ask(&mut self.store, async |naive| {
+        let (now, seen) = (self.now, self.ledger.seen(number));
+        let record = self.store.ask(async |counters| {
             if runs.claim {
-                naive.claim(id(number), Claim::Final, now).await.expect("claim")
+                counters.claim(id(number), Claim::Final, now).await.expect("claim")
             } else {
-                Ok(naive.find(id(number), now).await.expect("find"))
+                Ok(counters.find(id(number), now).await.expect("find"))
             }
         });
         if let Ok(record) = &record {
             let live = record.as_ref().is_some_and(|record| record.end.is_none());
-            self.settles[number] = Settle::Claimed(live);
+            self.settles[number] = Settle::Claimed(seen, live);
         }
         record.is_ok()
     }
 
     fn commit(&mut self, number: usize, runs: Runs) -> bool {
-        let Settle::Claimed(live) = self.settles[number] else {
+        let Settle::Claimed(seen, live) = std::mem::replace(&mut self.settles[number], Settle::Done) else {
             return false;
         };
-        self.settles[number] = Settle::Done;
-        if self.ends[number] == Some(End::Released) {
-            return true;
+        if let Settled::Recorded = self.ledger.settle(number, seen, USES[number], live, self.now) {
+            let progress = self.progress(number, End::Settled, runs);
+            self.applies.push((self.ledger.row.clone(), number, progress));
         }
-        let is_late = !live || self.ends[number].is_some();
-        self.late += if is_late { USES[number] } else { 0 };
-        self.ends[number] = Some(End::Settled);
-        self.row.spent += USES[number];
-        self.row.version += 1;
-        let progress = self.progress(number, End::Settled, runs);
-        self.applies.push((self.row.clone(), number, progress));
         true
     }
 
     fn resolve(&mut self, runs: Runs) -> bool {
         let now = self.now;
-        let due = ask(&mut self.store, async |naive| naive.due(now, 10).await.expect("due"));
+        let due = self.store.ask(async |counters| counters.due(now, 10).await.expect("due"));
         for number in (0..4).filter(|number| due.iter().any(|record| record.reservation == id(*number))) {
-            let end = self.ends[number].unwrap_or(End::Expired);
-            if runs.fence {
-                self.ends[number] = Some(end);
+            let end = self.ledger.end(number).unwrap_or(End::Expired);
+            if runs.fence && self.ledger.end(number).is_none() {
+                self.ledger.end_with_checkpoint(number, End::Expired);
             }
-            self.apply(self.row.clone(), number, self.progress(number, end, runs));
+            self.apply(self.ledger.row.clone(), number, self.progress(number, end, runs));
         }
         !due.is_empty()
     }
@@ -371,9 +352,9 @@ impl World {
             // Whoever begins has waited until the one before may be taken over.
             self.now = self.now.plus_micros(REBUILD_TAKEOVER_MILLIS * 1_000);
             let now = self.now;
-            let begun = ask(&mut self.store, async |naive| {
-                naive.begin(&of(), &Whose::Workspace, now).await.expect("begin")
-            });
+            let begun = self
+                .store
+                .ask(async |counters| counters.begin(&of(), &Whose::Workspace, now).await.expect("begin"));
             self.begins += 1;
             if let Begun::Started { token, adopt } = begun {
                 // Without anything to adopt there are no ends to read.
@@ -388,13 +369,13 @@ impl World {
                 let number = |asked: &ReservationId| (0..4).find(|number| id(*number) == *asked);
                 let ended = |asked: &ReservationId| {
                     let number = number(asked)?;
-                    Some((*asked, self.progress(number, self.ends[number]?, runs)))
+                    Some((*asked, self.progress(number, self.ledger.end(number)?, runs)))
                 };
                 rebuilder.ends = Some(rebuilder.adopt.iter().filter_map(ended).collect());
                 self.rebuilder = Some(rebuilder);
             }
             Step::ReadRows => {
-                rebuilder.row = Some(self.row.clone());
+                rebuilder.row = Some(self.ledger.row.clone());
                 self.rebuilder = Some(rebuilder);
             }
             _ => {
@@ -408,9 +389,8 @@ impl World {
                     purses: &[],
                 };
                 let now = self.now;
-                ask(&mut self.store, async |naive| {
-                    naive.finish(&of(), &Whose::Workspace, &rebuilt, now).await.expect("finish")
-                });
+                self.store
+                    .ask(async |counters| counters.finish(&of(), &Whose::Workspace, &rebuilt, now).await.expect("finish"));
             }
         }
         true
