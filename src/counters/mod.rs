@@ -249,7 +249,8 @@ pub trait Counters: Send + Sync {
     /// parent, are too many open, has the parent calls left, which rung fits its rest. See the module's promise 11.
     async fn hold_child(&self, request: &ChildRequest) -> Result<ChildOutcome, CountersError>;
     /// Holds for several requests of one workspace, each by itself as [`Counters::hold`] does and in their order, in one round trip where
-    /// there is one. Of a request whose groups must be rebuilt first, those behind it may have been decided before.
+    /// there is one. Of a request whose groups must be rebuilt first, or ahead of which more has expired than a store ends in one step, those
+    /// behind it may have been decided before.
     async fn hold_many(&self, requests: &[HoldRequest]) -> Vec<Result<HoldOutcome, CountersError>> {
         let mut outcomes = Vec::with_capacity(requests.len());
         for request in requests {
