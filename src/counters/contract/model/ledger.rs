@@ -37,7 +37,7 @@ impl Posting {
 
 /// How a reservation stood when it was read.
 #[derive(Clone)]
-pub(in super::super) struct Seen(Option<Standing>);
+pub(in super::super) struct Seen(Option<Box<Standing>>);
 
 /// What became of a final report.
 pub(in super::super) enum Settled {
@@ -140,7 +140,7 @@ impl Ledger {
     }
 
     fn standing(&self, number: usize) -> Option<&Standing> {
-        self.standings[number].0.as_ref()
+        self.standings[number].0.as_deref()
     }
 
     pub(in super::super) fn end(&self, number: usize) -> Option<End> {
@@ -178,7 +178,7 @@ impl Ledger {
             0
         };
         let entry = post.entry.or_else(|| before?.entry.clone());
-        self.standings[number] = Seen(Some(Standing {
+        self.standings[number] = Seen(Some(Box::new(Standing {
             workspace: workspace("ws"),
             request_id: RequestId::parse("r").expect("a key"),
             revision: current + 1,
@@ -186,7 +186,7 @@ impl Ledger {
             entry,
             fingerprint: post.fingerprint,
             checkpoint: post.checkpoint,
-        }));
+        })));
         self.late += late;
         if more != 0 {
             self.add(more);
@@ -198,7 +198,7 @@ impl Ledger {
     pub(in super::super) fn settle(&mut self, number: usize, mut seen: Seen, tokens: i64, live: bool, now: Timestamp) -> Settled {
         loop {
             let fresh = |late| entry(self.id(number), tokens, None, late, now);
-            let (revision, entry) = match settlement::next(seen.0.as_ref(), FINGERPRINT) {
+            let (revision, entry) = match settlement::next(seen.0.as_deref(), FINGERPRINT) {
                 Next::Record { revision, .. } => (revision, fresh(!live)),
                 Next::RecordLate { revision } => (revision, fresh(true)),
                 Next::Correct { revision, entry } => {
