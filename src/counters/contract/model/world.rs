@@ -5,7 +5,7 @@ use super::ledger::{Ledger, Seen, Settled};
 use super::store::Store;
 use super::{CHECKPOINTS, HOLD_SECONDS, LIMIT, NEED, Protocol};
 use crate::counters::{
-    Applied, Begun, CLAIM_OPEN_SECONDS, Claim, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, Record, SumRow,
+    Applied, Begun, CLAIM_OPEN_SECONDS, Claim, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS_MAX, Rebuilt, Record, SumRow,
 };
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
@@ -431,7 +431,7 @@ impl World {
     fn rebuild(&mut self, step: Step) -> bool {
         if let Step::Begin(place) = step {
             // Whoever begins has waited until the one before may be taken over.
-            self.now = self.now.plus_micros(REBUILD_TAKEOVER_MILLIS * 1_000);
+            self.now = self.now.plus_micros(REBUILD_TAKEOVER_MILLIS_MAX * 1_000);
             let now = self.now;
             let begun = self
                 .store

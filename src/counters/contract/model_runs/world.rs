@@ -4,7 +4,7 @@ use super::{CALLS, HOLD_SECONDS, LIMIT, NEEDS, OTHER, PARENT, PASS_SECONDS, Runs
 use crate::counters::contract::desk::{NOON, counter, rung, tokens, workspace};
 use crate::counters::contract::model::{Ledger, Posting, Seen, Settled, Store};
 use crate::counters::run::{ChildOutcome, ChildRequest};
-use crate::counters::{Applied, Begun, Claim, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS, Rebuilt, SumRow};
+use crate::counters::{Applied, Begun, Claim, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS_MAX, Rebuilt, SumRow};
 use crate::decision::amount::Unit;
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
@@ -350,7 +350,7 @@ impl World {
     fn rebuild(&mut self, step: Step, runs: Runs) -> bool {
         if step == Step::Begin {
             // Whoever begins has waited until the one before may be taken over.
-            self.now = self.now.plus_micros(REBUILD_TAKEOVER_MILLIS * 1_000);
+            self.now = self.now.plus_micros(REBUILD_TAKEOVER_MILLIS_MAX * 1_000);
             let now = self.now;
             let begun = self
                 .store
