@@ -224,7 +224,7 @@ async fn a_workspace_that_somebody_keeps_locked_is_busy_and_the_others_go_on() {
 async fn a_batch_that_is_ended_for_a_deadlock_is_written_once_all_the_same() {
     const POSTS: usize = 20;
     /// How often the stranger may be too late: who waits looks for a deadlock once.
-    const TRIES_MAX: usize = 20;
+    const TRIES_MAX: usize = 60;
     let Some(server) = TestServer::start() else { return };
     let (book, _, url) = plain(&server).await;
     for id in ["ws_a", "ws_b", "ws_c"] {
@@ -234,7 +234,7 @@ async fn a_batch_that_is_ended_for_a_deadlock_is_written_once_all_the_same() {
     let (mut keeper, mut crosswise, mut watcher) = (stranger(&url).await, stranger(&url).await, stranger(&url).await);
     // Of those in a circle the one is ended that looks first. The batch is to look before its wait for a lock is over.
     execute(&mut crosswise, "SET deadlock_timeout = '60s'").await.expect("set");
-    for statement in ["ALTER SYSTEM SET deadlock_timeout = '600ms'", "SELECT pg_reload_conf()"] {
+    for statement in ["ALTER SYSTEM SET deadlock_timeout = '80ms'", "SELECT pg_reload_conf()"] {
         execute(&mut keeper, statement).await.expect("set");
     }
     let mut place = Server::parse(&url).expect("a URL");
