@@ -15,7 +15,8 @@
 //!    ledger, finish. So it may with a group that nobody used for [`GROUP_IDLE_SECONDS`] and in which nothing is held; but a workspace's own
 //!    group, which knows who holds on its grants, stays as long as anything of the workspace is open.
 //! 6. Of two rebuilders of one group one is told to wait, and joins the other one's rebuild if that takes long: then the first finish of
-//!    either counts. A finish whose token is no longer the current one changes nothing. A group that is live stays live, and keeps what is held, while it is rebuilt. One that came back with an old copy of the store is not live, keeps
+//!    either counts. A finish whose token is no longer the current one changes nothing. A group that is live stays live, and keeps what is
+//!    held, while it is rebuilt. One that came back with an old copy of the store is not live, keeps
 //!    its generation and what is held in it, and learns from the ledger what became of its reservations; one that is gone begins a new
 //!    generation, in which holds of earlier ones count nothing and may not be claimed.
 //! 7. Hold is idempotent for the life of its record, and answers with the end for [`TOMBSTONE_SECONDS`] after it.
@@ -63,8 +64,8 @@ pub const KEEP_ENDED_SECONDS: i64 = 3600;
 /// How long a claim may stay open before the ledger is asked what became of it.
 pub const CLAIM_OPEN_SECONDS: i64 = 60;
 /// How long others wait for a rebuild before one of them joins it; each one that does makes the next wait twice as long, up to a maximum.
-pub const REBUILD_TAKEOVER_MILLIS: i64 = 250;
-pub const REBUILD_TAKEOVER_MILLIS_MAX: i64 = 1_000;
+pub const REBUILD_JOIN_MILLIS: i64 = 250;
+pub const REBUILD_JOIN_MILLIS_MAX: i64 = 1_000;
 /// By how much the clocks of two rebuilders may differ. A rebuild that began further in the future is not waited for.
 pub const REBUILD_CLOCKS_MILLIS: i64 = 5_000;
 /// How long a store keeps a group of counters that nobody uses. An hour at least, so that no minute or hour whose attempts only the store
@@ -326,7 +327,8 @@ pub trait Counters: Send + Sync {
         now: Timestamp,
     ) -> Result<Option<Timestamp>, CountersError>;
 
-    /// Starts the rebuild of one group of counters, unless one began less than [`REBUILD_TAKEOVER_MILLIS`] ago and has not ended.
+    /// Starts the rebuild of one group of counters, or joins the one that runs; unless somebody began or joined that less than
+    /// [`REBUILD_JOIN_MILLIS`] ago, or longer, up to [`REBUILD_JOIN_MILLIS_MAX`], where some have joined.
     async fn begin(&self, workspace: &WorkspaceId, whose: &Whose, now: Timestamp) -> Result<Begun, CountersError>;
 
     /// Ends a rebuild with what was read after its begin; false: the token is not the current one, and nothing changed.

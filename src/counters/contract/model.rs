@@ -11,7 +11,7 @@ mod world;
 
 use super::naive::Rules;
 use crate::decision::counter::Balance;
-pub(super) use ledger::{Ledger, Posting, Seen, Settled};
+pub(super) use ledger::{Ledger, Posting, Seen, Settled, id, lifetime, of};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::fmt::Debug;
 use std::hash::Hash;

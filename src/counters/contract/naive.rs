@@ -8,8 +8,8 @@
 use crate::counters::run::{ChildOutcome, ChildRequest, Run};
 use crate::counters::{
     Applied, Begun, CLAIM_OPEN_SECONDS, Claim, Counters, CountersError, Extended, FINGERPRINT_UNKNOWN, FREE_AT_HOLDS_MAX, HOLD_SECONDS_MAX,
-    HoldOutcome, HoldRequest, KEEP_ENDED_SECONDS, PURSE_HOLDERS_MAX, Progress, REBUILD_CLOCKS_MILLIS, REBUILD_TAKEOVER_MILLIS,
-    REBUILD_TAKEOVER_MILLIS_MAX, Rebuilt, Record, SumRow, TOMBSTONE_SECONDS,
+    HoldOutcome, HoldRequest, KEEP_ENDED_SECONDS, PURSE_HOLDERS_MAX, Progress, REBUILD_CLOCKS_MILLIS, REBUILD_JOIN_MILLIS,
+    REBUILD_JOIN_MILLIS_MAX, Rebuilt, Record, SumRow, TOMBSTONE_SECONDS,
 };
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::counter::{Balance, Counter, Whose};
@@ -712,12 +712,12 @@ impl Counters for Naive {
             ..Group::default()
         };
         let group = state.groups.entry((workspace.clone(), whose.clone())).or_insert_with(new);
-        let mut wait = REBUILD_TAKEOVER_MILLIS;
+        let mut wait = REBUILD_JOIN_MILLIS;
         if let Some((running, begun_at, millis)) = group.rebuild.filter(|_| group.epoch == epoch) {
             if now < begun_at.plus_micros(millis * 1_000) && begun_at < now.plus_micros(REBUILD_CLOCKS_MILLIS * 1_000) {
                 return Ok(Begun::Wait);
             }
-            (token, wait) = (running, REBUILD_TAKEOVER_MILLIS_MAX.min(2 * millis));
+            (token, wait) = (running, REBUILD_JOIN_MILLIS_MAX.min(2 * millis));
         }
         if group.epoch != epoch {
             (group.epoch, group.built_at) = (epoch, group.built_at.filter(|_| !live));

@@ -1,9 +1,7 @@
 //! Cases of promises 5 and 6: what a store does not know it asks for, once.
 
 use super::desk::{Desk, NOON, Store, counter, counter_at, daily, of_user, period, row, user};
-use crate::counters::{
-    Begun, HoldOutcome, HoldRequest, Progress, REBUILD_CLOCKS_MILLIS, REBUILD_TAKEOVER_MILLIS, REBUILD_TAKEOVER_MILLIS_MAX,
-};
+use crate::counters::{Begun, HoldOutcome, HoldRequest, Progress, REBUILD_CLOCKS_MILLIS, REBUILD_JOIN_MILLIS, REBUILD_JOIN_MILLIS_MAX};
 use crate::decision::amount::Unit;
 use crate::decision::counter::Whose;
 use crate::decision::period::PeriodKind;
@@ -57,7 +55,7 @@ pub(crate) async fn of_two_rebuilders_one_waits_and_joins_in_time(store: Store) 
         matches!(desk.begin(&user("ann")).await, Begun::Started { .. }),
         "another group is another rebuild"
     );
-    desk.now = NOON.plus_micros(REBUILD_TAKEOVER_MILLIS * 1_000 - 1);
+    desk.now = NOON.plus_micros(REBUILD_JOIN_MILLIS * 1_000 - 1);
     assert_eq!(desk.begin(&Whose::Workspace).await, Begun::Wait);
     desk.now = desk.now.plus_micros(1);
     let second = desk.begun(&Whose::Workspace).await;
@@ -78,18 +76,18 @@ pub(crate) async fn whoever_joined_a_rebuild_may_end_it_and_each_makes_the_next_
     let day = daily();
     let mut desk = Desk::bare(store, "ws_a");
     let first = desk.begun(&Whose::Workspace).await;
-    let mut wait = REBUILD_TAKEOVER_MILLIS;
+    let mut wait = REBUILD_JOIN_MILLIS;
     for _ in 0..8 {
         desk.now = desk.now.plus_micros(wait * 1_000 - 1);
         assert_eq!(desk.begin(&Whose::Workspace).await, Begun::Wait, "{wait} ms");
         desk.now = desk.now.plus_micros(1);
         assert_eq!(desk.begun(&Whose::Workspace).await, first);
-        wait = REBUILD_TAKEOVER_MILLIS_MAX.min(2 * wait);
+        wait = REBUILD_JOIN_MILLIS_MAX.min(2 * wait);
     }
-    assert_eq!(wait, REBUILD_TAKEOVER_MILLIS_MAX);
+    assert_eq!(wait, REBUILD_JOIN_MILLIS_MAX);
     assert!(desk.finish(&Whose::Workspace, first, &[row(&day, 2, 2)]).await);
     desk.begun(&Whose::Workspace).await;
-    desk.now = desk.now.plus_micros(REBUILD_TAKEOVER_MILLIS * 1_000);
+    desk.now = desk.now.plus_micros(REBUILD_JOIN_MILLIS * 1_000);
     desk.begun(&Whose::Workspace).await;
 }
 

@@ -4,7 +4,7 @@
 //! and sticky requests put there, so it is never below zero.
 
 use crate::counters::{
-    Begun, GROUP_IDLE_SECONDS, KEEP_ENDED_SECONDS, REBUILD_CLOCKS_MILLIS, REBUILD_TAKEOVER_MILLIS, REBUILD_TAKEOVER_MILLIS_MAX, SumRow,
+    Begun, GROUP_IDLE_SECONDS, KEEP_ENDED_SECONDS, REBUILD_CLOCKS_MILLIS, REBUILD_JOIN_MILLIS, REBUILD_JOIN_MILLIS_MAX, SumRow,
 };
 use crate::decision::amount::Unit;
 use crate::decision::counter::{Balance, Counter};
@@ -219,8 +219,8 @@ impl Group {
     pub(super) fn begin(&mut self, token: u64, now: Timestamp) -> Begun {
         let (token, wait_millis) = match &self.rebuild {
             Some(rebuild) if rebuild.is_waited_for(now) => return Begun::Wait,
-            Some(rebuild) => (rebuild.token, (2 * rebuild.wait_millis).min(REBUILD_TAKEOVER_MILLIS_MAX)),
-            None => (token, REBUILD_TAKEOVER_MILLIS),
+            Some(rebuild) => (rebuild.token, (2 * rebuild.wait_millis).min(REBUILD_JOIN_MILLIS_MAX)),
+            None => (token, REBUILD_JOIN_MILLIS),
         };
         self.rebuild = Some(Rebuild {
             token,

@@ -41,7 +41,7 @@ pub use settings::{RedisSettings, Unfit};
 use super::run::{ChildOutcome, ChildRequest};
 use super::{
     Applied, Begun, Claim, Copying, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Progress, REBUILD_CLOCKS_MILLIS,
-    REBUILD_TAKEOVER_MILLIS, REBUILD_TAKEOVER_MILLIS_MAX, Rebuilt, Record,
+    REBUILD_JOIN_MILLIS, REBUILD_JOIN_MILLIS_MAX, Rebuilt, Record,
 };
 use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter, Whose};
@@ -264,10 +264,8 @@ impl RedisCounters {
         let mut call = self.of_group(&script::BEGIN, workspace, whose, now);
         call.pack.text(keys::slot_text(workspace).as_bytes());
         call.pack.text(whose.column().as_bytes()).text(keys::token_text(token).as_bytes());
-        call.pack.int(REBUILD_TAKEOVER_MILLIS * 1_000).int(ADOPT_MICROS);
-        call.pack
-            .int(REBUILD_TAKEOVER_MILLIS_MAX * 1_000)
-            .int(REBUILD_CLOCKS_MILLIS * 1_000);
+        call.pack.int(REBUILD_JOIN_MILLIS * 1_000).int(ADOPT_MICROS);
+        call.pack.int(REBUILD_JOIN_MILLIS_MAX * 1_000).int(REBUILD_CLOCKS_MILLIS * 1_000);
         let (word, mut reply) = self.send(&call).await?;
         match word.as_str() {
             "wait" => Ok(Begun::Wait),

@@ -75,13 +75,9 @@ async fn write(line: &mut Line, jobs: Vec<Job>) {
             Err(fault) if fault.keeps_waiting() && line.aside.is_some() => {
                 // What comes after it of the same workspace goes with it, in its order.
                 let workspace = part[0].workspace().clone();
-                rounds.reverse();
-                for (_, later) in &mut rounds {
-                    let (theirs, others): (Vec<Job>, Vec<Job>) = later.drain(..).partition(|job| *job.workspace() == workspace);
-                    part.extend(theirs);
-                    *later = others;
+                for (_, later) in rounds.iter_mut().rev() {
+                    part.extend(later.extract_if(.., |job| *job.workspace() == workspace));
                 }
-                rounds.reverse();
                 rounds.retain(|(_, jobs)| !jobs.is_empty());
                 line.put_aside(part);
             }

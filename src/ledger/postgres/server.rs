@@ -160,7 +160,7 @@ impl Server {
     pub(super) async fn migrate(&self) -> Result<(), Fault> {
         let options = self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
         let mut connection = self.connect_with(&options).await?;
-        sqlx::query("SELECT pg_advisory_lock(hashtext(current_schema() || ' weir migrate'))")
+        sqlx::query("SELECT pg_advisory_lock(hashtext(concat(current_schema(), ' weir migrate')))")
             .execute(&mut connection)
             .await?;
         sqlx::query(AssertSqlSafe(format!("SET lock_timeout = '{LOCK_WAIT_MILLIS}ms'")))

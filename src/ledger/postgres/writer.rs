@@ -56,8 +56,7 @@ impl Writers {
     pub(super) async fn start(server: &Arc<Server>) -> Result<Self, Fault> {
         let aside = Aside::new(server.clone());
         let mut tasks = Vec::new();
-        let mut queues = Vec::new();
-        for (pace, writers) in [(Pace::Posts, server.writers), (Pace::Births, 1)] {
+        let mut start = async |pace, writers| {
             let (queue, waiting) = mpsc::channel(QUEUE_WRITES_MAX);
             let waiting = Arc::new(Mutex::new(waiting));
             for _ in 0..writers {
@@ -68,14 +67,14 @@ impl Writers {
                 };
                 tasks.push(tokio::spawn(write_all(line, waiting.clone())));
             }
-            queues.push(queue);
-        }
-        let queues = match <[_; 2]>::try_from(queues) {
-            Ok([posts, births]) => Some(Queues { posts, births }),
-            Err(_) => None,
+            Ok::<_, Fault>(queue)
+        };
+        let queues = Queues {
+            posts: start(Pace::Posts, server.writers).await?,
+            births: start(Pace::Births, 1).await?,
         };
         Ok(Self {
-            queues: RwLock::new(queues),
+            queues: RwLock::new(Some(queues)),
             tasks: Mutex::new(tasks),
             aside,
         })

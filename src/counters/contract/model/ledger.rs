@@ -5,8 +5,9 @@ use super::super::desk::{NOON, counter, workspace};
 use crate::counters::SumRow;
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::catalogue::Catalogue;
+use crate::decision::counter::Counter;
 use crate::decision::entry::{Checkpoint, Entry, Outcome};
-use crate::decision::id::{EntryId, Feature, ModelId, RequestId, ReservationId};
+use crate::decision::id::{EntryId, Feature, ModelId, RequestId, ReservationId, WorkspaceId};
 use crate::decision::period::PeriodKind;
 use crate::decision::price::Mode;
 use crate::decision::settlement::{self, Next, Report, Subject};
@@ -15,6 +16,19 @@ use crate::decision::time::Timestamp;
 use crate::decision::usage::{Pools, Usage};
 use std::collections::BTreeMap;
 use std::fmt;
+
+/// What the models are about: a workspace, its counter, and reservations by number.
+pub(in super::super) fn of() -> WorkspaceId {
+    workspace("ws")
+}
+
+pub(in super::super) fn lifetime() -> Counter {
+    counter(Unit::Tokens, PeriodKind::Lifetime)
+}
+
+pub(in super::super) fn id(number: usize) -> ReservationId {
+    ReservationId::derive(&of(), &RequestId::parse(&format!("r{number}")).expect("a key"))
+}
 
 /// Of the one report that there is of each reservation.
 const FINGERPRINT: u128 = 7;
@@ -75,7 +89,7 @@ impl fmt::Debug for Seen {
 fn entry(id: ReservationId, tokens: i64, at_least: Option<&Pools>, late: bool, now: Timestamp) -> Entry {
     let model = ModelId::parse("model").expect("a name");
     let subject = Subject {
-        workspace: workspace("ws"),
+        workspace: of(),
         user: None,
         feature: Feature::parse("feature").expect("a name"),
         request_id: RequestId::parse("r").expect("a key"),
@@ -122,7 +136,7 @@ struct Post {
 impl Ledger {
     pub(in super::super) fn new(rules: Posting, reservations: usize) -> Self {
         let row = SumRow {
-            counter: counter(Unit::Tokens, PeriodKind::Lifetime),
+            counter: lifetime(),
             spent: 0,
             version: 1,
             paid: 0,
@@ -179,7 +193,7 @@ impl Ledger {
         };
         let entry = post.entry.or_else(|| before?.entry.clone());
         self.standings[number] = Seen(Some(Box::new(Standing {
-            workspace: workspace("ws"),
+            workspace: of(),
             request_id: RequestId::parse("r").expect("a key"),
             revision: current + 1,
             end: post.end,
@@ -258,6 +272,6 @@ impl Ledger {
     }
 
     fn id(&self, number: usize) -> ReservationId {
-        ReservationId::derive(&workspace("ws"), &RequestId::parse(&format!("r{number}")).expect("a key"))
+        id(number)
     }
 }

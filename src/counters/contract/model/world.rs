@@ -1,16 +1,15 @@
 //! What the model of `model.rs` is at one moment, and how each step changes it.
 
-use super::super::desk::{NOON, counter, rung, workspace};
-use super::ledger::{Ledger, Seen, Settled};
+use super::super::desk::{NOON, rung};
+use super::ledger::{Ledger, Seen, Settled, id, lifetime, of};
 use super::store::Store;
 use super::{CHECKPOINTS, HOLD_SECONDS, LIMIT, NEED, Protocol};
 use crate::counters::{
-    Applied, Begun, CLAIM_OPEN_SECONDS, Claim, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS_MAX, Rebuilt, Record, SumRow,
+    Applied, Begun, CLAIM_OPEN_SECONDS, Claim, HoldOutcome, HoldRequest, Progress, REBUILD_JOIN_MILLIS_MAX, Rebuilt, Record, SumRow,
 };
-use crate::decision::amount::{Amounts, Unit};
-use crate::decision::counter::{Balance, Counter, Whose};
-use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
-use crate::decision::period::PeriodKind;
+use crate::decision::amount::Amounts;
+use crate::decision::counter::{Balance, Whose};
+use crate::decision::id::ReservationId;
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use std::hash::{Hash, Hasher};
@@ -114,18 +113,6 @@ impl PartialEq for World {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
     }
-}
-
-fn of() -> WorkspaceId {
-    workspace("ws")
-}
-
-fn lifetime() -> Counter {
-    counter(Unit::Tokens, PeriodKind::Lifetime)
-}
-
-fn id(number: usize) -> ReservationId {
-    ReservationId::derive(&of(), &RequestId::parse(&format!("r{number}")).expect("a key"))
 }
 
 fn is_live(record: Option<&Record>) -> bool {
@@ -431,7 +418,7 @@ impl World {
     fn rebuild(&mut self, step: Step) -> bool {
         if let Step::Begin(place) = step {
             // Whoever begins has waited until the one before may be taken over.
-            self.now = self.now.plus_micros(REBUILD_TAKEOVER_MILLIS_MAX * 1_000);
+            self.now = self.now.plus_micros(REBUILD_JOIN_MILLIS_MAX * 1_000);
             let now = self.now;
             let begun = self
                 .store

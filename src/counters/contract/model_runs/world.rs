@@ -1,14 +1,12 @@
 //! What there is at one moment of a run, and what each step makes of it.
 
 use super::{CALLS, HOLD_SECONDS, LIMIT, NEEDS, OTHER, PARENT, PASS_SECONDS, Runs, USES};
-use crate::counters::contract::desk::{NOON, counter, rung, tokens, workspace};
-use crate::counters::contract::model::{Ledger, Posting, Seen, Settled, Store};
+use crate::counters::contract::desk::{NOON, rung, tokens};
+use crate::counters::contract::model::{Ledger, Posting, Seen, Settled, Store, id, lifetime, of};
 use crate::counters::run::{ChildOutcome, ChildRequest};
-use crate::counters::{Applied, Begun, Claim, HoldOutcome, HoldRequest, Progress, REBUILD_TAKEOVER_MILLIS_MAX, Rebuilt, SumRow};
-use crate::decision::amount::Unit;
-use crate::decision::counter::{Balance, Counter, Whose};
-use crate::decision::id::{RequestId, ReservationId, WorkspaceId};
-use crate::decision::period::PeriodKind;
+use crate::counters::{Applied, Begun, Claim, HoldOutcome, HoldRequest, Progress, REBUILD_JOIN_MILLIS_MAX, Rebuilt, SumRow};
+use crate::decision::counter::{Balance, Whose};
+use crate::decision::id::ReservationId;
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use std::hash::{Hash, Hasher};
@@ -84,18 +82,6 @@ impl PartialEq for World {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
     }
-}
-
-fn of() -> WorkspaceId {
-    workspace("ws")
-}
-
-fn lifetime() -> Counter {
-    counter(Unit::Tokens, PeriodKind::Lifetime)
-}
-
-fn id(number: usize) -> ReservationId {
-    ReservationId::derive(&of(), &RequestId::parse(&format!("r{number}")).expect("a key"))
 }
 
 impl World {
@@ -350,7 +336,7 @@ impl World {
     fn rebuild(&mut self, step: Step, runs: Runs) -> bool {
         if step == Step::Begin {
             // Whoever begins has waited until the one before may be taken over.
-            self.now = self.now.plus_micros(REBUILD_TAKEOVER_MILLIS_MAX * 1_000);
+            self.now = self.now.plus_micros(REBUILD_JOIN_MILLIS_MAX * 1_000);
             let now = self.now;
             let begun = self
                 .store

@@ -7,7 +7,8 @@ use crate::counters::contract::desk::row;
 use crate::counters::redis::RedisCounters;
 use crate::counters::run::{ChildOutcome, ChildRequest};
 use crate::counters::{
-    Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, REBUILD_TAKEOVER_MILLIS, Rebuilt, Record, SumRow,
+    Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, REBUILD_CLOCKS_MILLIS, REBUILD_JOIN_MILLIS,
+    REBUILD_JOIN_MILLIS_MAX, Rebuilt, Record, SumRow,
 };
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::finding::Finding;
@@ -21,8 +22,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How much later another rebuild is begun, so that whoever is at it is taken over from.
-const TAKEOVER_SECONDS: i64 = 60;
+/// How much later another rebuild is begun, so that one that runs is joined.
+const JOIN_SECONDS: i64 = 60;
+/// In place of a number of moves: what came after it is to blame for whatever the store says.
+const NEVER_STILL: usize = 1;
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 type Group = (WorkspaceId, Whose);
@@ -58,8 +61,23 @@ struct State {
 struct Running {
     token: u64,
     inner: u64,
+    /// When the case began or joined it last, and how long after that others wait.
     since: Timestamp,
+    wait_millis: i64,
+    /// The moves there had been when it began.
     moves: usize,
+}
+
+impl Running {
+    fn is_waited_for(&self, now: Timestamp) -> bool {
+        let since = now.micros() - self.since.micros();
+        since > -REBUILD_CLOCKS_MILLIS * 1_000 && since < self.wait_millis * 1_000
+    }
+
+    fn join(&mut self, now: Timestamp) {
+        self.since = now;
+        self.wait_millis = REBUILD_JOIN_MILLIS_MAX.min(2 * self.wait_millis);
+    }
 }
 
 /// What a question is about: where it is asked, which counters it names, and since when all know them.
@@ -194,6 +212,10 @@ impl Following {
             self.inner.finish(about.workspace, whose, &read, about.now).await?;
             let state = ledger.groups.entry(group).or_default();
             (state.moves, state.was_rebuilt_here) = (moves, true);
+            // That of the case was joined, and so is over for the store.
+            if let Some(running) = state.rebuild.as_mut().filter(|running| running.inner == token) {
+                running.moves = NEVER_STILL;
+            }
             self.rebuilt.fetch_add(1, Ordering::SeqCst);
             done = true;
         }
@@ -208,7 +230,7 @@ impl Following {
         loop {
             match self.inner.begin(workspace, whose, at).await? {
                 Begun::Started { token, .. } => return Ok(token),
-                Begun::Wait => at = at.plus_seconds(TAKEOVER_SECONDS),
+                Begun::Wait => at = at.plus_seconds(JOIN_SECONDS),
             }
         }
     }
@@ -363,24 +385,39 @@ impl Counters for Following {
         let mut ledger = self.ledger.lock().await;
         let moves = self.moves.number();
         let begun = self.inner.begin(workspace, whose, now).await?;
-        let Begun::Started { token, .. } = begun else { return Ok(begun) };
+        let (started, adopt) = match begun {
+            Begun::Started { token, adopt } => (Some(token), adopt),
+            Begun::Wait => (None, Vec::new()),
+        };
         let state = ledger.groups.entry(group).or_default();
-        let running = state.rebuild.as_mut().filter(|running| {
-            let is_running = (now.micros() - running.since.micros()).abs() < REBUILD_TAKEOVER_MILLIS * 1_000;
-            is_running && !self.moves.are_still(running.moves)
-        });
-        // The one that the case has begun died with its process, so this takes its place.
-        if let Some(running) = running {
-            (running.inner, running.moves) = (token, moves);
-            return Ok(Begun::Wait);
+        match (&mut state.rebuild, started) {
+            // It may have died with its process, and another one taken its place: the case is told what it would have been told without.
+            (Some(running), _) if !self.moves.are_still(running.moves) => {
+                running.inner = started.unwrap_or(running.inner);
+                if running.is_waited_for(now) {
+                    return Ok(Begun::Wait);
+                }
+                running.join(now);
+                let token = running.token;
+                Ok(Begun::Started { token, adopt })
+            }
+            (_, None) => Ok(Begun::Wait),
+            (Some(running), Some(inner)) if running.inner == inner => {
+                running.join(now);
+                let token = running.token;
+                Ok(Begun::Started { token, adopt })
+            }
+            (rebuild, Some(token)) => {
+                *rebuild = Some(Running {
+                    token,
+                    inner: token,
+                    since: now,
+                    wait_millis: REBUILD_JOIN_MILLIS,
+                    moves,
+                });
+                Ok(Begun::Started { token, adopt })
+            }
         }
-        state.rebuild = Some(Running {
-            token,
-            inner: token,
-            since: now,
-            moves,
-        });
-        Ok(begun)
     }
 
     async fn finish(&self, workspace: &WorkspaceId, whose: &Whose, rebuilt: &Rebuilt<'_>, now: Timestamp) -> Result<bool, CountersError> {
