@@ -13,7 +13,7 @@ mod ends;
 mod expiry;
 mod grants;
 mod idempotency;
-mod many;
+pub(crate) mod many;
 mod model;
 mod model_runs;
 mod naive;

@@ -292,9 +292,7 @@ pub(super) async fn send_together(calls: &[Call<'_>], link: &Link, clocks: &Cloc
     read
 }
 
-/// Whether a command was refused or not even sent, and may be accepted soon: data is loading, or a slot is moving. A cluster's client
-/// follows a slot that moves by itself, but gives up after a few steps, and many callers that follow it at once disturb one another: what
-/// lets one of them in at its new place counts for the next command on the connection, whosever that is.
+/// Whether a command was refused or not even sent, and may be accepted soon: data is loading, or a slot is moving or has moved.
 fn never_ran(error: &RedisError) -> bool {
     let waits = [
         ServerErrorKind::Ask,

@@ -20,10 +20,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long a connection may have no answer in time before it is replaced. A cluster is whole again sooner than that, so its client is.
 const SILENT_MAX: Duration = Duration::from_secs(3);
-/// How often a cluster's client follows a moved slot or waits for one that moves. Not for long: what waits in it takes room from others, and
-/// whoever sent it may send it again.
-const CLUSTER_RETRIES: u32 = 3;
-const CLUSTER_RETRY_MILLIS_MAX: u64 = 16;
+/// A cluster's client sends a command once, too. What it sends again takes room from others meanwhile; and where it follows a slot that moves,
+/// it asks to be let in there by a command of its own, which counts for whatever comes next on a connection that all share.
+const CLUSTER_RETRIES: u32 = 0;
 /// How many commands a cluster's client is given at once by each connection. It has room for fifty that wait to be written to a node; while it
 /// asks which node has which slot, nothing else of it runs, and when that question finds no room it waits for commands that wait for it.
 const CLUSTER_COMMANDS_MAX: usize = 32;
@@ -33,6 +32,11 @@ const SCAN_KEYS: usize = 500;
 
 /// A host and a port.
 pub(super) type Node = (String, u16);
+
+fn node_of(address: &str) -> Option<Node> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some((host.to_owned(), port.parse().ok()?))
+}
 
 fn unreadable(what: &'static str) -> RedisError {
     RedisError::from((ErrorKind::UnexpectedReturnType, "an answer that cannot be read", what.to_owned()))
@@ -62,9 +66,26 @@ impl Connection {
     async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Connection::Server(connection) => connection.req_packed_command(command).await,
-            Connection::Cluster(connection) => connection.req_packed_command(command).await,
+            Connection::Cluster(connection) => match connection.req_packed_command(command).await {
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Ask) => send_after(connection, command, error).await,
+                answer => answer,
+            },
         }
     }
+}
+
+/// Sends a command to where its slot moves, whose old place has nothing of what it names any more. It is written in one piece with what lets
+/// it in there, so that nobody else's comes in between.
+async fn send_after(connection: &mut ClusterConnection, command: &Cmd, refused: RedisError) -> RedisResult<Value> {
+    let Some((host, port)) = refused.redirect_node().and_then(|(address, _)| node_of(address)) else {
+        return Err(refused);
+    };
+    let mut together = ::redis::pipe();
+    together.cmd("ASKING").add_command(command.clone());
+    let there = SingleNodeRoutingInfo::ByAddress { host, port };
+    let answers = connection.route_pipeline(together, 1, 1, there).await?;
+    let [answer] = <[Value; 1]>::try_from(answers).map_err(|_| unreadable("the answer to one command"))?;
+    Ok(answer)
 }
 
 /// One place for a connection.
@@ -173,7 +194,6 @@ impl Link {
                     .response_timeout(settings.response_timeout)
                     .overall_response_timeout(Some(2 * settings.response_timeout))
                     .retries(CLUSTER_RETRIES)
-                    .max_retry_wait(CLUSTER_RETRY_MILLIS_MAX)
                     .build()?;
                 let times = ClusterTimes {
                     connect: settings.connect_timeout,
@@ -292,9 +312,7 @@ impl Link {
         };
         let node = |(address, _): (Value, Value)| {
             let address: String = ::redis::from_redis_value(address)?;
-            let (host, port) = address.rsplit_once(':').ok_or_else(|| unreadable("an address"))?;
-            let port = port.parse().map_err(|_| unreadable("a port"))?;
-            Ok(Some((host.to_owned(), port)))
+            Ok(Some(node_of(&address).ok_or_else(|| unreadable("an address"))?))
         };
         answers.into_iter().map(node).collect()
     }

@@ -13,7 +13,8 @@ mod set_back;
 mod shared;
 mod tls;
 
-use crate::counters::contract::desk::Store;
+use crate::counters::contract::desk::{Desk, Store, daily};
+use crate::counters::contract::many::race_in_batches;
 use crate::counters::contract::{Mode, Naive, counters_contract_over, histories_agree};
 use crate::counters::memory::MemoryCounters;
 use crate::counters::redis_server::is_there;
@@ -35,6 +36,21 @@ mod over_a_cluster_whose_slots_move {
     use super::moving::on_a_cluster_whose_slots_move as store;
 
     super::counters_contract_over!(store, super::is_there);
+}
+
+/// Not so while slots move: of a batch whose counters must be rebuilt first, some may be decided after that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_batches_that_race_the_first_come_first() {
+    if !is_there() {
+        return;
+    }
+    for store in [shared::on_one_server().await, shared::on_a_cluster().await] {
+        let desk = Desk::open(Arc::new(store), &[&daily()]).await;
+        for told in race_in_batches(&desk).await {
+            let held = told.iter().take_while(|word| **word == "held").count();
+            assert!(told[held..].iter().all(|word| *word == "short"), "{told:?}");
+        }
+    }
 }
 
 /// How many histories each of the three modes tries: 3,000 in all, a minute of two cores. Each is about seventy operations, and some two
