@@ -41,7 +41,7 @@ pub(super) async fn describe<T: Send + 'static>(server: Arc<Server>, pool: PgPoo
 }
 
 async fn once<T>(server: &Server, pool: &PgPool, what: &impl Description<T>) -> Result<T, Fault> {
-    let mut connection = pool.acquire().await?;
+    let mut connection = server.connection_of(pool).await?;
     let written = async {
         let mut transaction = connection.begin().await?;
         // Dropped on the way out, a transaction is rolled back.

@@ -122,6 +122,7 @@ mod paid;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../paying.rs"]
 mod paying;
+mod reach;
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for the connection of each store")]
 #[path = "../read.rs"]
 mod read;
@@ -211,7 +212,7 @@ impl PostgresLedger {
 
     /// A connection of the pool, for reading.
     async fn reader(&self) -> Result<PoolConnection<Postgres>, Fault> {
-        Ok(self.pool.acquire().await?)
+        self.server.connection_of(&self.pool).await
     }
 
     fn told<T>(&self, act: &'static str, result: Result<T, Fault>) -> Result<T, LedgerError> {

@@ -1,6 +1,7 @@
 //! Where the database is, and how connections to it are made. The password never leaves the options.
 
 use super::fault::Fault;
+use super::reach::Reach;
 use crate::ledger::LedgerError;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -65,7 +66,7 @@ impl Pace {
 
 /// Where the ledger is, and how it is reached.
 pub(super) struct Server {
-    options: PgConnectOptions,
+    pub(super) options: PgConnectOptions,
     /// For people: where it is, without any secret.
     pub(super) place: String,
     /// How many connections write posts.
@@ -75,6 +76,7 @@ pub(super) struct Server {
     pub(super) pool_wait: Duration,
     /// How long an answer is waited for before the connection is given up.
     pub(super) answer_wait: Duration,
+    pub(super) reach: Reach,
 }
 
 impl Server {
@@ -112,6 +114,7 @@ impl Server {
             pool_max: POOL_CONNECTIONS_MAX,
             pool_wait: Duration::from_secs(POOL_WAIT_SECONDS),
             answer_wait: Duration::from_secs(ANSWER_SECONDS_MAX),
+            reach: Reach::default(),
         })
     }
 

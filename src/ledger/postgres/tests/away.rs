@@ -5,7 +5,7 @@ use super::proxy::{Proxy, Replies};
 use super::*;
 use crate::decision::amount::Unit;
 use crate::decision::standing::End;
-use crate::ledger::contract::book::{NOON, all, at, month, settle, workspace};
+use crate::ledger::contract::book::{NOON, all, at, month, reservation, settle, workspace};
 use crate::ledger::postgres::writer::{BATCH_WRITES_MAX, QUEUE_WRITES_MAX};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
@@ -173,6 +173,30 @@ async fn a_slow_network_slows_and_breaks_nothing() {
     assert!(racing.join_all().await.iter().all(Result::is_ok));
     assert_eq!(book.spent(&month(Unit::Tokens)).await, 200);
     book.balances().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_a_server_that_refuses_connections_is_told_so_before_the_pool_gives_up() {
+    let Some(server) = TestServer::start() else { return };
+    let (book, _, url) = plain(&server).await;
+    book.done(settle("before").of("ws_a")).await;
+    let mut place = Server::parse(&url).expect("a URL");
+    place.pool_wait = Duration::from_secs(600);
+    let ledger = PostgresLedger::open_with(place, Schema::BroughtUpToDate).await.expect("a ledger");
+    let ws = workspace("ws_a");
+    assert!(ledger.workspace(&ws).await.expect("the ledger answers").is_some());
+    tokio::task::block_in_place(|| server.stop_immediately());
+    let in_time = Duration::from_secs(60);
+    for _ in 0..2 {
+        let read = tokio::time::timeout(in_time, ledger.workspace(&ws)).await.expect("told");
+        let error = read.expect_err("it is away");
+        assert!(told(&error).contains("could not be reached"), "{}", told(&error));
+        let extend = ledger.extend_checkpoint(reservation("ws_a", "before"), at(NOON));
+        let written = tokio::time::timeout(in_time, extend).await.expect("told");
+        assert!(matches!(written, Err(LedgerError::Unavailable { .. })), "{written:?}");
+    }
+    tokio::task::block_in_place(|| server.start_again());
+    assert!(ledger.workspace(&ws).await.expect("the ledger answers again").is_some());
 }
 
 #[tokio::test]
@@ -393,11 +417,11 @@ async fn a_server_that_takes_no_writes_is_left_as_soon_as_it_says_so() {
     for statement in ["ALTER ROLE weir SET default_transaction_read_only = on", cut] {
         execute(&mut stranger, statement).await.expect("the database");
     }
-    let reservation = crate::ledger::contract::book::reservation("ws_a", "before");
+    let held = reservation("ws_a", "before");
     until("it is led to where nothing can be written", async || {
         let (post, extend) = (
             ledger.post(settle("r").post()).await,
-            ledger.extend_checkpoint(reservation, at(NOON)).await,
+            ledger.extend_checkpoint(held, at(NOON)).await,
         );
         let refused = |error: &LedgerError| told(error).contains("is a standby");
         post.is_err_and(|error| refused(&error)) && extend.is_err_and(|error| refused(&error))
@@ -410,5 +434,5 @@ async fn a_server_that_takes_no_writes_is_left_as_soon_as_it_says_so() {
     .await
     .expect("the database");
     assert!(matches!(ledger.post(settle("r").post()).await, Ok(Posted::Done { .. })));
-    ledger.extend_checkpoint(reservation, at(NOON)).await.expect("written");
+    ledger.extend_checkpoint(held, at(NOON)).await.expect("written");
 }
