@@ -2,8 +2,8 @@
 //! and (b) the same script called directly, without HTTP. `cargo bench --bench redis`; needs redis-server and PostgreSQL, and starts private ones.
 //!
 //! The service, or the empty handler, has one core for itself; the load and Redis share the other. Processor time for each authorize is what
-//! the kernel says of both processes. After that: what a tenth budget, a fifth rung, a thousand live reservations and
-//! denials cost the script.
+//! the kernel says of both processes. The same over a cluster of three primaries, which share that core too. After that: what a tenth budget,
+//! a fifth rung, a thousand live reservations and denials cost the script.
 
 mod load;
 #[path = "../tests/support/postgres.rs"]
@@ -45,8 +45,12 @@ fn main() {
     }
     let Some(postgres) = postgres::Postgres::start() else { return };
     let redis = redis::Server::start();
-    for process in [std::process::id(), redis.pid()] {
-        pin(process);
+    let cluster = redis::Cluster::start();
+    let one = (redis.url(), vec![redis.pid()]);
+    let three = (cluster.url(), cluster.servers.iter().map(redis::Server::pid).collect());
+    pin(std::process::id());
+    for place in [&one, &three] {
+        place.1.iter().copied().for_each(pin);
     }
     let quick = args.iter().any(|arg| arg == "--quick");
     let round = if quick { Duration::from_millis(200) } else { ROUND };
@@ -56,7 +60,10 @@ fn main() {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        over_http(&postgres, &redis, round).await;
+        for (what, (url, servers)) in [("one Redis", &one), ("a Redis Cluster of three primaries", &three)] {
+            println!("\nover HTTP, {what}");
+            over_http(&postgres, url, servers, round).await;
+        }
         script_alone(&redis, round).await;
     });
 }
@@ -129,10 +136,11 @@ impl Bench {
     }
 }
 
-async fn over_http(postgres: &postgres::Postgres, redis: &redis::Server, round: Duration) {
+async fn over_http(postgres: &postgres::Postgres, redis: &str, servers: &[u32], round: Duration) {
+    let cpu_of_redis = || servers.iter().copied().map(cpu_of).sum::<Duration>();
     let variables = [
         ("WEIR_DATABASE_URL", postgres.url("public")),
-        ("WEIR_REDIS_URL", redis.url()),
+        ("WEIR_REDIS_URL", redis.to_owned()),
         ("WEIR_JWT_SECRET", SECRET.to_owned()),
     ];
     let mut serve = on_its_own_core(env!("CARGO_BIN_EXE_weir"));
@@ -188,10 +196,10 @@ async fn over_http(postgres: &postgres::Postgres, redis: &redis::Server, round: 
         let (mut service, mut store, mut done) = (Duration::ZERO, Duration::ZERO, 0);
         for _ in 0..ROUNDS {
             bench.round(connections, true, round, &mut figures[0]).await;
-            let before = (bench.weir.cpu(), cpu_of(redis.pid()));
+            let before = (bench.weir.cpu(), cpu_of_redis());
             done += bench.round(connections, false, round, &mut figures[1]).await;
             service += bench.weir.cpu() - before.0;
-            store += cpu_of(redis.pid()) - before.1;
+            store += cpu_of_redis() - before.1;
         }
         let each = |time: Duration| time.as_secs_f64() * 1e6 / done.max(1) as f64;
         let [empty, authorize] = &mut figures;

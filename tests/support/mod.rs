@@ -136,7 +136,7 @@ impl TestApp {
     /// One service on embedded stores, several nodes on those of the production profile.
     async fn start_all(stores: Arc<Stores>, clock: Arc<MovableClock>, policies: PathBuf, options: Options) -> Self {
         let mut app = Self::start_on(stores.clone(), clock.clone(), policies.clone(), options.clone()).await;
-        if matches!(*stores, Stores::Production { .. }) {
+        if !matches!(*stores, Stores::Embedded(_)) {
             for _ in 1..NODES {
                 app.beside
                     .push(Self::start_on(stores.clone(), clock.clone(), policies.clone(), options.clone()).await);
@@ -149,7 +149,7 @@ impl TestApp {
     pub async fn lose_counters(self) -> Self {
         match &*self.stores {
             Stores::Embedded(_) => self.restart().await,
-            Stores::Production { .. } => {
+            Stores::Production { .. } | Stores::Cluster { .. } => {
                 self.stores.flush();
                 self
             }
@@ -262,19 +262,12 @@ impl TestApp {
 
     /// The URL of the ledger's database, of the production profile.
     pub fn database(&self) -> &str {
-        match &*self.stores {
-            Stores::Production { database, .. } => database,
-            Stores::Embedded(_) => panic!("the production profile"),
-        }
+        self.stores.database()
     }
 
     /// Another node of the production profile over the same stores and by the same clock, which reaches the database in another way.
     pub async fn beside_through(&self, database: String) -> Self {
-        let Stores::Production { redis, .. } = &*self.stores else {
-            panic!("the production profile");
-        };
-        let redis = redis.clone();
-        let stores = Arc::new(Stores::Production { database, redis });
+        let stores = Arc::new(self.stores.through(database));
         Self::start_on(stores, self.clock.clone(), self.policies.clone(), self.options.clone()).await
     }
 
@@ -306,7 +299,7 @@ impl TestApp {
 
     /// With these headers besides.
     pub async fn call_with(&self, token: &str, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Reply {
-        let is_production = matches!(*self.stores, Stores::Production { .. });
+        let is_production = !matches!(*self.stores, Stores::Embedded(_));
         for _ in 0..TRIES_MAX {
             // On two busy cores a real server is sometimes late, or a connection is given up. A caller then asks again, as the answer says.
             match self.try_call(token, method.clone(), path, headers, body.as_ref()).await {
@@ -504,7 +497,7 @@ impl TestApp {
                 Err(error) => {
                     failures += 1;
                     assert!(
-                        matches!(*self.stores, Stores::Production { .. }) && failures < TRIES_MAX,
+                        !matches!(*self.stores, Stores::Embedded(_)) && failures < TRIES_MAX,
                         "the resolver fails: {error:?}"
                     );
                 }
