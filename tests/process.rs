@@ -2,6 +2,7 @@
 
 mod support;
 
+use futures_util::future::join_all;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
@@ -9,6 +10,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::stores::{self, Stores};
@@ -255,6 +257,75 @@ fn variables<'a>(database: &'a str, redis: &'a str) -> [(&'static str, &'a str);
         ("WEIR_REDIS_URL", redis),
         ("WEIR_JWT_SECRET", support::SECRET),
     ]
+}
+
+/// Three programs that share nothing but their stores, asked by 60 clients at once. Each settles what it got, so that levels are passed by all
+/// of them together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_requests_through_three_processes_take_exactly_a_hundred_and_each_level_is_told_once() {
+    const CLIENTS: usize = 60;
+    if !stores::can_be_production() {
+        return;
+    }
+    let Stores::Production { database, redis } = Stores::empty_production().await else {
+        panic!("the production profile");
+    };
+    let data = tempfile::tempdir().expect("a directory");
+    let variables = variables(&database, &redis);
+    let first = Process::start_on(data.path(), &variables);
+    let budgets = json!([{"id": "tokens", "unit": "tokens", "period": "lifetime", "soft": 60, "hard": 100, "alerts": [0.5, 0.8]}]);
+    let plan = json!({"name": "P", "pricing": {"model": "flat", "base_usd": "0"}, "budgets": budgets});
+    for (path, body) in [("plans/p", plan), ("workspaces/ws", json!({"plan_id": "p"}))] {
+        let answer = first.try_call(Method::PUT, &format!("/v1/admin/{path}"), Some(&body)).await;
+        answer.expect("an answer").expect(201);
+    }
+    let processes = [
+        first,
+        Process::start_on(data.path(), &variables),
+        Process::start_on(data.path(), &variables),
+    ];
+    let asked = AtomicUsize::new(0);
+    let client = async |_| {
+        let mut allowed = 0;
+        loop {
+            let n = asked.fetch_add(1, Ordering::SeqCst);
+            if n >= 1_000 {
+                return allowed;
+            }
+            let ask = json!({"workspace_id": "ws", "feature": "chat", "model": "small", "request_id": format!("r{n}"), "input_tokens": 1, "max_output_tokens": 0});
+            let answer = processes[n % 3].try_call(Method::POST, "/v1/authorize", Some(&ask)).await;
+            let answer = answer.expect("an answer").expect(200);
+            if answer["decision"] == "allow" {
+                allowed += 1;
+                let path = format!("/v1/reservations/{}/settle", answer["reservation_id"].as_str().expect("an id"));
+                let report = json!({"usage": {"input_tokens": 1, "output_tokens": 0}});
+                let answer = processes[(n + 1) % 3].try_call(Method::POST, &path, Some(&report)).await;
+                answer.expect("an answer").expect(200);
+            }
+        }
+    };
+    let allowed: Vec<usize> = join_all((0..CLIENTS).map(client)).await;
+    assert_eq!(allowed.into_iter().sum::<usize>(), 100);
+    assert_eq!(ledger(&processes[0], "ws").await.len(), 100);
+    let events = processes[1]
+        .client
+        .get(format!("{}/v1/workspaces/ws/events?limit=100", processes[1].url));
+    let events = events.bearer_auth(&processes[1].token).header("accept", "application/json").send();
+    let events: Value = events.await.expect("an answer").json().await.expect("a list");
+    let of_levels = events["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|event| event["data"]["level"].is_i64());
+    let mut told: Vec<Value> = of_levels.map(|event| json!([event["data"]["level"], event["type"]])).collect();
+    told.sort_by_key(|level| level[0].as_i64());
+    let expected = json!([
+        [50, "budget.threshold_reached"],
+        [60, "budget.soft_limit_reached"],
+        [80, "budget.threshold_reached"],
+        [100, "budget.exhausted"]
+    ]);
+    assert_eq!(Value::Array(told), expected, "{events}");
 }
 
 /// The ledger keeps settlements waiting while the process is told to stop.

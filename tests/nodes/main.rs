@@ -6,6 +6,7 @@ mod support;
 
 mod away;
 mod copies;
+mod periods;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
