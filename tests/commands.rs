@@ -184,11 +184,13 @@ async fn counters_are_rebuilt_from_a_ledger_that_a_backup_has_set_back() {
     let names = |line: &&str| line.contains("workspace ws, tokens") && line.contains("the counter says 500, the ledger says 200");
     assert_eq!(found.text.lines().filter(names).count(), 2, "{}", found.text);
     assert!(found.text.contains("tokens of user ann"), "{}", found.text);
+    // Of the second workspace the ledger has no sum any more.
+    let names = |line: &&str| line.contains("workspace late, tokens") && line.contains("the counter says 70, the ledger says 0");
+    assert_eq!(found.text.lines().filter(names).count(), 2, "{}", found.text);
 
     let rebuilt = command(&beside, &["rebuild-counters"]);
     assert_eq!(rebuilt.code, Some(0), "{}", rebuilt.text);
     assert!(rebuilt.text.contains("2 groups of counters"), "{}", rebuilt.text);
-    // Of the second workspace the ledger has no sum any more.
     assert_eq!((each("ws").await, each("late").await), (vec![Some(200); 2], vec![Some(0); 2]));
     assert_eq!(node.held("ws", "tokens").await, 30, "what is held stays held");
     let agree = command(&beside, &["ledger", "verify"]);

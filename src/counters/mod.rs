@@ -239,6 +239,20 @@ pub struct CountersError {
     pub cause: Box<dyn std::error::Error + Send + Sync>,
 }
 
+/// Where a walk over what a store knows goes on: at one of its servers, and where there. By default where it begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KnownPlace {
+    pub server: usize,
+    pub cursor: u64,
+}
+
+/// Some of the counters that a store knows, group by group.
+#[derive(Debug, Default)]
+pub struct Known {
+    pub groups: Vec<(WorkspaceId, Whose, Vec<Counter>)>,
+    pub next: Option<KnownPlace>,
+}
+
 /// A counter store. All methods are atomic for one workspace.
 #[async_trait]
 pub trait Counters: Send + Sync {
@@ -339,6 +353,13 @@ pub trait Counters: Send + Sync {
     /// has nothing that its ledger could not have told it.
     async fn forget_rows(&self, _now: Timestamp) -> Result<u64, CountersError> {
         Ok(0)
+    }
+
+    /// Which counters the store knows, from the beginning or from where a walk goes on, for whoever compares them with a ledger that was set
+    /// back and may know nothing of some. What changes meanwhile may be named twice or not at all. Of a store that is derived anew in each
+    /// process there are none that its ledger does not know.
+    async fn known(&self, _place: KnownPlace) -> Result<Known, CountersError> {
+        Ok(Known::default())
     }
 
     /// At most `limit` reservations that only the ledger can end and that have waited long enough: those whose claim is open and was last

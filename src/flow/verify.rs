@@ -1,19 +1,19 @@
-//! Verify: every sum against its entries, every counter against its sum, every purse against its grants, every end against its entry, and
-//! every batch against its members.
-//! Reads only; what differs is named, not mended.
+//! Verify: every sum against its entries, every counter against its sum or the lack of one, every purse against its grants, every
+//! end against its entry, and every batch against its members. Reads only; what differs is named, not mended.
 //!
 //! A counter may be behind its sum for the moment between a commit and its copy, so one that differs is looked at again before it is told.
 
 use super::FlowError;
 use super::authorize::POLICY_REACHES_ALL_SECONDS;
 use crate::clock::Clock;
-use crate::counters::{Applied, Counters, SumRow};
-use crate::decision::counter::Counter;
+use crate::counters::{Applied, Counters, KnownPlace, SumRow};
+use crate::decision::counter::{Counter, Whose};
 use crate::decision::id::WorkspaceId;
 use crate::decision::time::Timestamp;
 use crate::ledger::billing::BatchDifference;
 use crate::ledger::ends::{EndDifference, EndsPlace};
 use crate::ledger::{GrantDifference, Ledger, SumDifference};
+use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -107,6 +107,15 @@ pub async fn verify(
             None => break,
         }
     }
+    if let Some(store) = counters {
+        let book = Book {
+            ledger,
+            store,
+            clock,
+            policy_changed_at,
+        };
+        book.strays(&mut found).await?;
+    }
     found
         .differences
         .extend(ledger.verify_grants().await?.into_iter().map(Difference::Grant));
@@ -182,6 +191,69 @@ impl Book<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Counters of which the ledger has no sum: it was set back to a day before them.
+    async fn strays(&self, found: &mut Verification) -> Result<(), FlowError> {
+        let mut place = Some(KnownPlace::default());
+        while let Some(from) = place {
+            let known = self.store.known(from).await?;
+            let mut strays = Vec::new();
+            for (workspace, whose, counters) in known.groups {
+                let counters = self.without_sum(&workspace, &whose, counters).await?;
+                strays.extend(counters.into_iter().map(|counter| (workspace.clone(), counter)));
+            }
+            let looks = strays
+                .into_iter()
+                .map(|(workspace, counter)| self.look_again_without_sum(workspace, counter));
+            for stray in try_join_all(looks).await?.into_iter().flatten().map(Difference::Counter) {
+                if !found.differences.contains(&stray) {
+                    found.differences.push(stray);
+                }
+            }
+            place = known.next;
+        }
+        Ok(())
+    }
+
+    /// Those of these counters that are running and have no sum.
+    async fn without_sum(&self, workspace: &WorkspaceId, whose: &Whose, mut counters: Vec<Counter>) -> Result<Vec<Counter>, FlowError> {
+        let now = self.clock.now();
+        counters.retain(|counter| now < counter.period.end);
+        // Only of a workspace that is there, since to ask for its sums creates it.
+        if !counters.is_empty() && self.ledger.workspace(workspace).await?.is_some() {
+            let rows = self.ledger.rows(workspace, whose, &[], now).await?;
+            counters.retain(|counter| rows.iter().all(|row| row.counter != *counter));
+        }
+        Ok(counters)
+    }
+
+    /// The difference, if there is no sum for a while and something is spent: what is only held has none yet.
+    async fn look_again_without_sum(&self, workspace: WorkspaceId, counter: Counter) -> Result<Option<CounterDifference>, FlowError> {
+        let mut counters = vec![counter];
+        let mut store = 0;
+        for look in 0..=LOOKS_AGAIN {
+            let known = self
+                .store
+                .apply(&workspace, &Applied::default(), &counters, &[], self.clock.now())
+                .await?;
+            store = known.first().copied().flatten().map_or(0, |balance| balance.spent);
+            if store == 0 || look == LOOKS_AGAIN {
+                break;
+            }
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            let whose = counters[0].whose.clone();
+            counters = self.without_sum(&workspace, &whose, counters).await?;
+            if counters.is_empty() {
+                return Ok(None);
+            }
+        }
+        Ok(counters.pop().filter(|_| store != 0).map(|counter| CounterDifference {
+            workspace,
+            counter,
+            ledger: 0,
+            store,
+        }))
     }
 
     /// What the store would say to a request about a counter of which it knows no row; `None`: it would ask the ledger.

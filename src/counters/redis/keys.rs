@@ -4,8 +4,8 @@
 
 use crate::decision::amount::Unit;
 use crate::decision::counter::{Counter, Whose};
-use crate::decision::id::{BudgetId, ReservationId, WorkspaceId, slot};
-use crate::decision::period::PeriodKind;
+use crate::decision::id::{BudgetId, Feature, ReservationId, WorkspaceId, slot};
+use crate::decision::period::{Period, PeriodKind};
 use crate::decision::time::Timestamp;
 use std::sync::LazyLock;
 
@@ -194,10 +194,8 @@ fn unit_letter(unit: Unit) -> char {
     }
 }
 
-/// The field of a counter. The scripts read its first two letters and the end of its period.
-pub(super) fn field(counter: &Counter) -> String {
-    let unit = unit_letter(counter.unit);
-    let kind = match counter.kind {
+fn kind_letter(kind: PeriodKind) -> char {
+    match kind {
         PeriodKind::Minute => 'm',
         PeriodKind::Hour => 'h',
         PeriodKind::Day => 'd',
@@ -206,16 +204,38 @@ pub(super) fn field(counter: &Counter) -> String {
         PeriodKind::Year => 'y',
         PeriodKind::Billing => 'b',
         PeriodKind::Lifetime => 'l',
-    };
+    }
+}
+
+/// The field of a counter. The scripts read its first two letters and the end of its period.
+pub(super) fn field(counter: &Counter) -> String {
     let mut field = String::with_capacity(FIELD_BYTES_USUALLY_MAX);
-    field.push(unit);
-    field.push(kind);
+    field.push(unit_letter(counter.unit));
+    field.push(kind_letter(counter.kind));
     push_moment(&mut field, counter.period.start);
     field.push(',');
     push_moment(&mut field, counter.period.end);
     field.push(',');
     field.push_str(counter.feature_column());
     field
+}
+
+/// The counter of a group that a field is of; `None`: the field is of something else.
+pub(super) fn counter_named(whose: &Whose, field: &str) -> Option<Counter> {
+    let mut letters = field.chars();
+    let (unit, kind) = (letters.next()?, letters.next()?);
+    let mut parts = letters.as_str().splitn(3, ',');
+    let (start, end, feature) = (moment_of(parts.next()?)?, moment_of(parts.next()?)?, parts.next()?);
+    Some(Counter {
+        whose: whose.clone(),
+        feature: match feature {
+            "*" => None,
+            name => Some(Feature::parse(name).ok()?),
+        },
+        unit: Unit::ALL.into_iter().find(|known| unit_letter(*known) == unit)?,
+        kind: PeriodKind::ALL.into_iter().find(|known| kind_letter(*known) == kind)?,
+        period: Period { start, end },
+    })
 }
 
 /// What most fields fit into.
@@ -241,6 +261,15 @@ fn push_moment(field: &mut String, moment: Timestamp) {
         }
     }
     field.extend(digits[first..].iter().copied().map(char::from));
+}
+
+/// What [`push_moment`] wrote.
+fn moment_of(text: &str) -> Option<Timestamp> {
+    let micros = match text.strip_suffix('.') {
+        Some(micros) => micros.parse().ok()?,
+        None => i64::from_str_radix(text, 36).ok()?.checked_mul(SECOND_MICROS)?,
+    };
+    Some(Timestamp::from_micros(micros))
 }
 
 /// The field of what a budget's grants have left of a unit.
@@ -280,6 +309,31 @@ mod tests {
             (i64::MAX / 1_000_000 * 1_000_000, "39p5pkj5i"),
         ] {
             assert_eq!(told(micros), text);
+            assert_eq!(moment_of(text), Some(Timestamp::from_micros(micros)));
+        }
+    }
+
+    #[test]
+    fn a_counter_is_told_from_its_field() {
+        let features = [None, Feature::parse("chat").ok()];
+        let ends = [0, 1, 1_793_491_200_000_000, i64::MAX].map(Timestamp::from_micros);
+        for (unit, kind) in Unit::ALL.into_iter().flat_map(|unit| PeriodKind::ALL.map(|kind| (unit, kind))) {
+            for (feature, end) in features.iter().flat_map(|feature| ends.map(|end| (feature, end))) {
+                let counter = Counter {
+                    whose: Whose::User(None),
+                    feature: feature.clone(),
+                    unit,
+                    kind,
+                    period: Period {
+                        start: Timestamp::MIN,
+                        end,
+                    },
+                };
+                assert_eq!(counter_named(&Whose::User(None), &field(&counter)), Some(counter));
+            }
+        }
+        for other in ["", "b", "e", "pTtopup", "Tm", "Tm0,0", "Xm0,0,*", "Tx0,0,*", "Tm!,0,*", "p,,"] {
+            assert_eq!(counter_named(&Whose::Workspace, other), None, "{other}");
         }
     }
 

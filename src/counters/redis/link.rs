@@ -300,7 +300,7 @@ impl Link {
         }
     }
 
-    /// The primaries of a cluster by their addresses; the one server has none.
+    /// The primaries of a cluster by their addresses, in their order; the one server has none.
     pub(super) async fn primaries(&self) -> RedisResult<Vec<Option<Node>>> {
         let (connection, _) = self.connection(self.own_slot()).await?;
         let Connection::Cluster(mut connection) = connection else {
@@ -314,7 +314,9 @@ impl Link {
             let address: String = ::redis::from_redis_value(address)?;
             Ok(Some(node_of(&address).ok_or_else(|| unreadable("an address"))?))
         };
-        answers.into_iter().map(node).collect()
+        let mut nodes = answers.into_iter().map(node).collect::<RedisResult<Vec<_>>>()?;
+        nodes.sort();
+        Ok(nodes)
     }
 
     /// One step of `SCAN` on a node: where the next one begins, 0 after the last, and the names of keys.

@@ -34,14 +34,15 @@ mod script;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub use beside::{Beside, OwnScript};
 pub use settings::{RedisSettings, Unfit};
 
 use super::run::{ChildOutcome, ChildRequest};
 use super::{
-    Applied, Begun, Claim, Copying, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Progress, REBUILD_CLOCKS_MILLIS,
-    REBUILD_JOIN_MILLIS, REBUILD_JOIN_MILLIS_MAX, Rebuilt, Record,
+    Applied, Begun, Claim, Copying, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Known, KnownPlace, Progress,
+    REBUILD_CLOCKS_MILLIS, REBUILD_JOIN_MILLIS, REBUILD_JOIN_MILLIS_MAX, Rebuilt, Record,
 };
 use crate::decision::amount::Amounts;
 use crate::decision::counter::{Balance, Counter, Whose};
@@ -424,6 +425,10 @@ impl Counters for RedisCounters {
 
     async fn forget_rows(&self, now: Timestamp) -> Result<u64, CountersError> {
         self.try_forget_rows(now).await.map_err(failed("forget what was copied"))
+    }
+
+    async fn known(&self, place: KnownPlace) -> Result<Known, CountersError> {
+        self.try_known(place).await.map_err(failed("name the counters that it knows"))
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError> {

@@ -7,8 +7,8 @@ use crate::counters::contract::desk::row;
 use crate::counters::redis::RedisCounters;
 use crate::counters::run::{ChildOutcome, ChildRequest};
 use crate::counters::{
-    Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, REBUILD_CLOCKS_MILLIS, REBUILD_JOIN_MILLIS,
-    REBUILD_JOIN_MILLIS_MAX, Rebuilt, Record, SumRow,
+    Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Known, KnownPlace, REBUILD_CLOCKS_MILLIS,
+    REBUILD_JOIN_MILLIS, REBUILD_JOIN_MILLIS_MAX, Rebuilt, Record, SumRow,
 };
 use crate::decision::counter::{Balance, Counter, Whose};
 use crate::decision::finding::Finding;
@@ -464,6 +464,10 @@ impl Counters for Following {
 
     async fn forget_rows(&self, now: Timestamp) -> Result<u64, CountersError> {
         self.inner.forget_rows(now).await
+    }
+
+    async fn known(&self, place: KnownPlace) -> Result<Known, CountersError> {
+        self.inner.known(place).await
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError> {
