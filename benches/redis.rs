@@ -3,7 +3,7 @@
 //!
 //! The service, or the empty handler, has one core for itself; the load and Redis share the other. Processor time for each authorize is what
 //! the kernel says of both processes. The same over a cluster of three primaries, which share that core too. After that: what a tenth budget,
-//! a fifth rung, a thousand live reservations and denials cost the script.
+//! a fifth rung, a thousand live reservations, denials and a million workspaces cost the script.
 
 mod load;
 #[path = "../tests/support/postgres.rs"]
@@ -11,6 +11,7 @@ mod postgres;
 #[path = "../tests/support/redis.rs"]
 mod redis;
 
+use futures_util::stream::{self, StreamExt};
 use load::{Connection, Figures, Server, cpu_of, request};
 use serde_json::json;
 use std::process::Command;
@@ -32,6 +33,7 @@ const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(2);
 const WORKSPACES: u64 = 100;
 const SECRET: &str = "a secret for benchmarks, long enough to be one";
+const CALLERS_WHO_BUILD: usize = 64;
 const CORE_OF_SERVICE: &str = "0";
 const CORE_OF_LOAD: &str = "1";
 
@@ -65,6 +67,7 @@ fn main() {
             over_http(&postgres, url, servers, round).await;
         }
         script_alone(&redis, round).await;
+        many_workspaces(&redis, round, if quick { &[1, 1_000] } else { &[1, 1_000, 100_000, 1_000_000] }).await;
     });
 }
 
@@ -234,7 +237,7 @@ async fn script_alone(redis: &redis::Server, round: Duration) {
     let store = RedisCounters::connect(RedisSettings::new(&redis.url())).await.expect("the store");
     let store = Arc::new(store);
     println!(
-        "\n{:<44} {:>10} {:>10} {:>10} {:>10}",
+        "\n{:<52} {:>10} {:>10} {:>10} {:>10}",
         "the script alone, 16 callers where not said", "per second", "p99", "redis us", "in it us"
     );
     for (what, callers, budgets, rungs, live, answer) in [
@@ -256,40 +259,88 @@ async fn script_alone(redis: &redis::Server, round: Duration) {
         for n in 0..live {
             take(&store, &request_of(&workspace, &counters, 1, NO_CEILING, &format!("live-{n}"))).await;
         }
-        redis.cli(&["CONFIG", "RESETSTAT"]);
-        let (began, before) = (Instant::now(), cpu_of(redis.pid()));
-        let tasks: Vec<_> = (0..callers)
-            .map(|task| {
-                let (store, workspace, counters) = (store.clone(), workspace.clone(), counters.clone());
-                tokio::spawn(async move {
-                    let (mut latencies, mut n) = (Vec::new(), 0);
-                    while began.elapsed() < round {
-                        let key = format!("{task}-{n}");
-                        let sent = Instant::now();
-                        match answer {
-                            Answer::Held => take(&store, &request_of(&workspace, &counters, rungs, NO_CEILING, &key)).await,
-                            _ => refuse(&store, &request_of(&workspace, &counters, rungs, live * NEED, &key), answer).await,
-                        }
-                        latencies.push(sent.elapsed());
-                        n += 1;
-                    }
-                    latencies
-                })
-            })
-            .collect();
-        let mut figures = Figures::default();
-        for task in tasks {
-            figures.latencies.extend(task.await.expect("a caller's work"));
-        }
-        let done = figures.latencies.len() as f64;
-        let each = (cpu_of(redis.pid()) - before).as_secs_f64() * 1e6 / done;
-        println!(
-            "{what:<44} {:>10.0} {:>10.1?} {each:>10.1} {:>10.1}",
-            done / began.elapsed().as_secs_f64(),
-            figures.percentile(99),
-            in_script(redis, done)
-        );
+        let store = store.clone();
+        measure(redis, what, callers, round, move |key| {
+            let (store, workspace, counters) = (store.clone(), workspace.clone(), counters.clone());
+            async move {
+                match answer {
+                    Answer::Held => take(&store, &request_of(&workspace, &counters, rungs, NO_CEILING, &key)).await,
+                    _ => refuse(&store, &request_of(&workspace, &counters, rungs, live * NEED, &key), answer).await,
+                }
+            }
+        })
+        .await;
     }
+}
+
+/// The same, of one of more and more workspaces, drawn anew each time.
+async fn many_workspaces(redis: &redis::Server, round: Duration, counts: &[usize]) {
+    redis.cli(&["FLUSHALL"]);
+    let store = Arc::new(RedisCounters::connect(RedisSettings::new(&redis.url())).await.expect("the store"));
+    let counters: Arc<Vec<Counter>> = Arc::new((0..3).map(counter).collect());
+    let named = |number: usize| WorkspaceId::parse(&format!("one-of-many-{number}")).expect("a name");
+    println!();
+    let mut built = 0;
+    for count in counts.iter().copied() {
+        let before = memory(redis);
+        stream::iter(built..count)
+            .for_each_concurrent(CALLERS_WHO_BUILD, async |number| build(&store, &named(number), &counters).await)
+            .await;
+        let bytes = (memory(redis) - before) / (count - built) as u64;
+        built = count;
+        let what = format!("3 budgets, of {count} workspaces ({bytes} bytes each)");
+        let (store, counters) = (store.clone(), counters.clone());
+        measure(redis, &what, 16, round, move |key| {
+            let (store, counters) = (store.clone(), counters.clone());
+            async move {
+                let workspace = named(rand::random_range(0..count));
+                take(&store, &request_of(&workspace, &counters, 1, NO_CEILING, &key)).await;
+            }
+        })
+        .await;
+    }
+}
+
+fn memory(redis: &redis::Server) -> u64 {
+    let info = redis.cli(&["INFO", "memory"]);
+    let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
+    line.and_then(|bytes| bytes.trim().parse().ok()).expect("a number")
+}
+
+/// Lets so many callers work for a while, each call with a key of its own, and prints what one took.
+async fn measure<W, F>(redis: &redis::Server, what: &str, callers: usize, round: Duration, work: W)
+where
+    W: Fn(String) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    redis.cli(&["CONFIG", "RESETSTAT"]);
+    let (began, before) = (Instant::now(), cpu_of(redis.pid()));
+    let call = |caller: usize| {
+        let work = work.clone();
+        tokio::spawn(async move {
+            let (mut latencies, mut n) = (Vec::new(), 0);
+            while began.elapsed() < round {
+                let sent = Instant::now();
+                work(format!("{caller}-{n}")).await;
+                latencies.push(sent.elapsed());
+                n += 1;
+            }
+            latencies
+        })
+    };
+    let callers: Vec<_> = (0..callers).map(call).collect();
+    let mut figures = Figures::default();
+    for caller in callers {
+        figures.latencies.extend(caller.await.expect("a caller's work"));
+    }
+    let done = figures.latencies.len() as f64;
+    let each = (cpu_of(redis.pid()) - before).as_secs_f64() * 1e6 / done;
+    println!(
+        "{what:<52} {:>10.0} {:>10.1?} {each:>10.1} {:>10.1}",
+        done / began.elapsed().as_secs_f64(),
+        figures.percentile(99),
+        in_script(redis, done)
+    );
 }
 
 /// Microseconds in the script for each hold, of which a call may take several, by the store's own account: the rest of its time goes to
