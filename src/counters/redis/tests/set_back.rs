@@ -2,17 +2,42 @@
 //! what was copied is forgotten; what is held is held throughout.
 
 use super::shared::{on_a_cluster, on_one_server};
-use crate::counters::HoldOutcome;
-use crate::counters::contract::desk::{Desk, daily, of_user, row, user};
+use crate::counters::contract::desk::{Desk, counter_at, daily, of_user, row, user};
 use crate::counters::redis::RedisCounters;
 use crate::counters::redis_server::is_there;
+use crate::counters::{Applied, HoldOutcome};
+use crate::decision::amount::Unit;
 use crate::decision::counter::Whose;
+use crate::decision::grant::{Purse, PurseUse};
+use crate::decision::id::BudgetId;
+use crate::decision::period::PeriodKind;
+use crate::decision::time::Timestamp;
+use std::slice;
 use std::sync::Arc;
 
 async fn is_followed_once_it_is_told(store: RedisCounters) {
     let (day, ann) = (daily(), of_user("ann", daily()));
-    let desk = Desk::open(Arc::new(store), &[&day, &ann]).await;
-    desk.apply_rows(&[row(&day, 4_500, 47), row(&ann, 4_500, 47)]).await;
+    let mut desk = Desk::open(Arc::new(store), &[&day, &ann]).await;
+    // Of a period that began after the build, so that it needs no row to be zero.
+    let minute = counter_at(Unit::Tokens, PeriodKind::Minute, desk.later(60).now);
+    desk.apply_rows(&[row(&day, 4_500, 47), row(&ann, 4_500, 47), row(&minute, 4_500, 47)])
+        .await;
+    let purse = |left, version| Purse {
+        budget: BudgetId::parse("tokens").expect("a budget"),
+        unit: Unit::Tokens,
+        left,
+        until: Timestamp::MAX,
+        version,
+    };
+    let refill = async |desk: &Desk, purse: Purse| {
+        let applied = Applied {
+            purses: vec![purse],
+            ..Applied::default()
+        };
+        let refilled = desk.store.apply(&desk.workspace, &applied, &[], &[], desk.now).await;
+        refilled.expect("apply");
+    };
+    refill(&desk, purse(4_500, 47)).await;
     desk.held("before", 100, &[(&day, 10_000), (&ann, 10_000)]).await;
     let back = [row(&day, 500, 7), row(&ann, 500, 7)];
     desk.apply_rows(&back).await;
@@ -30,10 +55,21 @@ async fn is_followed_once_it_is_told(store: RedisCounters) {
         panic!("nothing is known of the rows");
     };
     assert_eq!(groups, [Whose::Workspace, user("ann")]);
+    assert_eq!(desk.known(&minute).await, None, "nor that there is none");
     desk.rebuild(&back).await;
     for counter in [&day, &ann] {
         assert_eq!(desk.balance(counter).await, (500, 100), "{counter:?}");
     }
+    refill(&desk, purse(500, 7)).await;
+    let used = [PurseUse {
+        budget: purse(0, 0).budget,
+        counter: 0,
+        hard: 10_000,
+    }];
+    let (asked, since) = (slice::from_ref(&day), Timestamp::MIN);
+    let balances = desk.store.balances(&desk.workspace, asked, &used, since, desk.now).await;
+    let balances = balances.expect("balances").expect("all is known");
+    assert_eq!(balances[0].granted, 500);
     // From here on its versions count as ever.
     desk.apply_rows(&[row(&day, 600, 8)]).await;
     assert_eq!(desk.balance(&day).await, (600, 100));
