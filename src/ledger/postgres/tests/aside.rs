@@ -12,6 +12,21 @@ const GATE: &str = "CREATE TABLE gate (is_shut BOOLEAN); INSERT INTO gate VALUES
        WHILE NEW.workspace_id LIKE 'big%' AND EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.01); END LOOP; RETURN NEW; END $$; \
      CREATE TRIGGER gate BEFORE INSERT ON counter_sum FOR EACH ROW EXECUTE FUNCTION wait_at_gate()";
 
+/// The same, and they do not end when their time is up.
+const STUBBORN: &str = "CREATE OR REPLACE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+       WHILE NEW.workspace_id LIKE 'big%' LOOP BEGIN \
+         EXIT WHEN NOT EXISTS (SELECT FROM gate); PERFORM pg_sleep(0.01); \
+       EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; RETURN NEW; END $$";
+
+/// A ledger in which one connection writes all posts, and the URL of its schema.
+async fn with_one_writer(server: &TestServer) -> (Arc<PostgresLedger>, String) {
+    let url = new_schema(server).await;
+    let mut place = Server::parse(&url).expect("a URL");
+    place.writers = 1;
+    let ledger = PostgresLedger::open_with(place, Schema::BroughtUpToDate).await.expect("a ledger");
+    (Arc::new(ledger), url)
+}
+
 async fn born(ledger: Arc<PostgresLedger>, id: String, named: Counter) -> i64 {
     let rows = ledger
         .rows(&workspace(&id), &Whose::Workspace, std::slice::from_ref(&named), at(NOON))
@@ -56,6 +71,73 @@ async fn a_sum_whose_birth_takes_long_keeps_no_other_workspace_waiting() {
         assert_eq!(book.rows(id, &Whose::Workspace).await.len(), 3, "{id}");
     }
     book.balances().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_birth_that_does_not_even_end_in_its_time_keeps_no_post_waiting() {
+    let (ledger, url) = with_one_writer(server!()).await;
+    ledger.post(settle("before").of("big").post()).await.expect("the ledger answers");
+    let (mut stranger, mut watcher) = (stranger(&url).await, super::stranger(&url).await);
+    execute(&mut stranger, GATE).await.expect("a gate");
+    execute(&mut stranger, STUBBORN).await.expect("a gate");
+    let slow = tokio::spawn(born(ledger.clone(), "big".to_owned(), month(Unit::Tokens)));
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'RowExclusiveLock' AND relation = 'counter_sum'::regclass)";
+    until("it is at the gate", async || {
+        sqlx::query_scalar::<_, bool>(waits)
+            .fetch_one(&mut watcher)
+            .await
+            .expect("the database")
+    })
+    .await;
+    for n in 0..5 {
+        let post = ledger.post(settle(&format!("r{n}")).of("small").naming([month(Unit::Requests)]).post());
+        let answer = tokio::time::timeout(Duration::from_secs(10), post).await.expect("nobody waits");
+        assert!(matches!(answer, Ok(Posted::Done { .. })), "{answer:?}");
+    }
+    assert!(!slow.is_finished(), "it is at the gate");
+    execute(&mut stranger, "DELETE FROM gate").await.expect("the gate opens");
+    assert_eq!(slow.await.expect("a task"), 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_whose_workspace_is_locked_keeps_no_other_workspace_waiting() {
+    let (ledger, url) = with_one_writer(server!()).await;
+    for id in ["locked", "free"] {
+        ledger.post(settle("before").of(id).post()).await.expect("the ledger answers");
+    }
+    let (mut stranger, mut watcher) = (stranger(&url).await, super::stranger(&url).await);
+    execute(
+        &mut stranger,
+        "BEGIN; SELECT FROM workspace WHERE workspace_id = 'locked' FOR UPDATE",
+    )
+    .await
+    .expect("the lock");
+    let mut slow = JoinSet::new();
+    let post_slowly = |slow: &mut JoinSet<_>, number: usize| {
+        let (posting, post) = (ledger.clone(), settle(&format!("r{number}")).of("locked").post());
+        slow.spawn(async move { posting.post(post).await });
+    };
+    post_slowly(&mut slow, 0);
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) \
+                 WHERE l.relation = 'workspace'::regclass AND a.wait_event_type = 'Lock')";
+    until("it waits for the lock", async || {
+        sqlx::query_scalar::<_, bool>(waits)
+            .fetch_one(&mut watcher)
+            .await
+            .expect("the database")
+    })
+    .await;
+    // What comes behind it goes aside untried: each try would take the only writer 200 ms, and the first gives up after 5 s.
+    for n in 1..=40 {
+        post_slowly(&mut slow, n);
+        let answer = ledger.post(settle(&format!("r{n}")).of("free").post()).await;
+        assert!(matches!(answer, Ok(Posted::Done { .. })), "{answer:?}");
+        assert!(slow.try_join_next().is_none(), "they wait aside");
+    }
+    execute(&mut stranger, "ROLLBACK").await.expect("the lock is let go");
+    for answer in slow.join_all().await {
+        assert!(matches!(answer, Ok(Posted::Done { .. })), "{answer:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
