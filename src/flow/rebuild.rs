@@ -219,3 +219,25 @@ async fn read(service: &Service, workspace: &WorkspaceId, groups: BTreeSet<Whose
     }
     Ok(Committed { rows, purses })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[tokio::test]
+    async fn who_waits_for_a_rebuild_looks_seldom_and_not_for_ever() {
+        let workspace = WorkspaceId::parse("ws").expect("a name");
+        let (mut patience, began) = (Patience::default(), Instant::now());
+        for millis in [2, 6, 14] {
+            patience.spend(&workspace, false).await.expect("patience");
+            assert!(began.elapsed() >= Duration::from_millis(millis), "{millis}");
+        }
+        let mut looks = 3;
+        while patience.spend(&workspace, true).await.is_ok() {
+            looks += 1;
+            assert!(looks < 100, "{looks}");
+        }
+        assert_eq!(looks, 5 + (5_000 - 62) / 64, "each wait is twice as long, up to 64 ms");
+    }
+}
