@@ -11,7 +11,7 @@ use super::rebuild::{self, Patience};
 use super::replay::{replay, told_before};
 use super::{FlowError, Service, cache, explain};
 use crate::counters::run::{ChildOutcome, ChildRequest, Lending, Run, Unfit};
-use crate::counters::{CountersError, Progress, Record};
+use crate::counters::{Progress, Record};
 use crate::decision::amount::{Amounts, Unit};
 use crate::decision::entry::{Entry, Kind};
 use crate::decision::facts::{Facts, Outcome};
@@ -115,7 +115,7 @@ pub(super) async fn authorize(mut course: Course<'_>, parent: ReservationId) -> 
     loop {
         let opened = match open(service, &request.ask.workspace, parent, course.now).await {
             Ok(opened) => opened,
-            Err(FlowError::Counters(error)) => return without_counters(course, error).await,
+            Err(error @ FlowError::Counters(_)) => return without_counters(course, error).await,
             Err(error) => {
                 let before = told_before(service, request).await?;
                 return before.ok_or(error);
@@ -126,7 +126,11 @@ pub(super) async fn authorize(mut course: Course<'_>, parent: ReservationId) -> 
             Drawn::Refused(refusal) => return course.refused(refusal).await,
             Drawn::Away(error) => return without_counters(course, error).await,
             // Rebuilt meanwhile, or held anew under the same id.
-            Drawn::Again { is_ready } => patience.spend(&request.ask.workspace, is_ready).await?,
+            Drawn::Again { is_ready } => {
+                if let Err(error) = patience.spend(&request.ask.workspace, is_ready).await {
+                    return without_counters(course, error).await;
+                }
+            }
         }
     }
 }
@@ -135,8 +139,8 @@ pub(super) async fn authorize(mut course: Course<'_>, parent: ReservationId) -> 
 enum Drawn {
     Decided(Box<Decision>),
     Refused(Refusal),
-    /// The counters could not be asked.
-    Away(CountersError),
+    /// The counters could not be asked, or are lost and could not be rebuilt.
+    Away(FlowError),
     /// Look at the parent again.
     Again {
         is_ready: bool,
@@ -236,7 +240,7 @@ async fn draw_from(course: &Course<'_>, opened: &Opened, compiled: &Compiled) ->
     };
     let outcome = match service.counters.hold_child(&wanted).await {
         Ok(outcome) => outcome,
-        Err(error) => return Ok(Drawn::Away(error)),
+        Err(error) => return Ok(Drawn::Away(error.into())),
     };
     let (id, decision) = (compiled.reservation, compiled.context.decision);
     let denied = |denied: Denied, account: Account, outcome: Outcome| {
@@ -267,23 +271,26 @@ async fn draw_from(course: &Course<'_>, opened: &Opened, compiled: &Compiled) ->
         }
         ChildOutcome::Unready(groups) => {
             let counters = &compiled.context.limits.counters;
-            let is_ready = rebuild::rebuild(service, &request.ask.workspace, &groups, counters).await?;
-            Ok(Drawn::Again { is_ready })
+            match rebuild::rebuild(service, &request.ask.workspace, &groups, counters).await {
+                Ok(is_ready) => Ok(Drawn::Again { is_ready }),
+                Err(error) if error.leaves_counters_unknown() => Ok(Drawn::Away(error)),
+                Err(error) => Err(error),
+            }
         }
     }
 }
 
 /// The counters are away, so nothing is known of the run: the plan says what then happens, as for any request.
-async fn without_counters(mut course: Course<'_>, error: CountersError) -> Result<Decision, FlowError> {
+async fn without_counters(mut course: Course<'_>, error: FlowError) -> Result<Decision, FlowError> {
     let allows = |plan: &Plan| plan.on_store_unavailable == OnStoreUnavailable::Allow;
     if course.request.dry_run || !course.plan().is_some_and(allows) {
-        return Err(error.into());
+        return Err(error);
     }
     match course.compile_call(None).await? {
         Ok(compiled) => {
             let policy = course.policy();
             let voice = policy.voice(course.request.accept_language.as_deref(), course.plan());
-            Ok(degraded(course.service, voice, &compiled, &error.into()))
+            Ok(degraded(course.service, voice, &compiled, &error))
         }
         Err(refusal) => course.refused(refusal).await,
     }
