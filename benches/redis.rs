@@ -313,17 +313,18 @@ where
     W: Fn(String) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
+    /// No key is used twice, since a hold would be told again.
+    static CALLS: AtomicU64 = AtomicU64::new(0);
     redis.cli(&["CONFIG", "RESETSTAT"]);
     let (began, before) = (Instant::now(), cpu_of(redis.pid()));
-    let call = |caller: usize| {
+    let call = |_| {
         let work = work.clone();
         tokio::spawn(async move {
-            let (mut latencies, mut n) = (Vec::new(), 0);
+            let mut latencies = Vec::new();
             while began.elapsed() < round {
                 let sent = Instant::now();
-                work(format!("{caller}-{n}")).await;
+                work(format!("r{}", CALLS.fetch_add(1, Ordering::Relaxed))).await;
                 latencies.push(sent.elapsed());
-                n += 1;
             }
             latencies
         })
