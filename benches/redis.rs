@@ -275,20 +275,19 @@ async fn script_alone(redis: &redis::Server, round: Duration) {
 
 /// The same, of one of more and more workspaces, drawn anew each time.
 async fn many_workspaces(redis: &redis::Server, round: Duration, counts: &[usize]) {
-    redis.cli(&["FLUSHALL"]);
     let store = Arc::new(RedisCounters::connect(RedisSettings::new(&redis.url())).await.expect("the store"));
     let counters: Arc<Vec<Counter>> = Arc::new((0..3).map(counter).collect());
     let named = |number: usize| WorkspaceId::parse(&format!("one-of-many-{number}")).expect("a name");
     println!();
-    let mut built = 0;
     for count in counts.iter().copied() {
+        // Holds of the row before are not this one's.
+        redis.cli(&["FLUSHALL"]);
         let before = memory(redis);
-        stream::iter(built..count)
+        stream::iter(0..count)
             .for_each_concurrent(CALLERS_WHO_BUILD, async |number| build(&store, &named(number), &counters).await)
             .await;
-        let bytes = (memory(redis) - before) / (count - built) as u64;
-        built = count;
-        let what = format!("3 budgets, of {count} workspaces ({bytes} bytes each)");
+        let kilobytes = memory(redis).saturating_sub(before) / 1_000;
+        let what = format!("3 budgets, of {count} workspaces ({kilobytes} kB)");
         let (store, counters) = (store.clone(), counters.clone());
         measure(redis, &what, 16, round, move |key| {
             let (store, counters) = (store.clone(), counters.clone());

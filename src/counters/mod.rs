@@ -239,10 +239,11 @@ pub struct CountersError {
     pub cause: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// Where a walk over what a store knows goes on: at one of its servers, and where there. By default where it begins.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// Where a walk over what a store knows goes on. By default where it begins.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KnownPlace {
-    pub server: usize,
+    /// The servers that are left by host and port, the present one first, so that none is left out when another takes its place; `None`: all.
+    pub servers: Option<Vec<Option<(String, u16)>>>,
     pub cursor: u64,
 }
 

@@ -14,7 +14,7 @@ use crate::ledger::billing::BatchDifference;
 use crate::ledger::ends::{EndDifference, EndsPlace};
 use crate::ledger::{GrantDifference, Ledger, SumDifference};
 use futures_util::future::try_join_all;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 mod purses;
@@ -28,6 +28,8 @@ const PAGE_SUMS: usize = 500;
 const PAGE_ENDS: usize = 500;
 /// How many workspaces and meters have their batches added up again in one step.
 const PAGE_BILLED: usize = 100;
+/// How many counters without a sum are looked at again at once.
+const STRAYS_AT_ONCE: usize = 16;
 /// How often a counter that differs is looked at again, and how long apart.
 const LOOKS_AGAIN: usize = 5;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
@@ -196,6 +198,8 @@ impl Book<'_> {
     /// Counters of which the ledger has no sum: it was set back to a day before them.
     async fn strays(&self, found: &mut Verification) -> Result<(), FlowError> {
         let mut place = Some(KnownPlace::default());
+        // What changes during the walk may be named twice.
+        let mut told = BTreeSet::new();
         while let Some(from) = place {
             let known = self.store.known(from).await?;
             let mut strays = Vec::new();
@@ -203,13 +207,13 @@ impl Book<'_> {
                 let counters = self.without_sum(&workspace, &whose, counters).await?;
                 strays.extend(counters.into_iter().map(|counter| (workspace.clone(), counter)));
             }
-            let looks = strays
-                .into_iter()
-                .map(|(workspace, counter)| self.look_again_without_sum(workspace, counter));
-            for stray in try_join_all(looks).await?.into_iter().flatten().map(Difference::Counter) {
-                if !found.differences.contains(&stray) {
-                    found.differences.push(stray);
-                }
+            for some in strays.chunks(STRAYS_AT_ONCE) {
+                let looks = some
+                    .iter()
+                    .map(|(workspace, counter)| self.look_again_without_sum(workspace, counter));
+                let strays = try_join_all(looks).await?.into_iter().flatten();
+                let fresh = strays.filter(|stray| told.insert((stray.workspace.clone(), stray.counter.clone())));
+                found.differences.extend(fresh.map(Difference::Counter));
             }
             place = known.next;
         }
@@ -229,13 +233,13 @@ impl Book<'_> {
     }
 
     /// The difference, if there is no sum for a while and something is spent: what is only held has none yet.
-    async fn look_again_without_sum(&self, workspace: WorkspaceId, counter: Counter) -> Result<Option<CounterDifference>, FlowError> {
-        let mut counters = vec![counter];
+    async fn look_again_without_sum(&self, workspace: &WorkspaceId, counter: &Counter) -> Result<Option<CounterDifference>, FlowError> {
+        let mut counters = vec![counter.clone()];
         let mut store = 0;
         for look in 0..=LOOKS_AGAIN {
             let known = self
                 .store
-                .apply(&workspace, &Applied::default(), &counters, &[], self.clock.now())
+                .apply(workspace, &Applied::default(), &counters, &[], self.clock.now())
                 .await?;
             store = known.first().copied().flatten().map_or(0, |balance| balance.spent);
             if store == 0 || look == LOOKS_AGAIN {
@@ -243,13 +247,13 @@ impl Book<'_> {
             }
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
             let whose = counters[0].whose.clone();
-            counters = self.without_sum(&workspace, &whose, counters).await?;
+            counters = self.without_sum(workspace, &whose, counters).await?;
             if counters.is_empty() {
                 return Ok(None);
             }
         }
         Ok(counters.pop().filter(|_| store != 0).map(|counter| CounterDifference {
-            workspace,
+            workspace: workspace.clone(),
             counter,
             ledger: 0,
             store,

@@ -20,7 +20,7 @@ const LIMIT: i64 = 10_000_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long counters may be behind what was used without a hold: until the next sweep, and holds until they run out.
 const SWEPT_MAX: Duration = Duration::from_secs(EVERY_SECONDS + 10);
-/// How long the other node may take to answer for good: longer than another rebuild takes to be taken over.
+/// How long the other node may take to answer for good: longer than it takes until another rebuild is joined.
 const AGAIN_MAX: Duration = Duration::from_secs(20);
 /// What each request holds and what it uses, in tokens.
 const INPUT: i64 = 20;

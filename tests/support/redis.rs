@@ -310,6 +310,20 @@ impl Cluster {
         cluster
     }
 
+    /// A node more, which the others know and which has no slots.
+    pub fn another(&self) -> Server {
+        let bus = free_port().to_string();
+        let server = Server::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+        self.servers[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &server.port.to_string(), &bus]);
+        let known = format!("cluster_known_nodes:{}", self.servers.len() + 1);
+        let knows_all = |server: &Server| {
+            let info = server.cli(&["CLUSTER", "INFO"]);
+            info.contains("cluster_state:ok") && info.contains(&known)
+        };
+        until("the cluster knows it", || self.servers.iter().all(knows_all) && knows_all(&server));
+        server
+    }
+
     fn of(count: usize, options: &[&str], replicas: &str) -> Self {
         let server = |_| {
             let bus = free_port().to_string();

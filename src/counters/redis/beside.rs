@@ -75,8 +75,8 @@ impl Beside {
 
     /// Once more on another connection, where one broke off.
     async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
-        match self.link.send(command).await {
-            Err(error) if error.is_connection_dropped() => self.link.send(command).await,
+        match self.link.send_after_moves(command).await {
+            Err(error) if error.is_connection_dropped() => self.link.send_after_moves(command).await,
             answer => answer,
         }
     }

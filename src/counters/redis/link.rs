@@ -5,12 +5,15 @@
 //! A connection on which everything is late for a while is replaced: what it leads to may be gone without a word, which TCP finds out after
 //! a quarter of an hour, and a cluster's client has been seen to wait for itself after a failover, for ever.
 
+use super::door::Doors;
 use super::settings::{Place, RedisSettings};
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::cluster::ClusterClient;
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
-use ::redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use ::redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
+};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,12 +23,16 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long a connection may have no answer in time before it is replaced. A cluster is whole again sooner than that, so its client is.
 const SILENT_MAX: Duration = Duration::from_secs(3);
-/// A cluster's client sends a command once, too. What it sends again takes room from others meanwhile; and where it follows a slot that moves,
-/// it asks to be let in there by a command of its own, which counts for whatever comes next on a connection that all share.
+/// A cluster's client sends a command once, too: what it sends again takes room from others meanwhile, and where a slot moves the callers who
+/// follow it there by this client send one another back, see `door.rs`.
 const CLUSTER_RETRIES: u32 = 0;
 /// How many commands a cluster's client is given at once by each connection. It has room for fifty that wait to be written to a node; while it
 /// asks which node has which slot, nothing else of it runs, and when that question finds no room it waits for commands that wait for it.
 const CLUSTER_COMMANDS_MAX: usize = 32;
+
+/// How long a slot that moves is waited for by what nobody waits for long, and how long between two tries.
+const MOVES_MAX: Duration = Duration::from_millis(500);
+const MOVED_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// How many keys one step of a scan looks at.
 const SCAN_KEYS: usize = 500;
@@ -33,12 +40,12 @@ const SCAN_KEYS: usize = 500;
 /// A host and a port.
 pub(super) type Node = (String, u16);
 
-fn node_of(address: &str) -> Option<Node> {
+pub(super) fn node_of(address: &str) -> Option<Node> {
     let (host, port) = address.rsplit_once(':')?;
     Some((host.to_owned(), port.parse().ok()?))
 }
 
-fn unreadable(what: &'static str) -> RedisError {
+pub(super) fn unreadable(what: &'static str) -> RedisError {
     RedisError::from((ErrorKind::UnexpectedReturnType, "an answer that cannot be read", what.to_owned()))
 }
 
@@ -46,14 +53,21 @@ fn timed_out(_: tokio::time::error::Elapsed) -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
-enum To {
-    Server(Client, AsyncConnectionConfig),
-    Cluster(ClusterClient, ClusterTimes),
+fn has_moved(error: &RedisError) -> bool {
+    let moves = [ServerErrorKind::Ask, ServerErrorKind::Moved, ServerErrorKind::TryAgain];
+    moves.iter().any(|kind| error.kind() == ErrorKind::Server(*kind))
 }
 
-struct ClusterTimes {
-    connect: Duration,
-    response: Duration,
+enum To {
+    Server(Box<Client>, AsyncConnectionConfig),
+    Cluster(Box<ToCluster>),
+}
+
+struct ToCluster {
+    client: ClusterClient,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+    doors: Doors,
 }
 
 #[derive(Clone)]
@@ -66,26 +80,9 @@ impl Connection {
     async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Connection::Server(connection) => connection.req_packed_command(command).await,
-            Connection::Cluster(connection) => match connection.req_packed_command(command).await {
-                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Ask) => send_after(connection, command, error).await,
-                answer => answer,
-            },
+            Connection::Cluster(connection) => connection.req_packed_command(command).await,
         }
     }
-}
-
-/// Sends a command to where its slot moves, whose old place has nothing of what it names any more. It is written in one piece with what lets
-/// it in there, so that nobody else's comes in between.
-async fn send_after(connection: &mut ClusterConnection, command: &Cmd, refused: RedisError) -> RedisResult<Value> {
-    let Some((host, port)) = refused.redirect_node().and_then(|(address, _)| node_of(address)) else {
-        return Err(refused);
-    };
-    let mut together = ::redis::pipe();
-    together.cmd("ASKING").add_command(command.clone());
-    let there = SingleNodeRoutingInfo::ByAddress { host, port };
-    let answers = connection.route_pipeline(together, 1, 1, there).await?;
-    let [answer] = <[Value; 1]>::try_from(answers).map_err(|_| unreadable("the answer to one command"))?;
-    Ok(answer)
 }
 
 /// One place for a connection.
@@ -173,18 +170,24 @@ pub(super) fn thread_number() -> usize {
 impl Link {
     pub(super) fn new(settings: &RedisSettings) -> RedisResult<Self> {
         let authorities = settings.authorities()?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(settings.connect_timeout))
+            .set_response_timeout(Some(settings.response_timeout));
         let to = match settings.place()? {
             Place::Server(url) => {
-                let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(settings.connect_timeout))
-                    .set_response_timeout(Some(settings.response_timeout));
                 let client = match authorities {
                     Some(authorities) => Client::build_with_tls(url, authorities)?,
                     None => Client::open(url)?,
                 };
-                To::Server(client, config)
+                To::Server(Box::new(client), config)
             }
             Place::Cluster(urls) => {
+                let doors = Doors {
+                    node: urls[0].as_str().into_connection_info()?,
+                    authorities: authorities.clone(),
+                    config,
+                    open: tokio::sync::Mutex::default(),
+                };
                 let mut client = ClusterClient::builder(urls);
                 if let Some(authorities) = authorities {
                     client = client.certs(authorities);
@@ -195,11 +198,12 @@ impl Link {
                     .overall_response_timeout(Some(2 * settings.response_timeout))
                     .retries(CLUSTER_RETRIES)
                     .build()?;
-                let times = ClusterTimes {
-                    connect: settings.connect_timeout,
-                    response: settings.response_timeout,
-                };
-                To::Cluster(client, times)
+                To::Cluster(Box::new(ToCluster {
+                    client,
+                    connect_timeout: settings.connect_timeout,
+                    response_timeout: settings.response_timeout,
+                    doors,
+                }))
             }
         };
         let slots = (0..settings.connections.max(1)).map(|_| Slot::new()).collect();
@@ -225,7 +229,23 @@ impl Link {
         let (mut connection, number) = self.connection(slot).await?;
         let answer = connection.send(command).await.and_then(Value::extract_error);
         self.learn(slot, number, answer.as_ref().err());
-        answer
+        match (answer, &self.to) {
+            (Err(error), To::Cluster(to)) if error.kind() == ErrorKind::Server(ServerErrorKind::Ask) => {
+                to.doors.send(command, error).await.and_then(Value::extract_error)
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    /// Sends a command of no script, and again for a while where its slot moves or has moved: it did not run.
+    pub(super) async fn send_after_moves(&self, command: &Cmd) -> RedisResult<Value> {
+        let started = Instant::now();
+        loop {
+            match self.send(command).await {
+                Err(error) if has_moved(&error) && started.elapsed() < MOVES_MAX => tokio::time::sleep(MOVED_AGAIN_AFTER).await,
+                answer => return answer,
+            }
+        }
     }
 
     /// Sends commands of one slot together, one behind the other; their answers may be errors, each for itself.
@@ -243,8 +263,8 @@ impl Link {
 
     /// Waits until a cluster's client may be given another command; a server's has room for all.
     async fn room<'a>(&self, slot: &'a Slot) -> RedisResult<Option<SemaphorePermit<'a>>> {
-        let To::Cluster(_, times) = &self.to else { return Ok(None) };
-        let room = tokio::time::timeout(times.response, slot.room.acquire()).await;
+        let To::Cluster(to) = &self.to else { return Ok(None) };
+        let room = tokio::time::timeout(to.response_timeout, slot.room.acquire()).await;
         // It is never closed.
         Ok(room.map_err(timed_out)?.ok())
     }
@@ -293,8 +313,8 @@ impl Link {
                 let connection = client.get_multiplexed_async_connection_with_config(config).await?;
                 Ok(Connection::Server(connection))
             }
-            To::Cluster(client, times) => {
-                let connecting = tokio::time::timeout(2 * times.connect, client.get_async_connection()).await;
+            To::Cluster(to) => {
+                let connecting = tokio::time::timeout(2 * to.connect_timeout, to.client.get_async_connection()).await;
                 Ok(Connection::Cluster(connecting.map_err(timed_out)??))
             }
         }
@@ -317,6 +337,32 @@ impl Link {
         let mut nodes = answers.into_iter().map(node).collect::<RedisResult<Vec<_>>>()?;
         nodes.sort();
         Ok(nodes)
+    }
+
+    /// The same, and an error if one of those that have slots does not answer and so is not named.
+    pub(super) async fn all_primaries(&self) -> RedisResult<Vec<Option<Node>>> {
+        let primaries = self.primaries().await?;
+        if self.is_cluster() {
+            let (mut connection, _) = self.connection(self.own_slot()).await?;
+            let mut command = ::redis::cmd("CLUSTER");
+            command.arg("INFO");
+            let info = match &mut connection {
+                Connection::Cluster(connection) => {
+                    let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+                    connection.route_command(command, any).await?
+                }
+                Connection::Server(connection) => connection.req_packed_command(&command).await?,
+            };
+            let info: String = ::redis::from_redis_value(info)?;
+            let size = info
+                .lines()
+                .find_map(|line| line.strip_prefix("cluster_size:")?.trim().parse().ok());
+            if size.is_none_or(|size: usize| primaries.len() < size) {
+                let (kind, what) = (ErrorKind::ClusterConnectionNotFound, "a primary of the cluster does not answer");
+                return Err(RedisError::from((kind, what)));
+            }
+        }
+        Ok(primaries)
     }
 
     /// One step of `SCAN` on a node: where the next one begins, 0 after the last, and the names of keys.

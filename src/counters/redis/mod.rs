@@ -16,6 +16,7 @@
 mod beside;
 mod call;
 mod copying;
+mod door;
 mod due;
 mod forgetting;
 mod gather;

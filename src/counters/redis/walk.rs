@@ -11,8 +11,11 @@ use crate::decision::id::{UserId, WorkspaceId};
 impl RedisCounters {
     /// Some groups, each by its workspace and its column, and where the next ones are.
     pub(super) async fn groups_from(&self, place: KnownPlace) -> Result<(Vec<(WorkspaceId, String)>, Option<KnownPlace>), CallError> {
-        let servers = self.link.primaries().await?;
-        let Some(server) = servers.get(place.server) else {
+        let mut servers = match place.servers {
+            Some(servers) => servers,
+            None => self.link.all_primaries().await?,
+        };
+        let Some(server) = servers.first() else {
             return Ok((Vec::new(), None));
         };
         let (cursor, keys) = self.link.scan(server.as_ref(), place.cursor, &self.keys.groups_pattern()).await?;
@@ -20,14 +23,13 @@ impl RedisCounters {
             let workspace = WorkspaceId::parse(workspace).map_err(|_| Unexpected::of("the id of a workspace", workspace))?;
             Ok((workspace, column.to_owned()))
         });
-        let next = match cursor {
-            0 => KnownPlace {
-                server: place.server + 1,
-                cursor,
-            },
-            cursor => KnownPlace { cursor, ..place },
-        };
-        let next = (next.server < servers.len()).then_some(next);
+        if cursor == 0 {
+            servers.remove(0);
+        }
+        let next = (!servers.is_empty()).then_some(KnownPlace {
+            servers: Some(servers),
+            cursor,
+        });
         Ok((named.collect::<Result<_, CallError>>()?, next))
     }
 
@@ -42,7 +44,8 @@ impl RedisCounters {
             };
             let mut names = ::redis::cmd("HKEYS");
             names.arg(self.keys.group(&workspace, &column));
-            let names: Vec<String> = ::redis::from_redis_value(self.link.send(&names).await?).map_err(::redis::RedisError::from)?;
+            let names: Vec<String> =
+                ::redis::from_redis_value(self.link.send_after_moves(&names).await?).map_err(::redis::RedisError::from)?;
             let counters: Vec<Counter> = names.iter().filter_map(|name| counter_named(&whose, name)).collect();
             groups.push((workspace, whose, counters));
         }

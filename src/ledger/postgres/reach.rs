@@ -1,5 +1,6 @@
 //! How whoever waits for a connection of the pool learns that there will be none: the pool asks a server that refuses connections again and
-//! again, for as long as a caller may wait until others are done with theirs.
+//! again, for as long as a caller may wait until others are done with theirs. A pool whose connections are all busy looks like one that lost
+//! them: where only new ones are refused, who waits for a busy one is told so too.
 
 use super::fault::Fault;
 use super::server::Server;
@@ -7,6 +8,7 @@ use sqlx::PgPool;
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Mutex;
@@ -69,15 +71,12 @@ impl Server {
 
     async fn is_refused(&self) -> bool {
         let knock = async {
-            match self.options.get_socket() {
-                Some(folder) => {
-                    let socket = folder.join(format!(".s.PGSQL.{}", self.options.get_port()));
-                    UnixStream::connect(socket).await.map(drop)
-                }
-                None => {
-                    let address = (self.options.get_host(), self.options.get_port());
-                    TcpStream::connect(address).await.map(drop)
-                }
+            let (host, port) = (self.options.get_host(), self.options.get_port());
+            // A host that is a path is the folder of a socket, too.
+            let folder = self.options.get_socket().map(|folder| folder.as_path());
+            match folder.or_else(|| host.starts_with('/').then(|| Path::new(host))) {
+                Some(folder) => UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await.map(drop),
+                None => TcpStream::connect((host, port)).await.map(drop),
             }
         };
         let refusal = |error: std::io::Error| matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound);

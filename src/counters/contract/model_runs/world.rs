@@ -335,7 +335,7 @@ impl World {
 
     fn rebuild(&mut self, step: Step, runs: Runs) -> bool {
         if step == Step::Begin {
-            // Whoever begins has waited until the one before may be taken over.
+            // Whoever begins has waited until the one before may be joined.
             self.now = self.now.plus_micros(REBUILD_JOIN_MILLIS_MAX * 1_000);
             let now = self.now;
             let begun = self

@@ -7,8 +7,8 @@ use super::shared::store_at;
 use crate::counters::contract::desk::{Desk, daily, row, workspace};
 use crate::counters::redis::keys::{Keys, tag_of};
 use crate::counters::redis_server::{Cluster, Server, is_there};
-use crate::counters::{Begun, HoldOutcome, Rebuilt};
-use crate::decision::counter::Counter;
+use crate::counters::{Begun, Counters, CountersError, HoldOutcome, KnownPlace, Rebuilt};
+use crate::decision::counter::{Counter, Whose};
 use crate::decision::id::slot;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Once};
@@ -223,4 +223,54 @@ async fn slots_may_move_under_load() {
     );
     assert!(held > 100, "there was load: {held} answered, {unknown} unknown");
     drop(cluster);
+}
+
+/// A cluster's client knows nodes by their slots, so of this one it has never heard.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_moves_to_a_new_node_is_followed_there_and_what_it_has_is_found() {
+    if !is_there() {
+        return;
+    }
+    let (cluster, new) = tokio::task::spawn_blocking(|| {
+        let cluster = Cluster::start();
+        let new = cluster.another();
+        (cluster, new)
+    })
+    .await
+    .expect("no panic");
+    let day = daily();
+    let store = Arc::new(store_at(&cluster.url()).await);
+    let desk = desk(store.clone(), &[&day]).await;
+    desk.held("before", 1, &[(&day, 10)]).await;
+    let index = store.keys.index(tag_of(slot(&desk.workspace)));
+    let number = cluster.servers[0].cli(&["CLUSTER", "KEYSLOT", &index]);
+    let (old, _) = owner(&cluster, &number);
+    begin_move(&number, old, &new);
+    let keys = old.cli(&["CLUSTER", "GETKEYSINSLOT", &number, MANY_KEYS]);
+    migrate(&keys.lines().collect::<Vec<_>>(), old, &new);
+    // Another process has it now, so it is compared with the ledger first. New keys have to wait until the slot has moved.
+    desk.rebuild(&[row(&day, 3, 2)]).await;
+    assert_eq!(desk.balance(&day).await, (3, 1));
+    end_move(&number, old, &new);
+    desk.held("after", 1, &[(&day, 10)]).await;
+
+    // A walk tells of a primary that it does not know yet rather than leaving it out.
+    let known = async || {
+        let (mut place, mut found) = (Some(KnownPlace::default()), Vec::new());
+        while let Some(from) = place {
+            let known = store.known(from).await?;
+            found.extend(known.groups);
+            place = known.next;
+        }
+        Ok::<_, CountersError>(found)
+    };
+    let began = Instant::now();
+    let groups = loop {
+        match known().await {
+            Ok(groups) => break groups,
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(groups, [(desk.workspace.clone(), Whose::Workspace, vec![day])]);
 }
