@@ -250,6 +250,17 @@ async fn a_stop_ends_well_and_what_was_recorded_is_there() {
     assert_eq!(ledger(&process, "ws").await.len(), 1);
 }
 
+/// The URLs of stores of the production profile, where there are servers.
+async fn production() -> Option<(String, String)> {
+    if !stores::can_be_production() {
+        return None;
+    }
+    match Stores::empty_production().await {
+        Stores::Production { database, redis } => Some((database, redis)),
+        _ => panic!("the production profile"),
+    }
+}
+
 /// What the environment of a process says of these stores.
 fn variables<'a>(database: &'a str, redis: &'a str) -> [(&'static str, &'a str); 3] {
     [
@@ -264,12 +275,7 @@ fn variables<'a>(database: &'a str, redis: &'a str) -> [(&'static str, &'a str);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_requests_through_three_processes_take_exactly_a_hundred_and_each_level_is_told_once() {
     const CLIENTS: usize = 60;
-    if !stores::can_be_production() {
-        return;
-    }
-    let Stores::Production { database, redis } = Stores::empty_production().await else {
-        panic!("the production profile");
-    };
+    let Some((database, redis)) = production().await else { return };
     let data = tempfile::tempdir().expect("a directory");
     let variables = variables(&database, &redis);
     let first = Process::start_on(data.path(), &variables);
@@ -332,12 +338,7 @@ async fn a_thousand_requests_through_three_processes_take_exactly_a_hundred_and_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_answers_what_it_has_begun() {
     const SETTLES: usize = 20;
-    if !stores::can_be_production() {
-        return;
-    }
-    let Stores::Production { database, redis } = Stores::empty_production().await else {
-        panic!("the production profile");
-    };
+    let Some((database, redis)) = production().await else { return };
     let data = tempfile::tempdir().expect("a directory");
     let variables = variables(&database, &redis);
     let mut process = Process::start_on(data.path(), &variables);

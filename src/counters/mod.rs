@@ -16,9 +16,9 @@
 //!    group, which knows who holds on its grants, stays as long as anything of the workspace is open.
 //! 6. Of two rebuilders of one group one is told to wait, and joins the other one's rebuild if that takes long: then the first finish of
 //!    either counts. A finish whose token is no longer the current one changes nothing. A group that is live stays live, and keeps what is
-//!    held, while it is rebuilt. One that came back with an old copy of the store is not live, keeps
-//!    its generation and what is held in it, and learns from the ledger what became of its reservations; one that is gone begins a new
-//!    generation, in which holds of earlier ones count nothing and may not be claimed.
+//!    held, while it is rebuilt. One that came back with an old copy of the store is not live, keeps its generation and what is held in it,
+//!    and learns from the ledger what became of its reservations; one that is gone begins a new generation, in which holds of earlier ones
+//!    count nothing and may not be claimed.
 //! 7. Hold is idempotent for the life of its record, and answers with the end for [`TOMBSTONE_SECONDS`] after it.
 //! 8. On release and expiry, requests held on minute and hour counters stay held until their period ends: a rate counts attempts. A settle,
 //!    be it late, frees them, and so does the expiry of a hold that is charged: they are spent from then on.
@@ -40,6 +40,7 @@ use crate::decision::rung::{Rung, Taken};
 use crate::decision::standing::End;
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use run::{ChildOutcome, ChildRequest, Run};
 use std::sync::Arc;
 
@@ -239,19 +240,12 @@ pub struct CountersError {
     pub cause: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// Where a walk over what a store knows goes on. By default where it begins.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct KnownPlace {
-    /// The servers that are left by host and port, the present one first, so that none is left out when another takes its place; `None`: all.
-    pub servers: Option<Vec<Option<(String, u16)>>>,
-    pub cursor: u64,
-}
-
-/// Some of the counters that a store knows, group by group.
-#[derive(Debug, Default)]
-pub struct Known {
-    pub groups: Vec<(WorkspaceId, Whose, Vec<Counter>)>,
-    pub next: Option<KnownPlace>,
+/// A group of counters that a store knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KnownGroup {
+    pub workspace: WorkspaceId,
+    pub whose: Whose,
+    pub counters: Vec<Counter>,
 }
 
 /// A counter store. All methods are atomic for one workspace.
@@ -356,11 +350,11 @@ pub trait Counters: Send + Sync {
         Ok(0)
     }
 
-    /// Which counters the store knows, from the beginning or from where a walk goes on, for whoever compares them with a ledger that was set
-    /// back and may know nothing of some. What changes meanwhile may be named twice or not at all. Of a store that is derived anew in each
-    /// process there are none that its ledger does not know.
-    async fn known(&self, _place: KnownPlace) -> Result<Known, CountersError> {
-        Ok(Known::default())
+    /// Which counters the store knows, for whoever compares them with a ledger that was set back and may know nothing of some. What changes
+    /// meanwhile may be named twice or not at all. Of a store that is derived anew in each process there are none that its ledger does not
+    /// know.
+    fn known(&self) -> BoxStream<'_, Result<KnownGroup, CountersError>> {
+        stream::empty().boxed()
     }
 
     /// At most `limit` reservations that only the ledger can end and that have waited long enough: those whose claim is open and was last

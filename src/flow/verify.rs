@@ -6,14 +6,14 @@
 use super::FlowError;
 use super::authorize::POLICY_REACHES_ALL_SECONDS;
 use crate::clock::Clock;
-use crate::counters::{Applied, Counters, KnownPlace, SumRow};
+use crate::counters::{Applied, Counters, KnownGroup, SumRow};
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::id::WorkspaceId;
 use crate::decision::time::Timestamp;
 use crate::ledger::billing::BatchDifference;
 use crate::ledger::ends::{EndDifference, EndsPlace};
 use crate::ledger::{GrantDifference, Ledger, SumDifference};
-use futures_util::future::try_join_all;
+use futures_util::stream::TryStreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ const PAGE_SUMS: usize = 500;
 const PAGE_ENDS: usize = 500;
 /// How many workspaces and meters have their batches added up again in one step.
 const PAGE_BILLED: usize = 100;
-/// How many counters without a sum are looked at again at once.
-const STRAYS_AT_ONCE: usize = 16;
+/// How many of the groups that the store knows are looked up in the ledger at once.
+const GROUPS_AT_ONCE: usize = 16;
 /// How often a counter that differs is looked at again, and how long apart.
 const LOOKS_AGAIN: usize = 5;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
@@ -84,19 +84,19 @@ pub async fn verify(
 ) -> Result<Verification, FlowError> {
     let mut found = Verification::default();
     let policy_changed_at = ledger.policy().await?.changed_at.unwrap_or(Timestamp::MIN);
+    let book = counters.map(|store| Book {
+        ledger,
+        store,
+        clock,
+        policy_changed_at,
+    });
     let mut after = None;
     loop {
         let page = ledger.verify_page(after.as_ref(), PAGE_SUMS).await?;
         found.sums += page.rows.len() as u64;
         found.differences.extend(page.differences.into_iter().map(Difference::Sum));
         found.differences.extend(page.paid_differences.into_iter().map(Difference::Paid));
-        if let Some(store) = counters {
-            let book = Book {
-                ledger,
-                store,
-                clock,
-                policy_changed_at,
-            };
+        if let Some(book) = &book {
             for (workspace, rows) in by_workspace(page.rows) {
                 book.compare(&workspace, rows, &mut found).await?;
             }
@@ -109,13 +109,7 @@ pub async fn verify(
             None => break,
         }
     }
-    if let Some(store) = counters {
-        let book = Book {
-            ledger,
-            store,
-            clock,
-            policy_changed_at,
-        };
+    if let Some(book) = &book {
         book.strays(&mut found).await?;
     }
     found
@@ -197,27 +191,25 @@ impl Book<'_> {
 
     /// Counters of which the ledger has no sum: it was set back to a day before them.
     async fn strays(&self, found: &mut Verification) -> Result<(), FlowError> {
-        let mut place = Some(KnownPlace::default());
+        let strays = self.store.known().map_err(FlowError::from).map_ok(|group| self.strays_of(group));
+        let mut strays = strays.try_buffer_unordered(GROUPS_AT_ONCE);
         // What changes during the walk may be named twice.
         let mut told = BTreeSet::new();
-        while let Some(from) = place {
-            let known = self.store.known(from).await?;
-            let mut strays = Vec::new();
-            for (workspace, whose, counters) in known.groups {
-                let counters = self.without_sum(&workspace, &whose, counters).await?;
-                strays.extend(counters.into_iter().map(|counter| (workspace.clone(), counter)));
-            }
-            for some in strays.chunks(STRAYS_AT_ONCE) {
-                let looks = some
-                    .iter()
-                    .map(|(workspace, counter)| self.look_again_without_sum(workspace, counter));
-                let strays = try_join_all(looks).await?.into_iter().flatten();
-                let fresh = strays.filter(|stray| told.insert((stray.workspace.clone(), stray.counter.clone())));
-                found.differences.extend(fresh.map(Difference::Counter));
-            }
-            place = known.next;
+        while let Some(some) = strays.try_next().await? {
+            let fresh = some
+                .into_iter()
+                .filter(|stray| told.insert((stray.workspace.clone(), stray.counter.clone())));
+            found.differences.extend(fresh.map(Difference::Counter));
         }
         Ok(())
+    }
+
+    async fn strays_of(&self, group: KnownGroup) -> Result<Vec<CounterDifference>, FlowError> {
+        let mut strays = Vec::new();
+        for counter in self.without_sum(&group.workspace, &group.whose, group.counters).await? {
+            strays.extend(self.look_again_without_sum(&group.workspace, counter).await?);
+        }
+        Ok(strays)
     }
 
     /// Those of these counters that are running and have no sum.
@@ -233,8 +225,8 @@ impl Book<'_> {
     }
 
     /// The difference, if there is no sum for a while and something is spent: what is only held has none yet.
-    async fn look_again_without_sum(&self, workspace: &WorkspaceId, counter: &Counter) -> Result<Option<CounterDifference>, FlowError> {
-        let mut counters = vec![counter.clone()];
+    async fn look_again_without_sum(&self, workspace: &WorkspaceId, counter: Counter) -> Result<Option<CounterDifference>, FlowError> {
+        let mut counters = vec![counter];
         let mut store = 0;
         for look in 0..=LOOKS_AGAIN {
             let known = self

@@ -11,6 +11,14 @@ use tokio::io::AsyncWriteExt;
 use weir::clock::Clock;
 use weir::decision::id::ReservationId;
 
+/// Two workspaces of 1,000 tokens, of which the plan of the second allows what cannot be asked.
+async fn strict_and_lenient(node: &TestApp) {
+    let budgets = json!([{"id": "tokens", "unit": "tokens", "period": "month", "hard": 1000}]);
+    node.workspace_on("strict", json!({"budgets": budgets})).await;
+    node.workspace_on("lenient", json!({"budgets": budgets, "on_store_unavailable": "allow"}))
+        .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_redis_plans_say_what_happens_and_nothing_is_lost() {
     if !stores::can_be_production() {
@@ -19,10 +27,7 @@ async fn without_redis_plans_say_what_happens_and_nothing_is_lost() {
     let mut server = redis::Server::start();
     let stores = Stores::empty_production_on(server.url()).await;
     let node = TestApp::on(stores).await;
-    let budgets = json!([{"id": "tokens", "unit": "tokens", "period": "month", "hard": 1000}]);
-    node.workspace_on("strict", json!({"budgets": budgets})).await;
-    node.workspace_on("lenient", json!({"budgets": budgets, "on_store_unavailable": "allow"}))
-        .await;
+    strict_and_lenient(&node).await;
     let held = node.authorize("strict").tokens(10, 10).reserved().await;
     let lenient = node.authorize("lenient").tokens(10, 10).reserved().await;
     server.kill();
@@ -148,10 +153,7 @@ async fn while_counters_cannot_be_rebuilt_plans_say_what_happens_to_calls_of_run
     }
     let server = redis::Server::start();
     let node = TestApp::on(Stores::empty_production_on(server.url()).await).await;
-    let budgets = json!([{"id": "tokens", "unit": "tokens", "period": "month", "hard": 1000}]);
-    node.workspace_on("strict", json!({"budgets": budgets})).await;
-    node.workspace_on("lenient", json!({"budgets": budgets, "on_store_unavailable": "allow"}))
-        .await;
+    strict_and_lenient(&node).await;
     let strict = node.authorize("strict").tokens(10, 10).reserved().await;
     let lenient = node.authorize("lenient").tokens(10, 10).reserved().await;
     let mut keeper = PgConnection::connect(node.database()).await.expect("the database");
@@ -255,10 +257,7 @@ async fn while_redis_loads_its_data_plans_say_what_happens_and_who_waited_is_ans
     }
     let mut server = redis::Server::start();
     let node = TestApp::on(Stores::empty_production_on(server.url()).await).await;
-    let budgets = json!([{"id": "tokens", "unit": "tokens", "period": "month", "hard": 1000}]);
-    node.workspace_on("strict", json!({"budgets": budgets})).await;
-    node.workspace_on("lenient", json!({"budgets": budgets, "on_store_unavailable": "allow"}))
-        .await;
+    strict_and_lenient(&node).await;
     let settled = node.authorize("strict").tokens(100, 0).reserved().await;
     node.settle(&settled, 100, 0).await.expect(200);
     node.authorize("strict").tokens(20, 0).reserved().await;

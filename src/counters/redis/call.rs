@@ -3,7 +3,7 @@
 //! A time-out means unknown, never "did not happen"; but what reaches the store after its deadline is refused there.
 
 use super::keys::{TAGS, tag_of};
-use super::link::Link;
+use super::link::{AGAIN_AFTER, Link, has_moved};
 use super::pack::{Pack, micros, values};
 use super::reply::{Reply, Unexpected};
 use super::script::Script;
@@ -12,8 +12,6 @@ use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long to wait before a node is asked again that loads its data or whose slot is moving.
-const AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// How many calls in a row may end expired holds before an answer: ten times as many holds as a workspace may have open.
 const EXPIRING_CALLS_MAX: usize = 400_000;
 /// How long a difference of clocks is believed when a smaller one is seen.
@@ -295,14 +293,11 @@ pub(super) async fn send_together(calls: &[Call<'_>], link: &Link, clocks: &Cloc
 /// Whether a command was refused or not even sent, and may be accepted soon: data is loading, or a slot is moving or has moved.
 fn never_ran(error: &RedisError) -> bool {
     let waits = [
-        ServerErrorKind::Ask,
         ServerErrorKind::BusyLoading,
-        ServerErrorKind::Moved,
-        ServerErrorKind::TryAgain,
         ServerErrorKind::ClusterDown,
         ServerErrorKind::MasterDown,
     ];
-    let refused = waits.iter().any(|kind| error.kind() == ErrorKind::Server(*kind));
+    let refused = has_moved(error) || waits.iter().any(|kind| error.kind() == ErrorKind::Server(*kind));
     let had_no_way = error.kind() == ErrorKind::ClusterConnectionNotFound;
     refused || had_no_way || error.detail().is_some_and(|detail| detail.contains("non local key"))
 }

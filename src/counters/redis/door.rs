@@ -35,6 +35,7 @@ impl Doors {
         Ok(answer)
     }
 
+    /// Slots move to one node at a time, as a rule: who wants to another one waits until this one's connection is there.
     async fn connection(&self, node: &Node) -> RedisResult<MultiplexedConnection> {
         let mut open = self.open.lock().await;
         if let Some(connection) = open.get(node) {

@@ -30,9 +30,10 @@ const CLUSTER_RETRIES: u32 = 0;
 /// asks which node has which slot, nothing else of it runs, and when that question finds no room it waits for commands that wait for it.
 const CLUSTER_COMMANDS_MAX: usize = 32;
 
-/// How long a slot that moves is waited for by what nobody waits for long, and how long between two tries.
-const MOVES_MAX: Duration = Duration::from_millis(500);
-const MOVED_AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// How long what is refused because data loads, or a slot moves or has moved, waits before it is sent again.
+pub(super) const AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// How long a command of no script is sent again: its client learns soon where a slot is, and what a cache does not find in time is a miss.
+const MOVES_MAX: Duration = Duration::from_millis(100);
 
 /// How many keys one step of a scan looks at.
 const SCAN_KEYS: usize = 500;
@@ -53,7 +54,8 @@ fn timed_out(_: tokio::time::error::Elapsed) -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
-fn has_moved(error: &RedisError) -> bool {
+/// Whether a command did not run where it was sent, since its slot moves or has moved.
+pub(super) fn has_moved(error: &RedisError) -> bool {
     let moves = [ServerErrorKind::Ask, ServerErrorKind::Moved, ServerErrorKind::TryAgain];
     moves.iter().any(|kind| error.kind() == ErrorKind::Server(*kind))
 }
@@ -242,7 +244,7 @@ impl Link {
         let started = Instant::now();
         loop {
             match self.send(command).await {
-                Err(error) if has_moved(&error) && started.elapsed() < MOVES_MAX => tokio::time::sleep(MOVED_AGAIN_AFTER).await,
+                Err(error) if has_moved(&error) && started.elapsed() < MOVES_MAX => tokio::time::sleep(AGAIN_AFTER).await,
                 answer => return answer,
             }
         }
@@ -320,7 +322,8 @@ impl Link {
         }
     }
 
-    /// The primaries of a cluster by their addresses, in their order; the one server has none.
+    /// The primaries of a cluster by their addresses; the one server has none. An error if one that has slots does not answer, which the
+    /// client would leave out.
     pub(super) async fn primaries(&self) -> RedisResult<Vec<Option<Node>>> {
         let (connection, _) = self.connection(self.own_slot()).await?;
         let Connection::Cluster(mut connection) = connection else {
@@ -334,35 +337,19 @@ impl Link {
             let address: String = ::redis::from_redis_value(address)?;
             Ok(Some(node_of(&address).ok_or_else(|| unreadable("an address"))?))
         };
-        let mut nodes = answers.into_iter().map(node).collect::<RedisResult<Vec<_>>>()?;
-        nodes.sort();
-        Ok(nodes)
-    }
-
-    /// The same, and an error if one of those that have slots does not answer and so is not named.
-    pub(super) async fn all_primaries(&self) -> RedisResult<Vec<Option<Node>>> {
-        let primaries = self.primaries().await?;
-        if self.is_cluster() {
-            let (mut connection, _) = self.connection(self.own_slot()).await?;
-            let mut command = ::redis::cmd("CLUSTER");
-            command.arg("INFO");
-            let info = match &mut connection {
-                Connection::Cluster(connection) => {
-                    let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-                    connection.route_command(command, any).await?
-                }
-                Connection::Server(connection) => connection.req_packed_command(&command).await?,
-            };
-            let info: String = ::redis::from_redis_value(info)?;
-            let size = info
-                .lines()
-                .find_map(|line| line.strip_prefix("cluster_size:")?.trim().parse().ok());
-            if size.is_none_or(|size: usize| primaries.len() < size) {
-                let (kind, what) = (ErrorKind::ClusterConnectionNotFound, "a primary of the cluster does not answer");
-                return Err(RedisError::from((kind, what)));
-            }
+        let nodes = answers.into_iter().map(node).collect::<RedisResult<Vec<_>>>()?;
+        let mut state = ::redis::cmd("CLUSTER");
+        state.arg("INFO");
+        let anywhere = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+        let state: String = ::redis::from_redis_value(connection.route_command(state, anywhere).await?)?;
+        let size = state
+            .lines()
+            .find_map(|line| line.strip_prefix("cluster_size:")?.trim().parse().ok());
+        if size.is_none_or(|size: usize| nodes.len() < size) {
+            let (kind, what) = (ErrorKind::ClusterConnectionNotFound, "a primary of the cluster does not answer");
+            return Err(RedisError::from((kind, what)));
         }
-        Ok(primaries)
+        Ok(nodes)
     }
 
     /// One step of `SCAN` on a node: where the next one begins, 0 after the last, and the names of keys.

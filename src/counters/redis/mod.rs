@@ -42,7 +42,7 @@ pub use settings::{RedisSettings, Unfit};
 
 use super::run::{ChildOutcome, ChildRequest};
 use super::{
-    Applied, Begun, Claim, Copying, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Known, KnownPlace, Progress,
+    Applied, Begun, Claim, Copying, Counters, CountersError, Extended, HoldOutcome, HoldRequest, KnownGroup, Progress,
     REBUILD_CLOCKS_MILLIS, REBUILD_JOIN_MILLIS, REBUILD_JOIN_MILLIS_MAX, Rebuilt, Record,
 };
 use crate::decision::amount::Amounts;
@@ -55,6 +55,7 @@ use crate::decision::time::Timestamp;
 use async_trait::async_trait;
 use call::{Call, CallError, Clocks, unknown_word};
 use due::Ring;
+use futures_util::stream::{BoxStream, StreamExt};
 use gather::Gather;
 use keys::{Columns, Keys};
 use link::Link;
@@ -428,8 +429,8 @@ impl Counters for RedisCounters {
         self.try_forget_rows(now).await.map_err(failed("forget what was copied"))
     }
 
-    async fn known(&self, place: KnownPlace) -> Result<Known, CountersError> {
-        self.try_known(place).await.map_err(failed("name the counters that it knows"))
+    fn known(&self) -> BoxStream<'_, Result<KnownGroup, CountersError>> {
+        self.known_groups().boxed()
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError> {

@@ -4,9 +4,8 @@
 
 use super::fault::Fault;
 use super::server::Server;
-use sqlx::PgPool;
-use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};

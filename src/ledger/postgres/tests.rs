@@ -52,6 +52,11 @@ async fn execute(connection: &mut PgConnection, statement: &str) -> Result<(), s
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)
 }
 
+async fn is_true(connection: &mut PgConnection, query: &'static str) -> bool {
+    let answer = sqlx::query_scalar(query).fetch_one(connection).await;
+    answer.expect("the database")
+}
+
 async fn in_schema() -> Option<Box<dyn Fixture>> {
     let url = new_schema(server_of_tests::shared()?).await;
     let ledger = open(&url).await;

@@ -7,7 +7,7 @@ use crate::counters::contract::desk::row;
 use crate::counters::redis::RedisCounters;
 use crate::counters::run::{ChildOutcome, ChildRequest};
 use crate::counters::{
-    Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, Known, KnownPlace, REBUILD_CLOCKS_MILLIS,
+    Applied, Begun, Claim, Counters, CountersError, Extended, HoldOutcome, HoldRequest, KnownGroup, REBUILD_CLOCKS_MILLIS,
     REBUILD_JOIN_MILLIS, REBUILD_JOIN_MILLIS_MAX, Rebuilt, Record, SumRow,
 };
 use crate::decision::counter::{Balance, Counter, Whose};
@@ -17,6 +17,7 @@ use crate::decision::id::{ReservationId, WorkspaceId};
 use crate::decision::period::PeriodKind;
 use crate::decision::time::Timestamp;
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -466,8 +467,8 @@ impl Counters for Following {
         self.inner.forget_rows(now).await
     }
 
-    async fn known(&self, place: KnownPlace) -> Result<Known, CountersError> {
-        self.inner.known(place).await
+    fn known(&self) -> BoxStream<'_, Result<KnownGroup, CountersError>> {
+        self.inner.known()
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, CountersError> {

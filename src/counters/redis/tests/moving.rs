@@ -7,9 +7,10 @@ use super::shared::store_at;
 use crate::counters::contract::desk::{Desk, daily, row, workspace};
 use crate::counters::redis::keys::{Keys, tag_of};
 use crate::counters::redis_server::{Cluster, Server, is_there};
-use crate::counters::{Begun, Counters, CountersError, HoldOutcome, KnownPlace, Rebuilt};
+use crate::counters::{Begun, Counters, HoldOutcome, KnownGroup, Rebuilt};
 use crate::decision::counter::{Counter, Whose};
 use crate::decision::id::slot;
+use futures_util::stream::TryStreamExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Once};
 use std::time::{Duration, Instant};
@@ -255,22 +256,18 @@ async fn a_slot_that_moves_to_a_new_node_is_followed_there_and_what_it_has_is_fo
     desk.held("after", 1, &[(&day, 10)]).await;
 
     // A walk tells of a primary that it does not know yet rather than leaving it out.
-    let known = async || {
-        let (mut place, mut found) = (Some(KnownPlace::default()), Vec::new());
-        while let Some(from) = place {
-            let known = store.known(from).await?;
-            found.extend(known.groups);
-            place = known.next;
-        }
-        Ok::<_, CountersError>(found)
-    };
     let began = Instant::now();
     let groups = loop {
-        match known().await {
+        match store.known().try_collect::<Vec<_>>().await {
             Ok(groups) => break groups,
             Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "{error:?}"),
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
-    assert_eq!(groups, [(desk.workspace.clone(), Whose::Workspace, vec![day])]);
+    let group = KnownGroup {
+        workspace: desk.workspace.clone(),
+        whose: Whose::Workspace,
+        counters: vec![day],
+    };
+    assert_eq!(groups, [group]);
 }

@@ -82,13 +82,7 @@ async fn a_birth_that_does_not_even_end_in_its_time_keeps_no_post_waiting() {
     execute(&mut stranger, STUBBORN).await.expect("a gate");
     let slow = tokio::spawn(born(ledger.clone(), "big".to_owned(), month(Unit::Tokens)));
     let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'RowExclusiveLock' AND relation = 'counter_sum'::regclass)";
-    until("it is at the gate", async || {
-        sqlx::query_scalar::<_, bool>(waits)
-            .fetch_one(&mut watcher)
-            .await
-            .expect("the database")
-    })
-    .await;
+    until("it is at the gate", async || is_true(&mut watcher, waits).await).await;
     for n in 0..5 {
         let post = ledger.post(settle(&format!("r{n}")).of("small").naming([month(Unit::Requests)]).post());
         let answer = tokio::time::timeout(Duration::from_secs(10), post).await.expect("nobody waits");
@@ -120,13 +114,7 @@ async fn a_post_whose_workspace_is_locked_keeps_no_other_workspace_waiting() {
     post_slowly(&mut slow, 0);
     let waits = "SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) \
                  WHERE l.relation = 'workspace'::regclass AND a.wait_event_type = 'Lock')";
-    until("it waits for the lock", async || {
-        sqlx::query_scalar::<_, bool>(waits)
-            .fetch_one(&mut watcher)
-            .await
-            .expect("the database")
-    })
-    .await;
+    until("it waits for the lock", async || is_true(&mut watcher, waits).await).await;
     // What comes behind it goes aside untried: each try would take the only writer 200 ms, and the first gives up after 5 s.
     for n in 1..=40 {
         post_slowly(&mut slow, n);

@@ -266,10 +266,7 @@ async fn a_batch_that_is_ended_for_a_deadlock_is_written_once_all_the_same() {
     let ledger = Arc::new(PostgresLedger::open_with(place, Schema::BroughtUpToDate).await.expect("a ledger"));
     let mut waits = async || {
         let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'weir')";
-        sqlx::query_scalar::<_, bool>(waits)
-            .fetch_one(&mut watcher)
-            .await
-            .expect("the database")
+        is_true(&mut watcher, waits).await
     };
     let log = server.data().parent().expect("its folder").join("log");
     let deadlocks = || std::fs::read_to_string(&log).expect("a log").matches("deadlock detected").count();
@@ -370,13 +367,7 @@ async fn a_statement_that_takes_too_long_is_ended_and_writes_nothing() {
     let cancel = "SELECT COALESCE(bool_or(pg_cancel_backend(pid)), false) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
                   AND position('post_batch' in query) > 0 AND pid = ANY (SELECT pid FROM pg_locks WHERE relation = 'workspace'::regclass)";
     let mut watcher = super::stranger(&url).await;
-    until("it is ended", async || {
-        sqlx::query_scalar::<_, bool>(cancel)
-            .fetch_one(&mut watcher)
-            .await
-            .expect("the database")
-    })
-    .await;
+    until("it is ended", async || is_true(&mut watcher, cancel).await).await;
     let error = asking.await.expect("a task").expect_err("it was ended");
     assert!(told(&error).contains("nothing was written"), "{}", told(&error));
     execute(&mut stranger, "ROLLBACK").await.expect("the lock is let go");
